@@ -1,0 +1,94 @@
+"""What an architecture costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.spaces import Architecture
+
+
+class CostModel(ABC):
+    """A number for every architecture of a space, without building the network.
+
+    Attributes:
+        name: What constraints and ledger rows call it, such as ``'macs'``.
+        scope: One line that says what is counted, at which input size.
+    """
+
+    name: str
+    scope: str
+
+    @abstractmethod
+    def totals(self, ids: np.ndarray) -> np.ndarray:
+        """Costs of many architectures.
+
+        Args:
+            ids: Integer array of shape (candidates, blocks), as :meth:`SearchSpace.encode` makes it.
+
+        Returns:
+            Array of shape (candidates,).
+        """
+
+    @abstractmethod
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest cost in the space."""
+
+    def total(self, arch: Architecture | Sequence[int]) -> Any:
+        """The cost of one architecture."""
+        genes = arch.genes if isinstance(arch, Architecture) else arch
+        return self.totals(np.asarray([genes]))[0].item()
+
+
+class AdditiveTable(CostModel):
+    """A cost that is a constant plus one number for the choice taken at every position.
+
+    Args:
+        name: See :class:`CostModel`.
+        scope: See :class:`CostModel`.
+        table: Array of shape (positions, choices).
+        constant: What every architecture pays.
+    """
+
+    def __init__(self, name: str, scope: str, table: np.ndarray, constant: float = 0) -> None:
+        self.name = name
+        self.scope = scope
+        self.table = np.ascontiguousarray(table)
+        self.constant = constant
+        positions, choices = self.table.shape
+        # The table's columns are tabulated two positions at a time: half the look-ups, for a table of 16 a pair.
+        pairs = [self.table[i : i + 2] for i in range(0, positions, 2)]
+        self._pairs = np.zeros((len(pairs), choices * choices), dtype=self.table.dtype)
+        for row, pair in zip(self._pairs, pairs):
+            second = pair[1] if len(pair) == 2 else np.zeros_like(pair[0])
+            row[:] = (pair[0][:, None] + second[None, :]).ravel()
+
+    def totals(self, ids: np.ndarray) -> np.ndarray:
+        """See :meth:`CostModel.totals`.
+
+        Raises:
+            ValueError: If the array's shape or an id does not fit the table.
+        """
+        ids = np.asarray(ids)
+        positions, choices = self.table.shape
+        if ids.ndim != 2 or ids.shape[1] != positions or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(
+                f'ids must be an integer array of shape (candidates, {positions}); got {ids.dtype} of shape {ids.shape}.'
+            )
+        if len(ids) and (ids.min() < 0 or ids.max() >= choices):
+            raise ValueError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
+        total = np.full(len(ids), self.constant, dtype=np.result_type(self.table.dtype, type(self.constant)))
+        for row, first in enumerate(range(0, positions, 2)):
+            index = ids[:, first] * choices
+            if first + 1 < positions:
+                index = index + ids[:, first + 1]
+            total += self._pairs[row].take(index)
+        return total
+
+    def bounds(self) -> tuple[float, float]:
+        low = self.constant + self.table.min(axis=1).sum()
+        high = self.constant + self.table.max(axis=1).sum()
+        return low.item(), high.item()

@@ -1,0 +1,291 @@
+"""The backbones of DetNAS: the supernet, and the nets that are cut out of it."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from detnas_mm import zoo
+from detnas_mm.models.layers import CHANNEL_SPLITS, ShuffleUnit, conv_norm
+from detnas_mm.models.supernet import Supernet
+from detnas_mm.registry import MODELS
+from detnas_mm.spaces import Architecture, DetNASSpace
+
+
+class _DetNASBackbone(BaseModule):
+    """What supernet and net share: stem, blocks, the last convolution, freezing, initialisation, loading."""
+
+    def __init__(
+        self,
+        space: DetNASSpace,
+        out_indices: Sequence[int],
+        norm_cfg: Mapping[str, Any] | None,
+        channel_split: str,
+        with_last_conv: bool,
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        min_loaded: float,
+        init_cfg: dict | list[dict] | None,
+    ) -> None:
+        super().__init__(init_cfg)
+        stages = len(space.channels)
+        out_indices = tuple([out_indices] if isinstance(out_indices, int) else out_indices)
+        if not all(isinstance(i, int) and 0 <= i < stages for i in out_indices) or list(out_indices) != sorted(
+            set(out_indices)
+        ):
+            raise ValueError(
+                f'out_indices must be stages in rising order, from 0 (stride 4) to {stages - 1} '
+                f'(stride {2 ** (stages + 1)}); got {out_indices}.'
+            )
+        if not out_indices and not with_last_conv:
+            raise ValueError('out_indices is empty: give at least one stage, such as (0, 1, 2, 3), or with_last_conv.')
+        if channel_split not in CHANNEL_SPLITS:
+            raise ValueError(f'channel_split must be one of {CHANNEL_SPLITS}; got {channel_split!r}.')
+        if not -1 <= frozen_stages <= stages:
+            raise ValueError(
+                f'frozen_stages must lie between -1 (nothing), 0 (stem) and {stages} (stem and all stages); '
+                f'got {frozen_stages}.'
+            )
+        if not 0 <= min_loaded <= 1:
+            raise ValueError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')
+        self.space = space
+        self.out_indices = out_indices
+        self.channel_split = channel_split
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.min_loaded = min_loaded
+        self.norm_cfg = norm = dict(norm_cfg or dict(type='BN'))
+        self.stem = conv_norm(space.stem_conv, norm, act=True)
+        self.blocks = nn.ModuleList(self._make_block(block.index, norm) for block in space.blocks)
+        self._stage_ends = {sum(space.depths[: s + 1]) - 1: s for s in range(stages)}
+        self.last_conv = None
+        if with_last_conv:
+            self.last_conv = conv_norm(space.last_conv, norm, act=True)
+            self.last_conv.add_module('dropout', nn.Dropout(0.2))
+        self._freeze()
+
+    @abstractmethod
+    def _make_block(self, index: int, norm_cfg: dict) -> nn.Module:
+        """The module at one position."""
+
+    def _make_unit(self, index: int, choice: int, norm_cfg: dict) -> ShuffleUnit:
+        block = self.space.blocks[index]
+        return ShuffleUnit(*self.space.convs(block, choice), norm_cfg, self.channel_split, self.with_cp)
+
+    def _run(self, x: Tensor, blocks: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+        outs = []
+        x = self.stem(x)
+        for index, block in enumerate(blocks):
+            x = block(x)
+            if self._stage_ends.get(index) in self.out_indices:
+                outs.append(x)
+        if self.last_conv is not None:
+            outs.append(self.last_conv(x))
+        return tuple(outs)
+
+    def init_weights(self) -> None:
+        """The authors' initialisation, then what ``init_cfg`` says."""
+        if not self.is_init:
+            for name, module in self.named_modules():
+                if isinstance(module, nn.Conv2d):
+                    std = 0.01 if name.startswith('stem') else 1.0 / module.weight.shape[1]
+                    nn.init.normal_(module.weight, 0, std)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+                elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
+                    nn.init.ones_(module.weight)
+                    nn.init.constant_(module.bias, 1e-4)
+        super().init_weights()
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [b for b, place in zip(self.blocks, self.space.blocks) if place.stage < self.frozen_stages]
+        for module in [self.stem, *frozen]:
+            module.eval()
+            for param in module.parameters():
+                param.requires_grad = False
+
+    def train(self, mode: bool = True) -> _DetNASBackbone:
+        """Keeps frozen stages and, with ``norm_eval``, all BN in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Says how much of this backbone a checkpoint holds, and refuses too little.
+
+        torch's and mmengine's loaders both pass here, strict or not, so that weights are never silently left random.
+        """
+        own = {k: v for k, v in self.state_dict().items() if not k.endswith('num_batches_tracked')}
+        lacking = [k for k in own if prefix + k not in state_dict]
+        unfit = [k for k in own if k not in lacking and state_dict[prefix + k].shape != own[k].shape]
+        share = 1 - (len(lacking) + len(unfit)) / len(own)
+        where = f'{prefix.rstrip(".")} ({type(self).__name__})' if prefix else type(self).__name__
+        message = f'{share:.1%} of the {len(own)} tensors of {where} found in the checkpoint'
+        if share < self.min_loaded:
+            examples = ', '.join([f'{prefix}{k} (missing)' for k in lacking[:3]] + [f'{k} (shape)' for k in unfit[:3]])
+            there = ', '.join(list(state_dict)[:3])
+            raise RuntimeError(
+                f'Only {message}; {self.min_loaded:.1%} are required. Not loaded: {examples}, … The checkpoint has '
+                f"{len(state_dict)} keys, such as {there}. Check the architecture, and the prefix (init_cfg=dict(type="
+                f"'Pretrained', checkpoint=…, prefix='backbone.') reads a backbone out of a whole model), or lower the "
+                f"backbone's min_loaded if the rest is meant to start at random."
+            )
+        print_log(f'{message}.', logger='current')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+@MODELS.register_module()
+class DetNASSupernet(_DetNASBackbone, Supernet):
+    """All nets of a DetNAS space in one backbone; ``forward`` runs the active path alone.
+
+    Args:
+        space: ``'small'``, ``'large'``, ``'large-3.8g'``, a mapping with ``stem``, ``channels`` and ``blocks``, or a
+            :class:`~detnas_mm.spaces.DetNASSpace`.
+        out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Defaults to all four.
+        norm_cfg: mmcv's norm config. Defaults to ``dict(type='BN')``.
+        channel_split: How stride-1 blocks deal their channels: ``'shuffle'`` as the authors' supernets (default), or
+            ``'even_odd'`` as their released nets.
+        with_last_conv: Adds the 1x1 convolution and dropout 0.2 that classification needs; its output comes last.
+        frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
+        norm_eval: Keep BN in evaluation mode while training.
+        with_cp: Trade compute for memory: activations inside blocks are computed again in the backward pass.
+        min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails. Defaults to 1.
+        init_cfg: mmengine's. By default the authors' initialisation.
+
+    Raises:
+        ValueError: If an argument does not fit; names the value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        space: str | Mapping[str, Any] | DetNASSpace = 'small',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        norm_cfg: Mapping[str, Any] | None = None,
+        channel_split: str = 'shuffle',
+        with_last_conv: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        min_loaded: float = 1.0,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(
+            DetNASSpace(space), out_indices, norm_cfg, channel_split, with_last_conv, frozen_stages, norm_eval,
+            with_cp, min_loaded, init_cfg,
+        )  # fmt: skip
+
+    def _make_block(self, index: int, norm_cfg: dict) -> nn.Module:
+        return nn.ModuleList(self._make_unit(index, c, norm_cfg) for c in range(self.space.num_choices))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Runs the active path.
+
+        Args:
+            x: Images of shape (n, 3, h, w).
+
+        Returns:
+            Features of the stages in ``out_indices``, shape (n, c, h / stride, w / stride), rounded up.
+
+        Raises:
+            RuntimeError: If no path is set.
+        """
+        return self._run(x, self.path_modules(self._require_path()))
+
+    def path_modules(self, path: Architecture) -> list[nn.Module]:
+        return [choices[choice] for choices, choice in zip(self.blocks, path.genes)]
+
+    def subnet_cfg(self, path: Architecture) -> dict[str, Any]:
+        spec = self.space.spec()
+        return dict(
+            type='detnas_mm.DetNASNet',
+            arch=self.space.describe(path),
+            space=self.space.name if self.space.name != 'custom' else spec,
+            channel_split=self.channel_split,
+            out_indices=self.out_indices,
+            norm_cfg=self.norm_cfg,
+            with_last_conv=self.last_conv is not None,
+            frozen_stages=self.frozen_stages,
+            norm_eval=self.norm_eval,
+            with_cp=self.with_cp,
+        )
+
+    @staticmethod
+    def subnet_key(key: str, path: Architecture) -> str | None:
+        found = re.fullmatch(r'blocks\.(\d+)\.(\d+)\.(.+)', key)
+        if not found:
+            return key
+        block, choice, rest = int(found[1]), int(found[2]), found[3]
+        return f'blocks.{block}.{rest}' if path.genes[block] == choice else None
+
+
+@MODELS.register_module()
+class DetNASNet(_DetNASBackbone):
+    """One net of a DetNAS space: an ordinary backbone.
+
+    Args:
+        arch: A published name (see :mod:`detnas_mm.zoo`), a text such as ``'2120|2112|33130031|3132'``, or a
+            sequence of ids (0: shuffle 3x3, 1: shuffle 5x5, 2: shuffle 7x7, 3: Xception 3x3).
+        space: As for :class:`DetNASSupernet`. Defaults to the published net's own, else ``'small'``.
+        channel_split: Defaults to ``'even_odd'`` for published names and to ``'shuffle'`` otherwise, so that a path
+            cut out of a supernet computes what the supernet does.
+        out_indices: As for :class:`DetNASSupernet`, like all that follow.
+        norm_cfg: See there.
+        with_last_conv: See there.
+        frozen_stages: See there.
+        norm_eval: See there.
+        with_cp: See there.
+        min_loaded: See there.
+        init_cfg: See there.
+
+    Raises:
+        ValueError: If the architecture or another argument does not fit.
+    """
+
+    def __init__(
+        self,
+        arch: str | Sequence[int] | Architecture,
+        space: str | Mapping[str, Any] | DetNASSpace | None = None,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        norm_cfg: Mapping[str, Any] | None = None,
+        channel_split: str | None = None,
+        with_last_conv: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        min_loaded: float = 1.0,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        if isinstance(arch, str) and any(c.isalpha() for c in arch):
+            published = zoo.get(arch)
+            arch = published.arch
+            space = published.space if space is None else space
+            channel_split = channel_split or published.channel_split
+        space = DetNASSpace('small' if space is None else space)
+        self._choices = space.parse(arch).genes
+        super().__init__(
+            space, out_indices, norm_cfg, channel_split or 'shuffle', with_last_conv, frozen_stages, norm_eval,
+            with_cp, min_loaded, init_cfg,
+        )  # fmt: skip
+        self.arch = space.parse(arch)
+
+    def _make_block(self, index: int, norm_cfg: dict) -> nn.Module:
+        return self._make_unit(index, self._choices[index], norm_cfg)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images (n, 3, h, w) → features of the stages in ``out_indices``; see :meth:`DetNASSupernet.forward`."""
+        return self._run(x, self.blocks)

@@ -1,0 +1,5 @@
+"""Building blocks of the backbones."""
+
+from detnas_mm.models.layers.shuffle_unit import CHANNEL_SPLITS, ShuffleUnit, conv_norm
+
+__all__ = ['CHANNEL_SPLITS', 'ShuffleUnit', 'conv_norm']

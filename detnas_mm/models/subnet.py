@@ -1,0 +1,69 @@
+"""Cutting one net out of a supernet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from detnas_mm.models.supernet import Supernet
+from detnas_mm.registry import MODELS
+from detnas_mm.spaces import Architecture
+
+
+def slice_state_dict(
+    state_dict: Mapping[str, Tensor], path: Architecture, supernet: type[Supernet] | Supernet, prefix: str = ''
+) -> OrderedDict[str, Tensor]:
+    """The weights that one path uses, under the fixed net's keys.
+
+    Args:
+        state_dict: Of a supernet, or of a model that holds one under ``prefix``; other keys are kept.
+        path: The architecture to keep.
+        supernet: The supernet or its class, which knows how keys translate.
+        prefix: Where the supernet's keys begin, such as ``'backbone.'``.
+
+    Returns:
+        A state dict of the fixed net, or of the same model with the fixed net in the supernet's place. Tensors are
+        copied, so that later changes of the supernet do not reach them.
+    """
+    sliced: OrderedDict[str, Tensor] = OrderedDict()
+    for key, value in state_dict.items():
+        new_key: str | None = key
+        if key.startswith(prefix):
+            new_key = supernet.subnet_key(key[len(prefix) :], path)
+            new_key = None if new_key is None else prefix + new_key
+        if new_key is not None:
+            sliced[new_key] = value.detach().clone()
+    return sliced
+
+
+def extract_subnet(supernet: Supernet, path: Architecture) -> nn.Module:
+    """Builds the fixed net of a path with the supernet's weights, in the supernet's training mode and on its device."""
+    net = MODELS.build(supernet.subnet_cfg(path))
+    net.load_state_dict(slice_state_dict(supernet.state_dict(), path, supernet))
+    return net.to(next(supernet.parameters()).device).train(supernet.training)
+
+
+@torch.no_grad()
+def max_difference(supernet: Supernet, net: nn.Module, path: Architecture, images: Tensor) -> float:
+    """Largest absolute difference between the outputs of a supernet on a path and of a net; 0.0 means equal bits.
+
+    Both are put into evaluation mode; the supernet's active path is put back after.
+
+    Args:
+        supernet: The supernet.
+        net: The fixed net to compare with.
+        path: The path to run.
+        images: Shape (n, 3, h, w).
+    """
+    before, modes = supernet.active_path, (supernet.training, net.training)
+    supernet.set_path(path)
+    try:
+        outs = zip(supernet.eval()(images), net.eval()(images), strict=True)
+        return max((a - b).abs().max().item() for a, b in outs)
+    finally:
+        supernet.set_path(before)
+        supernet.train(modes[0])
+        net.train(modes[1])

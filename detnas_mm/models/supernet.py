@@ -1,0 +1,76 @@
+"""What every supernet offers: a path in force."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.model import BaseModule, is_model_wrapper
+from torch import nn
+
+from detnas_mm.spaces import Architecture, SearchSpace
+
+
+class Supernet(BaseModule):
+    """A backbone that holds all nets of a search space and runs one of them at a time.
+
+    Attributes:
+        space: The search space.
+    """
+
+    space: SearchSpace
+    _active_path: Architecture | None = None
+
+    @property
+    def active_path(self) -> Architecture | None:
+        """The path that ``forward`` runs; None until :meth:`set_path` is called."""
+        return self._active_path
+
+    def set_path(self, path: Architecture | str | Sequence[int] | None) -> None:
+        """Puts a path in force, or with None takes it away.
+
+        Raises:
+            ValueError: If the path is no member of the space.
+        """
+        self._active_path = None if path is None else self.space.parse(path)
+
+    def _require_path(self) -> Architecture:
+        if self._active_path is None:
+            raise RuntimeError(
+                f'{type(self).__name__} has no active path. Call set_path(…), for example '
+                f'set_path({self.space.describe(self.space.sample(np.random.default_rng(0)))!r}); in training add '
+                f"custom_hooks = [dict(type='detnas_mm.PathSamplingHook')] to the config."
+            )
+        return self._active_path
+
+    @abstractmethod
+    def path_modules(self, path: Architecture) -> list[nn.Module]:
+        """The searched modules that ``forward`` runs on that path, in the order they run."""
+
+    @abstractmethod
+    def subnet_cfg(self, path: Architecture) -> dict[str, Any]:
+        """The config of the fixed backbone that equals this supernet on that path; plain values only."""
+
+    @staticmethod
+    @abstractmethod
+    def subnet_key(key: str, path: Architecture) -> str | None:
+        """What a key of the supernet's state dict is called in the fixed net; None if the path does not have it."""
+
+
+def find_supernet(model: nn.Module) -> Supernet:
+    """The one supernet inside a model, wrapped for distributed training or not.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    found = [m for m in model.modules() if isinstance(m, Supernet)]
+    if len(found) != 1:
+        raise ValueError(
+            f'{len(found)} supernets found in {type(model).__name__}; exactly one is needed. '
+            f"Use a supernet such as dict(type='detnas_mm.DetNASSupernet') as the backbone."
+        )
+    return found[0]

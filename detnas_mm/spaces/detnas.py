@@ -1,0 +1,306 @@
+"""The ShuffleNetV2-like space of DetNAS (NeurIPS 2019, section 3.1 and table 1)."""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.registry import SPACES
+from detnas_mm.spaces.architecture import Architecture
+from detnas_mm.spaces.base import SearchSpace
+
+#: The choices of a block; the position in this tuple is the id that architectures are written with.
+OPS = ('shuffle_3x3', 'shuffle_5x5', 'shuffle_7x7', 'xception_3x3')
+
+#: Channels of the last 1x1 convolution that classification adds (paper, table 1).
+LAST_CHANNELS = 1024
+
+#: Table 1 of the paper; ``large-3.8g`` is the widened large space of its 3.8G network.
+PRESETS: dict[str, dict[str, Any]] = {
+    'small': dict(stem=16, channels=(64, 160, 320, 640), blocks=(4, 4, 8, 4)),
+    'large': dict(stem=48, channels=(96, 240, 480, 960), blocks=(8, 8, 16, 8)),
+    'large-3.8g': dict(stem=72, channels=(172, 432, 864, 1728), blocks=(8, 8, 16, 8), last=1728),
+}
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution as data.
+
+    Attributes:
+        cin: Input channels.
+        cout: Output channels.
+        kernel: Side of the square kernel; the padding is ``kernel // 2``.
+        stride: 1 or 2.
+        groups: 1 for a dense convolution, ``cin`` for a depthwise one.
+        bias: Whether it has a bias.
+    """
+
+    cin: int
+    cout: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    bias: bool = False
+
+    @property
+    def params(self) -> int:
+        """Weights and biases."""
+        return self.cout * (self.cin // self.groups * self.kernel**2 + self.bias)
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-adds (biases not counted) for an *output* of ``height`` x ``width`` pixels."""
+        return height * width * self.cout * (self.cin // self.groups) * self.kernel**2
+
+
+@dataclass(frozen=True)
+class Block:
+    """One position of the network: where it stands and what goes in and out."""
+
+    index: int
+    stage: int
+    cin: int
+    cout: int
+    stride: int
+
+    @property
+    def mid(self) -> int:
+        """Inner channels of the main branch: half the output (section 3.1)."""
+        return self.cout // 2
+
+    @property
+    def main_channels(self) -> tuple[int, int]:
+        """(in, out) channels of the main branch: all of the input if the stride is 2, else half."""
+        if self.stride == 2:
+            return self.cin, self.cout - self.cin
+        return self.cin // 2, self.cout // 2
+
+
+@SPACES.register_module()
+class DetNASSpace(SearchSpace):
+    """One of four operations in every block; channels and depth are fixed.
+
+    Args:
+        space: ``'small'`` (20 blocks), ``'large'`` (40), ``'large-3.8g'`` (40, wider), or a mapping with
+            ``stem`` (channels of the first convolution), ``channels`` and ``blocks`` (one entry a stage) and,
+            if wanted, ``last`` (channels of the last convolution, for classification; default 1024).
+
+    Raises:
+        ValueError: If the preset is unknown or a number does not fit.
+    """
+
+    def __init__(self, space: str | Mapping[str, Any] | DetNASSpace = 'small') -> None:
+        if isinstance(space, DetNASSpace):
+            space = space.spec()
+        if isinstance(space, str):
+            if space not in PRESETS:
+                raise ValueError(
+                    f'Unknown DetNAS space {space!r}. Choose one of {sorted(PRESETS)} or give '
+                    f'dict(stem=16, channels=(64, 160, 320, 640), blocks=(4, 4, 8, 4)).'
+                )
+            space = PRESETS[space]
+        self.stem, self.channels, self.depths, self.last_channels = _checked(space)
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    def spec(self) -> dict[str, Any]:
+        return dict(
+            stem=self.stem, channels=list(self.channels), blocks=list(self.depths), last=self.last_channels
+        )
+
+    @property
+    def name(self) -> str:
+        """The preset's name, or ``'custom'``."""
+        spec = self.spec()
+        for name in PRESETS:
+            if DetNASSpace(name).spec() == spec:
+                return name
+        return 'custom'
+
+    def __repr__(self) -> str:
+        return f'DetNASSpace({self.name!r}, {self.spec()})'
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of searched positions."""
+        return sum(self.depths)
+
+    @property
+    def num_choices(self) -> int:
+        """Operations to choose from at every position."""
+        return len(OPS)
+
+    @property
+    def size(self) -> int:
+        return self.num_choices**self.num_blocks
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All positions in order; the first of a stage has stride 2."""
+        blocks: list[Block] = []
+        cin = self.stem
+        for stage, (cout, depth) in enumerate(zip(self.channels, self.depths)):
+            for i in range(depth):
+                blocks.append(Block(len(blocks), stage, cin, cout, 2 if i == 0 else 1))
+                cin = cout
+        return tuple(blocks)
+
+    @property
+    def stem_conv(self) -> Conv:
+        """The first convolution, which has a bias."""
+        return Conv(3, self.stem, 3, 2, bias=True)
+
+    @property
+    def last_conv(self) -> Conv:
+        """The 1x1 convolution that classification adds, with a bias."""
+        return Conv(self.channels[-1], self.last_channels, bias=True)
+
+    def convs(self, block: Block, choice: int) -> tuple[tuple[Conv, ...], tuple[Conv, ...]]:
+        """The convolutions of one choice at one position.
+
+        Args:
+            block: A member of :attr:`blocks`.
+            choice: Index into :data:`OPS`.
+
+        Returns:
+            Those of the main branch and those of the projection branch (empty at stride 1), in order.
+        """
+        cin, cout = block.main_channels
+        kernel = (3, 5, 7, 3)[choice]
+        main: tuple[Conv, ...]
+        if OPS[choice].startswith('xception'):
+            widths = (cin, block.mid, block.mid, cout)
+            pairs = [
+                (Conv(a, a, 3, block.stride if i == 0 else 1, groups=a), Conv(a, b))
+                for i, (a, b) in enumerate(zip(widths, widths[1:]))
+            ]
+            main = tuple(conv for pair in pairs for conv in pair)
+        else:
+            mid = block.mid
+            main = (Conv(cin, mid), Conv(mid, mid, kernel, block.stride, groups=mid), Conv(mid, cout))
+        if block.stride == 1:
+            return main, ()
+        return main, (Conv(block.cin, block.cin, kernel, 2, groups=block.cin), Conv(block.cin, block.cin))
+
+    # -- drawing ------------------------------------------------------------------------------------------------
+
+    def sample_ids(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """``count`` uniform draws as an integer array of shape (count, blocks)."""
+        return rng.integers(self.num_choices, size=(count, self.num_blocks))
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        return Architecture(tuple(self.sample_ids(rng, 1)[0].tolist()))
+
+    def sample_many(self, rng: np.random.Generator, count: int) -> list[Architecture]:
+        return [Architecture(tuple(ids)) for ids in self.sample_ids(rng, count).tolist()]
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
+        """Every block is redrawn, uniformly over all four operations, with probability ``prob``."""
+        genes = np.array(arch.genes)
+        hit = rng.random(len(genes)) < prob
+        return Architecture(tuple(np.where(hit, self.sample_ids(rng, 1)[0], genes).tolist()))
+
+    def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
+        """Uniform crossover: every block comes from either parent with equal probability."""
+        pick = rng.random(self.num_blocks) < 0.5
+        return Architecture(tuple(np.where(pick, first.genes, second.genes).tolist()))
+
+    # -- reading and writing ------------------------------------------------------------------------------------
+
+    def parse(self, value: str | Sequence[int] | Architecture) -> Architecture:
+        """Reads ``'2120|2112|33130031|3132'``, a sequence of ids (flat), or an :class:`Architecture`.
+
+        Raises:
+            ValueError: If the length or an id does not fit this space.
+        """
+        genes: Sequence[Any]
+        if isinstance(value, str):
+            text = re.sub(r'\s', '', value)
+            parts = text.split('|')
+            if not re.fullmatch(r'[0-9|]+', text):
+                raise ValueError(
+                    f'Cannot read {value!r} as an architecture: write one digit a block, '
+                    f'{_ops_text()}, stages separated by "|", such as {self._example()!r}.'
+                )
+            if len(parts) > 1 and tuple(map(len, parts)) != self.depths:
+                raise ValueError(
+                    f'{value!r} has stages of {tuple(map(len, parts))} blocks; this space has {self.depths}, '
+                    f'as in {self._example()!r}.'
+                )
+            genes = [int(digit) for part in parts for digit in part]
+        elif isinstance(value, Architecture):
+            genes = value.genes
+        elif isinstance(value, (Sequence, np.ndarray)):
+            genes = list(value)
+        else:
+            raise ValueError(
+                f'An architecture is a text such as {self._example()!r} or a sequence of {self.num_blocks} ids; '
+                f'got {value!r} of type {type(value).__name__}.'
+            )
+        if len(genes) != self.num_blocks:
+            raise ValueError(
+                f'{value!r} has {len(genes)} blocks; this space has {self.num_blocks} '
+                f'({"+".join(map(str, self.depths))}), as in {self._example()!r}.'
+            )
+        for position, gene in enumerate(genes):
+            if isinstance(gene, bool) or not isinstance(gene, numbers.Integral) or not 0 <= gene < self.num_choices:
+                raise ValueError(f'Block {position} of {value!r} is {gene!r}; allowed are {_ops_text()}.')
+        return Architecture(tuple(int(gene) for gene in genes))
+
+    def describe(self, arch: Architecture) -> str:
+        digits = iter(map(str, arch.genes))
+        return '|'.join(''.join(next(digits) for _ in range(depth)) for depth in self.depths)
+
+    def _example(self) -> str:
+        return self.describe(Architecture((0,) * self.num_blocks))
+
+
+def _ops_text() -> str:
+    return ', '.join(f'{i} ({op})' for i, op in enumerate(OPS))
+
+
+def _checked(space: Mapping[str, Any]) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
+    """Checks a space given as a mapping; returns (stem, channels, blocks, last)."""
+    space = dict(space)
+    unknown = set(space) - {'stem', 'channels', 'blocks', 'last'}
+    missing = {'stem', 'channels', 'blocks'} - set(space)
+    if unknown or missing:
+        raise ValueError(
+            f'A DetNAS space is dict(stem=…, channels=(…), blocks=(…), last=1024); '
+            f'unknown: {sorted(unknown)}, missing: {sorted(missing)}.'
+        )
+    lists = {}
+    for key in ('channels', 'blocks'):
+        if isinstance(space[key], (str, bytes)) or not isinstance(space[key], Sequence) or not space[key]:
+            raise ValueError(f'{key!r} must be a sequence with one integer a stage; got {space[key]!r}.')
+        lists[key] = tuple(space[key])
+    channels, blocks = lists['channels'], lists['blocks']
+    if len(channels) != len(blocks):
+        raise ValueError(
+            f'channels {channels} has {len(channels)} stages, blocks {blocks} has {len(blocks)}: give one entry '
+            f'a stage in both.'
+        )
+    stem, last = space['stem'], space.get('last', LAST_CHANNELS)
+    for key, value in [('stem', stem), ('last', last), *(('channels', c) for c in channels)]:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f'{key!r} must be positive integers; got {value!r}.')
+    for value in blocks:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f"'blocks' must be positive integers; got {value!r}.")
+    previous = stem
+    for cout in channels:
+        if cout % 2:
+            raise ValueError(f'channels must be even, since a block splits them in halves; got {cout}.')
+        if cout <= previous:
+            raise ValueError(
+                f'channels must grow from stage to stage, since a stride-2 block concatenates its input to new '
+                f'channels; got {cout} after {previous}.'
+            )
+        previous = cout
+    return int(stem), tuple(map(int, channels)), tuple(map(int, blocks)), int(last)
