@@ -1,0 +1,24 @@
+"""How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
+
+from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger
+from detnas_mm.search.objective import Budget, Constraint, Objective, UnmeetableConstraint
+from detnas_mm.search.record import Evaluation, Proposal, Record
+from detnas_mm.search.searcher import Searcher
+from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy, Strategy
+
+__all__ = [
+    'Budget',
+    'Constraint',
+    'Evaluation',
+    'EvolutionStrategy',
+    'Ledger',
+    'LedgerError',
+    'Objective',
+    'Proposal',
+    'RandomStrategy',
+    'Record',
+    'Searcher',
+    'Strategy',
+    'UnmeetableConstraint',
+    'read_ledger',
+]

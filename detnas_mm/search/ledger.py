@@ -1,0 +1,186 @@
+"""The state of a search: a file with one JSON line for every evaluated candidate."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detnas_mm.search.record import Record
+
+SCHEMA = 1
+
+
+class LedgerError(RuntimeError):
+    """A ledger that cannot be used: damaged, in use, or of another search."""
+
+
+def _dump(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, separators=(',', ':'), allow_nan=False).encode() + b'\n'
+
+
+def read_ledger(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
+    """Reads a ledger without touching it, also while a search writes it.
+
+    Returns:
+        The header (empty if the file is) and the rows.
+
+    Raises:
+        LedgerError: If a line other than the last is damaged; the last one is dropped with a warning.
+        FileNotFoundError: If there is no such file.
+    """
+    header, records, _ = _read(Path(path))
+    return header, records
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Record], int]:
+    """Header, rows, and the number of bytes that hold whole lines."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    header: dict[str, Any] = {}
+    records: list[Record] = []
+    good = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            if not line.endswith(b'\n'):
+                raise ValueError('the line is cut short')
+            row = json.loads(line)
+            if number == 1:
+                if not isinstance(row, dict) or row.get('schema') != SCHEMA:
+                    raise LedgerError(
+                        f'{path} is not a ledger of this version (schema {SCHEMA}); its first line is {line[:80]!r}.'
+                    )
+                header = row
+            else:
+                record = Record.from_json(row)
+                if record.index != len(records):
+                    raise ValueError(f'its index is {record.index}, expected {len(records)}')
+                records.append(record)
+        except ValueError as error:
+            if number < len(lines):
+                raise LedgerError(
+                    f'Line {number} of {path} is damaged ({error}). Lines are only ever appended, so something else '
+                    f'changed the file. Restore it from a copy, or cut it before line {number}: the search then '
+                    f'evaluates again what is gone.'
+                ) from error
+            warnings.warn(f'The last line of {path} is incomplete ({error}) and is dropped.', stacklevel=3)
+            break
+        good += len(line)
+    return header, records, good
+
+
+class Ledger:
+    """Append-only rows on disk, and in memory.
+
+    Every row is flushed to the disk before :meth:`append` returns. A search that starts on an existing file goes on
+    from its rows.
+
+    Args:
+        path: The file, made if missing; None keeps the rows in memory alone (ranks that do not write).
+        header: What makes rows comparable (weights, space, evaluator, seed, …). A file with another header is refused.
+        environment: What may change between starts (versions, threads); kept in the first line, never compared.
+        records: Rows to begin with, if ``path`` is None.
+
+    Raises:
+        LedgerError: If the file is damaged, in use by another search, or belongs to another one.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        header: Mapping[str, Any],
+        environment: Mapping[str, Any] | None = None,
+        records: Sequence[Record] = (),
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.header = json.loads(_dump(dict(schema=SCHEMA, **header)))
+        self.environment = dict(environment or {})
+        self.records: list[Record] = list(records)
+        self._file: int | None = None
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock(self.path.with_suffix('.lock'))
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                self._open()
+            except BaseException:
+                self.close()
+                raise
+        self._by_id = {record.id: record for record in self.records}
+        self.attempt = 1 + max((record.attempt for record in self.records), default=0)
+
+    def _take_lock(self, path: Path) -> int:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(lock, 200).decode(errors='replace').strip() or 'another process'
+            os.close(lock)
+            raise LedgerError(
+                f'{self.path} is in use by {holder}. Wait for it, stop it, or choose another --work-dir.'
+            ) from error
+        os.ftruncate(lock, 0)
+        os.write(lock, f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
+        return lock
+
+    def _open(self) -> None:
+        assert self.path is not None and self._file is not None
+        found, self.records, good = _read(self.path)
+        if good < os.fstat(self._file).st_size:
+            os.ftruncate(self._file, good)
+        if not found:
+            self._write(self.header | dict(environment=self.environment))
+            return
+        self.environment_at_start = found.pop('environment', {})
+        if found != self.header:
+            differing = sorted(k for k in found.keys() | self.header.keys() if found.get(k) != self.header.get(k))
+            details = '; '.join(
+                f'{k}: there {json.dumps(found.get(k))[:150]}, now {json.dumps(self.header.get(k))[:150]}'
+                for k in differing
+            )
+            raise LedgerError(
+                f'{self.path} belongs to another search; its rows cannot be compared with the ones asked for. '
+                f'Differing: {details}. Choose another --work-dir, or give the settings and the checkpoint of '
+                f'that search to go on with it.'
+            )
+        if self.environment_at_start != self.environment:
+            warnings.warn(
+                f'{self.path} was begun with {self.environment_at_start}, now {self.environment}: scores may differ '
+                f'in their last digits.',
+                stacklevel=4,
+            )
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
+        data = _dump(row)
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+
+    def append(self, record: Record) -> None:
+        """Writes a row to the disk; it is safe when this returns."""
+        self._write(record.to_json())
+        self.records.append(record)
+        self._by_id[record.id] = record
+
+    def get(self, arch_id: str) -> Record | None:
+        """The row of an architecture, or None if it was not evaluated yet."""
+        return self._by_id.get(arch_id)
+
+    def close(self) -> None:
+        """Releases the file for other processes."""
+        for handle in (self._file, getattr(self, '_lock', None)):
+            if handle is not None:
+                os.close(handle)
+        self._file = self._lock = None
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

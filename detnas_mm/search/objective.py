@@ -1,0 +1,144 @@
+"""What is wanted, and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.search.record import Record
+from detnas_mm.spaces import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric to be made large or small.
+
+    Args:
+        name: A metric of the evaluator, such as ``'coco/bbox_mAP'``.
+        direction: ``'maximize'`` or ``'minimize'``.
+
+    Raises:
+        ValueError: If the direction is another word.
+    """
+
+    name: str
+    direction: str = 'maximize'
+
+    def __post_init__(self) -> None:
+        if self.direction not in ('maximize', 'minimize'):
+            raise ValueError(
+                f"The direction of objective {self.name!r} must be 'maximize' or 'minimize'; got {self.direction!r}."
+            )
+
+    def gain(self, metrics: Mapping[str, float]) -> float:
+        """The metric, with its sign turned if it is to be minimised: larger is better."""
+        value = metrics[self.name]
+        return value if self.direction == 'maximize' else -value
+
+    def best_first(self, records: Iterable[Record]) -> list[Record]:
+        """Successful records, the best first; ties go to lower costs, then to the id."""
+        ok = [r for r in records if r.ok]
+        return sorted(ok, key=lambda r: (-self.gain(r.metrics), *r.costs.values(), r.id))
+
+
+class UnmeetableConstraint(ValueError):
+    """No candidate of the space meets the constraints."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Bounds on a cost, both inclusive.
+
+    Args:
+        cost: Name of a cost model, such as ``'macs'``.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+
+    Raises:
+        ValueError: If there is no bound, or the lower one exceeds the upper one.
+    """
+
+    cost: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise ValueError(f'The constraint on {self.cost!r} has low={self.low} above high={self.high}.')
+        if math.isinf(self.low) and math.isinf(self.high):
+            raise ValueError(f'The constraint on {self.cost!r} has no bound: give low=…, high=… or both.')
+
+    def __str__(self) -> str:
+        low = '' if math.isinf(self.low) else f'{self.low:,.0f} ≤ '
+        high = '' if math.isinf(self.high) else f' ≤ {self.high:,.0f}'
+        return f'{low}{self.cost}{high}'
+
+
+class Budget:
+    """The costs of a search and the constraints on them.
+
+    Args:
+        space: The search space.
+        costs: Cost models by name; each has ``totals(ids)``, ``bounds()`` and ``scope``.
+        constraints: Bounds on these costs.
+
+    Raises:
+        UnmeetableConstraint: If a constraint lies outside the space's range.
+        ValueError: If a constraint names a cost that nothing produces.
+    """
+
+    def __init__(self, space: SearchSpace, costs: Mapping[str, Any], constraints: Sequence[Constraint] = ()) -> None:
+        self.space = space
+        self._costs = dict(costs)
+        self.constraints = tuple(constraints)
+        for constraint in self.constraints:
+            if constraint.cost not in self._costs:
+                raise ValueError(
+                    f'A constraint asks for {constraint.cost!r}, which nothing produces. Costs of this search: '
+                    f'{sorted(self._costs)}; add one to search.costs, or mend the name.'
+                )
+            low, high = self._costs[constraint.cost].bounds()
+            if constraint.high < low or constraint.low > high:
+                raise UnmeetableConstraint(f'No architecture can meet {constraint}. {self.range_text()}')
+
+    def range_text(self) -> str:
+        """The smallest and largest value of every cost in the space, with its scope."""
+        parts = []
+        for name, cost in self._costs.items():
+            low, high = cost.bounds()
+            parts.append(f'{name} from {low:,.0f} to {high:,.0f} ({cost.scope})')
+        return 'This space has ' + '; '.join(parts) + '.'
+
+    def idle_constraints(self) -> list[Constraint]:
+        """Constraints that every architecture meets."""
+        idle = []
+        for constraint in self.constraints:
+            low, high = self._costs[constraint.cost].bounds()
+            if constraint.low <= low and high <= constraint.high:
+                idle.append(constraint)
+        return idle
+
+    def allows(self, archs: Sequence[Architecture]) -> np.ndarray:
+        """Boolean array of shape (candidates,): which of them meet all constraints."""
+        allowed = np.ones(len(archs), dtype=bool)
+        if self.constraints and len(archs):
+            ids = self.space.encode(archs)
+            for constraint in self.constraints:
+                values = self._costs[constraint.cost].totals(ids)
+                allowed &= (constraint.low <= values) & (values <= constraint.high)
+        return allowed
+
+    def costs(self, arch: Architecture) -> dict[str, float]:
+        """All costs of one architecture by name."""
+        return {name: cost.total(arch) for name, cost in self._costs.items()}
+
+    def spec(self) -> dict[str, Any]:
+        """What is counted and what is allowed, JSON-ready."""
+        return dict(
+            costs={name: cost.scope for name, cost in self._costs.items()},
+            constraints=[str(constraint) for constraint in self.constraints],
+        )

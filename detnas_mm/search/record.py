@@ -1,0 +1,108 @@
+"""What the search knows of one candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from detnas_mm.spaces import Architecture
+
+#: Fields that may differ between two runs that are otherwise the same search.
+VOLATILE = ('time', 'host', 'attempt')
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate that a strategy asks to be evaluated.
+
+    Attributes:
+        arch: The architecture.
+        origin: How it came about: ``'random'``, ``'mutation'``, ``'crossover'``, …
+        parents: Ids of the architectures it was made from.
+    """
+
+    arch: Architecture
+    origin: str = 'random'
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator found out about one architecture.
+
+    Attributes:
+        metrics: Unrounded values by name, such as ``{'coco/bbox_mAP': 0.3127…}``; empty if it failed.
+        failure: Why it failed, or None.
+        time: Seconds by phase.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    failure: str | None = None
+    time: dict[str, float] = field(default_factory=dict)
+
+
+class EvaluatorLike(Protocol):
+    """The part of an evaluator that the searcher uses."""
+
+    def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Yields one evaluation for each architecture, in order."""
+
+    def spec(self) -> dict[str, Any]:
+        """The settings that make two evaluations comparable, JSON-ready."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One evaluated candidate: a row of the ledger.
+
+    Attributes:
+        index: Position in the ledger, from 0.
+        generation: Generation it was asked for in.
+        id: The architecture's id.
+        arch: The architecture as :meth:`SearchSpace.describe` writes it.
+        origin: See :class:`Proposal`.
+        parents: See :class:`Proposal`.
+        status: ``'ok'`` or ``'failed'``.
+        reason: Why it failed, or None.
+        metrics: See :class:`Evaluation`.
+        costs: Costs by name.
+        time: Seconds by phase.
+        host: Machine that evaluated it.
+        attempt: How often the search had been started when this row was written.
+    """
+
+    index: int
+    generation: int
+    id: str
+    arch: str
+    origin: str
+    parents: tuple[str, ...]
+    status: str
+    reason: str | None
+    metrics: dict[str, float]
+    costs: dict[str, float]
+    time: dict[str, float] = field(default_factory=dict)
+    host: str = ''
+    attempt: int = 1
+
+    @property
+    def ok(self) -> bool:
+        """Whether the evaluation succeeded; failed candidates never win."""
+        return self.status == 'ok'
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a JSON object."""
+        return asdict(self) | {'parents': list(self.parents)}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Record:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: If fields are missing or unknown.
+        """
+        try:
+            return cls(**(row | {'parents': tuple(row['parents'])}))
+        except (TypeError, KeyError) as error:
+            raise ValueError(f'not a ledger row: {error}') from error

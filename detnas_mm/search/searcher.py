@@ -1,0 +1,161 @@
+"""The loop of every search: ask, constrain, evaluate, record, tell."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+from collections.abc import Callable, Sequence
+
+from tqdm import tqdm
+
+from detnas_mm.search.ledger import Ledger, LedgerError
+from detnas_mm.search.objective import Budget, Objective
+from detnas_mm.search.record import Evaluation, EvaluatorLike, Proposal, Record
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.spaces import SearchSpace
+
+
+class Searcher:
+    """Runs a strategy over a space with an evaluator, and keeps a ledger.
+
+    Started on a ledger with rows, it asks and tells through them first and evaluates only what is missing.
+
+    Args:
+        space: What can be found.
+        strategy: How it is looked for.
+        evaluator: How good a candidate is.
+        objectives: What is wanted; the first one ranks.
+        budget: Costs and constraints.
+        ledger: Where rows go.
+        generations: How often the strategy is asked.
+        seed: Fixes all random draws of the search.
+        log: Receives one line a generation.
+        show_progress: Whether to draw a progress bar.
+
+    Raises:
+        ValueError: If ``generations`` is below 1, or the strategy cannot serve the objectives.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        strategy: Strategy,
+        evaluator: EvaluatorLike,
+        objectives: Sequence[Objective],
+        budget: Budget,
+        ledger: Ledger,
+        generations: int = 20,
+        seed: int = 0,
+        log: Callable[[str], None] = print,
+        show_progress: bool = True,
+    ) -> None:
+        if generations < 1:
+            raise ValueError(f'budget.generations must be at least 1; got {generations}.')
+        if not objectives:
+            raise ValueError('search.objectives is empty: name the metric to optimise.')
+        self.space = space
+        self.strategy = strategy
+        self.evaluator = evaluator
+        self.objectives = list(objectives)
+        self.budget = budget
+        self.ledger = ledger
+        self.generations = generations
+        self.log = log
+        self.show_progress = show_progress
+        strategy.setup(space, budget, objectives, seed)
+
+    def run(self) -> list[Record]:
+        """Runs the search to its end.
+
+        Returns:
+            All successful rows, the best first.
+
+        Raises:
+            LedgerError: If the ledger's rows are not those that this strategy asks for.
+            UnmeetableConstraint: If not one feasible candidate was found.
+        """
+        objective = self.objectives[0]
+        for constraint in self.budget.idle_constraints():
+            self.log(f'The constraint {constraint} never binds. {self.budget.range_text()}')
+        done = len(self.ledger.records)
+        if done:
+            self.log(f'Going on from {self.ledger.path}: {done} candidates are evaluated already.')
+        proposals = self.strategy.ask(0)
+        total = self.generations * len(proposals)
+        bar = tqdm(total=total, unit='net', disable=not self.show_progress, dynamic_ncols=True, desc='search')
+        with bar:
+            for generation in range(self.generations):
+                records = self._generation(generation, proposals, bar)
+                self.strategy.tell(records)
+                self._summary(generation, records)
+                if generation + 1 == self.generations:
+                    break
+                proposals = self.strategy.ask(generation + 1)
+                if not proposals:
+                    self.log(f'No new feasible candidate is left after generation {generation}; the search ends here.')
+                    break
+        return objective.best_first(self.ledger.records)
+
+    def _generation(self, generation: int, proposals: list[Proposal], bar: tqdm) -> list[Record]:
+        """Evaluates what is missing of one generation; returns all its rows, in the order asked for."""
+        known = [self.ledger.get(p.arch.id) for p in proposals]
+        missing = [p for p, record in zip(proposals, known) if record is None]
+        if any(record is not None and record.generation != generation for record in known) or any(
+            record is not None for record in known[len(proposals) - len(missing) :]
+        ):
+            raise LedgerError(
+                f'{self.ledger.path}: its rows are not the ones that this search asks for in generation {generation}. '
+                f'The code that draws candidates has changed since; finish that search with the version that began '
+                f'it, or choose another --work-dir.'
+            )
+        bar.update(len(proposals) - len(missing))
+        evaluations = self.evaluator.evaluate([p.arch for p in missing]) if missing else iter(())
+        for proposal, evaluation in zip(missing, evaluations, strict=True):
+            self.ledger.append(self._record(generation, proposal, evaluation))
+            bar.update(1)
+            self._show_best(bar)
+        return [record for p in proposals if (record := self.ledger.get(p.arch.id)) is not None]
+
+    def _record(self, generation: int, proposal: Proposal, evaluation: Evaluation) -> Record:
+        reason = evaluation.failure
+        for objective in self.objectives:
+            value = evaluation.metrics.get(objective.name)
+            if reason is None and value is None:
+                reason = f'no metric {objective.name!r}; the evaluator gives {sorted(evaluation.metrics)}'
+            elif reason is None and value != value:
+                reason = f'{objective.name} is not a number'
+        return Record(
+            index=len(self.ledger.records),
+            generation=generation,
+            id=proposal.arch.id,
+            arch=self.space.describe(proposal.arch),
+            origin=proposal.origin,
+            parents=proposal.parents,
+            status='ok' if reason is None else 'failed',
+            reason=reason,
+            metrics={name: value for name, value in evaluation.metrics.items() if value == value},
+            costs=self.budget.costs(proposal.arch),
+            time=evaluation.time,
+            host=socket.gethostname(),
+            attempt=self.ledger.attempt,
+        )
+
+    def _show_best(self, bar: tqdm) -> None:
+        best = self.objectives[0].best_first(self.ledger.records)
+        if best:
+            bar.set_postfix_str(f'best {best[0].metrics[self.objectives[0].name]:.4f} {best[0].arch}')
+
+    def _summary(self, generation: int, records: list[Record]) -> None:
+        """One line about a generation."""
+        name = self.objectives[0].name
+        ok = self.objectives[0].best_first(records)
+        text = f'generation {generation + 1}/{self.generations}: {len(records)} nets'
+        if len(ok) < len(records):
+            text += f', {len(records) - len(ok)} failed'
+        if ok:
+            best = self.objectives[0].best_first(self.ledger.records)[0]
+            median = statistics.median(r.metrics[name] for r in ok)
+            costs = ', '.join(f'{key} {value:,.0f}' for key, value in best.costs.items())
+            text += f'; {name} best {ok[0].metrics[name]:.4f}, median {median:.4f}'
+            text += f'; best so far {best.metrics[name]:.4f} {best.arch} ({costs})'
+        self.log(f'{text}; acceptance rate {self.strategy.acceptance:.1%}')

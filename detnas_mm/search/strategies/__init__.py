@@ -1,0 +1,7 @@
+"""How a space is looked through."""
+
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.search.strategies.evolution import EvolutionStrategy
+from detnas_mm.search.strategies.random import RandomStrategy
+
+__all__ = ['EvolutionStrategy', 'RandomStrategy', 'Strategy']

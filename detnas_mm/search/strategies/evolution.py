@@ -1,0 +1,110 @@
+"""The evolution of DetNAS (section 3.2, step 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.registry import STRATEGIES
+from detnas_mm.search.objective import Budget, Objective
+from detnas_mm.search.record import Proposal
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.spaces import SearchSpace
+
+
+@STRATEGIES.register_module()
+class EvolutionStrategy(Strategy):
+    """Keeps the best of all time as parents; half of the children are mutations, half crossovers.
+
+    The first generation is random. Where mutation or crossover finds nothing new, random candidates fill up, so that
+    generations stay full for as long as the space has anything new.
+
+    Args:
+        population: Candidates a generation. Defaults to the paper's 50.
+        parents: How many of the best of all generations become parents. Defaults to the paper's 10.
+        mutation: Children by mutation. Defaults to the paper's half of the population.
+        crossover: Children by crossover. Defaults to the paper's half of the population.
+        random: Random newcomers a generation. Defaults to 0, as in the paper; the authors' code has 20 mutations,
+            20 crossovers and 10 newcomers.
+        mutation_prob: Probability that a gene is redrawn. Defaults to the paper's 0.1.
+        max_attempts: See :class:`Strategy`.
+
+    Raises:
+        ValueError: If a number does not fit, or the three kinds do not add up to the population.
+    """
+
+    def __init__(
+        self,
+        population: int = 50,
+        parents: int = 10,
+        mutation: int | None = None,
+        crossover: int | None = None,
+        random: int = 0,
+        mutation_prob: float = 0.1,
+        max_attempts: int = 20_000,
+    ) -> None:
+        super().__init__(max_attempts)
+        if mutation is None:
+            mutation = population - random - crossover if crossover is not None else (population - random + 1) // 2
+        if crossover is None:
+            crossover = population - random - mutation
+        if min(population, parents) < 1 or min(mutation, crossover, random) < 0:
+            raise ValueError(
+                f'population and parents must be at least 1, the kinds of children at least 0; got population='
+                f'{population}, parents={parents}, mutation={mutation}, crossover={crossover}, random={random}.'
+            )
+        if mutation + crossover + random != population:
+            raise ValueError(
+                f'mutation + crossover + random must be the population; got {mutation} + {crossover} + {random} '
+                f'!= {population}.'
+            )
+        if not 0 < mutation_prob <= 1:
+            raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
+        self.population = population
+        self.parents = parents
+        self.mutation = mutation
+        self.crossover = crossover
+        self.random = random
+        self.mutation_prob = mutation_prob
+
+    def spec(self) -> dict[str, Any]:
+        names = ('population', 'parents', 'mutation', 'crossover', 'random', 'mutation_prob', 'max_attempts')
+        return dict(type='EvolutionStrategy') | {name: getattr(self, name) for name in names}
+
+    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
+        if len(objectives) != 1:
+            raise ValueError(
+                f'EvolutionStrategy optimises one objective; got {[o.name for o in objectives]}. Keep one, and turn '
+                f'the others into constraints.'
+            )
+        super().setup(space, budget, objectives, seed)
+
+    def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
+        best = self.objectives[0].best_first(self.records)[: self.parents]
+        archs = [self.space.parse(record.arch) for record in best]
+        children: list[Proposal] = []
+        if archs:
+
+            def mutations(count: int) -> list[Proposal]:
+                picks = rng.integers(len(archs), size=count)
+                return [
+                    Proposal(self.space.mutate(archs[i], rng, self.mutation_prob), 'mutation', (archs[i].id,))
+                    for i in picks
+                ]
+
+            children += self.draw_new(self.mutation, mutations)
+        if len(archs) > 1:
+
+            def crossovers(count: int) -> list[Proposal]:
+                pairs = [rng.choice(len(archs), size=2, replace=False) for _ in range(count)]
+                return [
+                    Proposal(
+                        self.space.crossover(archs[i], archs[j], rng), 'crossover', (archs[i].id, archs[j].id)
+                    )
+                    for i, j in pairs
+                ]
+
+            children += self.draw_new(self.crossover, crossovers)
+        return children + self.draw_random(self.population - len(children), rng)

@@ -1,0 +1,33 @@
+"""Random search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.registry import STRATEGIES
+from detnas_mm.search.record import Proposal
+from detnas_mm.search.strategies.base import Strategy
+
+
+@STRATEGIES.register_module()
+class RandomStrategy(Strategy):
+    """Every generation is drawn at random: the baseline that any other strategy has to beat.
+
+    Args:
+        population: Candidates a generation.
+        max_attempts: See :class:`Strategy`.
+    """
+
+    def __init__(self, population: int = 50, max_attempts: int = 20_000) -> None:
+        super().__init__(max_attempts)
+        if population < 1:
+            raise ValueError(f'population must be at least 1; got {population}.')
+        self.population = population
+
+    def spec(self) -> dict[str, Any]:
+        return dict(type='RandomStrategy', population=self.population, max_attempts=self.max_attempts)
+
+    def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
+        return self.draw_random(self.population, rng)
