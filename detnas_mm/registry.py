@@ -5,6 +5,10 @@ Those that OpenMMLab already has (models, hooks, data) are children of mmengine'
 Those of the search are roots of their own. Nothing here imports torch.
 """
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -19,3 +23,35 @@ COSTS = Registry('cost', scope='detnas_mm', locations=['detnas_mm.cost'])
 STRATEGIES = Registry('search strategy', scope='detnas_mm', locations=['detnas_mm.search'])
 EVALUATORS = Registry('evaluator', scope='detnas_mm', locations=['detnas_mm.evaluators'])
 PATH_SAMPLERS = Registry('path sampler', scope='detnas_mm', locations=['detnas_mm.engine'])
+
+
+def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
+    """Builds an object of this package from its config.
+
+    Unlike ``registry.build`` it does not look at mmengine's default scope, and it says what is wrong with a config
+    in terms of that config.
+
+    Args:
+        registry: One of the registries of this module.
+        cfg: A mapping with ``type`` (``'X'`` or ``'detnas_mm.X'``) and the arguments; anything else is returned as it
+            is, so that ready-made objects can be passed.
+        **defaults: Arguments to be used where the config is silent.
+
+    Raises:
+        ValueError: If ``type`` is missing or unknown, or an argument is.
+    """
+    if not isinstance(cfg, Mapping):
+        return cfg
+    args = {**defaults, **cfg}
+    name = args.pop('type', None)
+    cls = registry.get(name) if isinstance(name, str) else name
+    if cls is None:
+        registry.import_from_location()
+        raise ValueError(f'{name!r} is no {registry.name}. There are: {", ".join(sorted(registry.module_dict))}.')
+    allowed = inspect.signature(cls).parameters
+    unknown = [key for key in args if key not in allowed]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in allowed.values()):
+        raise ValueError(
+            f'{cls.__name__} has no argument {", ".join(map(repr, unknown))}; it takes {", ".join(allowed)}.'
+        )
+    return cls(**args)

@@ -1,0 +1,180 @@
+"""What the command-line tools share: reading configs, and making them fit the machine at hand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from detnas_mm.compat import cuda_usable, load_checkpoint_file
+from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.search import LedgerError, UnmeetableConstraint
+
+_HOURS = 3600
+
+
+def parser(description: str, epilog: str = '') -> argparse.ArgumentParser:
+    """An argument parser with what all tools take."""
+    out = argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    out.add_argument('config', help='a config file, such as configs/digits/detnas-digits_retinanet_supernet.py')
+    out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
+    out.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5',
+    )  # fmt: skip
+    out.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+        help='how processes were started; tools/dist_*.sh sets it',
+    )  # fmt: skip
+    out.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    out.add_argument(
+        '--trust-checkpoint', action='store_true',
+        help='load checkpoints that hold more than tensors; such files can run code',
+    )  # fmt: skip
+    return out
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Reads the config, applies the overrides and fits it to the machine.
+
+    Raises:
+        SystemExit: With one sentence, if there is no such file.
+    """
+    if not Path(args.config).is_file():
+        raise SystemExit(f'error: there is no config {args.config!r}. Configs are in configs/, listed in its READMEs.')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    fit_to_machine(cfg)
+    return cfg
+
+
+def fit_to_machine(cfg: Config) -> None:
+    """Lets a config run where there is no GPU or no process group, and keeps long searches from timing out.
+
+    SyncBN becomes BN without a process group or without CUDA; several CPU processes talk by gloo.
+    """
+    cuda = cuda_usable()
+    distributed = cfg.get('launcher', 'none') != 'none'
+    dist_cfg = cfg.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict(backend='nccl'))
+    dist_cfg.setdefault('timeout', 2 * _HOURS)
+    if not (cuda and distributed) and 'model' in cfg:
+        replaced = _replace_norm(cfg.model)
+        if replaced:
+            reason = 'no GPU' if distributed else 'no process group'
+            print_log(f'SyncBN becomes BN in {replaced} places, since there is {reason}.', logger='current')
+    if distributed and not cuda:
+        dist_cfg.backend = 'gloo'
+        cfg.model_wrapper_cfg = ConfigDict(
+            type='MMDistributedDataParallel', device_ids=None, find_unused_parameters=True, broadcast_buffers=False
+        )
+        if not dist.is_initialized():
+            # mmengine's own initialisation wants a CUDA device.
+            dist.init_process_group('gloo', timeout=timedelta(seconds=dist_cfg.timeout))
+
+
+def _replace_norm(node: Any) -> int:
+    """Turns SyncBN into BN everywhere below a config node; returns how often."""
+    children = list(node.values()) if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else []
+    count = sum(_replace_norm(child) for child in children)
+    if isinstance(node, dict) and node.get('type') in ('SyncBN', 'MMSyncBN', 'NaiveSyncBN'):
+        node['type'] = 'BN'
+        count += 1
+    return count
+
+
+def check_checkpoint(path: str | None, trust: bool) -> None:
+    """Refuses a missing file, and one that holds more than plain tensors unless it is trusted.
+
+    Raises:
+        SystemExit: With one sentence.
+    """
+    if path is None or '://' in path:
+        return
+    try:
+        load_checkpoint_file(path, trust)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+
+
+def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) -> Config:
+    """Turns a config with a ``search`` section into a job that searches and trains nothing.
+
+    Args:
+        cfg: The supernet's training config with a ``search`` section, or a search-only one.
+        checkpoint: The trained supernet; None if ``load_from`` is in the config.
+        seed: Replaces ``search.seed``.
+
+    Returns:
+        The same config, changed.
+
+    Raises:
+        SystemExit: With one sentence, if the section is missing or does not fit.
+    """
+    if 'search' not in cfg:
+        raise SystemExit(
+            f'error: {cfg.filename} has no `search` section. Inherit one of configs/_base_/search/, or take a config '
+            f'whose name ends in _search.'
+        )
+    if seed is not None:
+        cfg.search.seed = seed
+    try:
+        plan = SearchPlan(cfg.search)
+    except (ValueError, TypeError) as error:
+        raise SystemExit(f'error: {error}') from error
+    if not plan.evaluator.needs_model:
+        return cfg
+    cfg.load_from = checkpoint or cfg.get('load_from')
+    if not cfg.load_from:
+        raise SystemExit(
+            f'error: {type(plan.evaluator).__name__} needs a trained supernet. Give its checkpoint: '
+            f'python tools/search.py {cfg.filename} CHECKPOINT'
+        )
+    cfg.resume = False  # mmengine's resume would drop load_from and search on random weights
+    if cfg.get('train_cfg', {}).get('max_epochs') != 0:
+        export = cfg.search.setdefault('export', ConfigDict())
+        export.setdefault('retrain', {k: cfg.get(k) for k in ('train_cfg', 'param_scheduler')})
+        cfg.train_cfg = ConfigDict(type='EpochBasedTrainLoop', max_epochs=0)
+    cfg.param_scheduler = []
+    cfg.setdefault('default_hooks', ConfigDict()).checkpoint = None
+    for kind in ('val', 'test'):
+        for part in ('dataloader', 'evaluator', 'cfg'):
+            cfg[f'{kind}_{part}'] = None
+    hooks = list(cfg.get('custom_hooks') or [])
+    if not any(str(hook['type']).endswith('EvolutionSearchHook') for hook in hooks):
+        hooks.append(dict(type='detnas_mm.EvolutionSearchHook'))
+    cfg.custom_hooks = hooks
+    return cfg
+
+
+def run(cfg: Config, trust: bool = False) -> Any:
+    """Trains, or searches where the config's evaluator needs no model.
+
+    Raises:
+        SystemExit: With one sentence, if a checkpoint cannot be loaded.
+    """
+    if 'search' in cfg and not SearchPlan(cfg.search).evaluator.needs_model:
+        return run_search(cfg, log=print)
+    check_checkpoint(cfg.get('load_from'), trust)
+    return Runner.from_cfg(cfg).train()
+
+
+def one_line_errors(main: Callable[[], None]) -> None:
+    """Runs a tool's main; errors of the user's making end in one line instead of a traceback."""
+    try:
+        main()
+    except (LedgerError, UnmeetableConstraint) as error:
+        raise SystemExit(f'error: {error}') from error

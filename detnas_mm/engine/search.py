@@ -1,0 +1,153 @@
+"""From a config's ``search`` section to a finished search: the one way in for hooks and tools alike."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+from torch import nn
+
+from detnas_mm import __version__
+from detnas_mm.evaluators import Evaluator
+from detnas_mm.export import export_best
+from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
+from detnas_mm.search import Budget, Constraint, Ledger, LedgerError, Objective, Record, Searcher, Strategy
+from detnas_mm.spaces import SearchSpace
+from detnas_mm.visualization import plot_progress
+
+_SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraints', 'budget', 'seed', 'export')
+
+
+class SearchPlan:
+    """A config's ``search`` section, built and checked; nothing has been loaded or run yet.
+
+    Args:
+        cfg: The section: ``dict(space=…, strategy=…, evaluator=…, objectives=…, costs=…, constraints=…, budget=…)``,
+            and if wanted ``seed`` and ``export``.
+
+    Raises:
+        ValueError: If something is missing, unknown or does not fit; UnmeetableConstraint if no candidate can.
+    """
+
+    def __init__(self, cfg: Mapping[str, Any]) -> None:
+        unknown = sorted(set(cfg) - set(_SECTION))
+        missing = [key for key in ('space', 'strategy', 'evaluator', 'objectives') if key not in cfg]
+        if unknown or missing:
+            raise ValueError(
+                f'The search section of the config has no {missing or "room for"} {unknown or ""}. It holds '
+                f'{", ".join(_SECTION)}; the first four are required. See configs/_base_/search/.'
+            )
+        self.seed = int(cfg.get('seed', 0))
+        self.space: SearchSpace = build_from(SPACES, cfg['space'])
+        self.strategy: Strategy = build_from(STRATEGIES, cfg['strategy'])
+        self.evaluator: Evaluator = build_from(EVALUATORS, cfg['evaluator'])
+        self.objectives = [Objective(**objective) for objective in cfg['objectives']]
+        costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in cfg.get('costs', {}).items()}
+        self.budget = Budget(self.space, costs, [Constraint(**c) for c in cfg.get('constraints', ())])
+        self.generations = int(cfg.get('budget', {}).get('generations', 20))
+        unknown = sorted(set(cfg.get('budget', {})) - {'generations'})
+        if unknown:
+            raise ValueError(f'search.budget holds generations=…; unknown: {unknown}.')
+        self.export = dict(top_k=1) | dict(cfg.get('export', {}))
+
+    def header(self, weights: str | None) -> dict[str, Any]:
+        """What makes rows comparable: the first line of the ledger."""
+        return dict(
+            space=self.space.spec(),
+            strategy=self.strategy.spec(),
+            evaluator=self.evaluator.spec(),
+            objectives=[vars(objective) for objective in self.objectives],
+            budget=self.budget.spec(),
+            weights=weights,
+            seed=self.seed,
+        )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A hash of all weights and buffers of a model."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f'{name}{array.dtype}{tuple(array.shape)}'.encode())
+        digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
+    return digest.hexdigest()[:16]
+
+
+def environment() -> dict[str, Any]:
+    """What may change the last digits of a score, or help to trace it: never compared, only told."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return dict(
+        detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads()
+    )
+
+
+def open_ledger(path: Path, header: Mapping[str, Any]) -> Ledger:
+    """The ledger on rank 0, a copy of its rows in memory on all others.
+
+    Raises:
+        LedgerError: On all ranks, if rank 0 cannot open it.
+    """
+    box: list[Any] = [None, None]
+    ledger = None
+    if is_main_process():
+        try:
+            ledger = Ledger(path, header, environment())
+            box = [ledger.records, None]
+        except LedgerError as error:
+            box = [None, str(error)]
+    broadcast_object_list(box)
+    if box[1]:
+        raise LedgerError(box[1])
+    if ledger is None:
+        ledger = Ledger(None, header, records=box[0])
+    return ledger
+
+
+def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str], None] | None = None) -> list[Record]:
+    """Runs the search of a config to its end, and exports what it found.
+
+    Everything lands in ``cfg.work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the best,
+    ``progress.png``. Run again on the same folder, it goes on where it stopped.
+
+    Args:
+        cfg: A config with ``search`` and ``work_dir``.
+        model: The trained model, if the evaluator needs one.
+        log: Receives lines of text. Defaults to mmengine's logger.
+
+    Returns:
+        All successful records, the best first.
+
+    Raises:
+        ValueError: If the section does not fit.
+        LedgerError: If the folder belongs to another search, or is in use.
+        RuntimeError: If every candidate failed.
+    """
+    log = log or (lambda text: print_log(text, logger='current'))
+    plan = SearchPlan(cfg.search)
+    if plan.evaluator.needs_model and model is None:
+        raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
+    plan.evaluator.setup(plan.space, model, plan.seed)
+    work_dir = Path(cfg.work_dir)
+    with open_ledger(work_dir / 'ledger.jsonl', plan.header(None if model is None else weights_digest(model))) as ledger:
+        searcher = Searcher(
+            plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations,
+            plan.seed, log, show_progress=is_main_process() and os.environ.get('TQDM_DISABLE') != '1',
+        )  # fmt: skip
+        best = searcher.run()
+        if not best:
+            reasons = sorted({record.reason or '' for record in ledger.records})
+            raise RuntimeError(
+                f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. See {work_dir}/ledger.jsonl.'
+            )
+        if is_main_process():
+            plot_progress(ledger.records, plan.objectives[0], work_dir / 'progress.png')
+        export_best(cfg, plan.space, plan.evaluator, best[: plan.export['top_k']], work_dir, log)
+    return best

@@ -1,0 +1,52 @@
+"""The interface of an evaluator."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from detnas_mm.search import Evaluation
+from detnas_mm.spaces import Architecture, SearchSpace
+
+
+class Evaluator(ABC):
+    """How good a candidate is.
+
+    Attributes:
+        needs_model: Whether :meth:`setup` wants a trained model. If not, a search builds no Runner and no dataset,
+            and asks for no checkpoint.
+    """
+
+    needs_model: bool = False
+
+    @abstractmethod
+    def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
+        """Called once before the first evaluation.
+
+        Args:
+            space: The search space.
+            model: The trained model, if ``needs_model``.
+            seed: Seed of the search.
+
+        Raises:
+            ValueError: If something does not fit; before any long work.
+        """
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """What makes two evaluations comparable, JSON-ready. Called after :meth:`setup`."""
+
+    @abstractmethod
+    def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Evaluates a generation.
+
+        All of it is handed over at once, so that work can be shared between candidates. Results come one by one, in
+        order, and each depends on its candidate alone.
+
+        Args:
+            archs: The candidates.
+
+        Yields:
+            One evaluation for each.
+        """

@@ -1,0 +1,129 @@
+"""Fixed batches of a dataset, loaded once and shared out to ranks."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.registry import DATASETS, FUNCTIONS
+from torch.utils.data import DataLoader
+
+
+def _num_bytes(data: Any) -> int:
+    if isinstance(data, torch.Tensor):
+        return data.numel() * data.element_size()
+    if isinstance(data, Mapping):
+        return sum(map(_num_bytes, data.values()))
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return sum(map(_num_bytes, data))
+    return 0
+
+
+class FixedBatches:
+    """The same images in the same batches every time they are walked through.
+
+    Batch b belongs to rank b modulo the number of ranks, so the batches are the same for any number of ranks. Loaded
+    data are kept if they fit the cache; otherwise they are loaded again each time.
+
+    Args:
+        dataloader: mmengine's dataloader config: ``dataset``, ``batch_size``, and if wanted ``num_workers`` and
+            ``collate_fn``. Samplers are ignored: order and batches are fixed here.
+        num_images: How many images to use; None for all.
+        seed: With ``num_images``, which ones: the first of a random order drawn from this seed. None: the first ones.
+        whole_batches: Whether the batch size must divide the number of images.
+        cache_mb: Megabytes of loaded images to keep in memory, on each rank.
+
+    Raises:
+        ValueError: If the dataset is too small or the batch size does not fit.
+    """
+
+    def __init__(
+        self,
+        dataloader: Mapping[str, Any],
+        num_images: int | None = None,
+        seed: int | None = None,
+        whole_batches: bool = False,
+        cache_mb: float = 2048,
+    ) -> None:
+        cfg = copy.deepcopy(dict(dataloader))
+        self.dataset = DATASETS.build(cfg['dataset'])
+        if hasattr(self.dataset, 'full_init'):
+            self.dataset.full_init()
+        self.batch_size = cfg['batch_size']
+        self.num_workers = cfg.get('num_workers', 0)
+        collate = dict(cfg.get('collate_fn', dict(type='pseudo_collate')))
+        kind = collate.pop('type')
+        function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+        self._collate = lambda items: function(items, **collate)
+        name = type(self.dataset).__name__
+        available = len(self.dataset)
+        if num_images is None:
+            num_images = available
+        if not 0 < num_images <= available:
+            raise ValueError(f'{num_images} images are asked for, but {name} has {available}. Lower num_images.')
+        if whole_batches and num_images % self.batch_size:
+            raise ValueError(
+                f'batch_size {self.batch_size} does not divide the {num_images} images, so that the last batch would '
+                f'weigh too much. Choose a divisor, such as '
+                f'{max(d for d in range(1, self.batch_size + 1) if num_images % d == 0)}.'
+            )
+        order = list(range(available))
+        if seed is not None:
+            generator = torch.Generator().manual_seed(seed)
+            order = torch.randperm(available, generator=generator).tolist()
+        self.indices = order[:num_images]
+        self._batches = [
+            self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)
+        ]
+        self.own = range(get_rank(), len(self._batches), get_world_size())
+        self._cache_left = cache_mb * 2**20
+        self._cache: list[Any] | None = None
+
+    @property
+    def metainfo(self) -> Any:
+        """The dataset's."""
+        return self.dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def fingerprint(self) -> str:
+        """Changes with the images and their order, but not with the folder they lie in."""
+        digest = hashlib.sha256()
+        for index in self.indices:
+            info = self.dataset.get_data_info(index)
+            path = str(info.get('img_path', index))
+            digest.update(f'{os.path.basename(path)}|{len(info.get("instances", ()))}\n'.encode())
+        return digest.hexdigest()[:16]
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        """Yields (number of the batch, collated data) of this rank's batches; the receiver may change the data."""
+        if self._cache is not None:
+            for number, data in zip(self.own, self._cache):
+                yield number, self._copy(data)
+            return
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=[self._batches[number] for number in self.own],
+            num_workers=self.num_workers,
+            collate_fn=self._collate,
+        )
+        kept: list[Any] | None = []
+        for number, data in zip(self.own, loader):
+            if kept is not None:
+                self._cache_left -= _num_bytes(data)
+                kept = [*kept, self._copy(data)] if self._cache_left >= 0 else None
+            yield number, data
+        self._cache = kept
+
+    @staticmethod
+    def _copy(data: Any) -> Any:
+        """Images are shared, since nobody changes them in place; annotations are copied, since models do."""
+        if isinstance(data, Mapping) and 'data_samples' in data:
+            return {**data, 'data_samples': copy.deepcopy(data['data_samples'])}
+        return copy.deepcopy(data)

@@ -1,0 +1,142 @@
+"""Statistics of BN layers for one path of a supernet, computed anew (DetNAS, section 3.2, step 3).
+
+Definition: while the network runs on the calibration batches, every BN layer normalises by the statistics of the
+batch at hand. A layer's new running mean is the plain mean over batches of the batch means, its new running variance
+the plain mean of the unbiased batch variances: float32 for each batch, added up in float64 in the order of the
+batches, cast once. So a batch's statistics depend on no other batch, and batches may be shared out to workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+#: Layer name → (mean, variance), both of shape (channels,).
+Statistics = dict[str, tuple[Tensor, Tensor]]
+#: The same for one batch; a layer that runs several times in a forward (shared heads) has several entries.
+BatchStatistics = dict[str, list[tuple[Tensor, Tensor]]]
+
+
+def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """All BN layers that keep statistics, by name; SyncBN and what it is turned into are among them."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    }
+
+
+@contextlib.contextmanager
+def local_batch_norm(model: nn.Module) -> Iterator[None]:
+    """Lets SyncBN layers behave as plain BN: ranks that split images must not mix their statistics."""
+    synced = [m for m in model.modules() if isinstance(m, nn.SyncBatchNorm)]
+    for module in synced:
+        module.forward = types.MethodType(nn.BatchNorm2d.forward, module)
+    try:
+        yield
+    finally:
+        for module in synced:
+            del module.forward
+
+
+@contextlib.contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Puts back all BN statistics, momenta and the training mode of every module, whatever happens inside."""
+    modes = {module: module.training for module in model.modules()}
+    norms = batch_norms(model).values()
+    momenta = {m: m.momentum for m in norms}
+    buffers = {m: {key: value.clone() for key, value in m.named_buffers(recurse=False)} for m in norms}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for norm in norms:
+            norm.momentum = momenta[norm]
+            for key, value in norm.named_buffers(recurse=False):
+                value.copy_(buffers[norm][key])
+
+
+@torch.no_grad()
+def collect(
+    model: nn.Module, batches: Iterable[tuple[int, Any]], forward: Callable[[Any], object]
+) -> dict[int, BatchStatistics]:
+    """Runs the model on batches and notes the statistics that every BN layer sees.
+
+    BN layers run in training mode, all other modules (dropout, …) in evaluation mode; ``norm_eval`` and frozen stages
+    are ignored. The model's BN buffers are overwritten: wrap the call in :func:`restored`.
+
+    Args:
+        model: The model.
+        batches: (number of the batch, data) pairs.
+        forward: Runs the part of the model that has BN layers on the data of one batch.
+
+    Returns:
+        Statistics by batch number; layers that did not run are missing.
+    """
+    norms = batch_norms(model)
+    current: BatchStatistics = {}
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            # With momentum 1 the running statistics *are* those of this forward, the variance unbiased.
+            current.setdefault(name, []).append((module.running_mean.clone(), module.running_var.clone()))
+
+        return hook
+
+    model.eval()
+    handles = [norm.register_forward_hook(note(name)) for name, norm in norms.items()]
+    try:
+        for norm in norms.values():
+            norm.reset_running_stats()
+            norm.momentum = 1.0
+            norm.training = True
+        collected = {}
+        for number, data in batches:
+            current = {}
+            forward(data)
+            collected[number] = current
+        return collected
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def average(collected: Mapping[int, BatchStatistics]) -> Statistics:
+    """The plain mean over batches, added up in float64 in the order of the batches, cast once.
+
+    Args:
+        collected: What :func:`collect` returned, of all workers together.
+    """
+    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for number in sorted(collected):
+        for name, calls in collected[number].items():
+            for mean, var in calls:
+                dtypes[name] = mean.dtype
+                total_mean, total_var, count = sums.get(name, (torch.zeros_like(mean).double(), 0.0, 0))
+                sums[name] = (total_mean + mean.double(), var.double() + total_var, count + 1)
+    return {
+        name: ((mean / count).to(dtypes[name]), (var / count).to(dtypes[name]))
+        for name, (mean, var, count) in sums.items()
+    }
+
+
+@torch.no_grad()
+def apply(model: nn.Module, statistics: Statistics) -> None:
+    """Writes statistics into the model's BN layers."""
+    norms = batch_norms(model)
+    for name, (mean, var) in statistics.items():
+        norms[name].running_mean.copy_(mean)
+        norms[name].running_var.copy_(var)
+
+
+def not_finite(statistics: Statistics) -> list[str]:
+    """Names of the layers whose statistics are not finite."""
+    return [n for n, (mean, var) in statistics.items() if not (mean.isfinite().all() and var.isfinite().all())]

@@ -1,0 +1,118 @@
+"""Unrounded scores out of OpenMMLab's metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from mmengine.registry import METRICS
+
+#: Positions in ``COCOeval.stats`` as mmdet names them.
+_COCO_STATS = {
+    'mAP': 0, 'mAP_50': 1, 'mAP_75': 2, 'mAP_s': 3, 'mAP_m': 4, 'mAP_l': 5,
+    'AR@100': 6, 'AR@300': 7, 'AR@1000': 8, 'AR_s@1000': 9, 'AR_m@1000': 10, 'AR_l@1000': 11,
+}  # fmt: skip
+
+
+def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
+    """Builds one metric of mmdet, mmpretrain, ….
+
+    ``FasterCocoMetric`` becomes ``CocoMetric`` with one log line where the family at hand does not have it.
+
+    Raises:
+        ValueError: If more than one metric is asked for.
+    """
+    if isinstance(cfg, Sequence):
+        if len(cfg) != 1:
+            raise ValueError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
+        cfg = cfg[0]
+    cfg = dict(cfg)
+    if str(cfg.get('type', '')).endswith('FasterCocoMetric') and not _has_faster_coco(cfg['type']):
+        MMLogger.get_current_instance().info('FasterCocoMetric is not in this mmdet; CocoMetric takes its place.')
+        cfg['type'] = cfg['type'].replace('FasterCocoMetric', 'CocoMetric')
+    metric = METRICS.build(cfg)
+    metric.dataset_meta = dataset_meta
+    return metric
+
+
+def _has_faster_coco(name: str) -> bool:
+    with METRICS.switch_scope_and_registry(None) as registry:
+        cls = registry.get(name)
+    return cls is not None and getattr(sys.modules[cls.__module__], 'COCOeval_faster', None) is not None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps metrics from filling the screen for every candidate."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def compute(metric: BaseMetric, results: list) -> dict[str, float]:
+    """The metric's values, unrounded, under the names that mmengine's logs use.
+
+    mmdet's COCO metrics keep their COCOeval to themselves and return three decimals; ranking by these would tie
+    candidates that differ. So the COCOeval classes of the metric's module are watched while it computes.
+
+    Args:
+        metric: The metric.
+        results: What its ``process`` collected, of all images.
+
+    Returns:
+        Values by name, such as ``'coco/bbox_mAP'``; empty if there were no detections.
+    """
+    stats: dict[str, Sequence[float]] = {}
+    with quiet(), _watching_coco_eval(metric, stats):
+        values: Mapping[str, Any] = metric.compute_metrics(results)
+    exact: dict[str, float] = {}
+    for name, value in values.items():
+        kind, _, item = name.partition('_')
+        if kind in stats and item in _COCO_STATS:
+            unrounded = float(stats[kind][_COCO_STATS[item]])
+            if abs(unrounded - value) > 5.1e-4:
+                raise RuntimeError(
+                    f'{type(metric).__name__} returned {name} = {value}, its COCOeval {unrounded}: the order of the '
+                    f'statistics in this version of mmdet is another one than expected.'
+                )
+            value = unrounded
+        exact[f'{metric.prefix}/{name}' if metric.prefix else name] = float(value)
+    return exact
+
+
+@contextlib.contextmanager
+def _watching_coco_eval(metric: BaseMetric, stats: dict[str, Sequence[float]]) -> Iterator[None]:
+    """Notes ``stats`` of every COCOeval that the metric makes, by IoU type."""
+    replaced = []
+    for cls in type(metric).__mro__:
+        module = sys.modules.get(cls.__module__)
+        for name in ('COCOeval', 'COCOevalMP', 'COCOeval_faster'):
+            original = getattr(module, name, None)
+            if isinstance(original, type):
+                replaced.append((module, name, original))
+                setattr(module, name, _watched(original, stats))
+    try:
+        yield
+    finally:
+        for module, name, original in reversed(replaced):
+            setattr(module, name, original)
+
+
+def _watched(original: type, stats: dict[str, Sequence[float]]) -> type:
+    def summarize(self: Any) -> Any:
+        result = original.summarize(self)  # type: ignore[attr-defined]
+        stats[self.params.iouType] = list(self.stats)
+        return result
+
+    return type(original.__name__, (original,), {'summarize': summarize})

@@ -1,0 +1,130 @@
+"""From a search's best rows to ordinary configs and weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from torch import nn
+
+from detnas_mm.evaluators import Evaluator, OneShotEvaluator
+from detnas_mm.models.subnet import slice_state_dict
+from detnas_mm.search import Record
+from detnas_mm.spaces import Architecture, SearchSpace
+
+_SEARCH_HOOKS = ('PathSamplingHook', 'EvolutionSearchHook')
+
+
+def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
+    """A search's config with a fixed backbone in the supernet's place, and nothing of the search left.
+
+    Its test set is search-val with the search's metric, so that mmdet's own test script gives the fitness; its
+    training settings are those of ``search.export.retrain``, or what the config trained with.
+
+    Args:
+        cfg: The config of the search.
+        backbone: Config of the fixed backbone.
+    """
+    out = Config(copy.deepcopy(cfg.to_dict()))
+    search = out.pop('search')
+    evaluator = search['evaluator']
+    out.model.backbone = backbone
+    for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
+        out.pop(key, None)
+    hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in _SEARCH_HOOKS]
+    out.pop('custom_hooks', None)
+    if hooks:
+        out.custom_hooks = hooks
+    for key, value in search.get('export', {}).get('retrain', {}).items():
+        out[key] = value
+    dataloader = dict(evaluator['dataloader'])
+    dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
+    out.val_dataloader = out.test_dataloader = dataloader
+    out.val_evaluator = out.test_evaluator = evaluator['metric']
+    out.val_cfg = dict(type='ValLoop')
+    out.test_cfg = dict(type='TestLoop')
+    return out
+
+
+def export_subnet(
+    cfg: Config, evaluator: OneShotEvaluator, arch: Architecture, stem: Path, meta: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Writes one architecture as an ordinary config and checkpoint.
+
+    The weights are the supernet's with the candidate's own recalibrated BN statistics. All ranks must call this.
+
+    Args:
+        cfg: The config of the search.
+        evaluator: The evaluator, set up with the trained model.
+        arch: What to export.
+        stem: Path of both files, without suffix.
+        meta: Plain values to keep in the checkpoint.
+
+    Returns:
+        Paths of the config and of the checkpoint.
+    """
+    supernet = evaluator.supernet
+    prefix = next(f'{name}.' for name, module in evaluator.model.named_modules() if module is supernet)
+    with evaluator.recalibrated(arch) as model:
+        state_dict = slice_state_dict(_cpu_state(model), arch, supernet, prefix)
+    config, checkpoint = stem.with_suffix('.py'), stem.with_suffix('.pth')
+    if is_main_process():
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        subnet_config(cfg, supernet.subnet_cfg(arch)).dump(config)
+        temporary = checkpoint.with_suffix('.tmp')
+        torch.save(dict(meta=meta, state_dict=state_dict), temporary)
+        temporary.replace(checkpoint)
+    return config, checkpoint
+
+
+def _cpu_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.detach().cpu() for key, value in model.state_dict().items()}
+
+
+def export_best(
+    cfg: Config,
+    space: SearchSpace,
+    evaluator: Evaluator,
+    best: Sequence[Record],
+    work_dir: Path,
+    log: Callable[[str], None],
+) -> None:
+    """Exports the best rows and writes ``best.json``; ends with the next commands to type.
+
+    Args:
+        cfg: The config of the search.
+        space: The search space.
+        evaluator: The search's evaluator, set up; architectures are exported with weights if it has a supernet.
+        best: Rows to export, the best first.
+        work_dir: Folder of the search.
+        log: Receives lines of text.
+    """
+    entries = []
+    for rank, record in enumerate(best, 1):
+        entry = dict(
+            rank=rank, id=record.id, arch=record.arch, space=space.spec(), metrics=record.metrics,
+            costs=record.costs,
+        )  # fmt: skip
+        if isinstance(evaluator, OneShotEvaluator):
+            meta = {key: entry[key] for key in ('id', 'arch', 'space', 'metrics', 'costs')}
+            stem = work_dir / 'best' / f'rank{rank}_{record.id}'
+            config, checkpoint = export_subnet(cfg, evaluator, space.parse(record.arch), stem, meta)
+            entry |= dict(config=str(config.relative_to(work_dir)), checkpoint=str(checkpoint.relative_to(work_dir)))
+        entries.append(entry)
+    if not is_main_process():
+        return
+    temporary = work_dir / 'best.json.tmp'
+    temporary.write_text(json.dumps(entries, indent=2) + '\n')
+    temporary.replace(work_dir / 'best.json')
+    winner = entries[0]
+    log(f'Best of {work_dir}: {winner["arch"]}, {winner["metrics"]}, {winner["costs"]}')
+    if 'config' in winner:
+        config, checkpoint = work_dir / winner['config'], work_dir / winner['checkpoint']
+        log(f'Test it:    python tools/test.py {config} {checkpoint}')
+        log(f'Retrain it: python tools/train.py {config} --cfg-options load_from={checkpoint}')

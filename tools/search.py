@@ -1,0 +1,27 @@
+#!/usr/bin/env python
+"""Runs an architecture search; run again on the same folder, it goes on where it stopped."""
+
+from detnas_mm.engine.launch import as_search_job, one_line_errors, parser, read_config, run
+
+EPILOG = """
+examples:
+  python tools/search.py configs/digits/detnas-digits_retinanet_search.py work_dirs/supernet/epoch_12.pth
+  python tools/search.py CONFIG CHECKPOINT --work-dir work_dirs/search --cfg-options search.budget.generations=5
+  bash tools/dist_search.sh CONFIG CHECKPOINT 8
+
+The folder then holds ledger.jsonl (a row for every candidate), best.json, best/ (ordinary configs and weights of the
+best) and progress.png. The last lines printed are the next commands to type.
+"""
+
+
+def main() -> None:
+    args_parser = parser(__doc__, EPILOG)
+    args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet, where the evaluator needs one')
+    args_parser.add_argument('--seed', type=int, help='seed of the search; default: the one of the config')
+    args = args_parser.parse_args()
+    cfg = as_search_job(read_config(args), args.checkpoint, args.seed)
+    run(cfg, args.trust_checkpoint)
+
+
+if __name__ == '__main__':
+    one_line_errors(main)

@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Tests a checkpoint on the test set of a config."""
+
+from mmengine.runner import Runner
+
+from detnas_mm.engine.launch import check_checkpoint, one_line_errors, parser, read_config
+
+EPILOG = """
+examples:
+  python tools/test.py work_dirs/search/best/rank1_c8882097cb56.py work_dirs/search/best/rank1_c8882097cb56.pth
+  bash tools/dist_test.sh CONFIG CHECKPOINT 8
+"""
+
+
+def main() -> None:
+    args_parser = parser(__doc__, EPILOG)
+    args_parser.add_argument('checkpoint', help='weights to test')
+    args = args_parser.parse_args()
+    cfg = read_config(args)
+    check_checkpoint(args.checkpoint, args.trust_checkpoint)
+    cfg.load_from = args.checkpoint
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    one_line_errors(main)

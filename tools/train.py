@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Trains a supernet or a fixed net; with a search config, searches."""
+
+from detnas_mm.engine.launch import check_checkpoint, one_line_errors, parser, read_config, run
+
+EPILOG = """
+examples:
+  python tools/train.py configs/digits/detnas-digits_supernet_cls.py
+  python tools/train.py CONFIG --resume            # go on from the last checkpoint of the work dir
+  bash tools/dist_train.sh CONFIG 8
+"""
+
+
+def main() -> None:
+    args_parser = parser(__doc__, EPILOG)
+    args_parser.add_argument('--amp', action='store_true', help='mixed precision (GPU)')
+    args_parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
+    args_parser.add_argument(
+        '--resume', nargs='?', const='auto', help='go on from this checkpoint, or from the last one of the work dir'
+    )
+    args = args_parser.parse_args()
+    cfg = read_config(args)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        cfg.setdefault('auto_scale_lr', {})['enable'] = True
+        if 'base_batch_size' not in cfg.auto_scale_lr:
+            raise SystemExit(f'error: {args.config} has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs.')
+    if args.resume and 'search' in cfg:
+        raise SystemExit('error: a search goes on by itself from the ledger of its work dir; leave out --resume.')
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        check_checkpoint(cfg.load_from, args.trust_checkpoint)
+    run(cfg, args.trust_checkpoint)
+
+
+if __name__ == '__main__':
+    one_line_errors(main)
