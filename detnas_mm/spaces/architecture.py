@@ -14,7 +14,7 @@ def _freeze(value: Any) -> Any:
         return tuple(_freeze(item) for item in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if hasattr(value, 'item'):  # a numpy scalar
+    if hasattr(value, 'item') and getattr(value, 'ndim', 0) == 0:  # a numpy scalar
         return value.item()
     raise TypeError(
         f'An architecture is made of numbers, strings, None and sequences of these; got {value!r} '

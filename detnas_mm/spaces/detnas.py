@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 import re
 from collections.abc import Mapping, Sequence
@@ -105,14 +106,16 @@ class DetNASSpace(SearchSpace):
                     f'dict(stem=16, channels=(64, 160, 320, 640), blocks=(4, 4, 8, 4)).'
                 )
             space = PRESETS[space]
+        if not isinstance(space, Mapping):
+            raise ValueError(
+                f'A DetNAS space is one of {sorted(PRESETS)} or dict(stem=…, channels=(…), blocks=(…)); got {space!r}.'
+            )
         self.stem, self.channels, self.depths, self.last_channels = _checked(space)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
-        return dict(
-            stem=self.stem, channels=list(self.channels), blocks=list(self.depths), last=self.last_channels
-        )
+        return dict(stem=self.stem, channels=list(self.channels), blocks=list(self.depths), last=self.last_channels)
 
     @property
     def name(self) -> str:
@@ -145,7 +148,7 @@ class DetNASSpace(SearchSpace):
         """All positions in order; the first of a stage has stride 2."""
         blocks: list[Block] = []
         cin = self.stem
-        for stage, (cout, depth) in enumerate(zip(self.channels, self.depths)):
+        for stage, (cout, depth) in enumerate(zip(self.channels, self.depths, strict=True)):
             for i in range(depth):
                 blocks.append(Block(len(blocks), stage, cin, cout, 2 if i == 0 else 1))
                 cin = cout
@@ -178,7 +181,7 @@ class DetNASSpace(SearchSpace):
             widths = (cin, block.mid, block.mid, cout)
             pairs = [
                 (Conv(a, a, 3, block.stride if i == 0 else 1, groups=a), Conv(a, b))
-                for i, (a, b) in enumerate(zip(widths, widths[1:]))
+                for i, (a, b) in enumerate(itertools.pairwise(widths))
             ]
             main = tuple(conv for pair in pairs for conv in pair)
         else:

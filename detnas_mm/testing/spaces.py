@@ -1,0 +1,168 @@
+"""What every search space must keep, as one function that a test of a new space calls."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.spaces import Architecture, SearchSpace
+
+#: Architectures drawn; with a space of two, all alike come by chance once in 2**63.
+DRAWS = 64
+
+
+def check_search_space(space: SearchSpace, seed: int = 0) -> None:
+    """Checks that a space keeps the contract of :class:`~detnas_mm.spaces.SearchSpace`.
+
+    Drawn architectures are members, survive text and JSON, and hash; every random operation depends on its generator
+    alone; members stay unchanged and non-members are refused with a ValueError; the module loads without torch.
+
+    Args:
+        space: The space to check.
+        seed: Seeds what is drawn here. A space must pass for every seed.
+
+    Raises:
+        AssertionError: If the contract is broken; says where.
+    """
+    spec = copy.deepcopy(space.spec())
+    _check_description(space)
+    archs = space.sample_many(np.random.default_rng(seed), DRAWS)
+    _check_draws(space, archs, seed)
+    for arch in archs:
+        _check_member(space, arch)
+    _check_identity(archs)
+    _check_mutation(space, archs, seed)
+    _check_crossover(space, archs, seed)
+    _check_refusals(space)
+    _check_encoding(space, archs)
+    _check_light_import(space)
+    assert space.spec() == spec, f'{space!r} was changed by using it: spec() was {spec}, now is {space.spec()}.'
+
+
+def _check_description(space: SearchSpace) -> None:
+    assert isinstance(space.size, int) and space.size > 0, f'size must be a positive int; got {space.size!r}.'
+    spec = space.spec()
+    assert isinstance(spec, dict), f'spec() must be a dict; got {spec!r}.'
+    assert json.loads(json.dumps(spec)) == spec, f'spec() does not survive JSON (tuples, numpy numbers?): {spec!r}.'
+
+
+def _check_draws(space: SearchSpace, archs: list[Architecture], seed: int) -> None:
+    assert len(archs) == DRAWS, f'sample_many(rng, {DRAWS}) gave {len(archs)} architectures.'
+    assert list(space.sample_many(np.random.default_rng(seed), 0)) == [], 'sample_many(rng, 0) must be empty.'
+    if space.size > 1:
+        assert len(set(archs)) > 1, f'{DRAWS} draws from a space of {space.size} are all alike: {archs[0]}.'
+    _repeatable('sample', lambda rng: space.sample(rng), seed)
+    _repeatable('sample_many', lambda rng: space.sample_many(rng, 5), seed)
+
+
+def _check_member(space: SearchSpace, arch: Architecture) -> None:
+    assert isinstance(arch, Architecture), f'sample gave {arch!r}; an Architecture is needed.'
+    space.validate(arch)
+    text = space.describe(arch)
+    assert isinstance(text, str) and text, f'describe gave {text!r} for {arch}; a text is needed.'
+    loaded = Architecture.from_json(json.loads(json.dumps(arch.to_json())))
+    for name, again in (
+        ('parse(arch)', space.parse(arch)),
+        ('parse(describe(arch))', space.parse(text)),
+        ('parse(arch.to_json())', space.parse(arch.to_json())),
+        ('a round trip through JSON', loaded),
+    ):
+        assert again == arch, f'{name} gave {again}; it must give {arch} back.'
+        assert hash(again) == hash(arch) and again.id == arch.id, f'{name} changed hash or id of {arch}.'
+
+
+def _check_identity(archs: list[Architecture]) -> None:
+    distinct = set(archs)
+    ids = {arch.id for arch in distinct}
+    assert len(ids) == len(distinct), f'{len(distinct)} architectures share {len(ids)} ids.'
+
+
+def _check_mutation(space: SearchSpace, archs: list[Architecture], seed: int) -> None:
+    rng = np.random.default_rng([seed, 1])
+    changed = False
+    for arch in archs:
+        before = arch.to_json()
+        assert space.mutate(arch, rng, 0.0) == arch, f'mutate with probability 0 changed {arch}.'
+        mutant = space.mutate(arch, rng, 1.0)
+        space.validate(mutant)
+        changed |= mutant != arch
+        assert arch.to_json() == before, f'mutate changed its parent {before}.'
+    assert changed or space.size == 1, f'mutate with probability 1 left all of {DRAWS} architectures as they were.'
+    _repeatable('mutate', lambda rng: space.mutate(archs[0], rng, 0.5), seed)
+
+
+def _check_crossover(space: SearchSpace, archs: list[Architecture], seed: int) -> None:
+    rng = np.random.default_rng([seed, 2])
+    for first, second in zip(archs, archs[1:], strict=False):
+        space.validate(space.crossover(first, second, rng))
+        twin = space.crossover(first, first, rng)
+        assert twin == first, f'crossover of {first} with itself gave {twin}.'
+    _repeatable('crossover', lambda rng: space.crossover(archs[0], archs[-1], rng), seed)
+
+
+def _check_refusals(space: SearchSpace) -> None:
+    for what in (Architecture(()), Architecture(('no such choice',)), '', 'no architecture', [], None, object()):
+        calls = [('parse', space.parse)]
+        if isinstance(what, Architecture):
+            calls.append(('validate', space.validate))
+        for name, call in calls:
+            try:
+                call(what)
+            except ValueError as error:
+                assert str(error), f'{name}({what!r}) raised a ValueError that says nothing.'
+            except Exception as error:
+                raise AssertionError(f'{name}({what!r}) must raise a ValueError; it raised {error!r}.') from error
+            else:
+                raise AssertionError(f'{name}({what!r}) must raise a ValueError; it returned.')
+
+
+def _check_encoding(space: SearchSpace, archs: list[Architecture]) -> None:
+    table = space.encode(archs)
+    assert isinstance(table, np.ndarray) and table.ndim == 2 and len(table) == len(archs), (
+        f'encode must give an array of shape ({len(archs)}, genes); got {getattr(table, "shape", table)!r}.'
+    )
+    assert np.issubdtype(table.dtype, np.integer), f'encode must give integers; got {table.dtype}.'
+    for row, arch in zip(table, archs, strict=True):
+        assert (space.encode([arch])[0] == row).all(), f'encode of {arch} depends on its neighbours.'
+    assert len(np.unique(table, axis=0)) == len(set(archs)), 'encode gives equal rows for different architectures.'
+
+
+def _check_light_import(space: SearchSpace) -> None:
+    module = type(space).__module__
+    if module == '__main__':
+        return
+    code = f'import sys, {module}; sys.exit("torch" in sys.modules)'
+    path = repr([p for p in sys.path if p])
+    done = subprocess.run(
+        [sys.executable, '-c', f'import sys; sys.path[:] = {path}\n{code}'], capture_output=True, text=True
+    )
+    assert done.returncode == 0, (
+        f'importing {module} must work on its own and load no torch, so that ledgers and reports open at once; '
+        f'{done.stderr.strip() or "torch was loaded."}'
+    )
+
+
+def _repeatable(name: str, call: Callable[[np.random.Generator], Any], seed: int) -> None:
+    """The call depends on the generator it is given, and on nothing else that is random."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        results = []
+        for world in (1, 2):
+            random.seed(world)
+            np.random.seed(world)
+            rng = np.random.default_rng([seed, 3])
+            before = random.getstate(), np.random.get_state()[1].tolist()
+            results.append((call(rng), rng.random()))
+            after = random.getstate(), np.random.get_state()[1].tolist()
+            assert before == after, f'{name} draws from a global generator; use the one it is given.'
+        assert results[0] == results[1], f'{name} gave {results[0]} and then {results[1]} for equal generators.'
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
