@@ -1,0 +1,43 @@
+"""Draws DetNAS's search-validation images out of VOC 2007 + 2012 trainval and writes the image lists."""
+
+import argparse
+from pathlib import Path
+
+EPILOG = """\
+The paper draws 5,000 images from VOC trainval07+12 (16,551 images), keeps them out of supernet training and judges
+candidates on them; the final test stays on test2007. The draw runs over all years together and depends on the seed
+and the image ids alone. Every year gets two lists, since mmdet reads VOC with one dataset a year.
+
+example:
+  python tools/dataset_converters/split_voc.py data/VOCdevkit
+writes data/VOCdevkit/VOC{2007,2012}/ImageSets/Main/detnas_train.txt and detnas_search_val.txt.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('root', type=Path, help='the VOCdevkit folder, which holds VOC2007 and VOC2012')
+    parser.add_argument('--years', nargs='+', default=['2007', '2012'], help='years to split together [2007 2012]')
+    parser.add_argument('--list', default='trainval', help='name of the image list to split [%(default)s]')
+    from detnas_mm.datasets import splits
+
+    splits.add_arguments(parser, count=5000)
+    args = parser.parse_args()
+
+    def run() -> tuple:
+        ids = splits.split_voc(args.root, args.years, args.list, args.count, args.seed)
+        files = {path: splits.lines(i) for path, i in ids.items()}
+        then = (
+            "Next: train the supernet on the detnas_train lists (ann_file='VOC2007/ImageSets/Main/detnas_train.txt' "
+            'and the same of 2012), and search on the detnas_search_val lists; the configs of configs/detnas expect '
+            'them in data/VOCdevkit.'
+        )
+        return files, {path: len(i) for path, i in ids.items()}, then
+
+    splits.report(run, args.overwrite)
+
+
+if __name__ == '__main__':
+    main()
