@@ -52,7 +52,7 @@ def quiet() -> Iterator[None]:
     """Keeps metrics from filling the screen for every candidate."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield

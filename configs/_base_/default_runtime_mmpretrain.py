@@ -1,0 +1,5 @@
+default_scope = 'mmpretrain'
+env_cfg = dict(cudnn_benchmark=False, dist_cfg=dict(backend='nccl', timeout=7200))
+log_level = 'INFO'
+load_from = None
+resume = False

@@ -1,0 +1,35 @@
+# ClsNAS on Digits: the same search, guided by classification accuracy.
+#   python tools/search.py configs/digits/detnas-digits_search_cls.py SUPERNET.pth
+_base_ = ['./detnas-digits_supernet_cls.py', '../_base_/search/detnas.py']
+search_val = dict(
+    type='CustomDataset', data_root={{_base_.data_root}}, data_prefix='cls/search_val', pipeline={{_base_.test_pipeline}}
+)
+# BN is recalibrated on training images with the test transforms.
+calibration_images = dict(
+    type='CustomDataset', data_root={{_base_.data_root}}, data_prefix='cls/train', pipeline={{_base_.test_pipeline}}
+)
+search = dict(
+    space=dict(type='DetNASSpace', space={{_base_.space}}),
+    strategy=dict(population=20, parents=5, mutation=10, crossover=10),
+    evaluator=dict(
+        dataloader=dict(batch_size=100, num_workers=0, collate_fn=dict(type='default_collate'), dataset=search_val),
+        metric=dict(type='Accuracy', topk=(1,)),
+        calibration=dict(
+            dataloader=dict(
+                batch_size=20, num_workers=0, collate_fn=dict(type='default_collate'), dataset=calibration_images
+            ),
+            num_images=500,
+        ),
+    ),
+    objectives=[dict(name='accuracy/top1', direction='maximize')],
+    costs=dict(macs=dict(input_size=(48, 48))),
+    constraints=[dict(cost='macs', high=1.52e6)],
+    budget=dict(generations=8),
+    export=dict(
+        retrain=dict(train_cfg={{_base_.train_cfg}}, param_scheduler={{_base_.param_scheduler}}),
+    ),
+)
+custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
+param_scheduler = []
+default_hooks = dict(checkpoint=None)

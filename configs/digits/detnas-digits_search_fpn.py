@@ -1,0 +1,40 @@
+# Step 3 of DetNAS on Digits: evolution over the trained supernet.
+#   python tools/search.py configs/digits/detnas-digits_search_fpn.py SUPERNET.pth
+_base_ = ['./detnas-digits_supernet_fpn.py', '../_base_/search/detnas.py']
+search_val = dict(
+    type='CocoDataset',
+    data_root={{_base_.data_root}},
+    metainfo={{_base_.metainfo}},
+    ann_file='annotations/instances_search_val.json',
+    data_prefix=dict(img='search_val/'),
+    test_mode=True,
+    pipeline={{_base_.test_pipeline}},
+)
+search = dict(
+    space=dict(type='DetNASSpace', space={{_base_.space}}),
+    strategy=dict(population=20, parents=5, mutation=10, crossover=10),
+    evaluator=dict(
+        dataloader=dict(batch_size=20, num_workers=0, dataset=search_val),
+        metric=dict(
+            type='FasterCocoMetric',
+            ann_file='{{$DETNAS_DIGITS:data/digits}}/annotations/instances_search_val.json',
+            metric='bbox',
+        ),
+        # Training images by the training pipeline, which has nothing random on Digits.
+        calibration=dict(
+            dataloader=dict(batch_size=20, num_workers=0, dataset={{_base_.train_dataloader.dataset}}), num_images=200
+        ),
+    ),
+    objectives=[dict(name='coco/bbox_mAP', direction='maximize')],
+    costs=dict(macs=dict(input_size=(96, 96))),
+    constraints=[dict(cost='macs', high=5.8e6)],
+    budget=dict(generations=8),
+    export=dict(
+        retrain=dict(train_cfg={{_base_.train_cfg}}, param_scheduler={{_base_.param_scheduler}}),
+    ),
+)
+# Nothing is trained: the search runs when "training" for no epoch has ended.
+custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
+param_scheduler = []
+default_hooks = dict(checkpoint=None)
