@@ -62,7 +62,7 @@ class AdditiveTable(CostModel):
         # The table's columns are tabulated two positions at a time: half the look-ups, for a table of 16 a pair.
         pairs = [self.table[i : i + 2] for i in range(0, positions, 2)]
         self._pairs = np.zeros((len(pairs), choices * choices), dtype=self.table.dtype)
-        for row, pair in zip(self._pairs, pairs):
+        for row, pair in zip(self._pairs, pairs, strict=True):
             second = pair[1] if len(pair) == 2 else np.zeros_like(pair[0])
             row[:] = (pair[0][:, None] + second[None, :]).ravel()
 
@@ -76,13 +76,15 @@ class AdditiveTable(CostModel):
         positions, choices = self.table.shape
         if ids.ndim != 2 or ids.shape[1] != positions or not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(
-                f'ids must be an integer array of shape (candidates, {positions}); got {ids.dtype} of shape {ids.shape}.'
+                f'ids must be an integer array of shape (candidates, {positions}); '
+                f'got {ids.dtype} of shape {ids.shape}.'
             )
         if len(ids) and (ids.min() < 0 or ids.max() >= choices):
             raise ValueError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
         total = np.full(len(ids), self.constant, dtype=np.result_type(self.table.dtype, type(self.constant)))
         for row, first in enumerate(range(0, positions, 2)):
-            index = ids[:, first] * choices
+            # Index arithmetic in the platform's index type: narrow ids (uint8, int8) would overflow.
+            index = np.multiply(ids[:, first], choices, dtype=np.intp)
             if first + 1 < positions:
                 index = index + ids[:, first + 1]
             total += self._pairs[row].take(index)

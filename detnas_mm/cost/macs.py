@@ -18,9 +18,11 @@ def checked_input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: If it is not one or two positive integers.
     """
-    size = (input_size, input_size) if isinstance(input_size, (int, np.integer)) else tuple(input_size)
+    size = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
     if len(size) != 2 or not all(isinstance(x, (int, np.integer)) and x > 0 for x in size):
-        raise ValueError(f'input_size must be (height, width), positive integers such as (224, 224); got {input_size!r}.')
+        raise ValueError(
+            f'input_size must be (height, width), positive integers such as (224, 224); got {input_size!r}.'
+        )
     return int(size[0]), int(size[1])
 
 

@@ -1,0 +1,88 @@
+"""The tables agree to the last unit with counting on the built network."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from detnas_mm.cost import MacsTable, ParamsTable
+from detnas_mm.cost.count import count_macs, count_params
+from detnas_mm.models import DetNASNet, DetNASSupernet
+from detnas_mm.spaces import DetNASSpace
+
+CUSTOM = dict(stem=6, channels=(10, 24, 32), blocks=(2, 1, 3), last=40)
+
+
+@pytest.mark.parametrize(
+    ('spec', 'sizes'),
+    [
+        ('small', [(224, 224), (97, 131)]),
+        ('large', [(224, 224), (800, 1333)]),
+        ('large-3.8g', [(129, 64)]),
+        (CUSTOM, [(32, 32), (1, 1), (33, 65), (50, 7)]),
+    ],
+)
+def test_tables_equal_counting(spec, sizes):
+    space = DetNASSpace(spec)
+    params = ParamsTable(space)
+    for seed, size in enumerate(sizes * 2):
+        arch = space.sample(np.random.default_rng(seed))
+        with torch.device('meta'):
+            net = DetNASNet(arch, space=space)
+        assert MacsTable.build(space, size).total(arch) == count_macs(net, size)
+        assert params.total(arch) == count_params(net)
+
+
+def test_table_with_classifier_equals_counting():
+    space = DetNASSpace(CUSTOM)
+    arch = space.parse('01|2|312')
+    net = DetNASNet(arch, space=space, out_indices=(), with_last_conv=True)
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.fc = net, nn.Linear(40, 7)
+
+        def forward(self, x):
+            return self.fc(self.backbone(x)[0].mean((2, 3)))
+
+    assert MacsTable(space, 48, with_classifier=7).total(arch) == count_macs(Classifier(), 48, with_linear=True)
+    assert count_macs(Classifier(), 48, with_linear=True) - count_macs(Classifier(), 48) == 40 * 7
+
+
+def test_a_supernet_is_counted_on_its_path():
+    net = DetNASSupernet(CUSTOM)
+    table = MacsTable(CUSTOM, 32)
+    for path in ('00|0|000', '31|2|123'):
+        net.set_path(path)
+        assert count_macs(net, 32) == table.total(net.active_path)
+
+
+def test_counting_itself():
+    # By hand: 8x6 outputs of 10 channels from 3x3 windows of 3/1 inputs, then twice a 1x1 from 10 to 10 in 2 groups.
+    shared = nn.Conv2d(10, 10, 1, groups=2)
+    net = nn.Sequential(nn.Conv2d(3, 10, 3, padding=1, bias=True), nn.BatchNorm2d(10), shared, shared)
+    assert count_macs(net, (8, 6)) == 48 * 10 * 27 + 2 * 48 * 10 * 5
+    assert count_params(net) == 280 + 20 + 60
+
+
+def test_counting_leaves_the_net_as_it_was(randomise_bn):
+    net = DetNASNet('01|2|312', space=CUSTOM, frozen_stages=1).train()
+    randomise_bn(net)
+    modes = {name: module.training for name, module in net.named_modules()}
+    tensors = {key: (value, value.clone()) for key, value in net.state_dict(keep_vars=True).items()}
+    count_macs(net, 33)
+    assert {name: module.training for name, module in net.named_modules()} == modes
+    for key, value in net.state_dict(keep_vars=True).items():
+        assert value is tensors[key][0] and torch.equal(value, tensors[key][1]), key
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.fixture
+def randomise_bn():
+    def run(net):
+        for key, value in net.state_dict().items():
+            if 'running' in key:
+                value.uniform_(0.5, 1.5)
+
+    return run

@@ -1,0 +1,48 @@
+"""Published networks: their totals are counted on the nets that are built."""
+
+import pytest
+
+from detnas_mm import zoo
+from detnas_mm.cost import MacsTable, ParamsTable
+
+torch = pytest.importorskip('torch')
+
+from detnas_mm.cost.count import count_macs, count_params  # noqa: E402
+from detnas_mm.models import DetNASNet  # noqa: E402
+
+
+@pytest.mark.parametrize('name', zoo.ZOO)
+def test_totals_are_counted_on_the_built_net(name):
+    net = zoo.get(name)
+    with torch.device('meta'):
+        built = DetNASNet(name)
+    assert built.arch == net.architecture() and built.space.spec() == net.build_space().spec()
+    assert built.channel_split == net.channel_split
+    assert count_params(built) == net.params
+    assert count_macs(built, net.input_size) == net.macs
+    assert MacsTable(net.space, net.input_size).total(net.architecture()) == net.macs
+    assert ParamsTable(net.space).total(net.architecture()) == net.params
+
+
+def test_figures_of_the_reference_and_the_paper():
+    net = zoo.get('coco-fpn-300m')
+    assert (net.params, net.macs) == (1_849_680, 288_082_368)
+    assert net.arch == '2120|2112|33130031|3132'
+    assert zoo.get('coco-retinanet-300m').arch == '2311|3213|31113320|3333'
+    assert zoo.get('clsnasnet-300m').arch == '0031|1100|20211020|2132'
+    large, wide = zoo.get('coco-fpn-1.3g'), zoo.get('coco-fpn-3.8g')
+    assert large.arch == wide.arch == '00312102|03123320|2113202221310333|13333333'
+    # the paper's rounded figures; all of the 300M nets keep their constraint
+    assert large.macs == pytest.approx(1.3e9, rel=0.03) and wide.macs == pytest.approx(3.8e9, rel=0.04)
+    assert all(n.macs < 300e6 for n in zoo.ZOO.values() if n.space == 'small')
+
+
+@pytest.mark.parametrize('name', zoo.ZOO)
+def test_entries_are_complete(name):
+    net = zoo.ZOO[name]
+    assert net.name == name and net.source and net.input_size == (224, 224) and net.channel_split == 'even_odd'
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="called 'detnasnet'. There are: coco-fpn-300m, .*coco-fpn-3.8g"):
+        zoo.get('detnasnet')
