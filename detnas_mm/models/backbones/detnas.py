@@ -25,7 +25,7 @@ class _DetNASBackbone(BaseModule):
     def __init__(
         self,
         space: DetNASSpace,
-        out_indices: Sequence[int],
+        out_indices: Sequence[int] | None,
         norm_cfg: Mapping[str, Any] | None,
         channel_split: str,
         with_last_conv: bool,
@@ -37,6 +37,8 @@ class _DetNASBackbone(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         stages = len(space.channels)
+        if out_indices is None:
+            out_indices = range(stages)
         out_indices = tuple([out_indices] if isinstance(out_indices, int) else out_indices)
         if not all(isinstance(i, int) and 0 <= i < stages for i in out_indices) or list(out_indices) != sorted(
             set(out_indices)
@@ -70,7 +72,8 @@ class _DetNASBackbone(BaseModule):
         self.last_conv = None
         if with_last_conv:
             self.last_conv = conv_norm(space.last_conv, norm, act=True)
-            self.last_conv.add_module('dropout', nn.Dropout(0.2))
+            # Whole channels, as the authors do it: single pixels would hardly change the average pooled after.
+            self.last_conv.add_module('dropout', nn.Dropout2d(0.2))
         self._freeze()
 
     @abstractmethod
@@ -109,7 +112,9 @@ class _DetNASBackbone(BaseModule):
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
             return
-        frozen = [b for b, place in zip(self.blocks, self.space.blocks) if place.stage < self.frozen_stages]
+        frozen = [
+            b for b, place in zip(self.blocks, self.space.blocks, strict=True) if place.stage < self.frozen_stages
+        ]
         for module in [self.stem, *frozen]:
             module.eval()
             for param in module.parameters():
@@ -141,7 +146,7 @@ class _DetNASBackbone(BaseModule):
             there = ', '.join(list(state_dict)[:3])
             raise RuntimeError(
                 f'Only {message}; {self.min_loaded:.1%} are required. Not loaded: {examples}, … The checkpoint has '
-                f"{len(state_dict)} keys, such as {there}. Check the architecture, and the prefix (init_cfg=dict(type="
+                f'{len(state_dict)} keys, such as {there}. Check the architecture, and the prefix (init_cfg=dict(type='
                 f"'Pretrained', checkpoint=…, prefix='backbone.') reads a backbone out of a whole model), or lower the "
                 f"backbone's min_loaded if the rest is meant to start at random."
             )
@@ -156,11 +161,12 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
     Args:
         space: ``'small'``, ``'large'``, ``'large-3.8g'``, a mapping with ``stem``, ``channels`` and ``blocks``, or a
             :class:`~detnas_mm.spaces.DetNASSpace`.
-        out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Defaults to all four.
+        out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Defaults to all.
         norm_cfg: mmcv's norm config. Defaults to ``dict(type='BN')``.
         channel_split: How stride-1 blocks deal their channels: ``'shuffle'`` as the authors' supernets (default), or
             ``'even_odd'`` as their released nets.
-        with_last_conv: Adds the 1x1 convolution and dropout 0.2 that classification needs; its output comes last.
+        with_last_conv: Adds the 1x1 convolution and dropout (0.2, of channels) that classification needs; its
+            output comes last.
         frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
         norm_eval: Keep BN in evaluation mode while training.
         with_cp: Trade compute for memory: activations inside blocks are computed again in the backward pass.
@@ -174,7 +180,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
     def __init__(
         self,
         space: str | Mapping[str, Any] | DetNASSpace = 'small',
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_indices: Sequence[int] | None = None,
         norm_cfg: Mapping[str, Any] | None = None,
         channel_split: str = 'shuffle',
         with_last_conv: bool = False,
@@ -207,7 +213,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         return self._run(x, self.path_modules(self._require_path()))
 
     def path_modules(self, path: Architecture) -> list[nn.Module]:
-        return [choices[choice] for choices, choice in zip(self.blocks, path.genes)]
+        return [choices[choice] for choices, choice in zip(self.blocks, path.genes, strict=True)]
 
     def subnet_cfg(self, path: Architecture) -> dict[str, Any]:
         spec = self.space.spec()
@@ -260,7 +266,7 @@ class DetNASNet(_DetNASBackbone):
         self,
         arch: str | Sequence[int] | Architecture,
         space: str | Mapping[str, Any] | DetNASSpace | None = None,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_indices: Sequence[int] | None = None,
         norm_cfg: Mapping[str, Any] | None = None,
         channel_split: str | None = None,
         with_last_conv: bool = False,

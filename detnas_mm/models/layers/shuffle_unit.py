@@ -100,12 +100,16 @@ class ShuffleUnit(nn.Module):
 
 @contextlib.contextmanager
 def hold_bn_still(module: nn.Module) -> Iterator[None]:
-    """Lets BN normalise by batch statistics without recording them a second time."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Lets BN normalise by batch statistics without recording them a second time: they go to copies.
+
+    Switching the recording off instead would change what autograd saves, which checkpointing refuses.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+    for norm, name, buffer in kept:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, name, buffer in kept:
+            setattr(norm, name, buffer)
