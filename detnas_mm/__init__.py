@@ -1,0 +1,12 @@
+"""Detector architecture search for OpenMMLab.
+
+Importing the package loads neither torch nor mmcv: search spaces, ledgers and reports open at once. The stack is
+checked by :func:`detnas_mm.compat.check_stack` when the first model, hook or evaluator needs it.
+"""
+
+from detnas_mm.compat import make_known_to_mmengine
+from detnas_mm.version import __version__
+
+make_known_to_mmengine()
+
+__all__ = ['__version__']

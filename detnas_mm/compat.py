@@ -1,0 +1,241 @@
+"""What detnas_mm asks of the stack below it, and the places where versions of that stack differ.
+
+Nothing here imports torch or mmcv before it is called.
+"""
+
+import importlib
+import importlib.util
+import logging
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+# Two families of distributions provide the same import names. Each has its own range: lowest version that works,
+# first that does not. Other ranges than setup.cfg's extras would be a mistake (tested).
+FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {
+    'onedl': {
+        'mmengine': ('onedl-mmengine', '0.10.12', '1'),
+        'mmcv': ('onedl-mmcv', '2.3.6', '2.4'),
+        'mmdet': ('onedl-mmdetection', '3.5.1', '4'),
+        'mmpretrain': ('onedl-mmpretrain', '1.3.6', '2'),
+    },
+    'openmmlab': {
+        'mmengine': ('mmengine', '0.10.7', '1'),
+        'mmcv': ('mmcv', '2.0.1', '2.2'),
+        'mmdet': ('mmdet', '3.3.0', '3.4'),
+        'mmpretrain': ('mmpretrain', '1.2.0', '1.3'),
+    },
+}
+TORCH_MINIMUM = '2.4'
+SETUP = 'bash tools/setup_env.sh'
+
+
+class StackError(ImportError):
+    """The installed stack cannot run detnas_mm; the message says why and what mends it."""
+
+
+def _remedy(family: str, module: str) -> str:
+    """Return the command that puts ``module`` right in this environment, and the one that makes a whole one."""
+    setup = SETUP if family == 'onedl' else f'{SETUP} --family {family}'
+    if module == 'torch':
+        command = f"pip install 'torch>={TORCH_MINIMUM}' torchvision"
+    else:
+        distribution, lowest, ceiling = FAMILIES[family][module]
+        command = f"pip install '{distribution}>={lowest},<{ceiling}'"
+    if module == 'mmcv':  # in pip's isolated build there is no torch, and mmcv then leaves its operators out
+        command = command.replace(
+            'pip install',
+            'CUDA_VISIBLE_DEVICES= FORCE_CUDA=0 MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
+            '--no-cache-dir --force-reinstall',
+        )
+    return f'mend this environment by: {command} or make a complete one by: {setup}'
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return a distribution's version from its metadata alone, or None where it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def stack_versions() -> dict[str, str]:
+    """Return the installed versions as ``{distribution: version}``, of both families, importing none of them."""
+    names = ['torch', 'torchvision', *(entry[0] for family in FAMILIES.values() for entry in family.values())]
+    return {name: found for name in names if (found := installed_version(name))}
+
+
+def find_family() -> str:
+    """Return which family of OpenMMLab distributions is installed: 'onedl' or 'openmmlab'.
+
+    Raises:
+        StackError: If distributions of both are installed.
+    """
+    found = {
+        family: [entry[0] for entry in entries.values() if installed_version(entry[0])]
+        for family, entries in FAMILIES.items()
+    }
+    if found['onedl'] and found['openmmlab']:
+        raise StackError(
+            f'{", ".join(found["onedl"])} and {", ".join(found["openmmlab"])} are installed side by side but provide '
+            f'the same import names; make an environment with one family by: DETNAS_VENV=<new folder> {SETUP}'
+        )
+    return 'openmmlab' if found['openmmlab'] else 'onedl'
+
+
+def _check_versions(family: str) -> None:
+    torch_version = installed_version('torch')
+    if torch_version is None and importlib.util.find_spec('torch') is None:
+        raise StackError(f'torch is not installed; {_remedy(family, "torch")}')
+    if torch_version is not None and Version(torch_version) < Version(TORCH_MINIMUM):
+        raise StackError(f'torch {torch_version} is installed, not >={TORCH_MINIMUM}; {_remedy(family, "torch")}')
+    for module, (distribution, lowest, ceiling) in FAMILIES[family].items():
+        found = installed_version(distribution)
+        if found is None:
+            if importlib.util.find_spec(module) is None:
+                raise StackError(f'{module} ({distribution}) is not installed; {_remedy(family, module)}')
+            continue  # a source tree on the path: no metadata, so its version is its user's word
+        if not Version(lowest) <= Version(found) < Version(ceiling):
+            raise StackError(
+                f'{distribution} {found} is installed, not >={lowest},<{ceiling}; {_remedy(family, module)}'
+            )
+
+
+def _check_operators(family: str) -> None:
+    importlib.import_module('torch')  # the operators are linked against its libraries
+    try:
+        extension = importlib.import_module('mmcv._ext')
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        reason = 'has no compiled operators' if missing else f'cannot load its compiled operators ({error})'
+        raise StackError(f'the installed mmcv {reason}; {_remedy(family, "mmcv")}') from error
+    if not cuda_usable(extension):
+        _fall_back_to_cpu()
+
+
+def cuda_usable(extension: Any = None) -> bool:
+    """Tell whether torch sees a GPU and mmcv's operators were compiled for it.
+
+    Args:
+        extension: The module ``mmcv._ext``. Defaults to None, which imports it.
+    """
+    torch = importlib.import_module('torch')
+    if not torch.cuda.is_available():
+        return False
+    extension = extension or importlib.import_module('mmcv._ext')
+    return extension.get_compiling_cuda_version() != 'not available'
+
+
+def _fall_back_to_cpu() -> None:
+    """Where there is a GPU that mmcv's operators do not know, let mmengine choose the CPU and say so."""
+    if not importlib.import_module('torch').cuda.is_available():
+        return
+    # mmengine settles its device on import and every Runner asks for it by get_device().
+    importlib.import_module('mmengine.device.utils').DEVICE = 'cpu'
+    logging.getLogger('detnas_mm').warning(
+        'There is a GPU, but the operators of the installed mmcv were compiled without CUDA: running on the CPU. '
+        'To use the GPU, put the nvcc of torch.version.cuda on PATH and set up a fresh environment: %s',
+        f'DETNAS_VENV=<new folder> {SETUP}',
+    )
+
+
+@cache
+def check_stack() -> str:
+    """Check torch, mmengine, mmcv with its compiled operators, mmdet and mmpretrain, once a process.
+
+    Called by the parts of the package that need the stack (models, engine, evaluators) and by the tools. Also declares
+    mmengine's log classes safe to load, see :func:`declare_safe_globals`.
+
+    Returns:
+        The family in use, 'onedl' or 'openmmlab'.
+
+    Raises:
+        StackError: With one sentence and the command that mends it, if something is missing, of a version outside the
+            range, of two families at once, or if mmcv has no compiled operators.
+    """
+    family = find_family()
+    _check_versions(family)
+    _check_operators(family)
+    make_known_to_mmengine()
+    declare_safe_globals()
+    return family
+
+
+def make_known_to_mmengine() -> None:
+    """Let configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``: mmengine knows packages by a table."""
+    try:
+        from mmengine.config.utils import MODULE2PACKAGE
+    except ImportError:  # without mmengine there are no configs either; spaces and ledgers still work
+        return
+    MODULE2PACKAGE.setdefault('detnas_mm', 'detnas_mm')
+
+
+@cache
+def declare_safe_globals() -> None:
+    """Declare what mmengine writes into checkpoints beside tensors safe for ``torch.load(weights_only=True)``.
+
+    From torch 2.6 on that is the default. The upstream mmengine cannot load its own checkpoints then, because of the
+    loss curves in their message hub. They are plain arrays in a small class: loading them runs no code of the file's.
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    multiarray = importlib.import_module('numpy._core.multiarray' if hasattr(np, '_core') else 'numpy.core.multiarray')
+    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype]
+    allowed += [type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'uint32', 'float32', 'float64')]
+    for package in ('numpy._core', 'numpy.core'):  # numpy 2 and numpy 1 write different names for the same functions
+        allowed += [
+            (multiarray._reconstruct, f'{package}.multiarray._reconstruct'),
+            (multiarray.scalar, f'{package}.multiarray.scalar'),
+        ]
+    # A HistoryBuffer is written with its methods, as getattr(HistoryBuffer, name). Nothing else may be looked up.
+    allowed.append((_statistics_method, 'builtins.getattr'))
+    torch.serialization.add_safe_globals(allowed)
+
+
+def _statistics_method(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` in checkpoints: gives HistoryBuffer's own statistics and nothing else."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise ValueError(f'the checkpoint asks for {name!r} of {owner!r}, which no plain checkpoint does')
+    return getattr(HistoryBuffer, name)
+
+
+def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
+    """Load a checkpoint onto the CPU without running code that may be hidden in it.
+
+    Args:
+        path: The file.
+        trust: Whether to unpickle anything, which may run code. Only for files from a source you trust. Defaults to
+            False.
+
+    Returns:
+        What the file holds; for mmengine's checkpoints a dict with 'state_dict', 'meta' and more.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file holds more than tensors, plain values and mmengine's log classes, or is no checkpoint.
+    """
+    import pickle
+
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no checkpoint {path}')
+    declare_safe_globals()
+    try:
+        return torch.load(path, map_location='cpu', weights_only=not trust)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if trust:
+            raise ValueError(f'{path} cannot be read as a checkpoint: {reason}') from error
+        raise ValueError(
+            f'{path} holds more than tensors and plain values, or is damaged, and was not loaded ({reason}). If you '
+            'trust where it comes from, load it by trust=True (--trust-checkpoint on the command line).'
+        ) from error

@@ -1,0 +1,37 @@
+# Sourced by the scripts beside it; does nothing by itself.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# Prints the header comment of the script that asks, from its second line to the first that is no comment.
+usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
+
+minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
+
+# The virtual environment of a family: $DETNAS_VENV, or .venv / .venv-openmmlab in the checkout.
+venv_of() {
+  if [ -n "${DETNAS_VENV:-}" ]; then
+    printf '%s' "$DETNAS_VENV"
+  elif [ "$1" = openmmlab ]; then
+    printf '%s' "$root/.venv-openmmlab"
+  else
+    printf '%s' "$root/.venv"
+  fi
+}
+
+# The interpreter that launch scripts use: $PYTHON, an activated environment, what setup_env.sh made, or PATH's.
+pick_python() {
+  if [ -n "${PYTHON:-}" ]; then
+    printf '%s' "$PYTHON"
+  elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$(venv_of onedl)/bin/python" ]; then
+    printf '%s' "$(venv_of onedl)/bin/python"
+  else
+    printf 'python'
+  fi
+}

@@ -1,0 +1,15 @@
+# Sourced by slurm_*.sh: starts one of the package's scripts as a slurm job.
+. "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
+
+# srun_script PARTITION JOB_NAME SCRIPT [ARGS…]
+srun_script() {
+  local partition=$1 job=$2 script=$3 gpus=${GPUS:-8} options
+  shift 3
+  command -v srun >/dev/null || die 'there is no srun on this machine; without slurm use tools/dist_*.sh.'
+  local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+  read -ra options <<<"${SRUN_ARGS:-}"
+  PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec srun -p "$partition" --job-name="$job" \
+    --gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
+    --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${options[@]+"${options[@]}"} \
+    "$(pick_python)" -u "$root/tools/$script" "$@" --launcher slurm
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Sets up what is missing, then runs the linters and the test suite.
+#
+#   bash tools/run_tests.sh [--family onedl|openmmlab] [--lint|--fast|--packaging|--slow|--all] [--no-setup] [-- PYTEST_ARGS]
+#
+#   --lint       ruff (lint and format), mypy, import-linter
+#   --fast       the tests that need seconds
+#   --packaging  sdist, wheel and what is in them
+#   --slow       the tests that train, search and start other programs
+#   --all        all of these in this order; the default
+#   --family openmmlab  with OpenMMLab's own distributions: a smoke slice (pytest -m smoke) in place of all that
+#   --no-setup   use $PYTHON, or the python on PATH, as it is
+#
+# Arguments of pytest follow a double dash: bash tools/run_tests.sh --fast -- -k ledger
+set -euo pipefail
+. "$(dirname "$0")/_common.sh"
+cd "$root"
+
+family=onedl stages=() setup=1
+while [ $# -gt 0 ]; do
+  case $1 in
+    --family) family=${2:-}; shift 2 || die '--family wants a value: onedl or openmmlab.' ;;
+    --family=*) family=${1#*=}; shift ;;
+    --lint | --fast | --packaging | --slow) stages+=("${1#--}"); shift ;;
+    --all) stages=(lint fast packaging slow); shift ;;
+    --no-setup) setup=; shift ;;
+    --) shift; break ;;
+    -h | --help) usage; exit 0 ;;
+    *) die "unknown argument '$1'. See --help; arguments of pytest follow a double dash: -- $1" ;;
+  esac
+done
+pytest_args=("$@")
+case $family in
+  onedl) [ ${#stages[@]} -gt 0 ] || stages=(lint fast packaging slow) ;;
+  openmmlab) stages=(smoke) ;;
+  *) die "unknown family '$family'. Allowed: onedl, openmmlab." ;;
+esac
+
+if [ -n "$setup" ]; then
+  bash tools/setup_env.sh --family "$family"
+  python=$(venv_of "$family")/bin/python
+  export VIRTUAL_ENV=${python%/bin/python}
+  export PATH=$VIRTUAL_ENV/bin:$PATH # tests that start other programs find the same ones
+else
+  python=${PYTHON:-python}
+fi
+
+lint() {
+  "$python" -m ruff check . && "$python" -m ruff format --check . && "$python" -m mypy &&
+    "$python" -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
+}
+
+# pytest exits 5 where it found no test: only a narrower choice by the caller makes that right.
+run_pytest() {
+  local status=0
+  "$python" -m pytest -m "$1" ${pytest_args[@]+"${pytest_args[@]}"} || status=$?
+  [ "$status" -ne 5 ] || [ ${#pytest_args[@]} -eq 0 ] || status=0
+  return "$status"
+}
+
+run_stage() {
+  case $1 in
+    lint) lint ;;
+    fast) run_pytest 'not slow and not packaging' ;;
+    packaging) run_pytest 'packaging and not slow' ;;
+    slow) run_pytest 'slow' ;;
+    smoke) run_pytest 'smoke' ;;
+  esac
+}
+
+failed=() times=()
+for stage in "${stages[@]}"; do
+  start=$SECONDS
+  say "==> $stage"
+  run_stage "$stage" </dev/null || failed+=("$stage")
+  times+=("$stage $(minutes $((SECONDS - start)))")
+  say "<== $stage took $(minutes $((SECONDS - start)))"
+done
+
+say "times: $(printf '%s; ' "${times[@]}")"
+[ ${#failed[@]} -eq 0 ] || die "failed: ${failed[*]}. One stage again: bash tools/run_tests.sh --${failed[0]}"
