@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ def count_macs(module: nn.Module, input_size: int | Sequence[int] = (224, 224), 
         if isinstance(layer, nn.Linear):
             total += output.numel() * layer.in_features
         else:
-            total += output.numel() * layer.weight[0].numel()
+            total += output.numel() * cast(Tensor, layer.weight)[0].numel()
 
     kinds = (nn.Conv2d, nn.Linear) if with_linear else nn.Conv2d
     modes = {layer: layer.training for layer in module.modules()}

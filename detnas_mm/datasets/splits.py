@@ -169,10 +169,10 @@ def split_imagenet(
             labels[path] = label
     else:
         classes = sorted(e.name for e in os.scandir(train_dir) if e.is_dir() and not e.name.startswith('.'))
-        for label, name in enumerate(classes):
+        for number, name in enumerate(classes):
             for folder, _, files in os.walk(Path(train_dir, name)):
                 inner = Path(folder).relative_to(train_dir).as_posix()
-                labels.update({f'{inner}/{f}': str(label) for f in files if f.lower().endswith(IMAGE_SUFFIXES)})
+                labels.update({f'{inner}/{f}': str(number) for f in files if f.lower().endswith(IMAGE_SUFFIXES)})
     if not labels:
         where = ann_file or f'{train_dir} (one folder a class, files ending in {", ".join(IMAGE_SUFFIXES)})'
         raise ValueError(f'No images in {where}.')

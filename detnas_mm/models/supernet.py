@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from mmengine.model import BaseModule, is_model_wrapper
@@ -66,7 +66,7 @@ def find_supernet(model: nn.Module) -> Supernet:
         ValueError: If there is none, or more than one.
     """
     if is_model_wrapper(model):
-        model = model.module
+        model = cast(nn.Module, model.module)
     found = [m for m in model.modules() if isinstance(m, Supernet)]
     if len(found) != 1:
         raise ValueError(

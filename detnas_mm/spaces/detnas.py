@@ -252,7 +252,7 @@ class DetNASSpace(SearchSpace):
                 f'({"+".join(map(str, self.depths))}), as in {self._example()!r}.'
             )
         for position, gene in enumerate(genes):
-            if isinstance(gene, bool) or not isinstance(gene, numbers.Integral) or not 0 <= gene < self.num_choices:
+            if isinstance(gene, bool) or not isinstance(gene, numbers.Integral) or int(gene) not in range(len(OPS)):
                 raise ValueError(f'Block {position} of {value!r} is {gene!r}; allowed are {_ops_text()}.')
         return Architecture(tuple(int(gene) for gene in genes))
 

@@ -109,7 +109,7 @@ def _check_crossover(space: SearchSpace, archs: list[Architecture], seed: int) -
 
 def _check_refusals(space: SearchSpace) -> None:
     for what in (Architecture(()), Architecture(('no such choice',)), '', 'no architecture', [], None, object()):
-        calls = [('parse', space.parse)]
+        calls: list[tuple[str, Callable[[Any], Any]]] = [('parse', space.parse)]
         if isinstance(what, Architecture):
             calls.append(('validate', space.validate))
         for name, call in calls:
@@ -158,11 +158,14 @@ def _repeatable(name: str, call: Callable[[np.random.Generator], Any], seed: int
             random.seed(world)
             np.random.seed(world)
             rng = np.random.default_rng([seed, 3])
-            before = random.getstate(), np.random.get_state()[1].tolist()
+            before = _global_states()
             results.append((call(rng), rng.random()))
-            after = random.getstate(), np.random.get_state()[1].tolist()
-            assert before == after, f'{name} draws from a global generator; use the one it is given.'
+            assert _global_states() == before, f'{name} draws from a global generator; use the one it is given.'
         assert results[0] == results[1], f'{name} gave {results[0]} and then {results[1]} for equal generators.'
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def _global_states() -> tuple[Any, str]:
+    return random.getstate(), repr(np.random.get_state(legacy=False))

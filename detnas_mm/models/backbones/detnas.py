@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
@@ -84,7 +84,7 @@ class _DetNASBackbone(BaseModule):
         block = self.space.blocks[index]
         return ShuffleUnit(*self.space.convs(block, choice), norm_cfg, self.channel_split, self.with_cp)
 
-    def _run(self, x: Tensor, blocks: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+    def _run(self, x: Tensor, blocks: Iterable[nn.Module]) -> tuple[Tensor, ...]:
         outs = []
         x = self.stem(x)
         for index, block in enumerate(blocks):
@@ -177,6 +177,8 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         ValueError: If an argument does not fit; names the value and what is allowed.
     """
 
+    space: DetNASSpace
+
     def __init__(
         self,
         space: str | Mapping[str, Any] | DetNASSpace = 'small',
@@ -213,7 +215,8 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         return self._run(x, self.path_modules(self._require_path()))
 
     def path_modules(self, path: Architecture) -> list[nn.Module]:
-        return [choices[choice] for choices, choice in zip(self.blocks, path.genes, strict=True)]
+        pairs = zip(self.blocks, path.genes, strict=True)
+        return [cast(nn.ModuleList, choices)[choice] for choices, choice in pairs]
 
     def subnet_cfg(self, path: Architecture) -> dict[str, Any]:
         spec = self.space.spec()
