@@ -62,6 +62,7 @@ class Searcher:
         self.generations = generations
         self.log = log
         self.show_progress = show_progress
+        self._told = 0  # rows of the ledger that the strategy knows
         strategy.setup(space, budget, objectives, seed)
 
     def run(self) -> list[Record]:
@@ -98,23 +99,22 @@ class Searcher:
 
     def _generation(self, generation: int, proposals: list[Proposal], bar: tqdm) -> list[Record]:
         """Evaluates what is missing of one generation; returns all its rows, in the order asked for."""
-        known = [self.ledger.get(p.arch.id) for p in proposals]
-        missing = [p for p, record in zip(proposals, known) if record is None]
-        if any(record is not None and record.generation != generation for record in known) or any(
-            record is not None for record in known[len(proposals) - len(missing) :]
-        ):
+        known = self.ledger.records[self._told : self._told + len(proposals)]
+        if [(r.id, r.generation) for r in known] != [(p.arch.id, generation) for p in proposals[: len(known)]]:
             raise LedgerError(
                 f'{self.ledger.path}: its rows are not the ones that this search asks for in generation {generation}. '
                 f'The code that draws candidates has changed since; finish that search with the version that began '
                 f'it, or choose another --work-dir.'
             )
-        bar.update(len(proposals) - len(missing))
+        missing = proposals[len(known) :]
+        bar.update(len(known))
         evaluations = self.evaluator.evaluate([p.arch for p in missing]) if missing else iter(())
         for proposal, evaluation in zip(missing, evaluations, strict=True):
             self.ledger.append(self._record(generation, proposal, evaluation))
             bar.update(1)
             self._show_best(bar)
-        return [record for p in proposals if (record := self.ledger.get(p.arch.id)) is not None]
+        self._told += len(proposals)
+        return self.ledger.records[self._told - len(proposals) : self._told]
 
     def _record(self, generation: int, proposal: Proposal, evaluation: Evaluation) -> Record:
         reason = evaluation.failure

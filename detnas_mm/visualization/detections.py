@@ -1,0 +1,61 @@
+"""Detections drawn over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+
+def draw_detections(
+    images: Sequence[np.ndarray],
+    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    truth: Sequence[np.ndarray],
+    classes: Sequence[str],
+    path: str | Path,
+    title: str = '',
+    min_score: float = 0.3,
+    columns: int = 4,
+) -> Path:
+    """Draws images in a grid, detections in orange with class and score, true boxes in thin white.
+
+    Args:
+        images: RGB, shape (height, width, 3), uint8.
+        found: For each image (boxes, labels, scores): shapes (n, 4) as x1, y1, x2, y2, (n,), (n,).
+        truth: For each image the true boxes, shape (m, 4).
+        classes: Names of the classes.
+        path: The PNG to write.
+        title: A line above the grid.
+        min_score: Detections below it are left out.
+        columns: Images in a row.
+
+    Returns:
+        The path.
+    """
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.6 * rows + 0.5), layout='constrained')
+    FigureCanvasAgg(figure)
+    figure.suptitle(f'{title} (white: truth; orange: detections with score ≥ {min_score})', fontsize=10)
+    grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axes in grid:
+        axes.axis('off')
+    for axes, image, (boxes, labels, scores), true_boxes in zip(grid, images, found, truth):
+        axes.imshow(image)
+        for x1, y1, x2, y2 in true_boxes:
+            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor='white', lw=1))
+        for (x1, y1, x2, y2), label, score in zip(boxes, labels, scores):
+            if score < min_score:
+                continue
+            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor='#ff9d1e', lw=1.6))
+            axes.text(
+                x1, max(y1 - 2, 0), f'{classes[label]} {score:.2f}', color='black', fontsize=7, va='bottom',
+                bbox=dict(facecolor='#ff9d1e', edgecolor='none', pad=0.6),
+            )  # fmt: skip
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

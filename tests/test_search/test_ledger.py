@@ -1,0 +1,113 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from detnas_mm.search import Ledger, LedgerError, Record, read_ledger
+
+
+def record(index, arch_id=None, **changes):
+    fields = dict(
+        index=index, generation=0, id=arch_id or f'id{index}', arch='0', origin='random', parents=(), status='ok',
+        reason=None, metrics={'acc': 0.1 + index / 3}, costs={'macs': 5},
+    )  # fmt: skip
+    return Record(**(fields | changes))
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / 'ledger.jsonl'
+    with Ledger(path, {'seed': 0}) as ledger:
+        for i in range(3):
+            ledger.append(record(i))
+    return path
+
+
+def test_rows_come_back_as_they_were_written(path):
+    header, records = read_ledger(path)
+    assert header['seed'] == 0
+    assert records == [record(i) for i in range(3)]
+    assert records[1].metrics['acc'] == 0.1 + 1 / 3  # every bit
+
+
+def test_going_on_appends_and_keeps_the_bytes(path):
+    before = path.read_bytes()
+    with Ledger(path, {'seed': 0}) as ledger:
+        assert [r.id for r in ledger.records] == ['id0', 'id1', 'id2']
+        assert ledger.attempt == 2
+        assert ledger.get('id1') == record(1)
+        assert ledger.get('other') is None
+        ledger.append(record(3))
+    assert path.read_bytes()[: len(before)] == before
+    assert len(read_ledger(path)[1]) == 4
+
+
+@pytest.mark.parametrize('keep', [1, 20, -1])
+def test_a_half_written_last_line_is_dropped_with_a_warning(path, keep):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b''.join(lines[:-1]) + lines[-1][:keep])
+    with pytest.warns(UserWarning, match='last line'), Ledger(path, {'seed': 0}) as ledger:
+        assert [r.id for r in ledger.records] == ['id0', 'id1']
+    assert path.read_bytes() == b''.join(lines[:-1])
+
+
+def test_a_half_written_header_is_begun_anew(path):
+    path.write_bytes(path.read_bytes()[:10])
+    with pytest.warns(UserWarning, match='last line'), Ledger(path, {'seed': 0}) as ledger:
+        assert ledger.records == []
+    assert read_ledger(path)[0]['seed'] == 0
+
+
+def test_a_damaged_inner_line_is_an_error_with_its_number(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1][:30] + b'\n' + lines[2] + lines[3])
+    with pytest.raises(LedgerError, match='Line 2 of .* is damaged'):
+        Ledger(path, {'seed': 0})
+    path.write_bytes(lines[0] + lines[1] + lines[3])  # a row lost
+    with pytest.warns(UserWarning, match='index'):
+        assert len(read_ledger(path)[1]) == 1
+
+
+def test_another_search_is_refused_and_says_what_differs(path):
+    with pytest.raises(LedgerError, match='belongs to another search.*seed: there 0, now 1'):
+        Ledger(path, {'seed': 1})
+    with Ledger(path, {'seed': 0}):  # the refusal left no lock behind
+        pass
+
+
+def test_another_environment_only_warns(tmp_path):
+    Ledger(tmp_path / 'l.jsonl', {}, {'threads': 1}).close()
+    with pytest.warns(UserWarning, match='threads'):
+        Ledger(tmp_path / 'l.jsonl', {}, {'threads': 2}).close()
+
+
+def test_a_second_search_on_the_folder_is_refused_and_names_the_first(path):
+    code = f"""
+import sys
+from detnas_mm.search import Ledger
+Ledger({str(path)!r}, {{'seed': 0}})
+print('ready', flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b'ready\n'
+        with pytest.raises(LedgerError, match=f'in use by process {first.pid} on'):
+            Ledger(path, {'seed': 0})
+        first.kill()
+    Ledger(path, {'seed': 0}).close()  # a killed process holds no lock
+
+
+def test_what_is_no_ledger_is_refused(tmp_path):
+    path = tmp_path / 'l.jsonl'
+    path.write_text(json.dumps({'schema': 99}) + '\n')
+    with pytest.raises(LedgerError, match='not a ledger of this version'):
+        Ledger(path, {})
+
+
+def test_values_that_json_does_not_know_are_refused_and_not_written(path):
+    size = os.path.getsize(path)
+    with Ledger(path, {'seed': 0}) as ledger, pytest.raises(ValueError, match='(?i)json compliant'):
+        ledger.append(record(3, metrics={'acc': float('nan')}))
+    assert os.path.getsize(path) == size

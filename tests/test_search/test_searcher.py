@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from detnas_mm.search import EvolutionStrategy, LedgerError, Objective, RandomStrategy
+from detnas_mm.search.record import VOLATILE
+
+from .conftest import CountingEvaluator
+
+
+def rows(search):
+    lines = search.ledger.path.read_bytes().splitlines()[1:]
+    return [{k: v for k, v in json.loads(line).items() if k not in VOLATILE} for line in lines]
+
+
+def test_it_finds_better_ones_than_random_search(make_search):
+    evolved = make_search(generations=8)
+    drawn = make_search(strategy=RandomStrategy(10), generations=8, folder='b')
+    assert evolved.run()[0].metrics['acc'] > drawn.run()[0].metrics['acc']
+
+
+@pytest.mark.parametrize('stop_after', [0, 1, 10, 17, 39])
+def test_stopped_and_started_again_it_ends_as_if_never_stopped(make_search, stop_after):
+    whole = make_search()
+    best = whole.run()
+    cut = make_search(CountingEvaluator(stop_after=stop_after), folder='b')
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    cut.ledger.close()
+    prefix = cut.ledger.path.read_bytes()
+    again = make_search(folder='b')
+    assert [r.id for r in again.run()] == [r.id for r in best]
+    assert rows(again) == rows(whole)
+    assert again.ledger.path.read_bytes()[: len(prefix)] == prefix
+    assert len(again.evaluator.asked) == 40 - stop_after
+    assert {r.attempt for r in again.ledger.records[stop_after:]} == {2 if stop_after else 1}
+
+
+def test_a_finished_search_evaluates_nothing_more_and_a_longer_budget_goes_on(make_search):
+    first = make_search(generations=2)
+    first.run()
+    first.ledger.close()
+    second = make_search(generations=2)
+    second.run()
+    assert second.evaluator.asked == []
+    second.ledger.close()
+    third = make_search(generations=3)
+    third.run()
+    assert len(third.evaluator.asked) == 10
+    longer = make_search(generations=3, folder='b')
+    longer.run()
+    assert rows(third) == rows(longer)
+
+
+def test_failures_are_recorded_with_the_reason_and_never_win(make_search):
+    trial = make_search(generations=1)
+    winner = trial.run()[0]
+    search = make_search(CountingEvaluator(fail={winner.id}), folder='b')
+    assert winner.id not in {r.id for r in search.run()}
+    (failed,) = [r for r in search.ledger.records if not r.ok]
+    assert (failed.id, failed.status, failed.reason, failed.metrics) == (winner.id, 'failed', 'told to', {})
+
+
+def test_a_missing_metric_is_a_failure_that_says_what_there_is(make_search):
+    search = make_search(objective=Objective('mAP'), generations=1)
+    assert search.run() == []
+    assert "no metric 'mAP'; the evaluator gives ['acc']" in search.ledger.records[0].reason
+
+
+def test_rows_of_a_strategy_that_draws_otherwise_are_refused(make_search):
+    first = make_search(generations=1)
+    first.run()
+    first.ledger.close()
+    other = make_search(strategy=EvolutionStrategy(population=9, parents=4), generations=2)
+    with pytest.raises(LedgerError, match='not the ones that this search asks for'):
+        other.run()
+
+
+def test_it_tells_about_every_generation(make_search):
+    lines = []
+    make_search(log=lines.append, generations=3, high=1e9).run()
+    assert 'never binds' in lines[0]
+    assert [line.split(':')[0] for line in lines[1:]] == [f'generation {i}/3' for i in (1, 2, 3)]
+    for part in ('acc best', 'median', 'best so far', 'macs', 'acceptance rate'):
+        assert part in lines[-1]
+
+
+@pytest.mark.parametrize('generations', [0, -1])
+def test_no_generations_are_refused(make_search, generations):
+    with pytest.raises(ValueError, match='generations'):
+        make_search(generations=generations)
