@@ -43,7 +43,7 @@ def count_macs(module: nn.Module, input_size: int | Sequence[int] = (224, 224), 
     try:
         module.eval()
         with torch.no_grad():
-            shapes = {name: tensor.to('meta') for name, tensor in tensors.items()}
+            shapes = {name: tensor.to('meta') for name, tensor in tensors.items() if not tensor.is_meta}
             functional_call(module, shapes, (torch.empty(1, 3, height, width, device='meta'),))
     finally:
         for handle in handles:

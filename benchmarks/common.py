@@ -1,0 +1,95 @@
+"""What the benchmarks share: rivals timed in turn, a table, a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def interleave(rivals: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Times functions in turn, so that a busy or throttled machine slows all of them alike.
+
+    Every function runs once beforehand, untimed; each round starts with another one.
+
+    Args:
+        rivals: Functions by name.
+        rounds: How often each is timed.
+
+    Returns:
+        Seconds of every call by name, in the order of the rounds.
+    """
+    names = list(rivals)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for run in rivals.values():
+        run()
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            start = time.perf_counter()
+            rivals[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return dict(median=statistics.median(values), min=min(values), max=max(values))
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cpu = next(
+        (line.partition(':')[2].strip() for line in _lines('/proc/cpuinfo') if line.startswith('model name')),
+        platform.processor(),
+    )
+    found = dict(cpu=cpu, cores=os.cpu_count(), python=platform.python_version(), numpy=np.__version__)
+    try:
+        import torch
+    except ImportError:
+        return found
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return dict(found, torch=torch.__version__, threads=torch.get_num_threads(), gpu=device)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of equal keys as a text table, numbers to the right."""
+    heads = list(rows[0])
+    cells = [heads, *([_text(row[head]) for head in heads] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
+    right = [not isinstance(rows[0][head], str) for head in heads]
+
+    def line(row: list[str]) -> str:
+        aligned = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+        return '  '.join(aligned).rstrip()
+
+    return '\n'.join([line(heads), '  '.join('-' * w for w in widths), *map(line, cells[1:])])
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """The option that says where the JSON goes."""
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks', default), help='[%(default)s]')
+
+
+def write_json(path: Path, result: Mapping[str, Any]) -> None:
+    """Writes a result with the machine it was measured on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dict(result, machine=machine()), indent=2) + '\n')
+    print(f'\nwritten to {path}')
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.3g}'
+    return f'{value:,}' if isinstance(value, int) else str(value)
