@@ -113,12 +113,12 @@ check_machine() {
 
 make_venv() {
   "$py" -m pip --version >/dev/null 2>&1 || "$base" -m venv "$venv"
-  installed pip || pip install -q -c "$constraints" pip
+  installed pip || pip install -qq -c "$constraints" pip
 }
 
 install_torch() {
   local names=(torch torchvision numpy setuptools wheel ninja psutil)
-  installed "${names[@]}" || pip install -q -c "$constraints" "${names[@]}"
+  installed "${names[@]}" || pip install -qq -c "$constraints" "${names[@]}"
 }
 
 # Loads the compiled file alone: the package mmcv around it needs mmengine, which is installed later.
@@ -188,12 +188,12 @@ install_mmcv() {
 }
 
 install_rest() {
-  pip install -q -c "$constraints" --no-build-isolation -r "$requirements" -r "$root/requirements/dev.txt" -e "$root"
+  pip install -qq -c "$constraints" --no-build-isolation -r "$requirements" -r "$root/requirements/dev.txt" -e "$root"
   # mmcv and mmdet's dependencies ask for opencv-python and opencv-python-headless, which overwrite one another.
   # One is left: the one that needs no display libraries. `pip check` names the other as missing; that is all it does.
   if installed opencv-python || ! installed opencv-python-headless; then
     pip uninstall -q -y opencv-python opencv-python-headless
-    pip install -q --no-deps -c "$constraints" opencv-python-headless
+    pip install -qq --no-deps -c "$constraints" opencv-python-headless
   fi
 }
 
