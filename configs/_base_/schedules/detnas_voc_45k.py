@@ -1,0 +1,7 @@
+# The recipe for VOC from scratch: twice as long.
+_base_ = './detnas_coco_90k.py'
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1 / 3, by_epoch=False, begin=0, end=500),
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=45000, milestones=[30000, 40000], gamma=0.1),
+]
+train_cfg = dict(max_iters=45000, val_interval=5000)

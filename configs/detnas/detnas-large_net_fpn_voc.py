@@ -1,0 +1,10 @@
+# Step 5 of DetNAS in the large space. Say which net; as it stands it is the paper's ShuffleNetV2-40, all blocks 3x3.
+_base_ = './detnas-small_net_fpn_voc.py'
+model = dict(
+    backbone=dict(
+        arch='00000000|00000000|0000000000000000|00000000',
+        space='large',
+        init_cfg=dict(checkpoint='work_dirs/detnas-large_net_cls_imagenet/iter_300000.pth'),
+    ),
+    neck=dict(in_channels=[96, 240, 480, 960]),
+)

@@ -1,0 +1,14 @@
+# A net trained on VOC in Faster R-CNN with FPN from random weights, twice as long. Say which net; as it
+# stands it is the paper's ShuffleNetV2-20, all blocks 3x3:
+#   bash tools/dist_train.sh configs/detnas/detnas-small_net-scratch_fpn_voc.py 8 \
+#       --cfg-options model.backbone.arch='2120|2112|33130031|3132'
+_base_ = [
+    '../_base_/models/detnas_faster_rcnn.py',
+    '../_base_/datasets/voc.py',
+    '../_base_/schedules/detnas_voc_45k.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+model = dict(
+    backbone=dict(type='detnas_mm.DetNASNet', arch='0000|0000|00000000|0000', space='small'),
+    roi_head=dict(bbox_head=dict(num_classes=20)),
+)

@@ -1,0 +1,12 @@
+# A net trained on COCO in RetinaNet from random weights, twice as long. Say which net; as it
+# stands it is the paper's ShuffleNetV2-20, all blocks 3x3:
+#   bash tools/dist_train.sh configs/detnas/detnas-small_net-scratch_retinanet_coco.py 8 \
+#       --cfg-options model.backbone.arch='2120|2112|33130031|3132'
+_base_ = [
+    '../_base_/models/detnas_retinanet.py',
+    '../_base_/datasets/coco.py',
+    '../_base_/schedules/detnas_coco_180k.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+model = dict(backbone=dict(type='detnas_mm.DetNASNet', arch='0000|0000|00000000|0000', space='small'))
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,0 +1,23 @@
+# Step 5 of DetNAS: the found net, pre-trained by detnas-small_net_cls_imagenet.py, is fine-tuned on COCO in
+# RetinaNet. Say which net; as it stands it is the paper's ShuffleNetV2-20, all blocks 3x3:
+#   bash tools/dist_train.sh configs/detnas/detnas-small_net_retinanet_coco.py 8 \
+#       --cfg-options model.backbone.arch='2120|2112|33130031|3132'
+_base_ = [
+    '../_base_/models/detnas_retinanet.py',
+    '../_base_/datasets/coco.py',
+    '../_base_/schedules/detnas_coco_90k.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+model = dict(
+    backbone=dict(
+        type='detnas_mm.DetNASNet',
+        arch='0000|0000|00000000|0000',
+        space='small',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/detnas-small_net_cls_imagenet/iter_300000.pth',
+            prefix='backbone.',
+        ),
+    ),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

@@ -1,0 +1,23 @@
+# Step 3 of DetNAS: evolution over the trained supernet, judged in RetinaNet on VOC, at most 300M MACs.
+#   bash tools/dist_search.sh configs/detnas/detnas-small_search_retinanet_voc.py SUPERNET.pth 8
+_base_ = ['./detnas-small_supernet_retinanet_voc.py', '../_base_/search/detnas.py']
+load_from = 'work_dirs/detnas-small_supernet_retinanet_voc/iter_22500.pth'
+model = dict(backbone=dict(init_cfg=None))
+search = dict(
+    space=dict(type='DetNASSpace', space='small'),
+    evaluator={{_base_.search_data}},
+    objectives=[dict(name='pascal_voc/mAP', direction='maximize')],
+    constraints=[dict(cost='macs', high=300e6)],
+    export=dict(
+        retrain=dict(
+            train_cfg={{_base_.train_cfg}},
+            param_scheduler={{_base_.param_scheduler}},
+            default_hooks={{_base_.default_hooks}},
+        ),
+    ),
+)
+# Nothing is trained: the search runs when "training" for no epoch has ended.
+custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
+param_scheduler = []
+default_hooks = dict(checkpoint=None)
