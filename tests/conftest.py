@@ -1,4 +1,6 @@
-"""Markers of the suite."""
+"""Markers and shared fixtures of the suite."""
+
+import pytest
 
 MARKERS = {
     'slow': 'trains, searches or starts other programs for more than a few seconds',
@@ -7,6 +9,31 @@ MARKERS = {
 }
 
 
+
 def pytest_configure(config):
     for name, meaning in MARKERS.items():
         config.addinivalue_line('markers', f'{name}: {meaning}')
+
+
+@pytest.fixture(scope='session')
+def digits_folder(tmp_path_factory):
+    """A small Digits set, which the configs in configs/digits find."""
+    from tests import digits
+
+    return digits.make(tmp_path_factory.mktemp('digits'))
+
+
+@pytest.fixture(scope='session')
+def retinanet_supernet(digits_folder, tmp_path_factory):
+    """Checkpoint of a trained supernet in a RetinaNet."""
+    from tests import digits
+
+    return digits.train_supernet('retinanet', tmp_path_factory.mktemp('supernet'))
+
+
+@pytest.fixture(scope='session')
+def fpn_supernet(digits_folder, tmp_path_factory):
+    """Checkpoint of a trained supernet in a Faster R-CNN with BN in neck and head."""
+    from tests import digits
+
+    return digits.train_supernet('fpn', tmp_path_factory.mktemp('supernet'), 80, 140)

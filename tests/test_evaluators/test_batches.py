@@ -1,0 +1,84 @@
+import pytest
+import torch
+from mmengine.registry import DATASETS
+from mmengine.structures import BaseDataElement
+
+from detnas_mm.evaluators import batches as module
+from detnas_mm.evaluators.batches import FixedBatches
+
+
+@DATASETS.register_module(force=True)
+class TenImages:
+    """Ten one-pixel images that count how often they are loaded."""
+
+    metainfo = {'classes': ('a',)}
+
+    def __init__(self, loads=None):
+        self.loads = loads if loads is not None else []
+
+    def __len__(self):
+        return 10
+
+    def get_data_info(self, index):
+        return {'img_path': f'/some/where/{index}.png', 'instances': []}
+
+    def __getitem__(self, index):
+        self.loads.append(index)
+        return {'inputs': torch.full((1, 1, 1), index, dtype=torch.uint8), 'data_samples': BaseDataElement(index=index)}
+
+
+def make(batch_size=3, **kwargs):
+    return FixedBatches(dict(dataset=dict(type='TenImages'), batch_size=batch_size), **kwargs)
+
+
+def contents(batches):
+    return {number: [int(x) for x in data['inputs']] for number, data in batches}
+
+
+def test_order_and_batches_are_fixed():
+    batches = make()
+    assert contents(batches) == {0: [0, 1, 2], 1: [3, 4, 5], 2: [6, 7, 8], 3: [9]}
+    assert len(batches) == 4
+
+
+def test_images_are_drawn_by_the_seed():
+    first = make(num_images=6, seed=0)
+    assert contents(first) == contents(make(num_images=6, seed=0))
+    assert first.indices != make(num_images=6, seed=1).indices
+    assert len(set(first.indices)) == 6
+    assert first.fingerprint() != make(num_images=6, seed=1).fingerprint()
+
+
+@pytest.mark.parametrize('cache_mb, loads', [(1, 10), (0, 30)])
+def test_images_are_loaded_once_if_they_fit_the_cache(cache_mb, loads):
+    batches = make(cache_mb=cache_mb)
+    walks = [contents(batches) for _ in range(3)]
+    assert walks[0] == walks[1] == walks[2]
+    assert len(batches.dataset.loads) == loads
+
+
+def test_what_a_model_does_to_annotations_does_not_stay():
+    batches = make()
+    for _ in range(2):
+        for _, data in batches:
+            assert all('pred' not in sample for sample in data['data_samples'])
+            data['data_samples'][0].pred = 1
+
+
+@pytest.mark.parametrize('world', [1, 2, 3])
+def test_ranks_share_the_same_batches(world, monkeypatch):
+    together = {}
+    monkeypatch.setattr(module, 'get_world_size', lambda: world)
+    for rank in range(world):
+        monkeypatch.setattr(module, 'get_rank', lambda rank=rank: rank)
+        own = contents(make())
+        assert not own.keys() & together.keys()
+        together |= own
+    assert together == {0: [0, 1, 2], 1: [3, 4, 5], 2: [6, 7, 8], 3: [9]}
+
+
+def test_bad_sizes():
+    with pytest.raises(ValueError, match='11 images are asked for, but TenImages has 10'):
+        make(num_images=11)
+    with pytest.raises(ValueError, match='batch_size 3 does not divide the 10 images.*such as 2'):
+        make(whole_batches=True)

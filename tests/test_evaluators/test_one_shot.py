@@ -1,0 +1,235 @@
+"""On trained supernets: on random weights every mAP is 0 and any bug passes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import Runner, load_checkpoint
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from detnas_mm.engine import SearchPlan
+from detnas_mm.export import export_subnet
+from tests import digits
+
+pytestmark = pytest.mark.slow
+PATHS = ['0|0|00|0', '2|2|22|2', '3|3|33|3', '1|0|21|3', '2|3|01|0', '0|2|13|1', '3|1|20|2', '1|1|11|1']
+
+
+class Judge:
+    """An evaluator with its model, set up as a search does it."""
+
+    def __init__(self, detector, checkpoint, tmp, **changes):
+        part = 'model__test_cfg__rcnn__score_thr' if detector == 'fpn' else 'model__test_cfg__score_thr'
+        changes = {part: 0.001, 'search__evaluator__calibration__num_images': 60, **changes}
+        self.cfg = digits.config(f'detnas-digits_search_{detector}', tmp / 'search', **changes)
+        with digits.scope():
+            self.model = MODELS.build(copy.deepcopy(self.cfg.model))
+            load_checkpoint(self.model, str(checkpoint), map_location='cpu')
+            plan = SearchPlan(self.cfg.search)
+            self.space, self.evaluator = plan.space, plan.evaluator
+            self.evaluator.setup(self.space, self.model)
+
+    def path(self, text):
+        return self.space.parse(text)
+
+    def metrics(self, texts):
+        return [e.metrics for e in self.evaluator.evaluate([self.path(t) for t in texts])]
+
+    def predictions(self, text):
+        """Boxes, scores and labels of all images of search-val, the path recalibrated."""
+        with self.evaluator.recalibrated(self.path(text)):
+            return raw_predictions(self.model, self.evaluator.batches)
+
+
+def raw_predictions(model, batches):
+    with torch.no_grad():
+        samples = [sample for _, data in batches for sample in model.test_step(data)]
+    return [torch.cat([p.bboxes, p.scores[:, None], p.labels[:, None]], 1) for p in (s.pred_instances for s in samples)]
+
+
+def state(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture(scope='module')
+def judge(retinanet_supernet, tmp_path_factory):
+    return Judge('retinanet', retinanet_supernet, tmp_path_factory.mktemp('judge'))
+
+
+@pytest.fixture(scope='module')
+def fpn_judge(fpn_supernet, tmp_path_factory):
+    return Judge('fpn', fpn_supernet, tmp_path_factory.mktemp('judge'))
+
+
+@pytest.fixture(scope='module')
+def scores(judge):
+    return dict(zip(PATHS, judge.metrics(PATHS)))
+
+
+def test_the_candidates_differ(scores):
+    assert len({metrics['coco/bbox_mAP'] for metrics in scores.values()}) >= 5
+
+
+@pytest.mark.parametrize('which', ['judge', 'fpn_judge'])
+def test_order_does_not_matter_and_no_trace_is_left(which, request):
+    judge = request.getfixturevalue(which)
+    before, modes = state(judge.model), [m.training for m in judge.model.modules()]
+    momenta = [m.momentum for m in judge.model.modules() if isinstance(m, _BatchNorm)]
+    forward = judge.metrics(PATHS[:5])
+    backward = judge.metrics(PATHS[4::-1])[::-1]
+    alone = judge.metrics(PATHS[2:3])
+    assert forward == backward
+    assert forward[2] == alone[0]
+    assert len({metrics['coco/bbox_mAP'] for metrics in forward}) >= 4
+    assert same(state(judge.model), before)
+    assert [m.training for m in judge.model.modules()] == modes
+    assert [m.momentum for m in judge.model.modules() if isinstance(m, _BatchNorm)] == momenta
+    assert judge.evaluator.supernet.active_path is None
+
+
+def test_recalibrated_statistics_against_an_independent_computation(judge):
+    """In float64 with numpy, from what flows into the BN layers of the fixed net."""
+    path = judge.path('1|0|21|3')
+    with judge.evaluator.recalibrated(path) as model:
+        got = {k: v for k, v in model.backbone.named_buffers() if 'running' in k and used(k, path)}
+    got = {judge.evaluator.supernet.subnet_key(k, path): v.double().numpy() for k, v in got.items()}
+    from detnas_mm.models.subnet import extract_subnet
+
+    net = extract_subnet(judge.model.backbone, path).train()
+    inputs: dict[str, list] = {}
+    for name, module in net.named_modules():
+        if isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(
+                lambda m, args, name=name: inputs.setdefault(name, []).append(args[0].detach().double().numpy())
+            )
+    calibration = judge.evaluator.calibration
+    with torch.no_grad():
+        for _, data in calibration:
+            net(judge.model.data_preprocessor(data, False)['inputs'])
+    assert len(inputs) * 2 == len(got)
+    for name, batches in inputs.items():
+        assert len(batches) == len(calibration) == 3
+        means = [x.mean((0, 2, 3)) for x in batches]
+        variances = [x.var((0, 2, 3), ddof=1) for x in batches]
+        np.testing.assert_allclose(got[f'{name}.running_mean'], np.mean(means, 0), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(got[f'{name}.running_var'], np.mean(variances, 0), rtol=1e-3)
+
+
+def used(key, path):
+    parts = key.split('.')
+    return parts[0] != 'blocks' or path.genes[int(parts[1])] == int(parts[2])
+
+
+@pytest.mark.parametrize('which, path', [('judge', '2|2|22|2'), ('judge', '1|0|21|3'), ('fpn_judge', '1|0|21|3')])
+def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
+    """By mmengine's own Runner.test on search-val: the same predictions to the bit, the same mAP to its three decimals."""
+    judge = request.getfixturevalue(which)
+    (metrics,) = judge.metrics([path])
+    predictions = judge.predictions(path)
+    with digits.scope():
+        config, checkpoint = export_subnet(judge.cfg, judge.evaluator, judge.path(path), tmp_path / 'net', {})
+    assert torch.load(checkpoint, weights_only=True).keys() == {'meta', 'state_dict'}
+    cfg = Config.fromfile(config)
+    assert 'search' not in cfg and 'detnas_mm.DetNASNet' == cfg.model.backbone.type
+    cfg.work_dir, cfg.load_from, cfg.log_level = str(tmp_path), str(checkpoint), 'ERROR'
+    cfg.experiment_name = f'exported-{which}-{path}'
+    runner = Runner.from_cfg(cfg)
+    tested = runner.test()
+    assert tested['coco/bbox_mAP'] == pytest.approx(metrics['coco/bbox_mAP'], abs=5.1e-4)
+    assert metrics['coco/bbox_mAP'] != tested['coco/bbox_mAP']  # the fitness is not rounded
+    with digits.scope():
+        exported = raw_predictions(runner.model.eval(), judge.evaluator.batches)
+    assert all(torch.equal(a, b) for a, b in zip(exported, predictions, strict=True))
+    assert sum(len(p) for p in predictions) > 50
+
+
+def test_without_recalibration_the_candidate_is_another(judge, retinanet_supernet, tmp_path):
+    plain = Judge('retinanet', retinanet_supernet, tmp_path, search__evaluator__calibration=None)
+    assert plain.metrics(['2|2|22|2'])[0] != judge.metrics(['2|2|22|2'])[0]
+    assert plain.evaluator.spec()['calibration'] is None
+
+
+def test_only_what_has_bn_is_run_for_recalibration(judge, fpn_judge):
+    assert judge.evaluator.spec()['calibration']['part'] == 'backbone'
+    assert fpn_judge.evaluator.spec()['calibration']['part'] == 'model'
+
+
+def test_neck_and_head_are_recalibrated_too(fpn_judge):
+    before = state(fpn_judge.model)
+    with fpn_judge.evaluator.recalibrated(fpn_judge.path('0|0|00|0')):
+        during = state(fpn_judge.model)
+    for part in ('neck.', 'roi_head.'):
+        changed = [k for k in before if k.startswith(part) and not torch.equal(before[k], during[k])]
+        assert changed and all('running' in k for k in changed)
+
+
+def test_values_that_are_not_finite_fail_the_candidate_alone(judge):
+    weight = judge.model.backbone.blocks[2][3].main[1].conv.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[0] = float('nan')
+    try:
+        good, bad, other = judge.evaluator.evaluate([judge.path(p) for p in ('0|0|00|0', '0|0|30|0', '2|2|22|2')])
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert good.failure is None and other.failure is None
+    assert 'not finite' in bad.failure and bad.metrics == {}
+
+
+def test_no_detections_and_out_of_memory_are_failures(judge, monkeypatch):
+    monkeypatch.setitem(judge.model.bbox_head.test_cfg, 'score_thr', 1.1)
+    (result,) = judge.evaluator.evaluate([judge.path('0|0|00|0')])
+    assert result.failure == 'no detections'
+    monkeypatch.undo()
+
+    def too_much(*args):
+        raise torch.OutOfMemoryError('tried to allocate 2 TiB')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judge.model.backbone.blocks[0][1], 'forward', too_much)
+        bad, good = judge.evaluator.evaluate([judge.path('1|0|00|0'), judge.path('0|0|00|0')])
+    assert bad.failure == 'out of memory: tried to allocate 2 TiB'
+    assert good.failure is None
+
+
+def test_an_error_of_the_program_is_no_failure_of_the_candidate(judge, monkeypatch):
+    def wrong(*args):
+        raise TypeError('a bug')
+
+    monkeypatch.setattr(judge.model.backbone.blocks[0][0], 'forward', wrong)
+    with pytest.raises(TypeError, match='a bug'):
+        list(judge.evaluator.evaluate([judge.path('0|0|00|0')]))
+
+
+def test_the_space_of_the_search_must_be_the_supernets(judge):
+    from detnas_mm.spaces import DetNASSpace
+
+    with digits.scope(), pytest.raises(ValueError, match="not the supernet's"):
+        judge.evaluator.setup(DetNASSpace('small'), judge.model)
+
+
+def test_scores_do_not_depend_on_the_cache(judge, retinanet_supernet, tmp_path, scores):
+    uncached = Judge('retinanet', retinanet_supernet, tmp_path, search__evaluator__cache_mb=0)
+    assert uncached.metrics(PATHS[:2] * 2) == [scores[p] for p in PATHS[:2] * 2]
+
+
+def test_classification(digits_folder, retinanet_supernet, tmp_path):
+    """ClsNAS: the same evaluator with mmpretrain's Accuracy."""
+    checkpoint = retinanet_supernet.parents[1] / 'cls' / 'iter_120.pth'
+    cfg = digits.config('detnas-digits_search_cls', tmp_path, search__evaluator__calibration__num_images=100)
+    with digits.scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+        load_checkpoint(model, str(checkpoint), map_location='cpu')
+        plan = SearchPlan(cfg.search)
+        plan.evaluator.setup(plan.space, model)
+        accuracies = [e.metrics['accuracy/top1'] for e in plan.evaluator.evaluate([plan.space.parse(p) for p in PATHS])]
+    assert len(set(accuracies)) > 3
+    assert max(accuracies) > 20  # guessing gives 10
