@@ -51,7 +51,7 @@ def _remedy(family: str, module: str) -> str:
             'CUDA_VISIBLE_DEVICES= FORCE_CUDA=0 MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
             '--no-cache-dir --force-reinstall',
         )
-    return f'mend this environment by: {command} or make a complete one by: {setup}'
+    return f'mend this environment by: {command}, or make a complete one, in a checkout of detnas_mm, by: {setup}'
 
 
 def installed_version(distribution: str) -> str | None:
@@ -134,7 +134,8 @@ def _fall_back_to_cpu() -> None:
     if not importlib.import_module('torch').cuda.is_available():
         return
     # mmengine settles its device on import and every Runner asks for it by get_device().
-    importlib.import_module('mmengine.device.utils').DEVICE = 'cpu'
+    device: Any = importlib.import_module('mmengine.device.utils')
+    device.DEVICE = 'cpu'
     logging.getLogger('detnas_mm').warning(
         'There is a GPU, but the operators of the installed mmcv were compiled without CUDA: running on the CPU. '
         'To use the GPU, put the nvcc of torch.version.cuda on PATH and set up a fresh environment: %s',

@@ -45,9 +45,14 @@ else
   python=${PYTHON:-python}
 fi
 
+# All of them, so that one run shows everything there is to mend.
 lint() {
-  "$python" -m ruff check . && "$python" -m ruff format --check . && "$python" -m mypy &&
-    "$python" -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
+  local status=0
+  "$python" -m ruff check . || status=1
+  "$python" -m ruff format --check --diff . || status=1
+  "$python" -m mypy || status=1
+  "$python" -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())' || status=1
+  return "$status"
 }
 
 # pytest exits 5 where it found no test: only a narrower choice by the caller makes that right.
