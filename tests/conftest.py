@@ -9,7 +9,6 @@ MARKERS = {
 }
 
 
-
 def pytest_configure(config):
     for name, meaning in MARKERS.items():
         config.addinivalue_line('markers', f'{name}: {meaning}')
