@@ -12,10 +12,17 @@ from typing import Any
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='detnas_mm', locations=['detnas_mm.models'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='detnas_mm', locations=['detnas_mm.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='detnas_mm',
+    locations=['detnas_mm.engine'],
+)
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='detnas_mm', locations=['detnas_mm.datasets'])
 
 SPACES = Registry('search space', scope='detnas_mm', locations=['detnas_mm.spaces'])

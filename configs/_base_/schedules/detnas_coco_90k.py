@@ -1,6 +1,7 @@
 # The recipe for COCO: 90,000 iterations with 16 images. RetinaNet's leaf configs halve the learning rate.
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='detnas_mm.FewGroupsOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
     # All biases, BN's too: twice the learning rate, no weight decay. BN's weights do decay. (bias_lr_mult and
     # bias_decay_mult would leave BN's biases out.)

@@ -1,6 +1,7 @@
 # The recipe for ImageNet: 300,000 iterations with 1,024 images, the learning rate falling linearly from 0.5 to 0.
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='detnas_mm.FewGroupsOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.5, momentum=0.9, weight_decay=4e-5),
     # No weight decay on BN and biases.
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
