@@ -82,6 +82,7 @@ print('RESULT', json.dumps(dict(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', CONFIGS)
 def test_it_trains_and_predicts(name, tmp_path):
     (tmp_path / 'config.py').write_text(CONFIGS[name])

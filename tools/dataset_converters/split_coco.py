@@ -11,7 +11,7 @@ the image ids alone, so two machines with the same file get the same split. Imag
 
 example:
   python tools/dataset_converters/split_coco.py data/coco/annotations/instances_train2017.json
-writes data/coco/annotations/detnas_train.json and detnas_search_val.json (about 4 GB of memory, one minute).
+writes data/coco/annotations/detnas_train.json and detnas_search_val.json (4 GB of memory, one to two minutes).
 """
 
 
