@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,11 @@ def coco_file(tmp_path):
     path = tmp_path / 'instances.json'
     path.write_text(json.dumps(data))
     return path
+
+
+def next_config_exists(text):
+    (name,) = re.findall(r'configs/\S+\.py', text)
+    return (TOOLS.parents[1] / name).is_file()
 
 
 # -- the draw -----------------------------------------------------------------------------------------------------
@@ -104,7 +110,7 @@ def test_coco_refuses_what_is_no_annotation_file(tmp_path, content, match):
 def test_split_coco_program(coco_file, tmp_path):
     done = run('split_coco.py', coco_file, '--count', 8)
     assert done.returncode == 0, done.stderr
-    assert '32 images' in done.stdout and '8 images' in done.stdout and 'Next:' in done.stdout
+    assert '32 images' in done.stdout and '8 images' in done.stdout and next_config_exists(done.stdout)
     val = tmp_path / 'detnas_search_val.json'
     assert len(json.loads(val.read_text())['images']) == 8
     first = val.read_bytes()
@@ -154,7 +160,7 @@ def test_split_voc_program(voc):
         assert sorted(lists['detnas_train'] + lists['detnas_search_val']) == everything
         drawn += len(lists['detnas_search_val'])
         assert f'{len(lists["detnas_search_val"])} images' in done.stdout
-    assert drawn == 14
+    assert drawn == 14 and next_config_exists(done.stdout)
 
 
 def test_voc_refuses_class_lists_and_missing_lists(voc):
@@ -186,7 +192,7 @@ def test_split_imagenet_program(imagenet):
     done = run('split_imagenet.py', imagenet, '--count', 6)
     assert done.returncode == 0, done.stderr
     train, val = ((imagenet / 'meta' / f'detnas_{x}.txt').read_text().splitlines() for x in ('train', 'search_val'))
-    assert len(val) == 6 and len(train) == 12 and not set(train) & set(val)
+    assert len(val) == 6 and len(train) == 12 and not set(train) & set(val) and next_config_exists(done.stdout)
     labels = dict(line.rsplit(' ', 1) for line in train + val)
     assert len(labels) == 18
     for path, label in labels.items():

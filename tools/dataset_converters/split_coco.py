@@ -33,9 +33,9 @@ def main() -> None:
         files = {path: json.dumps(part).encode() for path, part in zip(paths, parts, strict=True)}
         counts = {path: len(part['images']) for path, part in zip(paths, parts, strict=True)}
         then = (
-            'Next: train the supernet on the first file (ann_file of train_dataloader), and search on the second '
-            '(ann_file in the evaluator of the search section); the configs of configs/detnas expect them at '
-            'data/coco/annotations/.'
+            'Next: train a supernet without the drawn images, for example\n'
+            '  bash tools/dist_train.sh configs/detnas/detnas-small_supernet_fpn_coco.py 8\n'
+            'The configs look in data/coco; if yours is elsewhere, set DETNAS_COCO=/its/path.'
         )
         return files, counts, then
 

@@ -35,8 +35,9 @@ def main() -> None:
         paths = [folder / f'{stem}.txt' for stem in (splits.TRAIN, splits.SEARCH_VAL)]
         files = {path: splits.lines(part) for path, part in zip(paths, parts, strict=True)}
         then = (
-            "Next: train the supernet with ImageNet(split='train', ann_file='meta/detnas_train.txt'), and search on "
-            "ann_file='meta/detnas_search_val.txt', with split='train' there too: the images lie in ROOT/train."
+            'Next: train a supernet without the drawn images, for example\n'
+            '  bash tools/dist_train.sh configs/detnas/detnas-small_supernet-clsnas_cls_imagenet.py 8\n'
+            'The configs look in data/imagenet; if yours is elsewhere, set DETNAS_IMAGENET=/its/path.'
         )
         return files, {path: len(part) for path, part in zip(paths, parts, strict=True)}, then
 

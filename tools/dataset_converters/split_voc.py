@@ -30,9 +30,9 @@ def main() -> None:
         ids = splits.split_voc(args.root, args.years, args.list, args.count, args.seed)
         files = {path: splits.lines(i) for path, i in ids.items()}
         then = (
-            "Next: train the supernet on the detnas_train lists (ann_file='VOC2007/ImageSets/Main/detnas_train.txt' "
-            'and the same of 2012), and search on the detnas_search_val lists; the configs of configs/detnas expect '
-            'them in data/VOCdevkit.'
+            'Next: train a supernet without the drawn images, for example\n'
+            '  bash tools/dist_train.sh configs/detnas/detnas-small_supernet_fpn_voc.py 8\n'
+            'The configs look in data/VOCdevkit; if yours is elsewhere, set DETNAS_VOC=/its/path.'
         )
         return files, {path: len(i) for path, i in ids.items()}, then
 
