@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """Runs an architecture search; run again on the same folder, it goes on where it stopped."""
 
-from detnas_mm.engine.launch import as_search_job, one_line_errors, parser, read_config, run
+from detnas_mm.cli import one_line_errors, parser
 
 EPILOG = """
 examples:
-  python tools/search.py configs/digits/detnas-digits_retinanet_search.py work_dirs/supernet/epoch_12.pth
+  python tools/search.py configs/digits/detnas-digits_search_retinanet.py SUPERNET.pth
   python tools/search.py CONFIG CHECKPOINT --work-dir work_dirs/search --cfg-options search.budget.generations=5
   bash tools/dist_search.sh CONFIG CHECKPOINT 8
 
@@ -19,6 +19,9 @@ def main() -> None:
     args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet, where the evaluator needs one')
     args_parser.add_argument('--seed', type=int, help='seed of the search; default: the one of the config')
     args = args_parser.parse_args()
+
+    from detnas_mm.engine.launch import as_search_job, read_config, run  # after the arguments: it loads torch
+
     cfg = as_search_job(read_config(args), args.checkpoint, args.seed)
     run(cfg, args.trust_checkpoint)
 

@@ -1,9 +1,7 @@
 #!/usr/bin/env python
 """Tests a checkpoint on the test set of a config."""
 
-from mmengine.runner import Runner
-
-from detnas_mm.engine.launch import check_checkpoint, one_line_errors, parser, read_config
+from detnas_mm.cli import one_line_errors, parser
 
 EPILOG = """
 examples:
@@ -16,6 +14,11 @@ def main() -> None:
     args_parser = parser(__doc__, EPILOG)
     args_parser.add_argument('checkpoint', help='weights to test')
     args = args_parser.parse_args()
+
+    from mmengine.runner import Runner  # after the arguments: it loads torch
+
+    from detnas_mm.engine.launch import check_checkpoint, read_config
+
     cfg = read_config(args)
     check_checkpoint(args.checkpoint, args.trust_checkpoint)
     cfg.load_from = args.checkpoint

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Trains a supernet or a fixed net; with a search config, searches."""
 
-from detnas_mm.engine.launch import check_checkpoint, one_line_errors, parser, read_config, run
+from detnas_mm.cli import one_line_errors, parser
 
 EPILOG = """
 examples:
@@ -19,6 +19,9 @@ def main() -> None:
         '--resume', nargs='?', const='auto', help='go on from this checkpoint, or from the last one of the work dir'
     )
     args = args_parser.parse_args()
+
+    from detnas_mm.engine.launch import check_checkpoint, read_config, run  # after the arguments: it loads torch
+
     cfg = read_config(args)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -4,54 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
 from detnas_mm.engine.search import SearchPlan, run_search
-from detnas_mm.search import LedgerError, UnmeetableConstraint
 
 _HOURS = 3600
 
 
-def parser(description: str, epilog: str = '') -> argparse.ArgumentParser:
-    """An argument parser with what all tools take."""
-    out = argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    out.add_argument('config', help='a config file, such as configs/digits/detnas-digits_retinanet_supernet.py')
-    out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
-    out.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5',
-    )  # fmt: skip
-    out.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-        help='how processes were started; tools/dist_*.sh sets it',
-    )  # fmt: skip
-    out.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    out.add_argument(
-        '--trust-checkpoint', action='store_true',
-        help='load checkpoints that hold more than tensors; such files can run code',
-    )  # fmt: skip
-    return out
-
-
 def read_config(args: argparse.Namespace) -> Config:
-    """Reads the config, applies the overrides and fits it to the machine.
-
-    Raises:
-        SystemExit: With one sentence, if there is no such file.
-    """
-    if not Path(args.config).is_file():
-        raise SystemExit(f'error: there is no config {args.config!r}. Configs are in configs/, listed in its READMEs.')
+    """Reads the config of parsed arguments, applies the overrides and fits it to the machine."""
     cfg = Config.fromfile(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
@@ -170,11 +139,3 @@ def run(cfg: Config, trust: bool = False) -> Any:
         return run_search(cfg, log=print)
     check_checkpoint(cfg.get('load_from'), trust)
     return Runner.from_cfg(cfg).train()
-
-
-def one_line_errors(main: Callable[[], None]) -> None:
-    """Runs a tool's main; errors of the user's making end in one line instead of a traceback."""
-    try:
-        main()
-    except (LedgerError, UnmeetableConstraint) as error:
-        raise SystemExit(f'error: {error}') from error

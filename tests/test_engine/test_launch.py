@@ -1,0 +1,127 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config, ConfigDict
+
+from detnas_mm.engine import SearchPlan, launch
+from detnas_mm.engine.search import weights_digest
+from tests import digits
+
+ROOT = Path(__file__).parents[2]
+
+
+def search_cfg(**changes):
+    cfg = Config.fromfile(digits.CONFIGS / 'detnas-digits_search_retinanet.py')
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
+    return cfg
+
+
+def test_sync_bn_becomes_bn_everywhere_without_a_process_group(capsys):
+    cfg = Config(
+        dict(
+            launcher='none',
+            model=dict(norm_cfg=dict(type='SyncBN'), neck=[dict(norm_cfg=dict(type='SyncBN', eps=1e-3)), dict(type='GN')]),
+        )
+    )
+    launch.fit_to_machine(cfg)
+    assert cfg.model.norm_cfg.type == 'BN'
+    assert cfg.model.neck[0].norm_cfg == dict(type='BN', eps=1e-3)
+    assert cfg.model.neck[1].type == 'GN'
+    assert 'SyncBN becomes BN in 2 places' in capsys.readouterr().out
+    assert cfg.env_cfg.dist_cfg.timeout >= 7200
+
+
+def test_a_training_config_becomes_a_search_only_job():
+    cfg = search_cfg()
+    training = Config.fromfile(digits.CONFIGS / 'detnas-digits_supernet_retinanet.py')
+    cfg.train_cfg, cfg.param_scheduler = training.train_cfg, training.param_scheduler
+    cfg.custom_hooks = training.custom_hooks
+    cfg.search.pop('export')
+    cfg.resume = True
+    job = launch.as_search_job(cfg, 'supernet.pth', seed=7)
+    assert job.train_cfg == dict(type='EpochBasedTrainLoop', max_epochs=0)
+    assert job.load_from == 'supernet.pth' and not job.resume and job.search.seed == 7
+    assert job.default_hooks.checkpoint is None and job.param_scheduler == []
+    assert [h['type'] for h in job.custom_hooks][-1] == 'detnas_mm.EvolutionSearchHook'
+    assert job.search.export.retrain.train_cfg == training.train_cfg
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        (dict(search__space__space='tiny'), "Unknown DetNAS space 'tiny'"),
+        (dict(search__strategy__type='Magic'), "'Magic' is no search strategy. There are: EvolutionStrategy, RandomStrat"),
+        (dict(search__strategy__size=3), "EvolutionStrategy has no argument 'size'; it takes population"),
+        (dict(search__constraints=[dict(cost='latency', high=1)]), "'latency', which nothing produces"),
+        (dict(search__constraints=[dict(cost='macs', high=1)]), 'No architecture can meet macs ≤ 1'),
+        (dict(search__budget__epochs=3), "unknown: \\['epochs'\\]"),
+        (dict(search__extra=1), "room for.*'extra'"),
+        (dict(search__evaluator__calibration__images=1), 'calibration is dict'),
+    ],
+)
+def test_what_is_wrong_in_the_search_section_is_said_at_once(changes, message):
+    with pytest.raises(SystemExit, match=f'error: .*{message}'):
+        launch.as_search_job(search_cfg(**changes), 'supernet.pth')
+
+
+def test_a_search_wants_its_section_and_its_checkpoint():
+    with pytest.raises(SystemExit, match='no `search` section'):
+        launch.as_search_job(Config.fromfile(digits.CONFIGS / 'detnas-digits_net_cls.py'), 'x.pth')
+    with pytest.raises(SystemExit, match='needs a trained supernet. Give its checkpoint'):
+        launch.as_search_job(search_cfg(), None)
+
+
+def test_checkpoints_that_run_code_are_refused_unless_trusted(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / 'ran'), 'w'))
+
+    torch.save(dict(state_dict=dict(), extra=Evil()), tmp_path / 'evil.pth')
+    with pytest.raises(SystemExit, match='--trust-checkpoint'):
+        launch.check_checkpoint(str(tmp_path / 'evil.pth'), False)
+    assert not (tmp_path / 'ran').exists()
+    launch.check_checkpoint(str(tmp_path / 'evil.pth'), True)
+    with pytest.raises(SystemExit, match='no checkpoint'):
+        launch.check_checkpoint(str(tmp_path / 'absent.pth'), False)
+
+
+def test_the_digest_follows_every_weight_and_buffer():
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
+    digests = {weights_digest(net)}
+    for change in (net[0].weight.data.add_, net[1].running_mean.add_, net[1].num_batches_tracked.add_):
+        change(1)
+        digests.add(weights_digest(net))
+    assert len(digests) == 4
+
+
+def test_a_plan_says_what_makes_rows_comparable():
+    plan = SearchPlan(search_cfg().search)
+    plan.evaluator.spec = lambda: {'type': 'stub'}
+    header = plan.header('abc')
+    assert header['weights'] == 'abc'
+    assert header['space'] == plan.space.spec()
+    assert 'generations' not in str(header)  # a longer budget goes on with the same ledger
+
+
+@pytest.mark.parametrize('tool', ['train', 'test', 'search'])
+def test_the_tools_teach(tool):
+    out = subprocess.run(
+        [sys.executable, ROOT / 'tools' / f'{tool}.py', '--help'], capture_output=True, text=True, check=True
+    ).stdout
+    assert 'examples:' in out and '--cfg-options' in out and '--local' not in out
+
+
+def test_a_missing_config_is_one_line():
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / 'search.py', 'nowhere.py'], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: there is no config 'nowhere.py'")
+
+
+def test_config_dict_options_reach_the_section():
+    cfg = search_cfg(search__budget__generations=3)
+    assert isinstance(cfg.search, ConfigDict) and SearchPlan(cfg.search).generations == 3

@@ -1,0 +1,204 @@
+"""Searches as users start them: by the tools, killed for real, on several ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from detnas_mm.search.record import VOLATILE
+from tests import digits
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+CONFIG = digits.CONFIGS / 'detnas-digits_search_retinanet.py'
+OPTIONS = [
+    'search.strategy.population=4', 'search.strategy.mutation=2', 'search.strategy.crossover=2',
+    'search.budget.generations=2', 'search.evaluator.calibration.num_images=40', 'search.export.top_k=2',
+    'model.test_cfg.score_thr=0.001',
+]  # fmt: skip
+
+
+def command(checkpoint, work_dir, *more):
+    return [
+        sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'search.py'), str(CONFIG), str(checkpoint),
+        '--work-dir', str(work_dir), '--cfg-options', *OPTIONS, *more,
+    ]  # fmt: skip
+
+
+def run(arguments, **kwargs):
+    environment = os.environ | {'OMP_NUM_THREADS': '1'} | kwargs.pop('env', {})
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment, **kwargs)
+
+
+def rows(work_dir):
+    lines = (Path(work_dir) / 'ledger.jsonl').read_bytes().splitlines()[1:]
+    return [{k: v for k, v in json.loads(line).items() if k not in VOLATILE} for line in lines]
+
+
+@pytest.fixture(scope='module')
+def finished(retinanet_supernet, tmp_path_factory):
+    """A search that nobody disturbed: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp('finished')
+    done = run(command(retinanet_supernet, folder))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout + done.stderr
+
+
+def test_the_output_folder(finished):
+    folder, output = finished
+    assert len(rows(folder)) == 8 and all(row['status'] == 'ok' for row in rows(folder))
+    best = json.loads((folder / 'best.json').read_text())
+    assert [entry['rank'] for entry in best] == [1, 2]
+    fitness = [row['metrics']['coco/bbox_mAP'] for row in rows(folder)]
+    assert best[0]['metrics']['coco/bbox_mAP'] == max(fitness)
+    for entry in best:
+        assert (folder / entry['config']).is_file()
+        weights = torch.load(folder / entry['checkpoint'], weights_only=True)
+        assert weights['meta']['arch'] == entry['arch']
+    assert (folder / 'progress.png').read_bytes()[:4] == b'\x89PNG'
+    assert output.count('acceptance rate') == 2
+    assert f'python tools/test.py {folder}/best/rank1_' in output
+    assert 'Retrain it: python tools/train.py' in output
+
+
+def test_the_printed_commands_work(finished, tmp_path):
+    """The exported net by the test script, to the digits it prints; and a step of retraining."""
+    folder, _ = finished
+    best = json.loads((folder / 'best.json').read_text())[0]
+    config, checkpoint = str(folder / best['config']), str(folder / best['checkpoint'])
+    tool = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'test.py')]
+    tested = run([*tool, config, checkpoint, '--work-dir', str(tmp_path)])
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    printed = float((tested.stdout + tested.stderr).split('coco/bbox_mAP: ')[1].split()[0])
+    assert printed == pytest.approx(best['metrics']['coco/bbox_mAP'], abs=5.1e-5 + 5e-4)
+    options = ['--cfg-options', f'load_from={checkpoint}', 'train_cfg.max_iters=1']
+    trained = run(
+        [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'train.py'), config, '--work-dir', str(tmp_path), *options]
+    )
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    assert (tmp_path / 'iter_1.pth').is_file()
+
+
+@pytest.mark.parametrize('kill_after_rows', [0, 1, 5])
+def test_killed_and_started_again_it_ends_the_same(finished, retinanet_supernet, tmp_path, kill_after_rows):
+    folder, _ = finished
+    ledger = tmp_path / 'ledger.jsonl'
+    log = open(tmp_path / 'log.txt', 'wb')
+    process = subprocess.Popen(
+        command(retinanet_supernet, tmp_path), stdout=log, stderr=log, env=os.environ | {'OMP_NUM_THREADS': '1'}
+    )
+    deadline = time.time() + 300
+    while time.time() < deadline and process.poll() is None:
+        if ledger.exists() and ledger.read_bytes().count(b'\n') > kill_after_rows:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = ledger.read_bytes()
+    assert kill_after_rows <= len(rows(tmp_path)) < 8
+    again = run(command(retinanet_supernet, tmp_path))
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert ledger.read_bytes().startswith(left)
+    assert rows(tmp_path) == rows(folder)
+    assert json.loads((tmp_path / 'best.json').read_text()) == json.loads((folder / 'best.json').read_text())
+    attempts = [json.loads(line)['attempt'] for line in ledger.read_bytes().splitlines()[1:]]
+    assert attempts.count(1) == left.count(b'\n') - 1 or kill_after_rows == 0
+
+
+def test_killed_in_the_middle_of_a_write(finished, retinanet_supernet, tmp_path):
+    """The process kills itself by SIGKILL when half of the fourth row is on the disk."""
+    folder, _ = finished
+    arguments = command(retinanet_supernet, tmp_path)
+    code = f"""
+import os, signal, sys
+from detnas_mm.search import ledger
+write, count = os.write, 0
+def half(handle, data):
+    global count
+    count += data.startswith(b'{{"index"')
+    if count == 4:
+        write(handle, data[: len(data) // 2])
+        os.fsync(handle)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(handle, data)
+ledger.os = type('os', (), dict(vars(os), write=staticmethod(half)))
+sys.argv = {arguments[3:]!r}
+sys.path.insert(0, {str(ROOT)!r})
+import runpy
+runpy.run_path({arguments[3]!r}, run_name='__main__')
+"""
+    killed = run([sys.executable, '-W', 'ignore', '-c', code])
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
+    left = (tmp_path / 'ledger.jsonl').read_bytes()
+    assert left.count(b'\n') == 4 and not left.endswith(b'\n')
+    again = run(arguments[:1] + ['-W', 'default::UserWarning'] + arguments[3:])
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert 'last line' in again.stderr
+    whole = left[: left.rindex(b'\n') + 1]
+    assert (tmp_path / 'ledger.jsonl').read_bytes().startswith(whole)
+    assert rows(tmp_path) == rows(folder)
+
+
+def test_two_ranks_give_one_ranks_rows(finished, retinanet_supernet, tmp_path):
+    folder, _ = finished
+    done = run(
+        ['bash', str(ROOT / 'tools' / 'dist_search.sh'), str(CONFIG), str(retinanet_supernet), '2',
+         '--work-dir', str(tmp_path), '--cfg-options', *OPTIONS],
+        env={'PYTHON': sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert rows(tmp_path) == rows(folder)
+    ours, theirs = (json.loads((f / 'best.json').read_text())[0] for f in (tmp_path, folder))
+    assert ours == theirs
+    first, second = (torch.load(f / ours['checkpoint'], weights_only=True)['state_dict'] for f in (tmp_path, folder))
+    assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_another_checkpoint_is_refused_and_nothing_is_lost(finished, retinanet_supernet, tmp_path):
+    folder, _ = finished
+    before = (folder / 'ledger.jsonl').read_bytes()
+    other = torch.load(retinanet_supernet, weights_only=False)['state_dict']
+    other['backbone.stem.conv.weight'][0] += 1
+    torch.save(dict(state_dict=other), tmp_path / 'other.pth')
+    refused = run(command(tmp_path / 'other.pth', folder))
+    assert refused.returncode == 1
+    assert 'error: ' in refused.stderr and 'Differing: weights' in refused.stderr.replace('\n', ' ')
+    assert (folder / 'ledger.jsonl').read_bytes() == before
+
+
+def test_a_search_on_random_weights_is_refused(digits_folder, tmp_path):
+    runner = digits.runner('detnas-digits_search_retinanet', tmp_path)
+    with pytest.raises(RuntimeError, match='random weights'):
+        runner.train()
+
+
+def test_training_and_search_in_one_run(digits_folder, tmp_path):
+    """The hook after a training, on the averaged weights, which the checkpoint holds too."""
+    search = digits.config('detnas-digits_search_retinanet', tmp_path).search
+    runner = digits.runner(
+        'detnas-digits_supernet_retinanet',
+        tmp_path,
+        train_cfg__max_iters=3,
+        search=search,
+        search__strategy=dict(type='RandomStrategy', population=2, _delete_=True),
+        search__budget__generations=1,
+        search__evaluator__calibration__num_images=20,
+        model__test_cfg__score_thr=0.0,
+        custom_hooks=[
+            dict(type='detnas_mm.PathSamplingHook'),
+            dict(type='EMAHook', momentum=0.005),
+            dict(type='detnas_mm.EvolutionSearchHook'),
+        ],
+    )
+    runner.train()
+    best = json.loads((tmp_path / 'best.json').read_text())[0]
+    exported = torch.load(tmp_path / best['checkpoint'], weights_only=True)['state_dict']
+    saved = torch.load(tmp_path / 'iter_3.pth', weights_only=False)['state_dict']
+    assert torch.equal(exported['backbone.stem.conv.weight'], saved['backbone.stem.conv.weight'])
+    assert not torch.equal(runner.model.backbone.stem.conv.weight, saved['backbone.stem.conv.weight'])
