@@ -1,3 +1,3 @@
-# Step 4 of DetNAS in the large space. Say which net; as it stands it is the paper's ShuffleNetV2-40, all blocks 3x3.
+# Step 4 of DetNAS in the large space. Say which net; as it stands all blocks are 3x3 (1.04G MACs).
 _base_ = './detnas-small_net_cls_imagenet.py'
 model = dict(backbone=dict(arch='00000000|00000000|0000000000000000|00000000', space='large'))

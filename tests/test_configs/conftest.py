@@ -1,0 +1,46 @@
+import copy
+import functools
+import gc
+
+import pytest
+import torch
+import yapf.yapflib.yapf_api
+from mmengine.config import Config
+
+from .leaves import LEAVES
+
+
+@pytest.fixture(scope='session')
+def load():
+    """Loads a config by name; what is returned may be changed."""
+    read = functools.cache(lambda name: Config.fromfile(LEAVES[name]))
+    return lambda name: copy.deepcopy(read(name))
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Makes the tiny data sets, and lets configs that are loaded from here on find them."""
+    from . import synthetic_data
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in synthetic_data.make_all(tmp_path_factory.mktemp('data')).items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope='module')
+def quick():
+    """Turns off what takes most of the time of a single step, and is not what is tested.
+
+    mmengine formats every config five times by yapf, and collects garbage for every data set.
+    """
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf.yapflib.yapf_api, 'FormatCode', lambda text, **_: (text, True))
+        patch.setenv('TQDM_DISABLE', '1')
+        torch.set_num_threads(1)
+        gc.collect()
+        gc.freeze()
+        yield
+        gc.unfreeze()
+        torch.set_num_threads(threads)

@@ -1,0 +1,45 @@
+"""Every config builds and runs: a training step, or a generation of a search, on images in the right layout."""
+
+import json
+import math
+
+import pytest
+from mmengine.config import Config
+
+from detnas_mm.models import find_supernet
+
+from . import one_step
+from .leaves import LEAVES, NETS, SEARCHES, SUPERNETS
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('data', 'quick')]
+
+
+@pytest.mark.parametrize('name', SUPERNETS + NETS)
+def test_trains(name, tmp_path):
+    cfg = one_step.cut_down(Config.fromfile(LEAVES[name]), tmp_path)
+    runner = one_step.train(cfg)
+    assert runner.iter == 1
+    assert math.isfinite(runner.message_hub.get_scalar('train/loss').current())
+    if name in SUPERNETS:
+        assert find_supernet(runner.model).active_path is None
+        assert runner.val_loop is None
+    elif not name.startswith('detnas-digits'):
+        metric = {'imagenet': 'accuracy/top1', 'coco': 'coco/bbox_mAP', 'voc': 'pascal_voc/mAP'}[name.split('_')[-1]]
+        assert f'val/{metric}' in runner.message_hub.log_scalars
+
+
+@pytest.mark.parametrize('name', SEARCHES)
+def test_searches(name, tmp_path):
+    cfg = one_step.cut_down(Config.fromfile(LEAVES[name]), tmp_path)
+    one_step.cut_down_search(cfg, one_step.save_random_weights(cfg, tmp_path / 'random.pth'))
+    one_step.train(cfg)
+    rows = [json.loads(line) for line in (tmp_path / 'ledger.jsonl').read_text().splitlines()][1:]
+    assert len(rows) == 2
+    objective = cfg.search.objectives[0].name
+    assert all(math.isfinite(row['metrics'][objective]) for row in rows)
+    assert all(row['costs']['macs'] <= cfg.search.constraints[0].high for row in rows)
+    best = json.loads((tmp_path / 'best.json').read_text())[0]
+    found = Config.fromfile(tmp_path / best['config'])
+    # Who retrains it gets the supernet's schedule, and checkpoints.
+    assert found.train_cfg.type == 'IterBasedTrainLoop'
+    assert found.param_scheduler
