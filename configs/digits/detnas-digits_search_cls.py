@@ -26,7 +26,11 @@ search = dict(
     constraints=[dict(cost='macs', high=1.52e6)],
     budget=dict(generations=8),
     export=dict(
-        retrain=dict(train_cfg={{_base_.train_cfg}}, param_scheduler={{_base_.param_scheduler}}),
+        retrain=dict(
+            train_cfg={{_base_.train_cfg}},
+            param_scheduler={{_base_.param_scheduler}},
+            default_hooks={{_base_.default_hooks}},
+        ),
     ),
 )
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]

@@ -30,7 +30,11 @@ search = dict(
     constraints=[dict(cost='macs', high=5.8e6)],
     budget=dict(generations=8),
     export=dict(
-        retrain=dict(train_cfg={{_base_.train_cfg}}, param_scheduler={{_base_.param_scheduler}}),
+        retrain=dict(
+            train_cfg={{_base_.train_cfg}},
+            param_scheduler={{_base_.param_scheduler}},
+            default_hooks={{_base_.default_hooks}},
+        ),
     ),
 )
 # Nothing is trained: the search runs when "training" for no epoch has ended.

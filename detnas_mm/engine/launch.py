@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -115,7 +116,8 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
     cfg.resume = False  # mmengine's resume would drop load_from and search on random weights
     if cfg.get('train_cfg', {}).get('max_epochs') != 0:
         export = cfg.search.setdefault('export', ConfigDict())
-        export.setdefault('retrain', {k: cfg.get(k) for k in ('train_cfg', 'param_scheduler')})
+        training = {k: cfg.get(k) for k in ('train_cfg', 'param_scheduler', 'default_hooks')}
+        export.setdefault('retrain', copy.deepcopy(training))
         cfg.train_cfg = ConfigDict(type='EpochBasedTrainLoop', max_epochs=0)
     cfg.param_scheduler = []
     cfg.setdefault('default_hooks', ConfigDict()).checkpoint = None

@@ -135,6 +135,7 @@ def apply(model: nn.Module, statistics: Statistics) -> None:
     for name, (mean, var) in statistics.items():
         norms[name].running_mean.copy_(mean)
         norms[name].running_var.copy_(var)
+        norms[name].num_batches_tracked.zero_()  # how many this rank has seen is no property of the candidate
 
 
 def not_finite(statistics: Statistics) -> list[str]:

@@ -181,12 +181,12 @@ def test_a_search_on_random_weights_is_refused(digits_folder, tmp_path):
 def test_training_and_search_in_one_run(digits_folder, tmp_path):
     """The hook after a training, on the averaged weights, which the checkpoint holds too."""
     search = digits.config('detnas-digits_search_retinanet', tmp_path).search
+    search.strategy = dict(type='RandomStrategy', population=2)
     runner = digits.runner(
         'detnas-digits_supernet_retinanet',
         tmp_path,
         train_cfg__max_iters=3,
         search=search,
-        search__strategy=dict(type='RandomStrategy', population=2, _delete_=True),
         search__budget__generations=1,
         search__evaluator__calibration__num_images=20,
         model__test_cfg__score_thr=0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmengine.dist import broadcast
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -38,6 +39,8 @@ class EvolutionSearchHook(Hook):
                 'The search would run on random weights: nothing was trained in this process and no checkpoint was '
                 'loaded. Give the trained supernet: load_from=… in the config, or tools/search.py CONFIG CHECKPOINT.'
             )
+        for buffer in runner.model.buffers():  # BN statistics differ between ranks until something equals them
+            broadcast(buffer, src=0)
         averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for hook in averages:
