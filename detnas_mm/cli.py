@@ -20,7 +20,9 @@ def parser(description: str, epilog: str = '') -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    out.add_argument('config', type=_existing_file, help='a config file, such as configs/digits/detnas-digits_supernet_retinanet.py')
+    out.add_argument(
+        'config', type=_existing_file, help='a config file, such as configs/digits/detnas-digits_supernet_retinanet.py'
+    )
     out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     out.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',

@@ -107,7 +107,7 @@ def export_best(
     """
     entries = []
     for rank, record in enumerate(best, 1):
-        entry = dict(
+        entry: dict[str, Any] = dict(
             rank=rank, id=record.id, arch=record.arch, space=space.spec(), metrics=record.metrics,
             costs=record.costs,
         )  # fmt: skip

@@ -2,7 +2,10 @@
 #   python tools/search.py configs/digits/detnas-digits_search_cls.py SUPERNET.pth
 _base_ = ['./detnas-digits_supernet_cls.py', '../_base_/search/detnas.py']
 search_val = dict(
-    type='CustomDataset', data_root={{_base_.data_root}}, data_prefix='cls/search_val', pipeline={{_base_.test_pipeline}}
+    type='CustomDataset',
+    data_root={{_base_.data_root}},
+    data_prefix='cls/search_val',
+    pipeline={{_base_.test_pipeline}},
 )
 # BN is recalibrated on training images with the test transforms.
 calibration_images = dict(

@@ -10,7 +10,7 @@ import numpy as np
 from detnas_mm.cost import MacsTable
 from detnas_mm.registry import PATH_SAMPLERS
 from detnas_mm.search import UnmeetableConstraint
-from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces import Architecture, DetNASSpace, SearchSpace
 
 
 class PathSampler(ABC):
@@ -79,6 +79,8 @@ class MacsBinPathSampler(PathSampler):
 
     def setup(self, space: SearchSpace) -> None:
         super().setup(space)
+        if not isinstance(space, DetNASSpace):
+            raise ValueError(f'MacsBinPathSampler counts MACs of a DetNASSpace; got {type(space).__name__}.')
         self.table = MacsTable(space, self.input_size, self.with_classifier)
         smallest, largest = self.table.bounds()
         edges = np.linspace(self.low, self.high, self.bins + 1)

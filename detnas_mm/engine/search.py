@@ -84,9 +84,7 @@ def weights_digest(model: nn.Module) -> str:
 def environment() -> dict[str, Any]:
     """What may change the last digits of a score, or help to trace it: never compared, only told."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return dict(
-        detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads()
-    )
+    return dict(detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads())
 
 
 def open_ledger(path: Path, header: Mapping[str, Any]) -> Ledger:
@@ -136,7 +134,9 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
         raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
     plan.evaluator.setup(plan.space, model, plan.seed)
     work_dir = Path(cfg.work_dir)
-    with open_ledger(work_dir / 'ledger.jsonl', plan.header(None if model is None else weights_digest(model))) as ledger:
+    with open_ledger(
+        work_dir / 'ledger.jsonl', plan.header(None if model is None else weights_digest(model))
+    ) as ledger:
         searcher = Searcher(
             plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations,
             plan.seed, log, show_progress=is_main_process() and os.environ.get('TQDM_DISABLE') != '1',

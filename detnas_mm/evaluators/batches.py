@@ -77,9 +77,7 @@ class FixedBatches:
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(available, generator=generator).tolist()
         self.indices = order[:num_images]
-        self._batches = [
-            self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)
-        ]
+        self._batches = [self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)]
         self.own = range(get_rank(), len(self._batches), get_world_size())
         self._cache_left = cache_mb * 2**20
         self._cache: list[Any] | None = None

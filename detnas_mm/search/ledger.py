@@ -101,6 +101,7 @@ class Ledger:
         self.environment = dict(environment or {})
         self.records: list[Record] = list(records)
         self._file: int | None = None
+        self._lock: int | None = None
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = self._take_lock(self.path.with_suffix('.lock'))
@@ -174,7 +175,7 @@ class Ledger:
 
     def close(self) -> None:
         """Releases the file for other processes."""
-        for handle in (self._file, getattr(self, '_lock', None)):
+        for handle in (self._file, self._lock):
             if handle is not None:
                 os.close(handle)
         self._file = self._lock = None

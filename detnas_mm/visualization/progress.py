@@ -44,7 +44,7 @@ def plot_progress(records: Sequence[Record], objective: Objective, path: str | P
         left.step([record.index for record in ok], best, where='post', color='black', lw=1.2, label='best so far')
         winner = objective.best_first(ok)[0]
         left.set_title(f'best {winner.metrics[objective.name]:.4f}: {winner.arch}', fontsize=10)
-        if right is not None:
+        if right is not None and cost is not None:
             right.scatter(
                 [winner.costs[cost]], [winner.metrics[objective.name]], marker='*', s=140, color='black', label='best'
             )

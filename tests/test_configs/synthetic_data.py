@@ -44,8 +44,12 @@ def make_coco(root: Path) -> None:
                 box = [left, top, right - left, bottom - top]
                 annotations.append(
                     dict(
-                        id=len(annotations) + 1, image_id=number, category_id=int(rng.integers(1, 81)), bbox=box,
-                        area=box[2] * box[3], iscrowd=0,
+                        id=len(annotations) + 1,
+                        image_id=number,
+                        category_id=int(rng.integers(1, 81)),
+                        bbox=box,
+                        area=box[2] * box[3],
+                        iscrowd=0,
                     )  # fmt: skip
                 )
         file = root / 'annotations' / f'instances_{part}.json'
@@ -60,12 +64,17 @@ def make_voc(root: Path) -> None:
     """Trainval of 2007 and 2012 (4 images each, of which 4 become search-val) and test2007 (2)."""
     rng = np.random.default_rng(0)
     classes = VOCDataset.METAINFO['classes']
-    for year, part, numbers in (('2007', 'trainval', range(4)), ('2007', 'test', range(4, 6)), ('2012', 'trainval', range(4))):
+    for year, part, numbers in (
+        ('2007', 'trainval', range(4)),
+        ('2007', 'test', range(4, 6)),
+        ('2012', 'trainval', range(4)),
+    ):
         folder = root / f'VOC{year}'
         for number in numbers:
             boxes = _image(folder / 'JPEGImages' / f'{year}_{number:06}.jpg', rng)
             objects = ''.join(
-                f'<object><name>{classes[rng.integers(20)]}</name><difficult>0</difficult><bndbox><xmin>{left + 1}</xmin>'
+                f'<object><name>{classes[rng.integers(20)]}</name><difficult>0</difficult>'
+                f'<bndbox><xmin>{left + 1}</xmin>'
                 f'<ymin>{top + 1}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>'
                 for left, top, right, bottom in boxes
             )

@@ -107,14 +107,17 @@ def test_what_is_trained_on(name, load):
     own_split = name in SUPERNETS and (data != 'imagenet' or 'clsnas' in name)
     dataset = cfg.train_dataloader.dataset
     lists = [part.ann_file for part in dataset.get('datasets', [dataset]) if part.get('ann_file')]
-    assert lists == {
-        ('coco', True): ['annotations/detnas_train.json'],
-        ('coco', False): ['annotations/instances_train2017.json'],
-        ('voc', True): [f'VOC{year}/ImageSets/Main/detnas_train.txt' for year in (2007, 2012)],
-        ('voc', False): [f'VOC{year}/ImageSets/Main/trainval.txt' for year in (2007, 2012)],
-        ('imagenet', True): ['meta/detnas_train.txt'],
-        ('imagenet', False): [],
-    }[data, own_split]
+    assert (
+        lists
+        == {
+            ('coco', True): ['annotations/detnas_train.json'],
+            ('coco', False): ['annotations/instances_train2017.json'],
+            ('voc', True): [f'VOC{year}/ImageSets/Main/detnas_train.txt' for year in (2007, 2012)],
+            ('voc', False): [f'VOC{year}/ImageSets/Main/trainval.txt' for year in (2007, 2012)],
+            ('imagenet', True): ['meta/detnas_train.txt'],
+            ('imagenet', False): [],
+        }[data, own_split]
+    )
     if name in NETS and data != 'imagenet':
         test = {'coco': 'annotations/instances_val2017.json', 'voc': 'VOC2007/ImageSets/Main/test.txt'}[data]
         assert cfg.test_dataloader.dataset.ann_file == test

@@ -37,14 +37,16 @@ class SaveEachRank(Hook):
 
 
 def test_two_ranks_stay_equal(digits_folder, tmp_path):
-    """Parameters and optimiser state on both ranks; buffers once mmengine's SyncBuffersHook has run (at an epoch's end)."""
+    """Parameters and optimiser state on both ranks; buffers once SyncBuffersHook has run (at an epoch's end)."""
     (tmp_path / 'witness.py').write_text(WITNESS)
     config = tmp_path / 'two_ranks.py'
     config.write_text(f"""
 _base_ = {str(digits.CONFIGS / 'detnas-digits_supernet_retinanet.py')!r}
 custom_imports = dict(imports=['witness'])
 custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='SyncBuffersHook'), dict(type='SaveEachRank')]
-train_dataloader = dict(batch_size=4, sampler=dict(type='DefaultSampler', shuffle=True, _delete_=True), num_batch_per_epoch=5)
+train_dataloader = dict(
+    batch_size=4, sampler=dict(type='DefaultSampler', shuffle=True, _delete_=True), num_batch_per_epoch=5
+)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, _delete_=True)
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.1, _delete_=True))
 param_scheduler = []

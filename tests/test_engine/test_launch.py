@@ -23,7 +23,9 @@ def test_sync_bn_becomes_bn_everywhere_without_a_process_group(capsys):
     cfg = Config(
         dict(
             launcher='none',
-            model=dict(norm_cfg=dict(type='SyncBN'), neck=[dict(norm_cfg=dict(type='SyncBN', eps=1e-3)), dict(type='GN')]),
+            model=dict(
+                norm_cfg=dict(type='SyncBN'), neck=[dict(norm_cfg=dict(type='SyncBN', eps=1e-3)), dict(type='GN')]
+            ),
         )
     )
     launch.fit_to_machine(cfg)
@@ -53,7 +55,10 @@ def test_a_training_config_becomes_a_search_only_job():
     'changes, message',
     [
         (dict(search__space__space='tiny'), "Unknown DetNAS space 'tiny'"),
-        (dict(search__strategy__type='Magic'), "'Magic' is no search strategy. There are: EvolutionStrategy, RandomStrat"),
+        (
+            dict(search__strategy__type='Magic'),
+            "'Magic' is no search strategy. There are: EvolutionStrategy, RandomStrat",
+        ),
         (dict(search__strategy__size=3), "EvolutionStrategy has no argument 'size'; it takes population"),
         (dict(search__constraints=[dict(cost='latency', high=1)]), "'latency', which nothing produces"),
         (dict(search__constraints=[dict(cost='macs', high=1)]), 'No architecture can meet macs ≤ 1'),
@@ -115,9 +120,7 @@ def test_the_tools_teach(tool):
 
 
 def test_a_missing_config_is_one_line():
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'search.py', 'nowhere.py'], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, ROOT / 'tools' / 'search.py', 'nowhere.py'], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: there is no config 'nowhere.py'")
 

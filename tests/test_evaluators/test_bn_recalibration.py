@@ -7,7 +7,9 @@ from detnas_mm.evaluators import bn_recalibration as bn
 
 def small_net():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5))
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5)
+    )
     net[5].eval()  # as norm_eval and frozen stages do
     return net
 
@@ -22,7 +24,10 @@ def test_the_definition():
     statistics = bn.average(bn.collect(net, batches(), net))
     with torch.no_grad():
         first = [net[0](x) for _, x in batches()]
-        inner = [net[4](nn.functional.relu(nn.functional.batch_norm(x, None, None, net[1].weight, net[1].bias, True))) for x in first]
+        inner = [
+            net[4](nn.functional.relu(nn.functional.batch_norm(x, None, None, net[1].weight, net[1].bias, True)))
+            for x in first
+        ]
     for name, inputs in (('1', first), ('5', inner)):
         mean = torch.stack([x.double().mean((0, 2, 3)) for x in inputs]).mean(0)
         var = torch.stack([x.double().var((0, 2, 3)) for x in inputs]).mean(0)

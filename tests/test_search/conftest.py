@@ -34,7 +34,15 @@ def make_search(tmp_path):
     """Builds a search; what is not given has defaults."""
 
     def make(
-        evaluator=None, strategy=None, generations=4, folder='a', seed=0, high=300e6, header=None, objective=None, log=None
+        evaluator=None,
+        strategy=None,
+        generations=4,
+        folder='a',
+        seed=0,
+        high=300e6,
+        header=None,
+        objective=None,
+        log=None,
     ):
         space = DetNASSpace('small')
         costs = {'macs': MacsTable(space), 'params': ParamsTable(space)}

@@ -22,7 +22,13 @@ def set_up(strategy, space=None, seed=0, **bounds):
 def rows_of(strategy, proposals, generation=0):
     describe = strategy.space.describe
     return [
-        record(i, p.arch.id, arch=describe(p.arch), generation=generation, metrics={'acc': float(p.arch.genes.count(2))})
+        record(
+            i,
+            p.arch.id,
+            arch=describe(p.arch),
+            generation=generation,
+            metrics={'acc': float(p.arch.genes.count(2))},
+        )
         for i, p in enumerate(proposals)
     ]
 
@@ -78,9 +84,9 @@ def test_the_newcomers_of_the_authors_code():
 def test_mutation_redraws_each_gene_with_the_probability_given():
     space, rng = DetNASSpace('small'), np.random.default_rng(0)
     parent = space.sample(rng)
-    changed = sum(
-        a != b for _ in range(2000) for a, b in zip(parent.genes, space.mutate(parent, rng, 0.1).genes)
-    ) / (2000 * 20)
+    changed = sum(a != b for _ in range(2000) for a, b in zip(parent.genes, space.mutate(parent, rng, 0.1).genes)) / (
+        2000 * 20
+    )
     assert changed == pytest.approx(0.1 * 3 / 4, abs=0.005)  # a redraw keeps the gene one time in four
 
 

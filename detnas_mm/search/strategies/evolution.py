@@ -100,9 +100,7 @@ class EvolutionStrategy(Strategy):
             def crossovers(count: int) -> list[Proposal]:
                 pairs = [rng.choice(len(archs), size=2, replace=False) for _ in range(count)]
                 return [
-                    Proposal(
-                        self.space.crossover(archs[i], archs[j], rng), 'crossover', (archs[i].id, archs[j].id)
-                    )
+                    Proposal(self.space.crossover(archs[i], archs[j], rng), 'crossover', (archs[i].id, archs[j].id))
                     for i, j in pairs
                 ]
 
