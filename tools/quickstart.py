@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -28,8 +30,8 @@ SMALLEST_NET = '0|0|00|0'  # all 3x3
 class Size:
     """How long everything takes: optimiser steps of each training, size of the search."""
 
-    supernet_cls: int = 1000
-    supernet_det: int = 1600
+    supernet_cls: int = 1500
+    supernet_det: int = 1200
     net_cls: int = 400
     net_det: int = 900
     population: int = 20
@@ -159,6 +161,7 @@ def begin_lane(plan: Plan) -> None:
 
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # ends with the process that started it
     terminal = os.fdopen(os.dup(1), 'w')
     log = os.open(plan.folder / 'log.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
@@ -178,7 +181,9 @@ def train_net(plan: Plan, label: str, arch: str) -> dict[str, Any]:
 
 def supernet_and_search(plan: Plan) -> dict[str, Any]:
     """Steps 1–3; returns the found path, a random one of the same MACs, and the fitness of both and of all-3x3."""
-    pretrained, _ = train(plan, 'supernet_cls', 'detnas-digits_supernet_cls', {}, plan.size.supernet_cls)
+    steps = plan.size.supernet_cls
+    ramp = {'custom_hooks.0.sampler.begin': steps // 10, 'custom_hooks.0.sampler.end': steps * 8 // 10}
+    pretrained, _ = train(plan, 'supernet_cls', 'detnas-digits_supernet_cls', ramp, steps)
     supernet, _ = train(
         plan, f'supernet_{plan.detector}', f'detnas-digits_supernet_{plan.detector}', backbone_from(pretrained),
         plan.size.supernet_det,

@@ -8,7 +8,8 @@ _base_ = [
 ]
 model = dict(backbone=dict(type='detnas_mm.DetNASSupernet', space={{_base_.space}}))
 custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='EMAHook', momentum=0.005)]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000)
 find_unused_parameters = True
 test_dataloader = None
 test_evaluator = None

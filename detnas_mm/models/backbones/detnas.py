@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -98,16 +99,20 @@ class _DetNASBackbone(BaseModule):
     def init_weights(self) -> None:
         """The authors' initialisation, then what ``init_cfg`` says."""
         if not self.is_init:
-            for name, module in self.named_modules():
-                if isinstance(module, nn.Conv2d):
-                    std = 0.01 if name.startswith('stem') else 1.0 / module.weight.shape[1]
-                    nn.init.normal_(module.weight, 0, std)
-                    if module.bias is not None:
-                        nn.init.zeros_(module.bias)
-                elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
-                    nn.init.ones_(module.weight)
-                    nn.init.constant_(module.bias, 1e-4)
+            self._own_init()
         super().init_weights()
+
+    def _own_init(self) -> None:
+        """The authors' initialisation."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d):
+                std = 0.01 if name.startswith('stem') else 1.0 / module.weight.shape[1]
+                nn.init.normal_(module.weight, 0, std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
+                nn.init.ones_(module.weight)
+                nn.init.constant_(module.bias, 1e-4)
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
@@ -172,6 +177,8 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         with_cp: Trade compute for memory: activations inside blocks are computed again in the backward pass.
         min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails. Defaults to 1.
         init_cfg: mmengine's. By default the authors' initialisation.
+        aligned_init: Let the choices of a block begin as the same function as far as their shapes allow, see
+            :meth:`align_choices`. Not in the paper; for supernets that get minutes instead of GPU-days.
 
     Raises:
         ValueError: If an argument does not fit; names the value and what is allowed.
@@ -191,7 +198,9 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         with_cp: bool = False,
         min_loaded: float = 1.0,
         init_cfg: dict | list[dict] | None = None,
+        aligned_init: bool = False,
     ) -> None:
+        self._aligned_init = aligned_init
         super().__init__(
             DetNASSpace(space), out_indices, norm_cfg, channel_split, with_last_conv, frozen_stages, norm_eval,
             with_cp, min_loaded, init_cfg,
@@ -199,6 +208,27 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
 
     def _make_block(self, index: int, norm_cfg: dict) -> nn.Module:
         return nn.ModuleList(self._make_unit(index, c, norm_cfg) for c in range(self.space.num_choices))
+
+    def _own_init(self) -> None:
+        super()._own_init()
+        if self._aligned_init:
+            self.align_choices()
+
+    @torch.no_grad()
+    def align_choices(self) -> None:
+        """Copies the first choice's convolutions into the other choices of its block.
+
+        Larger kernels hold the 3x3 in their middle and zeros around it, so the three shuffle choices compute the same
+        until training parts them; of Xception the projection is copied, its main branch has other shapes.
+        """
+        for choices in self.blocks:
+            for choice in list(choices)[1:]:
+                for own, first in zip((choice.main, choice.proj), (choices[0].main, choices[0].proj), strict=True):
+                    if own is None or len(own) != len(first):
+                        continue
+                    for layer, source in zip(own, first, strict=True):
+                        margin = (layer.conv.kernel_size[0] - source.conv.kernel_size[0]) // 2
+                        layer.conv.weight.copy_(nn.functional.pad(source.conv.weight, [margin] * 4))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Runs the active path.
