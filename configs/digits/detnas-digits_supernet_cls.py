@@ -1,5 +1,5 @@
-# Step 1 of DetNAS on Digits: the supernet learns to classify crops, one random path a step. Uniform sampling alone, as
-# in the paper, stays at chance for as long as Digits allows; so choices begin alike, and paths join in little by little.
+# Step 1 of DetNAS on Digits: the supernet learns to classify crops, one random path a step. Uniform sampling alone, the
+# paper's way, stays at chance for as long as Digits allows; so choices begin alike, and paths join in little by little.
 _base_ = [
     '../_base_/models/digits_space.py',
     '../_base_/models/digits_classifier.py',
