@@ -166,12 +166,27 @@ def check_stack() -> str:
 
 
 def make_known_to_mmengine() -> None:
-    """Let configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``: mmengine knows packages by a table."""
+    """Let configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``.
+
+    mmengine knows packages by a table. What is inherited from a package it builds in the scope of that package alone,
+    where ``CocoDataset`` is unknown; but configs of this one are written in the scope that their ``default_scope``
+    names, mmdet's or mmpretrain's, with ``detnas_mm.`` before what is from here.
+    """
     try:
+        from mmengine.config import Config
         from mmengine.config.utils import MODULE2PACKAGE
     except ImportError:  # without mmengine there are no configs either; spaces and ledgers still work
         return
-    MODULE2PACKAGE.setdefault('detnas_mm', 'detnas_mm')
+    if 'detnas_mm' in MODULE2PACKAGE:
+        return
+    MODULE2PACKAGE['detnas_mm'] = 'detnas_mm'
+    find = Config._get_cfg_path
+
+    def find_without_own_scope(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == 'detnas_mm' else scope
+
+    Config._get_cfg_path = staticmethod(find_without_own_scope)
 
 
 @cache

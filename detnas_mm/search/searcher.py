@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import statistics
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ class Searcher:
         Raises:
             LedgerError: If the ledger's rows are not those that this strategy asks for.
             UnmeetableConstraint: If not one feasible candidate was found.
+        ValueError: If the evaluator does not give an objective's metric.
         """
         objective = self.objectives[0]
         for constraint in self.budget.idle_constraints():
@@ -119,10 +121,12 @@ class Searcher:
     def _record(self, generation: int, proposal: Proposal, evaluation: Evaluation) -> Record:
         reason = evaluation.failure
         for objective in self.objectives:
-            value = evaluation.metrics.get(objective.name)
-            if reason is None and value is None:
-                reason = f'no metric {objective.name!r}; the evaluator gives {sorted(evaluation.metrics)}'
-            elif reason is None and value != value:
+            if reason is None and objective.name not in evaluation.metrics:
+                raise ValueError(
+                    f'The objective {objective.name!r} is no metric of the evaluator, which gives '
+                    f'{sorted(evaluation.metrics)}. Mend search.objectives.'
+                )
+            if reason is None and math.isnan(evaluation.metrics[objective.name]):
                 reason = f'{objective.name} is not a number'
         return Record(
             index=len(self.ledger.records),
@@ -133,7 +137,7 @@ class Searcher:
             parents=proposal.parents,
             status='ok' if reason is None else 'failed',
             reason=reason,
-            metrics={name: value for name, value in evaluation.metrics.items() if value == value},
+            metrics={name: value for name, value in evaluation.metrics.items() if math.isfinite(value)},
             costs=self.budget.costs(proposal.arch),
             time=evaluation.time,
             host=socket.gethostname(),

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ from mmengine.config import Config, ConfigDict
 
 from detnas_mm.engine import SearchPlan, launch
 from detnas_mm.engine.search import weights_digest
+from detnas_mm.evaluators import Evaluator
+from detnas_mm.registry import EVALUATORS
+from detnas_mm.search import Evaluation, read_ledger
 from tests import digits
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +113,39 @@ def test_a_plan_says_what_makes_rows_comparable():
     assert header['weights'] == 'abc'
     assert header['space'] == plan.space.spec()
     assert 'generations' not in str(header)  # a longer budget goes on with the same ledger
+
+
+@EVALUATORS.register_module(force=True)
+class CountsSevens(Evaluator):
+    """Needs no model: counts 7x7 blocks."""
+
+    def setup(self, space, model=None, seed=0):
+        assert model is None
+
+    def spec(self):
+        return {'type': 'CountsSevens'}
+
+    def evaluate(self, archs):
+        for arch in archs:
+            yield Evaluation({'sevens': float(arch.genes.count(2))})
+
+
+def test_an_evaluator_without_model_needs_no_runner_no_data_and_no_checkpoint(tmp_path):
+    section = dict(
+        space=dict(type='DetNASSpace', space='small'),
+        strategy=dict(type='EvolutionStrategy', population=10, parents=3),
+        evaluator=dict(type='CountsSevens'),
+        objectives=[dict(name='sevens')],
+        costs=dict(macs=dict(type='MacsTable')),
+        budget=dict(generations=4),
+        export=dict(top_k=2),
+    )
+    cfg = launch.as_search_job(Config(dict(search=section, work_dir=str(tmp_path))), None)
+    best = launch.run(cfg)
+    assert best[0].metrics['sevens'] == max(r.metrics['sevens'] for r in read_ledger(tmp_path / 'ledger.jsonl')[1])
+    entries = json.loads((tmp_path / 'best.json').read_text())
+    assert [entry['arch'] for entry in entries] == [record.arch for record in best[:2]]
+    assert (tmp_path / 'progress.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'search'])

@@ -61,10 +61,11 @@ def test_failures_are_recorded_with_the_reason_and_never_win(make_search):
     assert (failed.id, failed.status, failed.reason, failed.metrics) == (winner.id, 'failed', 'told to', {})
 
 
-def test_a_missing_metric_is_a_failure_that_says_what_there_is(make_search):
-    search = make_search(objective=Objective('mAP'), generations=1)
-    assert search.run() == []
-    assert "no metric 'mAP'; the evaluator gives ['acc']" in search.ledger.records[0].reason
+def test_an_objective_that_the_evaluator_does_not_give_ends_the_search_at_once(make_search):
+    search = make_search(objective=Objective('mAP'))
+    with pytest.raises(ValueError, match="'mAP' is no metric of the evaluator, which gives \\['acc'\\]"):
+        search.run()
+    assert len(search.evaluator.asked) == 1 and search.ledger.records == []
 
 
 def test_rows_of_a_strategy_that_draws_otherwise_are_refused(make_search):
