@@ -13,16 +13,21 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import load_state_dict
 from torch import nn
 
 from detnas_mm import __version__
+from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import export_best
+from detnas_mm.export import export_best, export_subnet
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
-from detnas_mm.search import Budget, Constraint, Ledger, LedgerError, Objective, Record, Searcher, Strategy
+from detnas_mm.search import Budget, Constraint, Ledger, LedgerError, Objective, Record, Searcher, Strategy, read_ledger
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.visualization import plot_progress
 
+LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
 _SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraints', 'budget', 'seed', 'export')
 
 
@@ -134,9 +139,7 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
         raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
     plan.evaluator.setup(plan.space, model, plan.seed)
     work_dir = Path(cfg.work_dir)
-    with open_ledger(
-        work_dir / 'ledger.jsonl', plan.header(None if model is None else weights_digest(model))
-    ) as ledger:
+    with open_ledger(work_dir / LEDGER, plan.header(None if model is None else weights_digest(model))) as ledger:
         searcher = Searcher(
             plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations,
             plan.seed, log, show_progress=is_main_process() and os.environ.get('TQDM_DISABLE') != '1',
@@ -148,6 +151,52 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
                 f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. See {work_dir}/ledger.jsonl.'
             )
         if is_main_process():
+            cfg.dump(work_dir / CONFIG)
             plot_progress(ledger.records, plan.objectives[0], work_dir / 'progress.png')
         export_best(cfg, plan.space, plan.evaluator, best[: plan.export['top_k']], work_dir, log)
     return best
+
+
+def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None) -> tuple[Path, Path]:
+    """Exports any row of a finished or running search as an ordinary config and checkpoint.
+
+    Args:
+        work_dir: Folder of the search.
+        wanted: The id or the architecture of a row.
+        checkpoint: The trained supernet; by default the one that the search loaded.
+
+    Returns:
+        Paths of the config and of the checkpoint, in the folder's ``exported/``.
+
+    Raises:
+        FileNotFoundError: If the folder holds no search.
+        ValueError: If there is no such row, it failed, or the checkpoint is another one than the search's.
+    """
+    for name in (LEDGER, CONFIG):
+        if not (work_dir / name).is_file():
+            raise FileNotFoundError(
+                f'{work_dir} has no {name}: it is no folder of a search, or one that has only begun.'
+            )
+    cfg = Config.fromfile(work_dir / CONFIG)
+    header, records = read_ledger(work_dir / LEDGER)
+    plan = SearchPlan(cfg.search)
+    found = [record for record in records if wanted in (record.id, record.arch)]
+    if not found or not found[0].ok:
+        best = plan.objectives[0].best_first(records)[:3]
+        raise ValueError(
+            f'{wanted!r} is no successfully evaluated row of {work_dir / LEDGER}. The best are '
+            f'{", ".join(f"{record.id} ({record.arch})" for record in best)}.'
+        )
+    checkpoint = checkpoint or cfg.get('load_from')
+    if checkpoint is None:
+        raise ValueError('The search ran right after training, so its config names no checkpoint: give one.')
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        load_state_dict(model, load_checkpoint_file(checkpoint)['state_dict'])
+        if weights_digest(model) != header['weights']:
+            raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
+        plan.evaluator.setup(plan.space, model, plan.seed)
+        row = found[0]
+        meta = dict(id=row.id, arch=row.arch, space=plan.space.spec(), metrics=row.metrics, costs=row.costs)
+        stem = work_dir / 'exported' / row.id
+        return export_subnet(cfg, plan.evaluator, plan.space.parse(row.arch), stem, meta)  # type: ignore[arg-type]

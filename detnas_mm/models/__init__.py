@@ -1,6 +1,10 @@
 """Supernets and fixed nets as OpenMMLab backbones."""
 
-from detnas_mm.models.backbones import DetNASNet, DetNASSupernet
-from detnas_mm.models.supernet import Supernet, find_supernet
+from detnas_mm.compat import check_stack
+
+check_stack()
+
+from detnas_mm.models.backbones import DetNASNet, DetNASSupernet  # noqa: E402
+from detnas_mm.models.supernet import Supernet, find_supernet  # noqa: E402
 
 __all__ = ['DetNASNet', 'DetNASSupernet', 'Supernet', 'find_supernet']

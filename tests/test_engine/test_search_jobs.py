@@ -156,6 +156,27 @@ runpy.run_path({arguments[3]!r}, run_name='__main__')
     assert rows(tmp_path) == rows(folder)
 
 
+def test_any_row_can_be_exported_later(finished, retinanet_supernet, tmp_path):
+    folder, _ = finished
+    tool = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'export_subnet.py'), str(folder)]
+    best = json.loads((folder / 'best.json').read_text())[0]
+    done = run([*tool, best['arch']])
+    assert done.returncode == 0, done.stderr[-3000:]
+    again, first = (
+        torch.load(path, weights_only=True)
+        for path in (folder / 'exported' / f'{best["id"]}.pth', folder / best['checkpoint'])
+    )
+    assert again['meta'] == first['meta']
+    assert all(torch.equal(again['state_dict'][k], v) for k, v in first['state_dict'].items())
+    wrong = run([*tool, '0123456789ab'])
+    assert wrong.returncode == 1 and 'is no successfully evaluated row' in wrong.stderr
+    other = torch.load(retinanet_supernet, weights_only=False)['state_dict']
+    other['backbone.stem.conv.weight'][0] += 1
+    torch.save(dict(state_dict=other), tmp_path / 'other.pth')
+    refused = run([*tool, best['arch'], '--checkpoint', str(tmp_path / 'other.pth')])
+    assert refused.returncode == 1 and 'holds other weights' in refused.stderr
+
+
 def test_two_ranks_give_one_ranks_rows(finished, retinanet_supernet, tmp_path):
     folder, _ = finished
     done = run(

@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""Exports any row of a search as an ordinary config and checkpoint; a search itself exports its best."""
+
+import argparse
+from pathlib import Path
+
+from detnas_mm.cli import one_line_errors
+
+EPILOG = """
+examples:
+  python tools/export_subnet.py work_dirs/detnas-digits_search_retinanet 41d9f2c7b0aa
+  python tools/export_subnet.py work_dirs/detnas-digits_search_retinanet "2|1|20|3" --checkpoint SUPERNET.pth
+
+The weights are the supernet's with the row's own recalibrated BN statistics: tested on search-val they score the
+fitness in the ledger.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('work_dir', type=Path, help='folder of the search, with its ledger.jsonl')
+    parser.add_argument('row', help='id or architecture of a row of the ledger')
+    parser.add_argument('--checkpoint', help='the trained supernet; default: the one that the search loaded')
+    args = parser.parse_args()
+
+    from detnas_mm.engine.search import export_row  # after the arguments: it loads torch
+
+    try:
+        config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from error
+    print(f'Test it:    python tools/test.py {config} {checkpoint}')
+    print(f'Retrain it: python tools/train.py {config} --cfg-options load_from={checkpoint}')
+
+
+if __name__ == '__main__':
+    one_line_errors(main)
