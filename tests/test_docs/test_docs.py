@@ -1,0 +1,233 @@
+"""What README and docs point at is there, and their commands and configs fit together."""
+
+import argparse
+import ast
+import functools
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+
+from detnas_mm import zoo
+from detnas_mm.engine.launch import as_search_job, fit_to_machine
+from detnas_mm.engine.search import SearchPlan
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {str(p.relative_to(ROOT)): p for p in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))}
+FOLDERS = ('.ci', 'benchmarks', 'configs', 'detnas_mm', 'docs', 'requirements', 'tests', 'tools')
+FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+def prose(page):
+    """The text of a page without its fenced blocks."""
+    return FENCE.sub('', page.read_text())
+
+
+def slugs(page):
+    """Anchors of a page's headings, as GitHub makes them."""
+    heads = re.findall(r'^#+ (.+)$', prose(page), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', head.lower()).replace(' ', '-') for head in heads}
+
+
+def unbraced(path):
+    """``a_{b,c}.py`` → ``a_b.py``, ``a_c.py``."""
+    found = re.search(r'\{([^{}]*)\}', path)
+    if not found:
+        return [path]
+    return [out for one in found[1].split(',') for out in unbraced(path[: found.start()] + one + path[found.end() :])]
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_links_lead_somewhere(name):
+    broken = []
+    for target in re.findall(r'\]\(([^)\s]+)\)', prose(PAGES[name])):
+        if re.match(r'\w+:', target):
+            continue
+        path, _, anchor = target.partition('#')
+        page = PAGES[name].parent / path if path else PAGES[name]
+        if not page.exists() or (anchor and anchor not in slugs(page)):
+            broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_paths_exist(name):
+    """Whatever stands in backticks and begins with one of the project's folders."""
+    spans = re.findall(r'`([^`]+)`', prose(PAGES[name]))
+    words = {word.rstrip('.,:;') for span in spans for word in span.split()}
+    paths = {path for word in words if word.split('/')[0] in FOLDERS and '/' in word for path in unbraced(word)}
+    assert paths or name != 'README.md'
+    assert [path for path in sorted(paths) if not list(ROOT.glob(path.rstrip('/')))] == []
+
+
+# -- docs/detnas.md -----------------------------------------------------------------------------------------------
+
+DETNAS = ROOT / 'docs/detnas.md'
+PAIR = re.compile(r'`([\w./-]+\.py)`\s+`([\w.]+)`')
+PAIRS = sorted(set(PAIR.findall(DETNAS.read_text())))
+
+
+@functools.cache
+def read_config(path):
+    return Config.fromfile(ROOT / path)
+
+
+def resolve(path, symbol):
+    """The object that a pair of file and name means; for tests the syntax is enough."""
+    if path.startswith('detnas_mm/'):
+        found = importlib.import_module(path.removesuffix('.py').replace('/', '.'))
+        for part in symbol.split('.'):
+            found = getattr(found, part)
+        return found
+    if path.startswith('configs/'):
+        found = read_config(path)
+        for part in symbol.split('.'):
+            found = found[part]
+        return found
+    functions = {n.name: n for n in ast.parse((ROOT / path).read_text()).body if hasattr(n, 'name')}
+    return functions[symbol]
+
+
+def test_the_page_has_pairs():
+    assert len(PAIRS) > 60
+
+
+@pytest.mark.parametrize('path', sorted({path for path, _ in PAIRS}))
+def test_the_lines_of_code_are_there(path):
+    for symbol in [symbol for p, symbol in PAIRS if p == path]:
+        assert resolve(path, symbol) is not None, symbol
+
+
+def test_every_row_of_the_mapping_says_where():
+    rows, head = [], ''
+    for line in prose(DETNAS).splitlines():
+        cells = [cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+        if not cells:
+            head = ''
+        elif not head:
+            head = cells
+        elif 'here' in head and set(cells[0]) != {'-'}:
+            assert len(cells) == 3 and all(cells), line
+            rows.append(cells)
+            assert PAIR.search(cells[1]), line
+    assert len(rows) > 50
+
+
+def build(cfg):
+    """The model of a config, on torch's meta device, without the checkpoints that it would begin with."""
+    fit_to_machine(cfg)
+    cfg.model.pop('init_cfg', None)
+    cfg.model.backbone.pop('init_cfg', None)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+def test_the_configs_for_ones_own_detector(tmp_path):
+    for kind, text in FENCE.findall(DETNAS.read_text()):
+        if kind == 'python':
+            (tmp_path / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text)
+    supernet, search = (Config.fromfile(tmp_path / f'my_{what}.py') for what in ('supernet', 'search'))
+    assert supernet.val_dataloader is None and supernet.custom_hooks
+    model = build(supernet)
+    job = as_search_job(search, 'supernet.pth')
+    plan = SearchPlan(job.search)
+    assert model.backbone.space.spec() == plan.space.spec()
+    assert tuple(model.neck.in_channels) == plan.space.channels
+    assert plan.generations == 20 and plan.strategy.population == 50
+    assert job.search.export.retrain.train_cfg.max_epochs > 0
+
+
+# -- README.md ----------------------------------------------------------------------------------------------------
+
+README = (ROOT / 'README.md').read_text()
+
+
+def steps():
+    """The commands below the marker, each as a list of words."""
+    block = re.search(r'^<!-- coco-steps -->\n```\w*\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)[1]
+    lines = block.replace('\\\n', ' ').splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def options(words):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(words).cfg_options
+
+
+def test_the_steps_on_coco(monkeypatch):
+    """Programs and configs exist, models build with the options given, each step finds what an earlier one leaves."""
+    for name in ('DETNAS_COCO', 'DETNAS_IMAGENET'):
+        monkeypatch.delenv(name, raising=False)
+    made, done = set(), []
+    for program, script, *args in steps():
+        assert program == {'.py': 'python', '.sh': 'bash'}[Path(script).suffix]
+        assert (ROOT / script).is_file(), script
+        done.append(Path(script).name)
+        if done[-1] == 'split_coco.py':
+            source = args[0]
+            folder = Path(source).parent
+            continue
+        cfg = Config.fromfile(ROOT / args[0])
+        cfg.merge_from_dict(options(args[3 if done[-1] == 'dist_search.sh' else 2 :]))
+        checkpoint = cfg.model.backbone.get('init_cfg')
+        if checkpoint:
+            assert checkpoint.type == 'Pretrained' and checkpoint.prefix == 'backbone.'
+            assert checkpoint.checkpoint in made
+        data = cfg.train_dataloader.dataset
+        if data.type == 'CocoDataset':
+            # Split before it is used: the supernet sees one part, the found net all.
+            assert Path(data.data_root + data.ann_file) in (folder / 'detnas_train.json', Path(source))
+        if done[-1] == 'dist_search.sh':
+            assert args[1] in made
+            assert args[2].isdigit()
+            evaluator = cfg.search.evaluator
+            looked_at = evaluator.dataloader.dataset
+            assert Path(looked_at.data_root + looked_at.ann_file) == folder / 'detnas_search_val.json'
+            assert Path(evaluator.metric.ann_file) == folder / 'detnas_search_val.json'
+            plan = SearchPlan(as_search_job(cfg, args[1]).search)
+            assert build(cfg).backbone.space.spec() == plan.space.spec()
+            assert (plan.generations, plan.strategy.population) == (20, 50)
+            assert [(c.cost, c.high) for c in plan.budget.constraints] == [('macs', 300e6)]
+            continue
+        assert args[1].isdigit()
+        made.add(f'work_dirs/{Path(args[0]).stem}/iter_{cfg.train_cfg.max_iters}.pth')
+        backbone = build(cfg).backbone
+        if cfg.model.backbone.type.endswith('Net'):
+            assert backbone.arch == zoo.get('coco-fpn-300m').architecture()
+    assert done == [
+        'split_coco.py',
+        'dist_train.sh',
+        'dist_train.sh',
+        'dist_search.sh',
+        'dist_train.sh',
+        'dist_train.sh',
+    ]
+
+
+def test_the_published_nets():
+    rows = {}
+    for line in README.splitlines():
+        cells = [cell.strip().replace('\\|', '|') for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+        name = re.match(r'`([\w.-]+)`', cells[0]) if len(cells) == 4 else None
+        if name and re.fullmatch(r'[\d,]+', cells[1]):
+            rows[name[1]] = (*(int(cell.replace(',', '')) for cell in cells[1:3]), cells[3])
+    wide = rows['coco-fpn-3.8g']
+    assert wide[2].startswith('the same')
+    rows['coco-fpn-3.8g'] = (*wide[:2], rows['coco-fpn-1.3g'][2])
+    assert rows == {net.name: (net.macs, net.params, net.arch) for net in zoo.ZOO.values()}
+
+
+def test_a_net_in_ones_own_project(tmp_path):
+    """The example config builds, and its channels are those of the backbone."""
+    (text,) = (text for kind, text in FENCE.findall(README) if kind == 'python')
+    (tmp_path / 'mine.py').write_text(text)
+    model = build(Config.fromfile(tmp_path / 'mine.py'))
+    assert model.backbone.arch == zoo.get('coco-retinanet-300m').architecture()
+    assert tuple(model.neck.in_channels) == model.backbone.space.channels
