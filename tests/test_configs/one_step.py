@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from detnas_mm.engine.launch import fit_to_machine
 
-# Of whatever has such a key.
+# Whatever has such a key …
 SETTINGS = {
     'fc_out_channels': 32,
     'max_per_img': 20,
@@ -18,7 +18,8 @@ SETTINGS = {
     'num_workers': 0,
     'score_thr': 0.0,  # random weights are sure of nothing
 }
-SIZES = {
+# … or such a type.
+TYPES = {
     'CenterCrop': dict(crop_size=64),
     'RandomResizedCrop': dict(scale=64),
     'Resize': dict(scale=(96, 64)),
@@ -58,7 +59,7 @@ def cut_down_search(cfg: Config, checkpoint: Path) -> Config:
 def _walk(node: Any) -> None:
     if isinstance(node, dict):
         node.update({key: value for key, value in SETTINGS.items() if key in node})
-        node.update(SIZES.get(node.get('type'), {}))
+        node.update(TYPES.get(node.get('type'), {}))
         node.pop('persistent_workers', None)
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
         _walk(child)

@@ -11,6 +11,8 @@ from detnas_mm.models import find_supernet
 from . import one_step
 from .leaves import LEAVES, NETS, SEARCHES, SUPERNETS
 
+METRICS = {'imagenet': 'accuracy/top1', 'coco': 'coco/bbox_mAP', 'voc': 'pascal_voc/mAP'}
+
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('data', 'quick')]
 
 
@@ -23,9 +25,11 @@ def test_trains(name, tmp_path):
     if name in SUPERNETS:
         assert find_supernet(runner.model).active_path is None
         assert runner.val_loop is None
-    elif not name.startswith('detnas-digits'):
-        metric = {'imagenet': 'accuracy/top1', 'coco': 'coco/bbox_mAP', 'voc': 'pascal_voc/mAP'}[name.split('_')[-1]]
-        assert f'val/{metric}' in runner.message_hub.log_scalars
+    elif not name.startswith('detnas-digits'):  # which are not validated while they are trained
+        logged = runner.message_hub.log_scalars
+        assert 'val/time' in logged
+        if 'large' not in name:  # after a step from random weights the deep nets detect nothing at all
+            assert f'val/{METRICS[name.split("_")[-1]]}' in logged
 
 
 @pytest.mark.parametrize('name', SEARCHES)
