@@ -189,12 +189,12 @@ def make_known_to_mmengine() -> None:
     Config._get_cfg_path = staticmethod(find_without_own_scope)
 
 
-@cache
 def declare_safe_globals() -> None:
     """Declare what mmengine writes into checkpoints beside tensors safe for ``torch.load(weights_only=True)``.
 
     From torch 2.6 on that is the default. The upstream mmengine cannot load its own checkpoints then, because of the
     loss curves in their message hub. They are plain arrays in a small class: loading them runs no code of the file's.
+    To be called before each load: the other family's mmengine takes its own classes off torch's list after it loads.
     """
     import numpy as np
     import torch

@@ -1,5 +1,7 @@
 """Markers and shared fixtures of the suite."""
 
+import sys
+
 import pytest
 
 MARKERS = {
@@ -12,6 +14,16 @@ MARKERS = {
 def pytest_configure(config):
     for name, meaning in MARKERS.items():
         config.addinivalue_line('markers', f'{name}: {meaning}')
+
+
+@pytest.fixture(autouse=True)
+def no_scope_left_behind():
+    """A Runner leaves its default scope and logger in force for the rest of the process."""
+    yield
+    mmengine = sys.modules.get('mmengine')
+    if mmengine is not None and 'mmengine.registry' in sys.modules:
+        mmengine.registry.DefaultScope._instance_dict.clear()
+        mmengine.logging.MMLogger._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
