@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from detnas_mm.models import find_supernet
@@ -47,3 +48,28 @@ def test_searches(name, tmp_path):
     # Who retrains it gets the supernet's schedule, and checkpoints.
     assert found.train_cfg.type == 'IterBasedTrainLoop'
     assert found.param_scheduler
+
+
+@pytest.mark.parametrize(
+    'before, after',
+    [
+        ('detnas-small_supernet_cls_imagenet', 'detnas-small_supernet_retinanet_voc'),
+        ('detnas-small_coco-fpn-300m_cls_imagenet', 'detnas-small_coco-fpn-300m_fpn_coco'),
+    ],
+)
+def test_takes_up_what_the_step_before_left(before, after, tmp_path, monkeypatch):
+    """Detectors load pre-trained backbones from where the configs of ImageNet put them, out of whole classifiers."""
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(LEAVES[before])
+    last = tmp_path / 'work_dirs' / before / f'iter_{cfg.train_cfg.max_iters}.pth'
+    last.parent.mkdir(parents=True)
+    weights = one_step.save_random_weights(one_step.cut_down(cfg, tmp_path / before), last)
+    cfg = Config.fromfile(LEAVES[after])
+    init_cfg = cfg.model.backbone.init_cfg
+    cfg = one_step.cut_down(cfg, tmp_path / after)
+    cfg.model.backbone.init_cfg = init_cfg
+    cfg.optim_wrapper.optimizer.lr = 0.0
+    found = one_step.train(cfg).model.backbone.state_dict()
+    expected = torch.load(weights, weights_only=True)['state_dict']
+    learnt = [key for key in found if key.endswith(('.weight', '.bias'))]
+    assert learnt and all(torch.equal(found[key], expected[f'backbone.{key}']) for key in learnt)
