@@ -56,8 +56,10 @@ lint() {
 }
 
 # pytest exits 5 where it found no test: only a narrower choice by the caller makes that right.
+# One thread: with several, small networks wait for one another on a machine that does other work too.
 run_pytest() {
   local status=0
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   "$python" -m pytest -m "$1" ${pytest_args[@]+"${pytest_args[@]}"} || status=$?
   [ "$status" -ne 5 ] || [ ${#pytest_args[@]} -eq 0 ] || status=0
   return "$status"
