@@ -168,9 +168,9 @@ def check_stack() -> str:
 def make_known_to_mmengine() -> None:
     """Let configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``.
 
-    mmengine knows packages by a table. What is inherited from a package it builds in the scope of that package alone,
-    where ``CocoDataset`` is unknown; but configs of this one are written in the scope that their ``default_scope``
-    names, mmdet's or mmpretrain's, with ``detnas_mm.`` before what is from here.
+    mmengine knows packages by a table, and 0.10.7 does not find editable installs. What is inherited from a package it
+    builds in the scope of that package alone, where ``CocoDataset`` is unknown; but configs of this one are written in
+    the scope that their ``default_scope`` names, mmdet's or mmpretrain's, with ``detnas_mm.`` before what is from here.
     """
     try:
         from mmengine.config import Config
@@ -182,11 +182,15 @@ def make_known_to_mmengine() -> None:
     MODULE2PACKAGE['detnas_mm'] = 'detnas_mm'
     find = Config._get_cfg_path
 
-    def find_without_own_scope(cfg_path: str, filename: str) -> tuple[str, str | None]:
-        path, scope = find(cfg_path, filename)
-        return path, None if scope == 'detnas_mm' else scope
+    def find_own(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if not cfg_path.startswith('detnas_mm::'):
+            return find(cfg_path, filename)
+        path = Path(__file__).parent / '.mim' / 'configs' / cfg_path.removeprefix('detnas_mm::')
+        if not path.is_file():
+            raise FileNotFoundError(f'{filename} inherits {cfg_path}, but there is no {path}.')
+        return str(path), None
 
-    Config._get_cfg_path = staticmethod(find_without_own_scope)
+    Config._get_cfg_path = staticmethod(find_own)
 
 
 def declare_safe_globals() -> None:

@@ -123,7 +123,9 @@ def export_best(
     temporary.write_text(json.dumps(entries, indent=2) + '\n')
     temporary.replace(work_dir / 'best.json')
     winner = entries[0]
-    log(f'Best of {work_dir}: {winner["arch"]}, {winner["metrics"]}, {winner["costs"]}')
+    values = [f'{name} {value:.4f}' for name, value in winner['metrics'].items()]
+    values += [f'{name} {value:,.0f}' for name, value in winner['costs'].items()]
+    log(f'Best of {work_dir}: {winner["arch"]} ({", ".join(values)})')
     if 'config' in winner:
         config, checkpoint = work_dir / winner['config'], work_dir / winner['checkpoint']
         log(f'Test it:    python tools/test.py {config} {checkpoint}')

@@ -281,7 +281,7 @@ def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: fl
 
     space = DetNASSpace(SPACE)
     macs, params = MacsTable(space, (96, 96)), ParamsTable(space)
-    titles = dict(found='found by the search', random='random, same MACs ±2 %', smallest='all 3x3, a smaller net')
+    titles = dict(found='found by the search', random='random, same MACs ±2 %', smallest='all 3x3')
     lines = [f'{"net":24}{"architecture":15}{"MACs":>11}{"params":>9}{"search fitness":>16}{"test mAP":>10}']
     for label, title in titles.items():
         net = nets[label]

@@ -53,11 +53,11 @@ def plot_progress(records: Sequence[Record], objective: Objective, path: str | P
         left.axvline(start - 0.5, color='#dddddd', lw=0.8, zorder=0)
     left.set_xlabel('candidate (grey lines: generations)')
     left.set_ylabel(objective.name)
-    left.legend(fontsize=8, loc='lower right')
+    left.legend(fontsize=8, loc='best')
     if right is not None:
         right.set_xlabel(cost)
         right.set_ylabel(objective.name)
-        right.legend(fontsize=8, loc='lower right')
+        right.legend(fontsize=8, loc='best')
     for axes in figure.axes:
         axes.spines[['top', 'right']].set_visible(False)
     path = Path(path)

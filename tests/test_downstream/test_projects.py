@@ -132,3 +132,10 @@ def test_scope_of_what_is_inherited(tmp_path):
     assert cfg.train_cfg == {**own.train_cfg, 'max_iters': 2}
     config.write_text(INTO_MMDET)  # other packages' scopes are left alone
     assert Config.fromfile(config).model._scope_ == 'mmdet'
+
+
+def test_config_that_is_not_there(tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text("_base_ = 'detnas_mm::detnas/no_such_config.py'")
+    with pytest.raises(FileNotFoundError, match='mine.py inherits detnas_mm::detnas/no_such_config.py'):
+        Config.fromfile(config)
