@@ -34,6 +34,14 @@ def test_readme_names_every_config(folder):
     assert named == Counter(path.stem for path in LEAVES.values() if path.parent == folder)
 
 
+@pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+def test_readme_names_checkpoints_that_will_be_there(folder, load):
+    found = re.findall(r'work_dirs/([\w-]+)/iter_(\d+)\.pth', (folder / 'README.md').read_text())
+    assert found
+    for name, iterations in found:
+        assert load(name).train_cfg.max_iters == int(iterations), name
+
+
 def expand(pattern):
     """The names that a shell makes of one with braces."""
     found = re.search(r'{([^}]*)}', pattern)

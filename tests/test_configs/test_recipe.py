@@ -1,5 +1,7 @@
 """The paper's numbers, where a slip would cost GPU-weeks: read off the configs as they stand."""
 
+import re
+
 import pytest
 
 from detnas_mm.cost import MacsTable
@@ -134,7 +136,11 @@ def test_path_sampling(load):
 
 @pytest.mark.parametrize('name', REAL_SEARCHES)
 def test_search(name, load):
-    section = load(name).search
+    cfg = load(name)
+    before = 'supernet-clsnas' if name.endswith('_imagenet') else 'supernet'
+    before = re.sub('_search[a-z-]*_', f'_{before}_', name)
+    assert cfg.load_from == f'work_dirs/{before}/iter_{load(before).train_cfg.max_iters}.pth'
+    section = cfg.search
     plan = SearchPlan(section)
     strategy = plan.strategy
     assert (strategy.population, plan.generations, strategy.parents, strategy.mutation_prob) == (50, 20, 10, 0.1)
