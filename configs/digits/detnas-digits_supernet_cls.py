@@ -13,7 +13,7 @@ custom_hooks = [
         type='detnas_mm.PathSamplingHook',
         sampler=dict(type='RampPathSampler', anchor='0|0|00|0', begin=180, end=1500),
     ),
-    dict(type='EMAHook', momentum=0.005),
+    dict(type='EMAHook', momentum=0.005, update_buffers=True),
 ]
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1800)
