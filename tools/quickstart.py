@@ -181,9 +181,7 @@ def train_net(plan: Plan, label: str, arch: str) -> dict[str, Any]:
 
 def supernet_and_search(plan: Plan) -> dict[str, Any]:
     """Steps 1–3; returns the found path, a random one of the same MACs, and the fitness of both and of all-3x3."""
-    steps = plan.size.supernet_cls
-    ramp = {'custom_hooks.0.sampler.begin': steps // 10, 'custom_hooks.0.sampler.end': steps * 8 // 10}
-    pretrained, _ = train(plan, 'supernet_cls', 'detnas-digits_supernet_cls', ramp, steps)
+    pretrained, _ = train(plan, 'supernet_cls', 'detnas-digits_supernet_cls', {}, plan.size.supernet_cls)
     supernet, _ = train(
         plan, f'supernet_{plan.detector}', f'detnas-digits_supernet_{plan.detector}', backbone_from(pretrained),
         plan.size.supernet_det,
@@ -249,30 +247,11 @@ def random_peer(space: Any, found: Any, seed: int) -> Any:
 
 def picture(plan: Plan, net: dict[str, Any]) -> Path:
     """Draws the found net's detections on test scenes; returns the picture's path."""
-    import torch
-    from mmengine.dataset import pseudo_collate
-    from mmengine.registry import DATASETS, MODELS, DefaultScope
-    from mmengine.runner import load_checkpoint
-
-    from detnas_mm.visualization import draw_detections
+    from detnas_mm.visualization import picture_detections
 
     cfg = load(plan, f'detnas-digits_net_{plan.detector}', {'model.backbone.arch': net['arch']})
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(cfg.model).eval()
-        load_checkpoint(model, net['checkpoint'], map_location='cpu')
-        data = DATASETS.build(cfg.test_dataloader.dataset)
-        items = [data[i] for i in range(min(12, len(data)))]
-    with torch.no_grad():
-        samples = model.test_step(pseudo_collate(items))
-    parts = [s.pred_instances for s in samples]
-    return draw_detections(
-        [item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1] for item in items],
-        [(p.bboxes.numpy(), p.labels.numpy(), p.scores.numpy()) for p in parts],
-        [s.gt_instances.bboxes.numpy() for s in samples],
-        data.metainfo['classes'],
-        plan.folder / 'detections.png',
-        f'{net["arch"]}, test mAP {net["test_mAP"]:.3f}',
-    )
+    title = f'{net["arch"]}, test mAP {net["test_mAP"]:.3f}'
+    return picture_detections(cfg, net['checkpoint'], plan.folder / 'detections.png', title)
 
 
 def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: float) -> None:

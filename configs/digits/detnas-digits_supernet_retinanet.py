@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/default_runtime_mmdet.py',
 ]
 model = dict(backbone=dict(type='detnas_mm.DetNASSupernet', space={{_base_.space}}))
-custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='EMAHook', momentum=0.005, update_buffers=True)]
+custom_hooks = [dict(type='detnas_mm.PathSamplingHook')]
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000)
 find_unused_parameters = True

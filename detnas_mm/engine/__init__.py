@@ -6,7 +6,7 @@ check_stack()
 
 from detnas_mm.engine.hooks import EvolutionSearchHook, PathSamplingHook  # noqa: E402
 from detnas_mm.engine.optim import FewGroupsOptimWrapperConstructor  # noqa: E402
-from detnas_mm.engine.path_samplers import MacsBinPathSampler, PathSampler, RampPathSampler, UniformPathSampler  # noqa: E402
+from detnas_mm.engine.path_samplers import MacsBinPathSampler, PathSampler, UniformPathSampler  # noqa: E402
 from detnas_mm.engine.search import SearchPlan, run_search  # noqa: E402
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     'MacsBinPathSampler',
     'PathSampler',
     'PathSamplingHook',
-    'RampPathSampler',
     'SearchPlan',
     'UniformPathSampler',
     'run_search',

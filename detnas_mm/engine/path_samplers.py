@@ -24,10 +24,10 @@ class PathSampler(ABC):
 
     def sample(self, seed: int, step: int) -> Architecture:
         """The path of one optimiser step: equal for equal (seed, step), on every machine."""
-        return self.draw(np.random.default_rng([seed, step]), step)
+        return self.draw(np.random.default_rng([seed, step]))
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, step: int) -> Architecture:
+    def draw(self, rng: np.random.Generator) -> Architecture:
         """Draws the path of one step."""
 
     def __str__(self) -> str:
@@ -38,43 +38,8 @@ class PathSampler(ABC):
 class UniformPathSampler(PathSampler):
     """Every choice of every block with equal probability (paper, section 3.2, step 1)."""
 
-    def draw(self, rng: np.random.Generator, step: int) -> Architecture:
+    def draw(self, rng: np.random.Generator) -> Architecture:
         return self.space.sample(rng)
-
-
-@PATH_SAMPLERS.register_module()
-class RampPathSampler(PathSampler):
-    """From one path to uniform sampling: not in the paper, for supernets that get minutes instead of GPU-days.
-
-    A block takes the anchor's choice, or with a probability that rises linearly from 0 at step ``begin`` to 1 at step
-    ``end`` any choice. A path learns to see before its alternatives join it; sampled uniformly from the start, the
-    small supernet of the Digits configs stays at chance for thousands of steps (docs/measured.md).
-
-    Args:
-        anchor: The path to begin with, as the space reads it.
-        begin: Last step at which the anchor alone is trained.
-        end: Step from which on all paths are equally likely.
-
-    Raises:
-        ValueError: If the steps do not fit, or on :meth:`setup` if the anchor is no member of the space.
-    """
-
-    def __init__(self, anchor: str | Sequence[int], begin: int, end: int) -> None:
-        if not 0 <= begin < end:
-            raise ValueError(f'Need 0 <= begin < end; got begin={begin}, end={end}.')
-        self.anchor, self.begin, self.end = anchor, begin, end
-
-    def setup(self, space: SearchSpace) -> None:
-        super().setup(space)
-        self._anchor = space.parse(self.anchor)
-
-    def draw(self, rng: np.random.Generator, step: int) -> Architecture:
-        share = min(max((step - self.begin) / (self.end - self.begin), 0.0), 1.0)
-        # Space-agnostic: a mutation of the anchor redraws every gene with this probability.
-        return self.space.mutate(self._anchor, rng, share)
-
-    def __str__(self) -> str:
-        return f'RampPathSampler (from {self.anchor} at step {self.begin} to uniform at step {self.end})'
 
 
 @PATH_SAMPLERS.register_module()
@@ -125,7 +90,7 @@ class MacsBinPathSampler(PathSampler):
                 f'{largest:,} ({self.table.scope}). Change low and high.'
             )
 
-    def draw(self, rng: np.random.Generator, step: int) -> Architecture:
+    def draw(self, rng: np.random.Generator) -> Architecture:
         chosen = rng.integers(self.bins)
         low = self.low + (self.high - self.low) / self.bins * chosen
         high = self.low + (self.high - self.low) / self.bins * (chosen + 1)

@@ -111,7 +111,6 @@ class Ledger:
             except BaseException:
                 self.close()
                 raise
-        self._by_id = {record.id: record for record in self.records}
         self.attempt = 1 + max((record.attempt for record in self.records), default=0)
 
     def _take_lock(self, path: Path) -> int:
@@ -167,11 +166,6 @@ class Ledger:
         """Writes a row to the disk; it is safe when this returns."""
         self._write(record.to_json())
         self.records.append(record)
-        self._by_id[record.id] = record
-
-    def get(self, arch_id: str) -> Record | None:
-        """The row of an architecture, or None if it was not evaluated yet."""
-        return self._by_id.get(arch_id)
 
     def close(self) -> None:
         """Releases the file for other processes."""

@@ -75,7 +75,7 @@ class Searcher:
         Raises:
             LedgerError: If the ledger's rows are not those that this strategy asks for.
             UnmeetableConstraint: If not one feasible candidate was found.
-        ValueError: If the evaluator does not give an objective's metric.
+            ValueError: If the evaluator does not give an objective's metric.
         """
         objective = self.objectives[0]
         for constraint in self.budget.idle_constraints():

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.runner import load_checkpoint
 
 
 def draw_detections(
@@ -59,3 +64,34 @@ def draw_detections(
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
+
+
+def picture_detections(cfg: Any, checkpoint: str | Path, path: str | Path, title: str = '', num_images: int = 12) -> Path:
+    """Runs a detector on the first images of its test set and draws what it finds.
+
+    Args:
+        cfg: mmengine config of an mmdet detector, with ``model`` and ``test_dataloader``.
+        checkpoint: Its weights.
+        path: The PNG to write.
+        title: A line above the pictures.
+        num_images: How many images to draw.
+
+    Returns:
+        The path.
+    """
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model).eval()
+        load_checkpoint(model, str(checkpoint), map_location='cpu')
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        items = [dataset[i] for i in range(min(num_images, len(dataset)))]
+        with torch.no_grad():
+            samples = model.test_step(pseudo_collate(items))
+    parts = [sample.pred_instances for sample in samples]
+    return draw_detections(
+        [item['inputs'].numpy().transpose(1, 2, 0)[..., ::-1] for item in items],
+        [(p.bboxes.numpy(), p.labels.numpy(), p.scores.numpy()) for p in parts],
+        [sample.gt_instances.bboxes.numpy() for sample in samples],
+        dataset.metainfo['classes'],
+        path,
+        title,
+    )

@@ -9,7 +9,7 @@ from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
 from detnas_mm.cost import MacsTable
-from detnas_mm.engine import MacsBinPathSampler, RampPathSampler, UniformPathSampler
+from detnas_mm.engine import MacsBinPathSampler, UniformPathSampler
 from detnas_mm.models import DetNASSupernet
 from detnas_mm.search import UnmeetableConstraint
 from detnas_mm.spaces import DetNASSpace
@@ -148,21 +148,6 @@ def test_uniform_sampling_is_uniform():
     genes = np.array([sampler.sample(0, step).genes for step in range(2000)])
     counts = np.stack([(genes == choice).mean(0) for choice in range(4)])
     assert np.abs(counts - 0.25).max() < 0.05
-
-
-def test_a_ramp_leads_from_one_path_to_uniform_sampling():
-    sampler = RampPathSampler('1' * 20, begin=100, end=300)
-    sampler.setup(DetNASSpace('small'))
-    share = {
-        s: np.mean([sampler.sample(seed, s).genes.count(1) / 20 for seed in range(400)]) for s in (0, 100, 200, 300)
-    }
-    assert share[0] == share[100] == 1
-    assert share[200] == pytest.approx(0.5 + 0.5 / 4, abs=0.02)
-    assert share[300] == pytest.approx(1 / 4, abs=0.02)
-    with pytest.raises(ValueError, match='begin < end'):
-        RampPathSampler('1' * 20, begin=3, end=3)
-    with pytest.raises(ValueError, match='this space has 20'):
-        RampPathSampler('1' * 19, begin=0, end=3).setup(DetNASSpace('small'))
 
 
 def test_macs_bins_are_hit_equally_often():
