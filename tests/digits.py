@@ -47,8 +47,7 @@ def scope(name='mmdet'):
 
 def train_supernet(detector, folder, pretraining=120, steps=260):
     """Pre-trains and fine-tunes a supernet; returns the checkpoint."""
-    ramp = dict(custom_hooks__0__sampler__begin=pretraining // 3, custom_hooks__0__sampler__end=pretraining - 10)
-    runner('detnas-digits_supernet_cls', folder / 'cls', train_cfg__max_iters=pretraining, **ramp).train()
+    runner('detnas-digits_supernet_cls', folder / 'cls', train_cfg__max_iters=pretraining).train()
     backbone = dict(type='Pretrained', checkpoint=str(folder / 'cls' / f'iter_{pretraining}.pth'), prefix='backbone.')
     runner(
         f'detnas-digits_supernet_{detector}',

@@ -30,10 +30,10 @@ SMALLEST_NET = '0|0|00|0'  # all 3x3
 class Size:
     """How long everything takes: optimiser steps of each training, size of the search."""
 
-    supernet_cls: int = 1500
-    supernet_det: int = 1200
-    net_cls: int = 400
-    net_det: int = 900
+    supernet_cls: int = 3000
+    supernet_det: int = 2000
+    net_cls: int = 600
+    net_det: int = 1488
     population: int = 20
     generations: int = 5
     digits: tuple[tuple[str, int], ...] = ()

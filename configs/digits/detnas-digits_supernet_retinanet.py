@@ -8,7 +8,7 @@ _base_ = [
 ]
 model = dict(backbone=dict(type='detnas_mm.DetNASSupernet', space={{_base_.space}}))
 custom_hooks = [dict(type='detnas_mm.PathSamplingHook')]
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000)
 find_unused_parameters = True
 test_dataloader = None

@@ -24,6 +24,23 @@ def test_aligned_choices_begin_as_the_same_function():
     assert not torch.allclose(xception, base)
 
 
+def test_choices_are_aligned_after_another_initialisation():
+    net = DetNASSupernet(SPACE, aligned_init=True, init_cfg=[dict(type='Constant', layer='Conv2d', val=0.5)])
+    net.init_weights()
+    kernel = net.blocks[0][2].main[1].conv.weight
+    assert kernel.shape[-1] == 7 and kernel[0, 0, 3, 3] == 0.5 and kernel[0, 0, 0, 0] == 0
+
+
+def test_weights_of_a_checkpoint_are_left_alone(tmp_path):
+    source = DetNASSupernet(SPACE)
+    source.init_weights()
+    torch.save(dict(state_dict=source.state_dict()), tmp_path / 'source.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'source.pth'))
+    net = DetNASSupernet(SPACE, aligned_init=True, init_cfg=init_cfg)
+    net.init_weights()
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in source.state_dict().items())
+
+
 def test_without_it_choices_are_independent():
     net = DetNASSupernet(SPACE)
     net.init_weights()

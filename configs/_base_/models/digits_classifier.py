@@ -1,7 +1,13 @@
-# An mmpretrain classifier; leaf configs put the backbone in.
+# An mmpretrain classifier; leaf configs put the backbone in. Its weights begin as torch's own do: with the authors' wide
+# depthwise kernels (standard deviation 1) a few hundred steps of AdamW leave large kernels as they were drawn.
 model = dict(
     type='ImageClassifier',
-    backbone=dict(with_last_conv=True),
+    backbone=dict(
+        with_last_conv=True,
+        init_cfg=dict(
+            type='Kaiming', layer='Conv2d', a=5**0.5, mode='fan_in', nonlinearity='leaky_relu', distribution='uniform'
+        ),
+    ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',

@@ -1,6 +1,10 @@
-# AdamW, cosine to 0. Leaf configs say for how many steps.
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-3))
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, eta_min=0)]
+# AdamW, cosine to 0; without the gentle begin and the clipping, heads diverge at this rate. Leaf configs say for how
+# many steps.
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-3), clip_grad=dict(max_norm=5))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', by_epoch=False, eta_min=0),
+]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=1),

@@ -98,13 +98,7 @@ class _DetNASBackbone(BaseModule):
 
     def init_weights(self) -> None:
         """The authors' initialisation, then what ``init_cfg`` says."""
-        if not self.is_init:
-            self._own_init()
-        super().init_weights()
-
-    def _own_init(self) -> None:
-        """The authors' initialisation."""
-        for name, module in self.named_modules():
+        for name, module in self.named_modules() if not self.is_init else ():
             if isinstance(module, nn.Conv2d):
                 std = 0.01 if name.startswith('stem') else 1.0 / module.weight.shape[1]
                 nn.init.normal_(module.weight, 0, std)
@@ -113,6 +107,7 @@ class _DetNASBackbone(BaseModule):
             elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
                 nn.init.ones_(module.weight)
                 nn.init.constant_(module.bias, 1e-4)
+        super().init_weights()
 
     def _freeze(self) -> None:
         if self.frozen_stages < 0:
@@ -209,9 +204,12 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
     def _make_block(self, index: int, norm_cfg: dict) -> nn.Module:
         return nn.ModuleList(self._make_unit(index, c, norm_cfg) for c in range(self.space.num_choices))
 
-    def _own_init(self) -> None:
-        super()._own_init()
-        if self._aligned_init:
+    def init_weights(self) -> None:
+        """See above; with ``aligned_init`` the choices are aligned then, unless ``init_cfg`` loads a checkpoint."""
+        fresh = not self.is_init
+        super().init_weights()
+        cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        if fresh and self._aligned_init and not any(cfg.get('type') == 'Pretrained' for cfg in cfgs):
             self.align_choices()
 
     @torch.no_grad()
