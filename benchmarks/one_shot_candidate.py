@@ -1,0 +1,131 @@
+#!/usr/bin/env python
+"""Seconds per candidate of the one-shot evaluation, and where they go.
+
+Candidates are random paths of the search's space. What a part's time is, is the time spent in it and in nothing below
+it that has a row of its own; "other" is what is left: batches copied from the cache, hooks, statistics put back.
+
+Example:
+  python benchmarks/one_shot_candidate.py configs/digits/detnas-digits_search_retinanet.py \
+      work_dirs/detnas-digits_supernet_retinanet/iter_2000.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from common import add_output, table, write_json
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.engine import SearchPlan
+from detnas_mm.engine.launch import fit_to_machine
+
+#: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.
+PARTS = [
+    ('data_preprocessor', 'forward', 'images to floats'),
+    ('backbone', 'forward', 'backbone'),
+    ('neck', 'forward', 'neck'),
+    ('bbox_head', 'forward', 'head'),
+    ('bbox_head', 'predict_by_feat', 'boxes from head (decoding, NMS)'),
+    ('rpn_head', 'forward', 'RPN'),
+    ('rpn_head', 'predict_by_feat', 'proposals (decoding, NMS)'),
+    ('roi_head', 'predict', 'RoI head (RoIAlign, head, decoding, NMS)'),
+    ('head', 'forward', 'head'),
+]
+
+
+class Clock:
+    """Adds up the time of functions by label, without the time of labelled functions inside them."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._inner = [0.0]
+
+    def watch(self, owner: Any, method: str, label: str | Callable[[], str]) -> None:
+        """Replaces a method by one that is timed."""
+        original = getattr(owner, method)
+
+        @functools.wraps(original)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            start = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                whole = time.perf_counter() - start
+                self.seconds[label if isinstance(label, str) else label()] += whole - self._inner.pop()
+                self._inner[-1] += whole
+
+        setattr(owner, method, timed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='a config with a search section')
+    parser.add_argument('checkpoint', help='the trained supernet')
+    parser.add_argument('--candidates', type=int, default=15, help='[%(default)s]')
+    parser.add_argument('--threads', type=int, default=1, help='[%(default)s]')
+    add_output(parser, 'one_shot_candidate.json')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = 'none'
+    fit_to_machine(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+        model.load_state_dict(load_checkpoint_file(args.checkpoint)['state_dict'])
+        plan = SearchPlan(cfg.search)
+        evaluator: Any = plan.evaluator
+        evaluator.setup(plan.space, model, plan.seed)
+        paths = plan.space.sample_many(np.random.default_rng(0), args.candidates + 1)
+        list(evaluator.evaluate(paths[:1]))  # loads the images, once for the whole search
+        clock = Clock()
+        phase = ''
+
+        def label(text: str) -> Callable[[], str]:
+            return lambda: f'{phase}: {text}'
+
+        def begin(name: str) -> None:
+            nonlocal phase
+            phase = name
+
+        for name, method, text in PARTS:
+            if hasattr(model, name) and hasattr(getattr(model, name), method):
+                clock.watch(getattr(model, name), method, label(text))
+        clock.watch(evaluator.metric, 'process', label("metric's input"))
+        clock.watch(evaluator.metric, 'compute_metrics', label('metric'))
+        clock.watch(evaluator, '_statistics', label('other'))
+        clock.watch(evaluator, '_score', label('other'))
+        for method, name in (('_statistics', 'recalibration'), ('_score', 'evaluation')):
+            original = getattr(evaluator, method)
+            setattr(evaluator, method, lambda original=original, name=name: (begin(name), original())[1])
+        rows, whole = [], []
+        for path in paths[1:]:
+            clock.seconds.clear()
+            start = time.perf_counter()
+            list(evaluator.evaluate([path]))
+            whole.append(time.perf_counter() - start)
+            rows.append(Counter(clock.seconds) + Counter({'between the two': whole[-1] - clock.seconds.total()}))
+    median = statistics.median(whole)
+    parts = {name: statistics.median(row[name] for row in rows) for name in {key for row in rows for key in row}}
+    lines = [
+        dict(part=name, ms=1000 * seconds, share=f'{seconds / median:.0%}')
+        for name, seconds in sorted(parts.items(), key=lambda part: -part[1])
+    ]
+    print(table(lines))
+    images = f'{len(evaluator.calibration.indices)} + {len(evaluator.batches.indices)} images'
+    write_json(args.out, dict(seconds=whole, parts=parts, images=images, config=args.config))
+    print(f'{median:.2f} s a candidate ({images}; median of {args.candidates}; {args.threads} thread(s))')
+
+
+if __name__ == '__main__':
+    main()
