@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -63,25 +63,23 @@ def restored(model: nn.Module) -> Iterator[None]:
                 value.copy_(buffers[norm][key])
 
 
-@torch.no_grad()
-def collect(
-    model: nn.Module, batches: Iterable[tuple[int, Any]], forward: Callable[[Any], object]
-) -> dict[int, BatchStatistics]:
-    """Runs the model on batches and notes the statistics that every BN layer sees.
+@contextlib.contextmanager
+def recording(model: nn.Module) -> Iterator[Callable[[BatchStatistics], None]]:
+    """Puts the model into the state in which statistics are taken, and notes what every BN layer sees.
 
     BN layers run in training mode, all other modules (dropout, …) in evaluation mode; ``norm_eval`` and frozen stages
-    are ignored. The model's BN buffers are overwritten: wrap the call in :func:`restored`.
+    are ignored. The model's BN buffers are overwritten: wrap it in :func:`restored`.
 
-    Args:
-        model: The model.
-        batches: (number of the batch, data) pairs.
-        forward: Runs the part of the model that has BN layers on the data of one batch.
-
-    Returns:
-        Statistics by batch number; layers that did not run are missing.
+    Yields:
+        A function that says where to note the statistics of what runs from then on: layers that do not run stay
+        missing there.
     """
     norms = batch_norms(model)
     current: BatchStatistics = {}
+
+    def into(target: BatchStatistics) -> None:
+        nonlocal current
+        current = target
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -97,12 +95,7 @@ def collect(
             norm.reset_running_stats()
             norm.momentum = 1.0
             norm.training = True
-        collected = {}
-        for number, data in batches:
-            current = {}
-            forward(data)
-            collected[number] = current
-        return collected
+        yield into
     finally:
         for handle in handles:
             handle.remove()
@@ -112,7 +105,7 @@ def average(collected: Mapping[int, BatchStatistics]) -> Statistics:
     """The plain mean over batches, added up in float64 in the order of the batches, cast once.
 
     Args:
-        collected: What :func:`collect` returned, of all workers together.
+        collected: What was noted under :func:`recording`, by batch, of all workers together.
     """
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
     dtypes: dict[str, torch.dtype] = {}
@@ -129,9 +122,8 @@ def average(collected: Mapping[int, BatchStatistics]) -> Statistics:
 
 
 @torch.no_grad()
-def apply(model: nn.Module, statistics: Statistics) -> None:
-    """Writes statistics into the model's BN layers."""
-    norms = batch_norms(model)
+def apply(norms: Mapping[str, _BatchNorm], statistics: Statistics) -> None:
+    """Writes statistics into BN layers, which :func:`batch_norms` lists."""
     for name, (mean, var) in statistics.items():
         norms[name].running_mean.copy_(mean)
         norms[name].running_var.copy_(var)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,15 @@ from detnas_mm.evaluators import bn_recalibration
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.evaluators.metrics import build_metric, compute, quiet
+from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
 from detnas_mm.models import find_supernet
 from detnas_mm.registry import EVALUATORS
 from detnas_mm.search import Evaluation
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
-class _CandidateFailed(Exception):
-    """Raised where a candidate cannot be scored; the message is the reason."""
+class _OutOfMemory(Exception):
+    """Raised on all ranks where one of them had no memory left; the message is the reason."""
 
 
 @EVALUATORS.register_module()
@@ -45,6 +47,8 @@ class OneShotEvaluator(Evaluator):
             be the training one without what is random, so that statistics are those of the images as they are. None
             leaves the supernet's own statistics in force, which mix all paths: only to see what that costs.
         cache_mb: Megabytes of loaded images to keep, for each of the two sets, on each rank.
+        chunk_size: How many candidates are evaluated together; 0 for a whole generation. They share what their paths
+            have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk.
 
     Raises:
         ValueError: On :meth:`setup`, if the data do not fit.
@@ -58,7 +62,11 @@ class OneShotEvaluator(Evaluator):
         metric: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         calibration: Mapping[str, Any] | None,
         cache_mb: float = 2048,
+        chunk_size: int = 0,
     ) -> None:
+        if chunk_size < 0:
+            raise ValueError(f'chunk_size is a number of candidates, or 0 for a whole generation; got {chunk_size}.')
+        self.chunk_size = chunk_size
         self.dataloader = dataloader
         self.metric_cfg = metric
         self.cache_mb = cache_mb
@@ -90,6 +98,7 @@ class OneShotEvaluator(Evaluator):
                 whole_batches=True,
                 cache_mb=self.cache_mb,
             )
+        self._norms = bn_recalibration.batch_norms(self.model)
         self._scope = self._recalibrated_part()
 
     def spec(self) -> dict[str, Any]:
@@ -115,47 +124,95 @@ class OneShotEvaluator(Evaluator):
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
         """See :meth:`Evaluator.evaluate`. Out of memory, values that are not finite, and no detections are failures."""
-        for arch in archs:
-            yield self._evaluate(arch)
+        size = self.chunk_size or len(archs)
+        for first in range(0, len(archs), size):
+            yield from self._evaluate(archs[first : first + size])
 
-    def _evaluate(self, arch: Architecture) -> Evaluation:
+    def _evaluate(self, chunk: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Evaluates candidates together; one by one if there is no memory for that, to find out whose fault it is."""
         start = time.perf_counter()
-        clock = {}
+        clock: dict[str, float] = {}
         try:
-            with self.recalibrated(arch):
-                clock['recalibration'] = time.perf_counter() - start
-                metrics = self._score()
-                clock['evaluation'] = time.perf_counter() - start - clock['recalibration']
-        except _CandidateFailed as failure:
-            return Evaluation(failure=str(failure), time=clock)
-        return Evaluation(metrics, time=clock)
+            with self._untouched():
+                tree = self._tree(chunk)
+                self._recalibrate(tree)
+                clock['recalibration'] = (time.perf_counter() - start) / len(chunk)
+                metrics = self._score(tree)
+                clock['evaluation'] = (time.perf_counter() - start) / len(chunk) - clock['recalibration']
+        except _OutOfMemory as failure:
+            if len(chunk) == 1:
+                yield Evaluation(failure=str(failure), time=clock)
+                return
+        else:
+            for candidate in range(len(chunk)):
+                reason = tree.failure(candidate)
+                yield Evaluation({} if reason else metrics[candidate], reason, clock)
+            return
+        for arch in chunk:
+            yield from self._evaluate([arch])
 
     @contextlib.contextmanager
     def recalibrated(self, arch: Architecture) -> Iterator[nn.Module]:
         """The model in evaluation mode with a path in force and its BN statistics recalibrated; restored after."""
+        with self._untouched():
+            tree = self._tree([arch])
+            self._recalibrate(tree)
+            bn_recalibration.apply(self._norms, tree.statistics(0))
+            self.supernet.set_path(arch)
+            self.model.eval()
+            yield self.model
+
+    @contextlib.contextmanager
+    def _untouched(self) -> Iterator[None]:
         before = self.supernet.active_path
         with bn_recalibration.restored(self.model), bn_recalibration.local_batch_norm(self.model):
             try:
-                self.supernet.set_path(arch)
-                if self.calibration is not None:
-                    bn_recalibration.apply(self.model, self._statistics())
-                self.model.eval()
-                yield self.model
+                yield
             finally:
                 self.supernet.set_path(before)
 
+    def _tree(self, archs: Sequence[Architecture]) -> PathTree:
+        return PathTree([self.supernet.segments(arch) for arch in archs])
+
+    @contextlib.contextmanager
+    def _replayed(self, outputs: Outputs) -> Iterator[None]:
+        """Lets the model's next forward take these for what its backbone returns."""
+        self.supernet.forward = lambda x: outputs  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.supernet.forward
+
     # -- recalibration ------------------------------------------------------------------------------------------
 
-    def _statistics(self) -> bn_recalibration.Statistics:
-        assert self.calibration is not None
+    @torch.no_grad()
+    def _recalibrate(self, tree: PathTree) -> None:
+        """Computes the statistics of all nodes of a tree; nodes where they are not finite fail."""
+        if self.calibration is None:
+            return
         calibration = self.calibration
-        own = self._jointly(lambda: bn_recalibration.collect(self.model, iter(calibration), self._forward))
-        merged = {number: batch for part in own for number, batch in part.items()}
-        statistics = bn_recalibration.average(merged)
-        broken = bn_recalibration.not_finite(statistics)
-        if broken:
-            raise _CandidateFailed(f'recalibrated BN statistics of {broken[0]} are not finite')
-        return statistics
+
+        def collect() -> list[dict[int, bn_recalibration.BatchStatistics]]:
+            with bn_recalibration.recording(self.model) as into:
+                for number, data in calibration:
+
+                    def enter(node: Node, number: int = number) -> None:
+                        into(node.collected.setdefault(number, {}))
+
+                    data = self.model.data_preprocessor(data, False)
+                    for _, outputs in tree.walk(data['inputs'], enter):
+                        if self._scope != 'backbone':
+                            with self._replayed(outputs):
+                                self._forward(data)
+            return [node.collected for node in tree.nodes]
+
+        gathered = self._jointly(collect)
+        for node, *parts in zip(tree.nodes, *gathered, strict=True):
+            node.statistics = bn_recalibration.average({n: batch for part in parts for n, batch in part.items()})
+            node.collected = {}
+            broken = bn_recalibration.not_finite(node.statistics)
+            if broken:
+                node.failure = f'recalibrated BN statistics of {broken[0]} are not finite'
 
     def _recalibrated_part(self) -> str:
         """The smallest part of the model that holds all BN layers: ``'backbone'``, ``'neck'`` or ``'model'``.
@@ -168,42 +225,58 @@ class OneShotEvaluator(Evaluator):
         return 'neck' if parts <= {'backbone', 'neck'} and hasattr(self.model, 'extract_feat') else 'model'
 
     def _forward(self, data: Any) -> None:
-        """Runs that part. Heads with BN see training RoIs, drawn from a seed that is the batch's own."""
-        data = self.model.data_preprocessor(data, False)
-        if self._scope == 'backbone':
-            self.model.backbone(data['inputs'])
-        elif self._scope == 'neck':
+        """Runs neck and head. Heads with BN see training RoIs, drawn from a seed that is the batch's own."""
+        if self._scope == 'neck':
             self.model.extract_feat(data['inputs'])
-        else:
-            names = [os.path.basename(str(getattr(sample, 'img_path', ''))) for sample in data['data_samples']]
-            with _seeded(_stable_seed(names)):
-                self.model(**data, mode='loss')
+            return
+        names = [os.path.basename(str(getattr(sample, 'img_path', ''))) for sample in data['data_samples']]
+        with _seeded(_stable_seed(names)):
+            self.model(**copy.deepcopy(data), mode='loss')
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 
-    def _score(self) -> dict[str, float]:
-        def predict() -> dict[int, list]:
-            results = {}
+    @torch.no_grad()
+    def _score(self, tree: PathTree) -> list[dict[str, float]]:
+        """The metrics of all candidates of a tree; those without detections fail."""
+
+        def enter(node: Node) -> None:
+            bn_recalibration.apply(self._norms, node.statistics)
+
+        def predict() -> dict[int, dict[int, list]]:
+            results: dict[int, dict[int, list]] = {node.number: {} for node in tree.ends}
+            self.model.eval()
             for number, data in self.batches:
-                with torch.no_grad():
-                    samples = self.model.test_step(data)
-                self.metric.process(data, [sample.to_dict() for sample in samples])
-                results[number] = self.metric.results
-                self.metric.results = []
+                inputs = self.model.data_preprocessor(data, False)
+                for node, outputs in tree.walk(inputs['inputs'], enter):
+                    with self._replayed(outputs):
+                        samples = self.model(**inputs, mode='predict')
+                    del outputs  # before the next candidate's are made
+                    self.metric.process(data, [sample.to_dict() for sample in samples])
+                    results[node.number][number] = self.metric.results
+                    self.metric.results = []
             return results
 
         with quiet():
-            merged = {number: part for own in self._jointly(predict) for number, part in own.items()}
+            gathered = self._jointly(predict)
         box: list[Any] = [None]
         if is_main_process():
-            box[0] = compute(self.metric, [row for number in sorted(merged) for row in merged[number]])
+            box[0] = {}
+            for candidate, node in enumerate(tree.ends):
+                if node.number not in box[0] and tree.failure(candidate) is None:
+                    batches = {n: rows for part in gathered for n, rows in part[node.number].items()}
+                    box[0][node.number] = compute(self.metric, [row for n in sorted(batches) for row in batches[n]])
         broadcast_object_list(box)
-        if not box[0]:
-            raise _CandidateFailed('no detections')
-        return box[0]
+        for node in tree.ends:
+            if not box[0].get(node.number):
+                node.failure = 'no detections'
+        return [box[0].get(node.number, {}) for node in tree.ends]
 
-    def _jointly(self, work: Any) -> list[Any]:
-        """Runs this rank's share and gathers all; a rank that runs out of memory fails the candidate on all ranks."""
+    def _jointly(self, work: Callable[[], Any]) -> list[Any]:
+        """Runs this rank's share and gathers all; a rank that runs out of memory fails it on all ranks.
+
+        Raises:
+            _OutOfMemory: On all ranks.
+        """
         failure, own = None, None
         try:
             own = work()
@@ -218,7 +291,7 @@ class OneShotEvaluator(Evaluator):
             if failure:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
-                raise _CandidateFailed(failure)
+                raise _OutOfMemory(failure)
         return [part for _, part in gathered]
 
 

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from mmengine.model import BaseModule, is_model_wrapper
 from torch import nn
 
 from detnas_mm.spaces import Architecture, SearchSpace
+
+
+class Segment(NamedTuple):
+    """A part of a path: modules that run one after another make the backbone.
+
+    Attributes:
+        key: Two paths whose keys are equal up to a segment compute the same up to there.
+        module: What runs on the output of the segment before.
+        keep: Whether its output is one of the backbone's.
+    """
+
+    key: Hashable
+    module: nn.Module
+    keep: bool
 
 
 class Supernet(BaseModule):
@@ -46,8 +60,8 @@ class Supernet(BaseModule):
         return self._active_path
 
     @abstractmethod
-    def path_modules(self, path: Architecture) -> list[nn.Module]:
-        """The searched modules that ``forward`` runs on that path, in the order they run."""
+    def segments(self, path: Architecture) -> list[Segment]:
+        """What ``forward`` runs on that path, in the order it runs."""
 
     @abstractmethod
     def subnet_cfg(self, path: Architecture) -> dict[str, Any]:

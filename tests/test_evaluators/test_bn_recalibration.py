@@ -14,6 +14,16 @@ def small_net():
     return net
 
 
+@torch.no_grad()
+def collect(model, batches, forward):
+    collected = {}
+    with bn.recording(model) as into:
+        for number, data in batches:
+            into(collected.setdefault(number, {}))
+            forward(data)
+    return collected
+
+
 def batches(count=3):
     generator = torch.Generator().manual_seed(1)
     return [(i, torch.randn(4, 3, 8, 8, generator=generator)) for i in range(count)]
@@ -21,7 +31,7 @@ def batches(count=3):
 
 def test_the_definition():
     net = small_net()
-    statistics = bn.average(bn.collect(net, batches(), net))
+    statistics = bn.average(collect(net, batches(), net))
     with torch.no_grad():
         first = [net[0](x) for _, x in batches()]
         inner = [
@@ -38,8 +48,8 @@ def test_the_definition():
 
 def test_splitting_the_batches_gives_the_same_bits():
     net = small_net()
-    whole = bn.average(bn.collect(net, batches(5), net))
-    parts = bn.collect(net, batches(5)[1::2], net) | bn.collect(net, batches(5)[0::2], net)
+    whole = bn.average(collect(net, batches(5), net))
+    parts = collect(net, batches(5)[1::2], net) | collect(net, batches(5)[0::2], net)
     split = bn.average(parts)
     assert all(torch.equal(a, b) for name in whole for a, b in zip(whole[name], split[name]))
 
@@ -47,7 +57,7 @@ def test_splitting_the_batches_gives_the_same_bits():
 def test_layers_that_run_twice_count_twice_and_idle_ones_are_left_out():
     net, idle = small_net(), nn.BatchNorm2d(2)
     model = nn.ModuleList([net, idle])
-    collected = bn.collect(model, batches(1), lambda x: (net[:2](x), net[:2](2 * x)))
+    collected = collect(model, batches(1), lambda x: (net[:2](x), net[:2](2 * x)))
     assert list(collected[0]) == ['0.1']
     assert len(collected[0]['0.1']) == 2
 
@@ -57,7 +67,7 @@ def test_all_is_restored_even_after_an_error():
     before = {k: v.clone() for k, v in net.state_dict().items()}
     modes, momenta = [m.training for m in net.modules()], [net[1].momentum, net[5].momentum]
     with pytest.raises(KeyError), bn.restored(net):
-        bn.apply(net, bn.average(bn.collect(net, batches(), net)))
+        bn.apply(bn.batch_norms(net), bn.average(collect(net, batches(), net)))
         assert not torch.equal(net[1].running_mean, before['1.running_mean'])
         raise KeyError
     assert all(torch.equal(net.state_dict()[k], v) for k, v in before.items())
@@ -68,10 +78,10 @@ def test_all_is_restored_even_after_an_error():
 def test_sync_bn_runs_as_plain_bn_inside_and_as_itself_after():
     net = nn.SyncBatchNorm.convert_sync_batchnorm(small_net())
     with bn.local_batch_norm(net):
-        synced = bn.average(bn.collect(net, batches(), net))
+        synced = bn.average(collect(net, batches(), net))
     assert 'forward' not in vars(net[1])
     plain = small_net()
-    expected = bn.average(bn.collect(plain, batches(), plain))
+    expected = bn.average(collect(plain, batches(), plain))
     assert all(torch.equal(a, b) for name in expected for a, b in zip(synced[name], expected[name]))
 
 

@@ -62,16 +62,18 @@ def test_checkpointing_changes_nothing_of_a_whole_net(tiny, images, randomise):
         assert torch.equal(a, b[1]), name
 
 
-def test_path_modules_are_what_runs_in_order(tiny, images):
+def test_segments_are_what_runs_in_order(tiny, images):
     net = DetNASSupernet(tiny)
     path = net.space.parse('20|13')
     ran = []
-    for choices in net.blocks:
-        for unit in choices:
-            unit.register_forward_hook(lambda module, *_: ran.append(module))
+    for module in [net.stem, *(unit for choices in net.blocks for unit in choices)]:
+        module.register_forward_hook(lambda module, *_: ran.append(module))
     net.set_path(path)
     net(images)
-    assert ran == net.path_modules(path) and len(ran) == 4
+    segments = net.segments(path)
+    assert ran == [segment.module for segment in segments] and len(ran) == 5
+    assert [segment.key for segment in segments] == ['stem', 2, 0, 1, 3]
+    assert [segment.keep for segment in segments] == [False, False, True, False, True]
 
 
 def test_parameters_of_the_small_supernet_are_the_references():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm import zoo
 from detnas_mm.models.layers import CHANNEL_SPLITS, ShuffleUnit, conv_norm
-from detnas_mm.models.supernet import Supernet
+from detnas_mm.models.supernet import Segment, Supernet
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture, DetNASSpace
 
@@ -85,15 +85,22 @@ class _DetNASBackbone(BaseModule):
         block = self.space.blocks[index]
         return ShuffleUnit(*self.space.convs(block, choice), norm_cfg, self.channel_split, self.with_cp)
 
-    def _run(self, x: Tensor, blocks: Iterable[nn.Module]) -> tuple[Tensor, ...]:
-        outs = []
-        x = self.stem(x)
-        for index, block in enumerate(blocks):
-            x = block(x)
-            if self._stage_ends.get(index) in self.out_indices:
-                outs.append(x)
+    def _segments(self, blocks: Iterable[tuple[Hashable, nn.Module]]) -> list[Segment]:
+        """The backbone from stem to end, with these blocks (key, module)."""
+        parts = [Segment('stem', self.stem, False)]
+        for index, (key, block) in enumerate(blocks):
+            parts.append(Segment(key, block, self._stage_ends.get(index) in self.out_indices))
         if self.last_conv is not None:
-            outs.append(self.last_conv(x))
+            parts.append(Segment('last', self.last_conv, True))
+        return parts
+
+    @staticmethod
+    def _run(x: Tensor, segments: list[Segment]) -> tuple[Tensor, ...]:
+        outs = []
+        for _, module, keep in segments:
+            x = module(x)
+            if keep:
+                outs.append(x)
         return tuple(outs)
 
     def init_weights(self) -> None:
@@ -240,11 +247,11 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         Raises:
             RuntimeError: If no path is set.
         """
-        return self._run(x, self.path_modules(self._require_path()))
+        return self._run(x, self.segments(self._require_path()))
 
-    def path_modules(self, path: Architecture) -> list[nn.Module]:
+    def segments(self, path: Architecture) -> list[Segment]:
         pairs = zip(self.blocks, path.genes, strict=True)
-        return [cast(nn.ModuleList, choices)[choice] for choices, choice in pairs]
+        return self._segments((choice, cast(nn.ModuleList, choices)[choice]) for choices, choice in pairs)
 
     def subnet_cfg(self, path: Architecture) -> dict[str, Any]:
         spec = self.space.spec()
@@ -325,4 +332,4 @@ class DetNASNet(_DetNASBackbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images (n, 3, h, w) → features of the stages in ``out_indices``; see :meth:`DetNASSupernet.forward`."""
-        return self._run(x, self.blocks)
+        return self._run(x, self._segments(enumerate(self.blocks)))

@@ -1,0 +1,105 @@
+"""Candidates as a tree of their common beginnings, so that what they share is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from detnas_mm.evaluators.bn_recalibration import BatchStatistics, Statistics
+from detnas_mm.models.supernet import Segment
+
+#: What a candidate's backbone returns.
+Outputs = tuple[Tensor, ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """A segment behind a certain beginning; its BN statistics belong to all candidates that begin so.
+
+    Attributes:
+        number: Position in the tree's order; the same on all ranks.
+        segment: What runs; None at the root, and at a candidate's end, which stands for neck and head.
+        children: By segment key.
+        collected: Statistics by batch, see :func:`bn_recalibration.recording`.
+        statistics: Their average.
+        failure: Why all candidates behind this node fail, if they do.
+    """
+
+    number: int
+    segment: Segment | None = None
+    children: dict[Hashable, Node] = field(default_factory=dict)
+    collected: dict[int, BatchStatistics] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=dict)
+    failure: str | None = None
+
+
+class PathTree:
+    """A tree of paths, walked depth first.
+
+    In memory at a time are the outputs of one node of each depth, however many candidates there are.
+
+    Args:
+        paths: The segments of each candidate; equal ones share all of their nodes.
+    """
+
+    def __init__(self, paths: Sequence[Sequence[Segment]]) -> None:
+        self.nodes = [Node(0)]
+        #: For each candidate its nodes, from the stem's to the end's.
+        self.branches: list[list[Node]] = []
+        for path in paths:
+            branch, node = [], self.nodes[0]
+            for segment in [*path, None]:
+                key = _END if segment is None else segment.key
+                if key not in node.children:
+                    node.children[key] = Node(len(self.nodes), segment)
+                    self.nodes.append(node.children[key])
+                node = node.children[key]
+                branch.append(node)
+            self.branches.append(branch)
+
+    @property
+    def ends(self) -> list[Node]:
+        """The last node of every candidate."""
+        return [branch[-1] for branch in self.branches]
+
+    def statistics(self, candidate: int) -> Statistics:
+        """All BN statistics of one candidate."""
+        return {name: value for node in self.branches[candidate] for name, value in node.statistics.items()}
+
+    def failure(self, candidate: int) -> str | None:
+        """Why a candidate fails; None if it does not."""
+        return next((node.failure for node in self.branches[candidate] if node.failure), None)
+
+    def walk(self, images: Tensor, enter: Callable[[Node], None]) -> Iterator[tuple[Node, Outputs]]:
+        """Runs all candidates' backbones on a batch.
+
+        Args:
+            images: Shape (n, 3, h, w), preprocessed.
+            enter: Called before a node runs. Nodes with a failure, and all behind them, are left out.
+
+        Yields:
+            (the candidate's end, what its backbone returns); candidates that are equal appear once.
+        """
+        yield from self._walk(self.nodes[0], images, (), enter)
+
+    def _walk(
+        self, node: Node, x: Tensor, outs: Outputs, enter: Callable[[Node], None]
+    ) -> Iterator[tuple[Node, Outputs]]:
+        for child in node.children.values():
+            if child.failure is not None:
+                continue
+            enter(child)
+            if child.segment is None:
+                yield child, outs
+            else:  # no variable here may hold the result on, while the next child runs
+                yield from self._walk(child, *_run(child.segment, x, outs), enter)
+
+
+_END = object()
+
+
+def _run(segment: Segment, x: Tensor, outs: Outputs) -> tuple[Tensor, Outputs]:
+    y = segment.module(x)
+    return y, (*outs, y) if segment.keep else outs
