@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Seconds per candidate of the one-shot evaluation, and where they go.
 
-Candidates are random paths of the search's space. What a part's time is, is the time spent in it and in nothing below
-it that has a row of its own; "other" is what is left: batches copied from the cache, hooks, statistics put back.
+Candidates are random paths of the search's space, evaluated together as a search does with a generation, or with
+``--chunk-size 1`` one at a time. A part's time is what is spent in it and in nothing below it that has a row of its
+own; "other" is what is left: batches copied from the cache, statistics put in place.
 
 Example:
   python benchmarks/one_shot_candidate.py configs/digits/detnas-digits_search_retinanet.py \
@@ -28,11 +29,11 @@ from mmengine.registry import MODELS, DefaultScope
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine import SearchPlan
 from detnas_mm.engine.launch import fit_to_machine
+from detnas_mm.evaluators import path_tree
 
 #: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.
 PARTS = [
     ('data_preprocessor', 'forward', 'images to floats'),
-    ('backbone', 'forward', 'backbone'),
     ('neck', 'forward', 'neck'),
     ('bbox_head', 'forward', 'head'),
     ('bbox_head', 'predict_by_feat', 'boxes from head (decoding, NMS)'),
@@ -72,7 +73,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config with a search section')
     parser.add_argument('checkpoint', help='the trained supernet')
-    parser.add_argument('--candidates', type=int, default=15, help='[%(default)s]')
+    parser.add_argument('--candidates', type=int, default=20, help='[%(default)s]')
+    parser.add_argument('--chunk-size', type=int, default=0, help='candidates evaluated together; 0: all [%(default)s]')
+    parser.add_argument('--rounds', type=int, default=3, help='how often all of them are evaluated [%(default)s]')
     parser.add_argument('--threads', type=int, default=1, help='[%(default)s]')
     add_output(parser, 'one_shot_candidate.json')
     args = parser.parse_args()
@@ -86,7 +89,8 @@ def main() -> None:
         plan = SearchPlan(cfg.search)
         evaluator: Any = plan.evaluator
         evaluator.setup(plan.space, model, plan.seed)
-        paths = plan.space.sample_many(np.random.default_rng(0), args.candidates + 1)
+        evaluator.chunk_size = args.chunk_size
+        paths = plan.space.sample_many(np.random.default_rng(0), args.candidates)
         list(evaluator.evaluate(paths[:1]))  # loads the images, once for the whole search
         clock = Clock()
         phase = ''
@@ -101,22 +105,22 @@ def main() -> None:
         for name, method, text in PARTS:
             if hasattr(model, name) and hasattr(getattr(model, name), method):
                 clock.watch(getattr(model, name), method, label(text))
+        clock.watch(path_tree, '_run', label('backbone'))
         clock.watch(evaluator.metric, 'process', label("metric's input"))
         clock.watch(evaluator.metric, 'compute_metrics', label('metric'))
-        clock.watch(evaluator, '_statistics', label('other'))
-        clock.watch(evaluator, '_score', label('other'))
-        for method, name in (('_statistics', 'recalibration'), ('_score', 'evaluation')):
+        for method, name in (('_recalibrate', 'recalibration'), ('_score', 'evaluation')):
+            clock.watch(evaluator, method, f'{name}: other')
             original = getattr(evaluator, method)
-            setattr(evaluator, method, lambda original=original, name=name: (begin(name), original())[1])
+            setattr(evaluator, method, lambda tree, run=original, name=name: (begin(name), run(tree))[1])
         rows, whole = [], []
-        for path in paths[1:]:
+        for _ in range(args.rounds):
             clock.seconds.clear()
             start = time.perf_counter()
-            list(evaluator.evaluate([path]))
-            whole.append(time.perf_counter() - start)
-            rows.append(Counter(clock.seconds) + Counter({'between the two': whole[-1] - clock.seconds.total()}))
+            list(evaluator.evaluate(paths))
+            whole.append((time.perf_counter() - start) / len(paths))
+            rows.append({name: seconds / len(paths) for name, seconds in clock.seconds.items()})
     median = statistics.median(whole)
-    parts = {name: statistics.median(row[name] for row in rows) for name in {key for row in rows for key in row}}
+    parts = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
     lines = [
         dict(part=name, ms=1000 * seconds, share=f'{seconds / median:.0%}')
         for name, seconds in sorted(parts.items(), key=lambda part: -part[1])
@@ -124,7 +128,8 @@ def main() -> None:
     print(table(lines))
     images = f'{len(evaluator.calibration.indices)} + {len(evaluator.batches.indices)} images'
     write_json(args.out, dict(seconds=whole, parts=parts, images=images, config=args.config))
-    print(f'{median:.2f} s a candidate ({images}; median of {args.candidates}; {args.threads} thread(s))')
+    how = f'{args.chunk_size or args.candidates} together' if args.chunk_size != 1 else 'one at a time'
+    print(f'{median:.3f} s a candidate ({how}; {images}; median of {args.rounds} rounds; {args.threads} thread(s))')
 
 
 if __name__ == '__main__':

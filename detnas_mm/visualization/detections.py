@@ -66,7 +66,9 @@ def draw_detections(
     return path
 
 
-def picture_detections(cfg: Any, checkpoint: str | Path, path: str | Path, title: str = '', num_images: int = 12) -> Path:
+def picture_detections(
+    cfg: Any, checkpoint: str | Path, path: str | Path, title: str = '', num_images: int = 12
+) -> Path:
     """Runs a detector on the first images of its test set and draws what it finds.
 
     Args:
