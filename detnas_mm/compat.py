@@ -62,12 +62,6 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
-def stack_versions() -> dict[str, str]:
-    """Return the installed versions as ``{distribution: version}``, of both families, importing none of them."""
-    names = ['torch', 'torchvision', *(entry[0] for family in FAMILIES.values() for entry in family.values())]
-    return {name: found for name in names if (found := installed_version(name))}
-
-
 def find_family() -> str:
     """Return which family of OpenMMLab distributions is installed: 'onedl' or 'openmmlab'.
 

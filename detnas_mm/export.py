@@ -119,6 +119,10 @@ def export_best(
         entries.append(entry)
     if not is_main_process():
         return
+    current = {entry[key] for entry in entries for key in ('config', 'checkpoint') if key in entry}
+    for file in (work_dir / 'best').glob('rank*'):  # of an earlier, shorter search in this folder
+        if str(file.relative_to(work_dir)) not in current:
+            file.unlink()
     temporary = work_dir / 'best.json.tmp'
     temporary.write_text(json.dumps(entries, indent=2) + '\n')
     temporary.replace(work_dir / 'best.json')

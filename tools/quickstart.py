@@ -83,6 +83,9 @@ def load(plan: Plan, name: str, changes: dict[str, Any]) -> Any:
     os.environ['DETNAS_DIGITS'] = str(plan.digits)
     cfg = Config.fromfile(ROOT / 'configs' / 'digits' / f'{name}.py')
     cfg.merge_from_dict(dict(changes, **{'randomness.seed': plan.seed, 'default_hooks.logger.interval': 200}))
+    for hook in cfg.get('custom_hooks', ()):
+        if hook['type'].endswith('PathSamplingHook'):
+            hook['seed'] = plan.seed
     cfg.launcher = 'none'
     fit_to_machine(cfg)
     return cfg

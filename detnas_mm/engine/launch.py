@@ -97,7 +97,7 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
     if 'search' not in cfg:
         raise SystemExit(
             f'error: {cfg.filename} has no `search` section. Inherit one of configs/_base_/search/, or take a config '
-            f'whose name ends in _search.'
+            f'with search in its name.'
         )
     if seed is not None:
         cfg.search.seed = seed

@@ -140,6 +140,8 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
     plan.evaluator.setup(plan.space, model, plan.seed)
     work_dir = Path(cfg.work_dir)
     with open_ledger(work_dir / LEDGER, plan.header(None if model is None else weights_digest(model))) as ledger:
+        if is_main_process():
+            cfg.dump(work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
         searcher = Searcher(
             plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations,
             plan.seed, log, show_progress=is_main_process() and os.environ.get('TQDM_DISABLE') != '1',
@@ -151,7 +153,6 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
                 f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. See {work_dir}/ledger.jsonl.'
             )
         if is_main_process():
-            cfg.dump(work_dir / CONFIG)
             plot_progress(ledger.records, plan.objectives[0], work_dir / 'progress.png')
         export_best(cfg, plan.space, plan.evaluator, best[: plan.export['top_k']], work_dir, log)
     return best

@@ -79,7 +79,7 @@ class FixedBatches:
         self.indices = order[:num_images]
         self._batches = [self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)]
         self.own = range(get_rank(), len(self._batches), get_world_size())
-        self._cache_left = cache_mb * 2**20
+        self._cache_bytes = cache_mb * 2**20
         self._cache: list[Any] | None = None
 
     @property
@@ -112,10 +112,11 @@ class FixedBatches:
             collate_fn=self._collate,
         )
         kept: list[Any] | None = []
+        room = self._cache_bytes
         for number, data in zip(self.own, loader):
             if kept is not None:
-                self._cache_left -= _num_bytes(data)
-                kept = [*kept, self._copy(data)] if self._cache_left >= 0 else None
+                room -= _num_bytes(data)
+                kept = [*kept, self._copy(data)] if room >= 0 else None
             yield number, data
         self._cache = kept
 

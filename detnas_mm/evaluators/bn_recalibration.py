@@ -83,8 +83,11 @@ def recording(model: nn.Module) -> Iterator[Callable[[BatchStatistics], None]]:
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            # With momentum 1 the running statistics *are* those of this forward, the variance unbiased.
-            current.setdefault(name, []).append((module.running_mean.clone(), module.running_var.clone()))
+            # With momentum 1 the running statistics *are* those of this forward, the variance unbiased. Kept on the
+            # CPU: other ranks could not read them from this one's GPU.
+            mean, var = (value.detach().to('cpu', copy=True) for value in (module.running_mean, module.running_var))
+            current.setdefault(name, []).append((mean, var))
+            module.reset_running_stats()  # 0 * NaN is NaN: a broken candidate must not reach the next one
 
         return hook
 

@@ -126,8 +126,8 @@ class Searcher:
                     f'The objective {objective.name!r} is no metric of the evaluator, which gives '
                     f'{sorted(evaluation.metrics)}. Mend search.objectives.'
                 )
-            if reason is None and math.isnan(evaluation.metrics[objective.name]):
-                reason = f'{objective.name} is not a number'
+            if reason is None and not math.isfinite(evaluation.metrics[objective.name]):
+                reason = f'{objective.name} is {evaluation.metrics[objective.name]}'
         return Record(
             index=len(self.ledger.records),
             generation=generation,
