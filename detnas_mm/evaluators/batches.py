@@ -110,6 +110,7 @@ class FixedBatches:
             batch_sampler=[self._batches[number] for number in self.own],
             num_workers=self.num_workers,
             collate_fn=self._collate,
+            generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global one
         )
         kept: list[Any] | None = []
         room = self._cache_bytes

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import random
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
 
 #: Architectures drawn; with a space of two, all alike come by chance once in 2**63.
 DRAWS = 64
@@ -42,15 +40,13 @@ def check_search_space(space: SearchSpace, seed: int = 0) -> None:
     _check_crossover(space, archs, seed)
     _check_refusals(space)
     _check_encoding(space, archs)
-    _check_light_import(space)
+    check_light_import(space)
     assert space.spec() == spec, f'{space!r} was changed by using it: spec() was {spec}, now is {space.spec()}.'
 
 
 def _check_description(space: SearchSpace) -> None:
     assert isinstance(space.size, int) and space.size > 0, f'size must be a positive int; got {space.size!r}.'
-    spec = space.spec()
-    assert isinstance(spec, dict), f'spec() must be a dict; got {spec!r}.'
-    assert json.loads(json.dumps(spec)) == spec, f'spec() does not survive JSON (tuples, numpy numbers?): {spec!r}.'
+    check_json('spec()', space.spec())
 
 
 def _check_draws(space: SearchSpace, archs: list[Architecture], seed: int) -> None:
@@ -58,8 +54,8 @@ def _check_draws(space: SearchSpace, archs: list[Architecture], seed: int) -> No
     assert list(space.sample_many(np.random.default_rng(seed), 0)) == [], 'sample_many(rng, 0) must be empty.'
     if space.size > 1:
         assert len(set(archs)) > 1, f'{DRAWS} draws from a space of {space.size} are all alike: {archs[0]}.'
-    _repeatable('sample', lambda rng: space.sample(rng), seed)
-    _repeatable('sample_many', lambda rng: space.sample_many(rng, 5), seed)
+    check_repeatable('sample', space.sample, seed)
+    check_repeatable('sample_many', lambda rng: space.sample_many(rng, 5), seed)
 
 
 def _check_member(space: SearchSpace, arch: Architecture) -> None:
@@ -95,7 +91,7 @@ def _check_mutation(space: SearchSpace, archs: list[Architecture], seed: int) ->
         changed |= mutant != arch
         assert arch.to_json() == before, f'mutate changed its parent {before}.'
     assert changed or space.size == 1, f'mutate with probability 1 left all of {DRAWS} architectures as they were.'
-    _repeatable('mutate', lambda rng: space.mutate(archs[0], rng, 0.5), seed)
+    check_repeatable('mutate', lambda rng: space.mutate(archs[0], rng, 0.5), seed)
 
 
 def _check_crossover(space: SearchSpace, archs: list[Architecture], seed: int) -> None:
@@ -104,7 +100,7 @@ def _check_crossover(space: SearchSpace, archs: list[Architecture], seed: int) -
         space.validate(space.crossover(first, second, rng))
         twin = space.crossover(first, first, rng)
         assert twin == first, f'crossover of {first} with itself gave {twin}.'
-    _repeatable('crossover', lambda rng: space.crossover(archs[0], archs[-1], rng), seed)
+    check_repeatable('crossover', lambda rng: space.crossover(archs[0], archs[-1], rng), seed)
 
 
 def _check_refusals(space: SearchSpace) -> None:
@@ -132,40 +128,3 @@ def _check_encoding(space: SearchSpace, archs: list[Architecture]) -> None:
     for row, arch in zip(table, archs, strict=True):
         assert (space.encode([arch])[0] == row).all(), f'encode of {arch} depends on its neighbours.'
     assert len(np.unique(table, axis=0)) == len(set(archs)), 'encode gives equal rows for different architectures.'
-
-
-def _check_light_import(space: SearchSpace) -> None:
-    module = type(space).__module__
-    if module == '__main__':
-        return
-    code = f'import sys, {module}; sys.exit("torch" in sys.modules)'
-    path = repr([p for p in sys.path if p])
-    done = subprocess.run(
-        [sys.executable, '-c', f'import sys; sys.path[:] = {path}\n{code}'], capture_output=True, text=True
-    )
-    assert done.returncode == 0, (
-        f'importing {module} must work on its own and load no torch, so that ledgers and reports open at once; '
-        f'{done.stderr.strip() or "torch was loaded."}'
-    )
-
-
-def _repeatable(name: str, call: Callable[[np.random.Generator], Any], seed: int) -> None:
-    """The call depends on the generator it is given, and on nothing else that is random."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        results = []
-        for world in (1, 2):
-            random.seed(world)
-            np.random.seed(world)
-            rng = np.random.default_rng([seed, 3])
-            before = _global_states()
-            results.append((call(rng), rng.random()))
-            assert _global_states() == before, f'{name} draws from a global generator; use the one it is given.'
-        assert results[0] == results[1], f'{name} gave {results[0]} and then {results[1]} for equal generators.'
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
-def _global_states() -> tuple[Any, str]:
-    return random.getstate(), repr(np.random.get_state(legacy=False))

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detnas_mm.engine import SearchPlan
 from detnas_mm.export import export_subnet
 from detnas_mm.models.subnet import extract_subnet
+from detnas_mm.testing import check_evaluator
 from tests import digits
 
 pytestmark = pytest.mark.slow
@@ -79,20 +80,12 @@ def test_the_candidates_differ(scores):
 
 
 @pytest.mark.parametrize('which', ['judge', 'fpn_judge'])
-def test_order_does_not_matter_and_no_trace_is_left(which, request):
+def test_order_and_company_do_not_matter_and_no_trace_is_left(which, request):
     judge = request.getfixturevalue(which)
-    before, modes = state(judge.model), [m.training for m in judge.model.modules()]
-    momenta = [m.momentum for m in judge.model.modules() if isinstance(m, _BatchNorm)]
-    paths = PATHS[:3] if which == 'fpn_judge' else PATHS[:5]
-    forward = judge.metrics(paths)
-    backward = judge.metrics(paths[::-1])[::-1]
-    alone = judge.metrics(paths[2:3])
-    assert forward == backward
-    assert forward[2] == alone[0]
-    assert len({metrics['coco/bbox_mAP'] for metrics in forward}) >= 3
-    assert same(state(judge.model), before)
-    assert [m.training for m in judge.model.modules()] == modes
-    assert [m.momentum for m in judge.model.modules() if isinstance(m, _BatchNorm)] == momenta
+    archs = [judge.path(p) for p in (PATHS[:3] if which == 'fpn_judge' else PATHS[:5])]
+    with digits.scope():
+        evaluations = check_evaluator(judge.evaluator, judge.space, archs, judge.model)
+    assert len({evaluation.metrics['coco/bbox_mAP'] for evaluation in evaluations}) >= 3
     assert judge.evaluator.supernet.active_path is None
 
 
@@ -219,9 +212,10 @@ def test_the_space_of_the_search_must_be_the_supernets(judge):
         judge.evaluator.setup(DetNASSpace('small'), judge.model)
 
 
-def test_scores_do_not_depend_on_the_cache(judge, retinanet_supernet, tmp_path, scores):
-    uncached = Judge('retinanet', retinanet_supernet, tmp_path, search__evaluator__cache_mb=0)
-    assert uncached.metrics(PATHS[:2] * 2) == [scores[p] for p in PATHS[:2] * 2]
+def test_scores_depend_neither_on_the_cache_nor_on_chunks(retinanet_supernet, tmp_path, scores):
+    changes = dict(search__evaluator__cache_mb=0, search__evaluator__chunk_size=3)
+    other = Judge('retinanet', retinanet_supernet, tmp_path, **changes)
+    assert other.metrics(PATHS[:2] * 2) == [scores[p] for p in PATHS[:2] * 2]
 
 
 def test_classification(digits_folder, retinanet_supernet, tmp_path):

@@ -1,0 +1,61 @@
+"""What the conformance suites share."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def check_json(name: str, value: Any) -> None:
+    """The value is a dict that a ledger can hold and compare."""
+    assert isinstance(value, dict), f'{name} must be a dict; got {value!r}.'
+    try:
+        again = json.loads(json.dumps(value))
+    except TypeError as error:
+        raise AssertionError(f'{name} is not JSON-ready ({error}): {value!r}.') from error
+    assert again == value, f'{name} does not survive JSON (tuples, numpy numbers?): {value!r}.'
+
+
+def check_light_import(thing: Any) -> None:
+    """The module of the thing's class can be imported on its own and loads no torch."""
+    module = type(thing).__module__
+    if module == '__main__':
+        return
+    code = f'import sys, {module}; sys.exit("torch" in sys.modules)'
+    path = repr([p for p in sys.path if p])
+    done = subprocess.run(
+        [sys.executable, '-c', f'import sys; sys.path[:] = {path}\n{code}'], capture_output=True, text=True
+    )
+    assert done.returncode == 0, (
+        f'importing {module} must work on its own and load no torch, so that ledgers and reports open at once; '
+        f'{done.stderr.strip() or "torch was loaded."}'
+    )
+
+
+def check_repeatable(name: str, call: Callable[[np.random.Generator], Any], seed: int) -> None:
+    """The call depends on the generator it is given, and on nothing else that is random."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        results = []
+        for world in (1, 2):
+            random.seed(world)
+            np.random.seed(world)
+            rng = np.random.default_rng([seed, 3])
+            before = global_states()
+            results.append((call(rng), rng.random()))
+            assert global_states() == before, f'{name} draws from a global generator; use the one it is given.'
+        assert results[0] == results[1], f'{name} gave {results[0]} and then {results[1]} for equal generators.'
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def global_states() -> tuple[Any, str]:
+    """The states of Python's and numpy's global generators, comparable."""
+    return random.getstate(), repr(np.random.get_state(legacy=False))

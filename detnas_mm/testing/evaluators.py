@@ -1,0 +1,82 @@
+"""What every evaluator must keep, as one function that a test of a new evaluator calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from detnas_mm.search import Evaluation
+from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.testing.common import check_json, global_states
+
+if TYPE_CHECKING:  # loads torch, which who checks a space does not need
+    from detnas_mm.evaluators import Evaluator
+
+
+def check_evaluator(
+    evaluator: Evaluator, space: SearchSpace, archs: Sequence[Architecture], model: Any = None, seed: int = 0
+) -> list[Evaluation]:
+    """Checks that an evaluator keeps the contract of :class:`~detnas_mm.evaluators.Evaluator`.
+
+    Every candidate gets one evaluation, in order; it depends on that candidate alone, to the last bit, whatever is
+    evaluated before, after or together with it; the model and all random generators are left as they were.
+
+    Args:
+        evaluator: What to check; it is set up here.
+        space: The search space.
+        archs: At least three candidates, no two equal.
+        model: The trained model, if the evaluator needs one.
+        seed: Seed of the search.
+
+    Returns:
+        The evaluations of ``archs``.
+
+    Raises:
+        AssertionError: If the contract is broken; says where.
+    """
+    assert len(set(archs)) == len(archs) >= 3, 'give at least three different candidates.'
+    evaluator.setup(space, model, seed)
+    spec = evaluator.spec()
+    check_json('spec()', spec)
+    before = _state(model), global_states()
+    together = list(evaluator.evaluate(archs))
+    assert len(together) == len(archs), f'{len(archs)} candidates got {len(together)} evaluations.'
+    for arch, evaluation in zip(archs, together, strict=True):
+        _check_evaluation(arch, evaluation)
+    backwards = list(evaluator.evaluate(archs[::-1]))[::-1]
+    alone = [evaluation for arch in archs[:3] for evaluation in evaluator.evaluate([arch])]
+    for how, others in (('in the opposite order', backwards), ('alone', alone)):
+        for arch, first, second in zip(archs, together, others, strict=False):
+            assert (first.metrics, first.failure) == (second.metrics, second.failure), (
+                f'{space.describe(arch)} evaluated {how} gives {second.metrics or second.failure}, and '
+                f'{first.metrics or first.failure} before.'
+            )
+    assert list(evaluator.evaluate([])) == [], 'no candidates must give no evaluations.'
+    assert (_state(model), global_states()) == before, 'evaluating leaves a trace in the model or a random generator.'
+    assert evaluator.spec() == spec, f'spec() was {spec}, and is {evaluator.spec()} after evaluating.'
+    return together
+
+
+def _check_evaluation(arch: Architecture, evaluation: Evaluation) -> None:
+    assert isinstance(evaluation, Evaluation), f'{arch} got {evaluation!r}; an Evaluation is needed.'
+    if evaluation.failure is None:
+        assert evaluation.metrics, f'{arch} did not fail and has no metrics.'
+        assert all(type(value) is float for value in evaluation.metrics.values()), (
+            f'metrics must be plain floats; {arch} has {evaluation.metrics}.'
+        )
+    else:
+        assert isinstance(evaluation.failure, str) and evaluation.failure, f'{arch} failed without a reason.'
+        assert not evaluation.metrics, f'{arch} failed and has metrics all the same: {evaluation.metrics}.'
+    assert all(math.isfinite(seconds) for seconds in evaluation.time.values()), f'{arch} took {evaluation.time}.'
+
+
+def _state(model: Any) -> Any:
+    """Weights, buffers, momenta and modes of a torch model, and torch's generator, comparable."""
+    if model is None:
+        return None
+    import torch
+
+    tensors = {key: value.detach().cpu().numpy().tobytes() for key, value in model.state_dict().items()}
+    modes = [(name, module.training, getattr(module, 'momentum', None)) for name, module in model.named_modules()]
+    return tensors, modes, torch.random.get_rng_state().numpy().tobytes()

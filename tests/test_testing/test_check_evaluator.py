@@ -1,0 +1,114 @@
+"""The conformance suite of evaluators passes good ones and names what is wrong with bad ones."""
+
+import numpy as np
+import pytest
+import torch
+
+from detnas_mm.evaluators import Evaluator
+from detnas_mm.search import Evaluation
+from detnas_mm.spaces import DetNASSpace
+from detnas_mm.testing import check_evaluator
+
+SPACE = DetNASSpace('small')
+ARCHS = SPACE.sample_many(np.random.default_rng(0), 5)
+
+
+class Counting(Evaluator):
+    """A good one: counts 7x7 blocks; refuses what has none at all of Xception."""
+
+    def setup(self, space, model=None, seed=0):
+        self.model = model
+
+    def spec(self):
+        return {'type': type(self).__name__}
+
+    def evaluate(self, archs):
+        for arch in archs:
+            if 3 not in arch.genes:
+                yield Evaluation(failure='no Xception')
+            else:
+                yield Evaluation({'acc': float(arch.genes.count(2))})
+
+
+class Drifting(Counting):
+    calls = 0
+
+    def evaluate(self, archs):
+        for arch in archs:
+            self.calls += 1
+            yield Evaluation({'acc': arch.genes.count(2) + 1e-12 * self.calls})
+
+
+class Forgetful(Counting):
+    def evaluate(self, archs):
+        yield from list(super().evaluate(archs))[:-1]
+
+
+class Tracing(Counting):
+    def evaluate(self, archs):
+        for evaluation in super().evaluate(archs):
+            self.model.running_mean += 1
+            yield evaluation
+
+
+class Changing(Counting):
+    def evaluate(self, archs):
+        self.model.eval()
+        yield from super().evaluate(archs)
+
+
+class Drawing(Counting):
+    def evaluate(self, archs):
+        torch.rand(1)
+        yield from super().evaluate(archs)
+
+
+class Tensors(Counting):
+    def evaluate(self, archs):
+        return (Evaluation({'acc': torch.tensor(1.0)}) for arch in archs)
+
+
+class BothWays(Counting):
+    def evaluate(self, archs):
+        return (Evaluation({'acc': 1.0}, 'failed') for arch in archs)
+
+
+class Growing(Counting):
+    rows = 0
+
+    def spec(self):
+        self.rows += 1
+        return super().spec() | {'rows': self.rows}
+
+
+def test_a_good_one_passes_and_its_evaluations_come_back():
+    evaluations = check_evaluator(Counting(), SPACE, ARCHS, torch.nn.BatchNorm2d(2))
+    assert [e.metrics for e in evaluations] == [{'acc': float(a.genes.count(2))} for a in ARCHS]
+
+
+def test_failures_are_allowed():
+    archs = [*ARCHS, SPACE.parse('0' * 20)]
+    assert check_evaluator(Counting(), SPACE, archs)[-1].failure == 'no Xception'
+
+
+@pytest.mark.parametrize(
+    'evaluator, message',
+    [
+        (Drifting, 'opposite order'),
+        (Forgetful, '5 candidates got 4'),
+        (Tracing, 'leaves a trace'),
+        (Changing, 'leaves a trace'),
+        (Drawing, 'leaves a trace'),
+        (Tensors, 'plain floats'),
+        (BothWays, 'all the same'),
+        (Growing, 'after evaluating'),
+    ],
+)
+def test_bad_evaluators_are_told_what_is_wrong(evaluator, message):
+    with pytest.raises(AssertionError, match=message):
+        check_evaluator(evaluator(), SPACE, ARCHS, torch.nn.BatchNorm2d(2))
+
+
+def test_too_few_candidates():
+    with pytest.raises(AssertionError, match='three different'):
+        check_evaluator(Counting(), SPACE, ARCHS[:2])
