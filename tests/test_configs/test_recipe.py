@@ -83,7 +83,8 @@ def test_where_batch_norm_stands(name, load):
     else:
         assert 'norm_cfg' not in model.neck and 'norm_cfg' not in model.bbox_head
         assert (model.neck.start_level, model.neck.num_outs) == (1, 5)  # P3–P7
-        assert model.neck.add_extra_convs == 'on_input'
+        # P6 from P5, and a ReLU between P6 and P7 alone.
+        assert (model.neck.add_extra_convs, model.neck.relu_before_extra_convs) == ('on_output', True)
 
 
 @pytest.mark.parametrize('name', DETECTION)

@@ -5,6 +5,6 @@ model = dict(
     # BGR, 0–255, neither mean nor standard deviation.
     data_preprocessor=dict(_delete_=True, type='DetDataPreprocessor', pad_size_divisor=32),
     backbone=dict(_delete_=True, norm_cfg=dict(type='SyncBN')),
-    # P6 from the backbone's last stage, P7 from P6 after a ReLU, as RetinaNet's paper has them.
-    neck=dict(in_channels=[64, 160, 320, 640], add_extra_convs='on_input', relu_before_extra_convs=True),
+    # P6 from P5, P7 from P6 after a ReLU, as the authors' code has them.
+    neck=dict(in_channels=[64, 160, 320, 640], add_extra_convs='on_output', relu_before_extra_convs=True),
 )
