@@ -84,3 +84,16 @@ def test_search(name, load):
         assert job[key] == cfg[key], f'{key} is not that of a search-only job'
     retrain = section.export.retrain
     assert retrain.train_cfg.max_iters > 0 and retrain.param_scheduler
+
+
+def test_the_large_space_has_what_the_small_one_has():
+    """But published nets, and the MAC bins of the authors' ImageNet script, in which no large path lies."""
+    kinds = {
+        space: {rest for name in LEAVES for rest in [name.removeprefix(f'detnas-{space}_')] if rest != name}
+        for space in ('small', 'large')
+    }
+    missing = kinds['small'] - kinds['large']
+    assert {rest.split('_')[0] for rest in missing} == {
+        'supernet-macbins', 'coco-fpn-300m', 'coco-retinanet-300m', 'clsnasnet-300m'
+    }  # fmt: skip
+    assert {rest.split('_')[0] for rest in kinds['large'] - kinds['small']} == {'coco-fpn-1300m'}

@@ -1,0 +1,3 @@
+# DetNAS-scratch in the large space. Searched by detnas-large_search_retinanet_voc.py with this supernet's checkpoint.
+_base_ = './detnas-small_supernet-scratch_retinanet_voc.py'
+model = dict(backbone=dict(space='large'), neck=dict(in_channels=[96, 240, 480, 960]))
