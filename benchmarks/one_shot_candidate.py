@@ -24,12 +24,13 @@ import numpy as np
 import torch
 from common import add_output, table, write_json
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine import SearchPlan
 from detnas_mm.engine.launch import fit_to_machine
 from detnas_mm.evaluators import path_tree
+from detnas_mm.models import build_model
 
 #: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.
 PARTS = [
@@ -84,7 +85,7 @@ def main() -> None:
     cfg.launcher = 'none'
     fit_to_machine(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(cfg.model)
+        model = build_model(cfg)
         model.load_state_dict(load_checkpoint_file(args.checkpoint)['state_dict'])
         plan = SearchPlan(cfg.search)
         evaluator: Any = plan.evaluator

@@ -6,17 +6,23 @@ Imports no torch, so that ``--help`` and mistyped arguments answer at once.
 from __future__ import annotations
 
 import argparse
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from mmengine.config import DictAction
+from detnas_mm.compat import require
 
-from detnas_mm.compat import StackError
-from detnas_mm.search import LedgerError, UnmeetableConstraint
+PACKAGE = Path(__file__).resolve().parent
+
+
+TRUST = 'load checkpoints that hold more than tensors; such files can run code'
 
 
 def parser(description: str, epilog: str = '') -> argparse.ArgumentParser:
     """An argument parser with what all tools take."""
+    require('mmengine')
+    from mmengine.config import DictAction
+
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,10 +39,7 @@ def parser(description: str, epilog: str = '') -> argparse.ArgumentParser:
         help='how processes were started; tools/dist_*.sh sets it',
     )  # fmt: skip
     out.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    out.add_argument(
-        '--trust-checkpoint', action='store_true',
-        help='load checkpoints that hold more than tensors; such files can run code',
-    )  # fmt: skip
+    out.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     return out
 
 
@@ -47,8 +50,24 @@ def _existing_file(path: str) -> str:
 
 
 def one_line_errors(main: Callable[[], None]) -> None:
-    """Runs a tool's main; errors of the user's making end in one line instead of a traceback."""
+    """Runs a tool's main; what this package itself refuses ends in one line instead of a traceback."""
     try:
         main()
-    except (LedgerError, UnmeetableConstraint, StackError) as error:
-        raise SystemExit(f'error: {error}') from error
+    except Exception as error:
+        refusal = find_refusal(error)
+        if refusal is None:
+            raise
+        raise SystemExit(f'error: {refusal}') from error
+
+
+def find_refusal(error: BaseException | None) -> BaseException | None:
+    """The error that a ``raise`` in this package made, if one is at the root of another.
+
+    mmengine wraps what goes wrong when it builds an object into errors of its own.
+    """
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames and Path(frames[-1].filename).is_relative_to(PACKAGE) and (frames[-1].line or '').startswith('raise'):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -29,7 +29,7 @@ FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {
         'mmpretrain': ('mmpretrain', '1.2.0', '1.3'),
     },
 }
-TORCH_MINIMUM = '2.4'
+TORCH_MINIMUM = '2.6'  # torch.load's list of safe classes takes names from then on
 SETUP = 'bash tools/setup_env.sh'
 
 
@@ -80,6 +80,17 @@ def find_family() -> str:
     return 'openmmlab' if found['openmmlab'] else 'onedl'
 
 
+def require(module: str) -> None:
+    """Check that a module of OpenMMLab can be found, without importing it.
+
+    Raises:
+        StackError: With the command that installs it.
+    """
+    if importlib.util.find_spec(module) is None:
+        family = find_family()
+        raise StackError(f'{module} ({FAMILIES[family][module][0]}) is not installed; {_remedy(family, module)}')
+
+
 def _check_versions(family: str) -> None:
     torch_version = installed_version('torch')
     if torch_version is None and importlib.util.find_spec('torch') is None:
@@ -89,8 +100,7 @@ def _check_versions(family: str) -> None:
     for module, (distribution, lowest, ceiling) in FAMILIES[family].items():
         found = installed_version(distribution)
         if found is None:
-            if importlib.util.find_spec(module) is None:
-                raise StackError(f'{module} ({distribution}) is not installed; {_remedy(family, module)}')
+            require(module)
             continue  # a source tree on the path: no metadata, so its version is its user's word
         if not Version(lowest) <= Version(found) < Version(ceiling):
             raise StackError(

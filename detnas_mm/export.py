@@ -14,11 +14,19 @@ from mmengine.dist import is_main_process
 from torch import nn
 
 from detnas_mm.evaluators import Evaluator, OneShotEvaluator
+from detnas_mm.evaluators.metrics import available
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.search import Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
+#: Top-level key under which a config keeps what was changed to fit the machine that searches.
+AS_WRITTEN = 'as_written'
 _SEARCH_HOOKS = ('PathSamplingHook', 'EvolutionSearchHook')
+
+
+def written_model(cfg: Any) -> Any:
+    """A config's model as its author wrote it, before it was made to fit the machine at hand."""
+    return cfg.get(AS_WRITTEN, cfg)['model']
 
 
 def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
@@ -34,7 +42,11 @@ def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
     out = Config(copy.deepcopy(cfg.to_dict()))
     search = out.pop('search')
     evaluator = search['evaluator']
+    out.model = written_model(out)
+    if 'norm_cfg' in out.model.backbone:  # as written: SyncBN may have been turned into BN for the search
+        backbone = backbone | dict(norm_cfg=out.model.backbone.norm_cfg)
     out.model.backbone = backbone
+    out.env_cfg = out.pop(AS_WRITTEN, {}).get('env_cfg', out.get('env_cfg', {}))
     for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
         out.pop(key, None)
     hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in _SEARCH_HOOKS]
@@ -46,7 +58,7 @@ def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
     dataloader = dict(evaluator['dataloader'])
     dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
     out.val_dataloader = out.test_dataloader = dataloader
-    out.val_evaluator = out.test_evaluator = evaluator['metric']
+    out.val_evaluator = out.test_evaluator = available(evaluator['metric'])
     out.val_cfg = dict(type='ValLoop')
     out.test_cfg = dict(type='TestLoop')
     return out

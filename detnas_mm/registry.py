@@ -9,11 +9,15 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import Registry
+from detnas_mm.compat import require
+
+require('mmengine')
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS  # noqa: E402
+from mmengine.registry import HOOKS as MMENGINE_HOOKS  # noqa: E402
+from mmengine.registry import MODELS as MMENGINE_MODELS  # noqa: E402
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
+from mmengine.registry import Registry  # noqa: E402
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='detnas_mm', locations=['detnas_mm.models'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='detnas_mm', locations=['detnas_mm.engine'])

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from detnas_mm.cli import one_line_errors
+from detnas_mm.cli import TRUST, one_line_errors
 
 EPILOG = """
 examples:
@@ -23,12 +23,13 @@ def main() -> None:
     parser.add_argument('work_dir', type=Path, help='folder of the search, with its ledger.jsonl')
     parser.add_argument('row', help='id or architecture of a row of the ledger')
     parser.add_argument('--checkpoint', help='the trained supernet; default: the one that the search loaded')
+    parser.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     args = parser.parse_args()
 
     from detnas_mm.engine.search import export_row  # after the arguments: it loads torch
 
     try:
-        config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint)
+        config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
     print(f'Test it:    python tools/test.py {config} {checkpoint}')

@@ -91,6 +91,22 @@ def load(plan: Plan, name: str, changes: dict[str, Any]) -> Any:
     return cfg
 
 
+def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
+    """The folder of a step; emptied if it was made by another config, from other images or other weights."""
+    digest = hashlib.sha256(repr(cfg.to_dict()).encode())
+    inputs = [plan.digits / 'digits.json', *([init_cfg['checkpoint']] if init_cfg and 'checkpoint' in init_cfg else [])]
+    for path in inputs:
+        digest.update(Path(path).read_bytes())
+    folder = plan.folder / step
+    stamp = folder / 'made_from.sha256'
+    if folder.exists() and not (stamp.exists() and stamp.read_text() == digest.hexdigest()):
+        say(f'{step}: its settings or what it starts from have changed; begun anew')
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(digest.hexdigest())
+    return folder
+
+
 class Progress(Hook):
     """Says every quarter how long a training still takes."""
 
@@ -109,21 +125,13 @@ class Progress(Hook):
 
 def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int) -> tuple[Path, float | None]:
     """Trains a config; returns its last checkpoint and, where it has a test set, the test score."""
-    folder = plan.folder / step
     cfg = load(plan, name, dict(changes, **{'train_cfg.max_iters': steps}))
-    digest = hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16]
+    folder = begin_step(plan, step, cfg, cfg.model.backbone.get('init_cfg'))
     done = folder / 'done.json'
     checkpoint = folder / f'iter_{steps}.pth'
-    found = json.loads(done.read_text()) if done.exists() else {}
-    if found.get('config') == digest and checkpoint.exists():
+    if done.exists() and checkpoint.exists():
         say(f'{step}: done before, reused')
-        return checkpoint, found['score']
-    started = folder / 'config.digest'
-    if folder.exists() and (not started.exists() or started.read_text() != digest):
-        say(f'{step}: settings have changed, begun anew')
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    started.write_text(digest)
+        return checkpoint, json.loads(done.read_text())['score']
     cfg.work_dir = str(folder)
     cfg.resume = (folder / 'last_checkpoint').exists()
     cfg.log_level = 'WARNING'
@@ -138,7 +146,7 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
         metrics = runner.test()
         # COCO's metric returns nothing at all where there are no detections.
         score = next((v for k, v in metrics.items() if k in ('coco/bbox_mAP', 'accuracy/top1')), 0.0)
-    done.write_text(json.dumps(dict(config=digest, score=score)))
+    done.write_text(json.dumps(dict(score=score)))
     say(f'{step}: {(time.perf_counter() - begin) / 60:.1f} min' + ('' if score is None else f', test {score:.3f}'))
     return checkpoint, score
 
@@ -193,12 +201,13 @@ def supernet_and_search(plan: Plan) -> dict[str, Any]:
 
 
 def search(plan: Plan, supernet: Path) -> dict[str, Any]:
-    from mmengine.registry import MODELS, DefaultScope
+    from mmengine.registry import DefaultScope
     from mmengine.runner import load_checkpoint
 
     from detnas_mm.engine import SearchPlan
     from detnas_mm.engine.launch import as_search_job
     from detnas_mm.engine.search import run_search
+    from detnas_mm.models import build_model
 
     size = plan.size
     changes = {
@@ -211,9 +220,9 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
         part = 'rcnn.' if plan.detector == 'fpn' else ''
         changes |= {'search.evaluator.calibration.num_images': 40, f'model.test_cfg.{part}score_thr': 0.0}
     cfg = as_search_job(load(plan, f'detnas-digits_search_{plan.detector}', changes), str(supernet), plan.seed)
-    cfg.work_dir = str(plan.folder / f'search_{plan.detector}')
+    cfg.work_dir = str(begin_step(plan, f'search_{plan.detector}', cfg, dict(checkpoint=supernet)))
     with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(cfg.model)
+        model = build_model(cfg)
         load_checkpoint(model, str(supernet), map_location='cpu')
         say(f'search: {size.generations} generations of {size.population} …')
         best = run_search(cfg, model, say)[0]
@@ -317,7 +326,7 @@ def main() -> None:
 
     start = time.perf_counter()
     plan.folder.mkdir(parents=True, exist_ok=True)
-    say(str(make_digits(plan.digits, seed=plan.seed, **dict(plan.size.digits))))
+    say(str(make_digits(plan.digits, seed=plan.seed, overwrite=True, **dict(plan.size.digits))))
     say('Two lanes, one thread each. Lane 1: supernet and search. Lane 2: the all-3x3 net.')
     say(f'What the libraries have to say goes to {plan.folder / "log.txt"}.')
     with ProcessPoolExecutor(2, get_context('spawn'), begin_lane, (plan,)) as pool:

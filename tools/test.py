@@ -17,11 +17,11 @@ def main() -> None:
 
     from mmengine.runner import Runner  # after the arguments: it loads torch
 
-    from detnas_mm.engine.launch import check_checkpoint, read_config
+    from detnas_mm.engine.launch import check_inputs, read_config
 
     cfg = read_config(args)
-    check_checkpoint(args.checkpoint, args.trust_checkpoint)
     cfg.load_from = args.checkpoint
+    check_inputs(cfg, args.trust_checkpoint, ['test'])
     Runner.from_cfg(cfg).test()
 
 

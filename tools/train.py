@@ -30,7 +30,7 @@ def main() -> None:
         cfg.setdefault('auto_scale_lr', {})['enable'] = True
         if 'base_batch_size' not in cfg.auto_scale_lr:
             raise SystemExit(f'error: {args.config} has no auto_scale_lr.base_batch_size, which --auto-scale-lr needs.')
-    if args.resume and 'search' in cfg:
+    if args.resume and 'search' in cfg and cfg.get('train_cfg', {}).get('max_epochs') == 0:
         raise SystemExit('error: a search goes on by itself from the ledger of its work dir; leave out --resume.')
     if args.resume:
         cfg.resume = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mmengine.runner import Runner
 
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
 from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.export import AS_WRITTEN
 
 _HOURS = 3600
 
@@ -35,10 +37,14 @@ def read_config(args: argparse.Namespace) -> Config:
 def fit_to_machine(cfg: Config) -> None:
     """Lets a config run where there is no GPU or no process group, and keeps long searches from timing out.
 
-    SyncBN becomes BN without a process group or without CUDA; several CPU processes talk by gloo.
+    SyncBN becomes BN without a process group or without CUDA; several CPU processes talk by gloo. A search keeps what
+    its config said, for the configs that it exports.
     """
     cuda = cuda_usable()
     distributed = cfg.get('launcher', 'none') != 'none'
+    if 'search' in cfg:  # what a search exports goes to other machines than the one that searched
+        written = {key: copy.deepcopy(cfg[key]) for key in ('model', 'env_cfg') if key in cfg}
+        cfg.setdefault(AS_WRITTEN, ConfigDict(written))
     dist_cfg = cfg.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict(backend='nccl'))
     dist_cfg.setdefault('timeout', 2 * _HOURS)
     if not (cuda and distributed) and 'model' in cfg:
@@ -58,12 +64,10 @@ def fit_to_machine(cfg: Config) -> None:
 
 def _replace_norm(node: Any) -> int:
     """Turns SyncBN into BN everywhere below a config node; returns how often."""
-    children = list(node.values()) if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else []
-    count = sum(_replace_norm(child) for child in children)
-    if isinstance(node, dict) and node.get('type') in ('SyncBN', 'MMSyncBN', 'NaiveSyncBN'):
-        node['type'] = 'BN'
-        count += 1
-    return count
+    found = [one for one in _nodes(node) if one.get('type') in ('SyncBN', 'MMSyncBN', 'NaiveSyncBN')]
+    for one in found:
+        one['type'] = 'BN'
+    return len(found)
 
 
 def check_checkpoint(path: str | None, trust: bool) -> None:
@@ -101,10 +105,7 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
         )
     if seed is not None:
         cfg.search.seed = seed
-    try:
-        plan = SearchPlan(cfg.search)
-    except (ValueError, TypeError) as error:
-        raise SystemExit(f'error: {error}') from error
+    plan = _plan(cfg)
     if not plan.evaluator.needs_model:
         return cfg
     cfg.load_from = checkpoint or cfg.get('load_from')
@@ -125,10 +126,21 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
         for part in ('dataloader', 'evaluator', 'cfg'):
             cfg[f'{kind}_{part}'] = None
     hooks = list(cfg.get('custom_hooks') or [])
-    if not any(str(hook['type']).endswith('EvolutionSearchHook') for hook in hooks):
+    if not any(map(_is_search_hook, hooks)):
         hooks.append(dict(type='detnas_mm.EvolutionSearchHook'))
     cfg.custom_hooks = hooks
     return cfg
+
+
+def _plan(cfg: Config) -> SearchPlan:
+    try:
+        return SearchPlan(cfg.search)
+    except (ValueError, TypeError) as error:
+        raise SystemExit(f'error: {error}') from error
+
+
+def _is_search_hook(hook: Any) -> bool:
+    return str(hook['type']).endswith('EvolutionSearchHook')
 
 
 def run(cfg: Config, trust: bool = False) -> Any:
@@ -137,7 +149,48 @@ def run(cfg: Config, trust: bool = False) -> Any:
     Raises:
         SystemExit: With one sentence, if a checkpoint cannot be loaded.
     """
-    if 'search' in cfg and not SearchPlan(cfg.search).evaluator.needs_model:
-        return run_search(cfg, log=print)
-    check_checkpoint(cfg.get('load_from'), trust)
+    if 'search' in cfg:
+        if not _plan(cfg).evaluator.needs_model:
+            return run_search(cfg, log=print)
+        if not any(_is_search_hook(hook) for hook in cfg.get('custom_hooks') or ()):
+            raise SystemExit(
+                f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '
+                f'supernet: python tools/search.py {cfg.filename} CHECKPOINT. To search right after training, add '
+                f"dict(type='detnas_mm.EvolutionSearchHook') to custom_hooks."
+            )
+    check_inputs(cfg, trust)
     return Runner.from_cfg(cfg).train()
+
+
+def check_inputs(cfg: Config, trust: bool = False, splits: Sequence[str] = ('train', 'val')) -> None:
+    """Checks what a job reads before it starts: checkpoints, and the folders of its data.
+
+    Args:
+        cfg: The job.
+        trust: Whether checkpoints may hold more than tensors.
+        splits: Whose data are read.
+
+    Raises:
+        SystemExit: With one sentence.
+    """
+    check_checkpoint(cfg.get('load_from'), trust)
+    for node in _nodes(cfg.get('model', {})):
+        if node.get('type') == 'Pretrained':
+            check_checkpoint(node.get('checkpoint'), trust)
+    for key in [*(f'{split}_dataloader' for split in splits), 'search']:
+        for node in _nodes(cfg.get(key)):
+            folder = node.get('data_root')
+            if folder and '://' not in folder and not Path(folder).is_dir():
+                raise SystemExit(
+                    f'error: there is no folder {folder}, where {key} looks for {node.get("type", "data")}. Digits is '
+                    f'made by: python tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands '
+                    f'in configs/detnas/README.md.'
+                )
+
+
+def _nodes(node: Any) -> Iterator[dict]:
+    """All dicts in a part of a config, itself included."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        yield from _nodes(child)

@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from mmengine.runner import load_state_dict
 from torch import nn
 
 from detnas_mm import __version__
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import export_best, export_subnet
+from detnas_mm.export import export_best, export_subnet, written_model
+from detnas_mm.models import build_model
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import Budget, Constraint, Ledger, LedgerError, Objective, Record, Searcher, Strategy, read_ledger
 from detnas_mm.spaces import SearchSpace
@@ -61,17 +62,23 @@ class SearchPlan:
         unknown = sorted(set(cfg.get('budget', {})) - {'generations'})
         if unknown:
             raise ValueError(f'search.budget holds generations=…; unknown: {unknown}.')
-        self.export = dict(top_k=1) | dict(cfg.get('export', {}))
+        export = dict(cfg.get('export', {}))
+        self.top_k = export.get('top_k', 1)
+        if set(export) - {'top_k', 'retrain'} or not isinstance(self.top_k, int) or self.top_k < 1:
+            raise ValueError(
+                f'search.export holds top_k=… (how many nets are written out, 1 or more) and retrain=dict(…) (training '
+                f'settings for their configs); got {export}.'
+            )
 
-    def header(self, weights: str | None) -> dict[str, Any]:
-        """What makes rows comparable: the first line of the ledger."""
+    def header(self, model: Mapping[str, str] | None) -> dict[str, Any]:
+        """What makes rows comparable: the first line of the ledger; ``model`` is its :func:`model_digest`."""
         return dict(
             space=self.space.spec(),
             strategy=self.strategy.spec(),
             evaluator=self.evaluator.spec(),
             objectives=[vars(objective) for objective in self.objectives],
             budget=self.budget.spec(),
-            weights=weights,
+            **(dict(weights=None, settings=None) if model is None else model),
             seed=self.seed,
         )
 
@@ -84,6 +91,22 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f'{name}{array.dtype}{tuple(array.shape)}'.encode())
         digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
     return digest.hexdigest()[:16]
+
+
+#: Settings of a model that change how it is trained or loaded, and no score.
+_NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded', 'aligned_init')
+
+
+def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
+    """Digests of a model's weights, and of its settings: thresholds, preprocessing of images, sizes."""
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {str(key): plain(value) for key, value in sorted(node.items()) if key not in _NO_SCORE}
+        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
+
+    settings = repr(plain([written_model(cfg), cfg.get('data_preprocessor')]))
+    return dict(weights=weights_digest(model), settings=hashlib.sha256(settings.encode()).hexdigest()[:16])
 
 
 def environment() -> dict[str, Any]:
@@ -139,7 +162,7 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
         raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
     plan.evaluator.setup(plan.space, model, plan.seed)
     work_dir = Path(cfg.work_dir)
-    with open_ledger(work_dir / LEDGER, plan.header(None if model is None else weights_digest(model))) as ledger:
+    with open_ledger(work_dir / LEDGER, plan.header(None if model is None else model_digest(cfg, model))) as ledger:
         if is_main_process():
             cfg.dump(work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
         searcher = Searcher(
@@ -154,17 +177,18 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
             )
         if is_main_process():
             plot_progress(ledger.records, plan.objectives[0], work_dir / 'progress.png')
-        export_best(cfg, plan.space, plan.evaluator, best[: plan.export['top_k']], work_dir, log)
+        export_best(cfg, plan.space, plan.evaluator, best[: plan.top_k], work_dir, log)
     return best
 
 
-def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None) -> tuple[Path, Path]:
+def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust: bool = False) -> tuple[Path, Path]:
     """Exports any row of a finished or running search as an ordinary config and checkpoint.
 
     Args:
         work_dir: Folder of the search.
         wanted: The id or the architecture of a row.
         checkpoint: The trained supernet; by default the one that the search loaded.
+        trust: Whether the checkpoint may hold more than tensors, see :func:`~detnas_mm.compat.load_checkpoint_file`.
 
     Returns:
         Paths of the config and of the checkpoint, in the folder's ``exported/``.
@@ -192,11 +216,12 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None) -> tu
     if checkpoint is None:
         raise ValueError('The search ran right after training, so its config names no checkpoint: give one.')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        load_state_dict(model, load_checkpoint_file(checkpoint)['state_dict'])
+        loaded = load_checkpoint_file(checkpoint, trust)
+        model = build_model(cfg)
+        load_state_dict(model, loaded.get('state_dict', loaded))
         if weights_digest(model) != header['weights']:
             raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
-        plan.evaluator.setup(plan.space, model, plan.seed)
+        plan.evaluator.setup(plan.space, model.to(get_device()), plan.seed)
         row = found[0]
         meta = dict(id=row.id, arch=row.arch, space=plan.space.spec(), metrics=row.metrics, costs=row.costs)
         stem = work_dir / 'exported' / row.id

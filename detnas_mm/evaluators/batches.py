@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS, FUNCTIONS
@@ -22,6 +25,24 @@ def _num_bytes(data: Any) -> int:
     if isinstance(data, Sequence) and not isinstance(data, str):
         return sum(map(_num_bytes, data))
     return 0
+
+
+@contextlib.contextmanager
+def _kept_random_states() -> Iterator[Callable[[], bool]]:
+    """Restores all global random generators at the end; yields a function that tells whether they are unchanged."""
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+
+    def unchanged() -> bool:
+        now = np.random.get_state()
+        same_numpy = all(np.array_equal(a, b) for a, b in zip(now, states[1], strict=True))
+        return same_numpy and random.getstate() == states[0] and torch.equal(torch.random.get_rng_state(), states[2])
+
+    try:
+        yield unchanged
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.random.set_rng_state(states[2])
 
 
 class FixedBatches:
@@ -39,7 +60,7 @@ class FixedBatches:
         cache_mb: Megabytes of loaded images to keep in memory, on each rank.
 
     Raises:
-        ValueError: If the dataset is too small or the batch size does not fit.
+        ValueError: If the dataset is too small, the batch size does not fit, or images are changed at random.
     """
 
     def __init__(
@@ -51,6 +72,7 @@ class FixedBatches:
         cache_mb: float = 2048,
     ) -> None:
         cfg = copy.deepcopy(dict(dataloader))
+        self._pipeline = [dict(step) for step in cfg['dataset'].get('pipeline', ())]
         self.dataset = DATASETS.build(cfg['dataset'])
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
@@ -78,6 +100,7 @@ class FixedBatches:
             order = torch.randperm(available, generator=generator).tolist()
         self.indices = order[:num_images]
         self._batches = [self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)]
+        self._refuse_random(name)
         self.own = range(get_rank(), len(self._batches), get_world_size())
         self._cache_bytes = cache_mb * 2**20
         self._cache: list[Any] | None = None
@@ -91,13 +114,28 @@ class FixedBatches:
         return len(self._batches)
 
     def fingerprint(self) -> str:
-        """Changes with the images and their order, but not with the folder they lie in."""
-        digest = hashlib.sha256()
+        """Changes with the images, their labels, order and transforms, but not with the folder they lie in."""
+        digest = hashlib.sha256(repr(self._pipeline).encode())
         for index in self.indices:
             info = self.dataset.get_data_info(index)
             path = str(info.get('img_path', index))
-            digest.update(f'{os.path.basename(path)}|{len(info.get("instances", ()))}\n'.encode())
+            labels = [(one.get('bbox'), one.get('bbox_label')) for one in info.get('instances', ())]
+            digest.update(f'{os.path.basename(path)}|{info.get("gt_label")}|{labels}\n'.encode())
         return digest.hexdigest()[:16]
+
+    def _refuse_random(self, name: str) -> None:
+        """Images must be the same each time they are read: candidates are compared on them."""
+        with _kept_random_states() as unchanged:
+            first = self.dataset[self.indices[0]]['inputs']
+            if unchanged():
+                return
+            for _ in range(16):
+                again = self.dataset[self.indices[0]]['inputs']
+                if again.shape != first.shape or not torch.equal(again, first):
+                    raise ValueError(
+                        f'The pipeline of {name} changes images at random, so that candidates would be judged on '
+                        f'different ones. Take what is random out of {[step.get("type") for step in self._pipeline]}.'
+                    )
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Yields (number of the batch, collated data) of this rank's batches; the receiver may change the data."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,9 +23,7 @@ _COCO_STATS = {
 
 
 def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
-    """Builds one metric of mmdet, mmpretrain, ….
-
-    ``FasterCocoMetric`` becomes ``CocoMetric`` with one log line where the family at hand does not have it.
+    """Builds one metric of mmdet, mmpretrain, …, or what takes its place: see :func:`available`.
 
     Raises:
         ValueError: If more than one metric is asked for.
@@ -32,19 +32,43 @@ def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
         if len(cfg) != 1:
             raise ValueError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
         cfg = cfg[0]
-    cfg = dict(cfg)
-    if str(cfg.get('type', '')).endswith('FasterCocoMetric') and not _has_faster_coco(cfg['type']):
-        MMLogger.get_current_instance().info('FasterCocoMetric is not in this mmdet; CocoMetric takes its place.')
-        cfg['type'] = cfg['type'].replace('FasterCocoMetric', 'CocoMetric')
-    metric = METRICS.build(cfg)
+    metric = METRICS.build(available(cfg))
     metric.dataset_meta = dataset_meta
     return metric
 
 
-def _has_faster_coco(name: str) -> bool:
-    with METRICS.switch_scope_and_registry(None) as registry:
-        cls = registry.get(name)
-    return cls is not None and getattr(sys.modules[cls.__module__], 'COCOeval_faster', None) is not None
+def available(cfg: Any) -> Any:
+    """The metric's config; ``FasterCocoMetric`` becomes ``CocoMetric`` where the family at hand does not have it."""
+    if not isinstance(cfg, Mapping):
+        return [available(one) for one in cfg]
+    cfg = dict(cfg)
+    if cfg.get('type') in ('FasterCocoMetric', 'mmdet.FasterCocoMetric') and not _has_faster_coco():
+        MMLogger.get_current_instance().info('FasterCocoMetric is not in this mmdet; CocoMetric takes its place.')
+        cfg['type'] = cfg['type'].replace('FasterCocoMetric', 'CocoMetric')
+    return cfg
+
+
+def metric_digest(cfg: Any) -> str:
+    """Changes with a metric's settings and with what its files hold, but not with where they lie."""
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {str(key): plain(value) for key, value in sorted(node.items())}
+        if isinstance(node, str) and os.path.isfile(node):
+            with open(node, 'rb') as file:
+                return hashlib.file_digest(file, 'sha256').hexdigest()
+        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
+
+    return hashlib.sha256(repr(plain(available(cfg))).encode()).hexdigest()[:16]
+
+
+def _has_faster_coco() -> bool:
+    """Whether mmdet has the metric, and the library that it calls is installed."""
+    try:
+        from mmdet.evaluation.metrics import faster_coco_metric as module
+    except ImportError:
+        return False
+    return getattr(module, 'COCOeval_faster', None) is not None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import json
 import os
 import random
 import time
@@ -21,7 +20,7 @@ from torch import nn
 from detnas_mm.evaluators import bn_recalibration
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.batches import FixedBatches
-from detnas_mm.evaluators.metrics import build_metric, compute, quiet
+from detnas_mm.evaluators.metrics import build_metric, compute, metric_digest, quiet
 from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
 from detnas_mm.models import find_supernet
 from detnas_mm.registry import EVALUATORS
@@ -48,7 +47,8 @@ class OneShotEvaluator(Evaluator):
             leaves the supernet's own statistics in force, which mix all paths: only to see what that costs.
         cache_mb: Megabytes of loaded images to keep, for each of the two sets, on each rank.
         chunk_size: How many candidates are evaluated together; 0 for a whole generation. They share what their paths
-            have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk.
+            have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk, and
+            the progress bar moves by chunks. Defaults to 10.
 
     Raises:
         ValueError: On :meth:`setup`, if the data do not fit.
@@ -62,7 +62,7 @@ class OneShotEvaluator(Evaluator):
         metric: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         calibration: Mapping[str, Any] | None,
         cache_mb: float = 2048,
-        chunk_size: int = 0,
+        chunk_size: int = 10,
     ) -> None:
         if chunk_size < 0:
             raise ValueError(f'chunk_size is a number of candidates, or 0 for a whole generation; got {chunk_size}.')
@@ -91,10 +91,11 @@ class OneShotEvaluator(Evaluator):
         self.metric = build_metric(self.metric_cfg, self.batches.metainfo)
         self.calibration: FixedBatches | None = None
         if self.calibration_cfg is not None:
+            self.calibration_seed = self.calibration_cfg.get('seed', 0)
             self.calibration = FixedBatches(
                 self.calibration_cfg['dataloader'],
                 num_images=self.calibration_cfg.get('num_images', 500),
-                seed=self.calibration_cfg.get('seed', 0),
+                seed=self.calibration_seed,
                 whole_batches=True,
                 cache_mb=self.cache_mb,
             )
@@ -102,14 +103,13 @@ class OneShotEvaluator(Evaluator):
         self._scope = self._recalibrated_part()
 
     def spec(self) -> dict[str, Any]:
-        metric = json.dumps(self.metric_cfg, sort_keys=True, default=str)
         spec = dict(
             type='OneShotEvaluator',
             images=len(self.batches.indices),
             batch_size=self.batches.batch_size,
             images_digest=self.batches.fingerprint(),
             metric=type(self.metric).__name__,
-            metric_digest=hashlib.sha256(metric.encode()).hexdigest()[:16],
+            metric_digest=metric_digest(self.metric_cfg),
         )
         if self.calibration is None:
             return spec | dict(calibration=None)
@@ -230,7 +230,7 @@ class OneShotEvaluator(Evaluator):
             self.model.extract_feat(data['inputs'])
             return
         names = [os.path.basename(str(getattr(sample, 'img_path', ''))) for sample in data['data_samples']]
-        with _seeded(_stable_seed(names)):
+        with _seeded(_stable_seed([self.calibration_seed, *names])):
             self.model(**copy.deepcopy(data), mode='loss')
 
     # -- evaluation ---------------------------------------------------------------------------------------------

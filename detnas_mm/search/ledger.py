@@ -24,6 +24,13 @@ def _dump(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(',', ':'), allow_nan=False).encode() + b'\n'
 
 
+def _leaves(value: Any, key: str = '') -> dict[str, str]:
+    """All values inside nested dicts, as text, by dotted key."""
+    if not isinstance(value, Mapping) or not value:
+        return {key: json.dumps(value)}
+    return {k: v for name, part in value.items() for k, v in _leaves(part, f'{key}.{name}' if key else name).items()}
+
+
 def read_ledger(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """Reads a ledger without touching it, also while a search writes it.
 
@@ -137,10 +144,11 @@ class Ledger:
             return
         self.environment_at_start = found.pop('environment', {})
         if found != self.header:
-            differing = sorted(k for k in found.keys() | self.header.keys() if found.get(k) != self.header.get(k))
+            there, now = _leaves(found), _leaves(self.header)
             details = '; '.join(
-                f'{k}: there {json.dumps(found.get(k))[:150]}, now {json.dumps(self.header.get(k))[:150]}'
-                for k in differing
+                f'{key}: there {there.get(key, "nothing")}, now {now.get(key, "nothing")}'
+                for key in sorted(there.keys() | now.keys())
+                if there.get(key) != now.get(key)
             )
             raise LedgerError(
                 f'{self.path} belongs to another search; its rows cannot be compared with the ones asked for. '

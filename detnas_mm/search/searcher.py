@@ -91,6 +91,9 @@ class Searcher:
                 records = self._generation(generation, proposals, bar)
                 self.strategy.tell(records)
                 self._summary(generation, records)
+                if not any(record.ok for record in self.ledger.records):
+                    self.log(f'All {len(records)} candidates failed; the search ends here.')
+                    break
                 if generation + 1 == self.generations:
                     break
                 proposals = self.strategy.ask(generation + 1)
@@ -110,11 +113,14 @@ class Searcher:
             )
         missing = proposals[len(known) :]
         bar.update(len(known))
-        evaluations = self.evaluator.evaluate([p.arch for p in missing]) if missing else iter(())
-        for proposal, evaluation in zip(missing, evaluations, strict=True):
-            self.ledger.append(self._record(generation, proposal, evaluation))
-            bar.update(1)
-            self._show_best(bar)
+        # The very first candidate goes alone, so that a mistaken objective costs one evaluation.
+        alone = 0 if self.ledger.records else 1
+        for part in (missing[:alone], missing[alone:]):
+            evaluations = self.evaluator.evaluate([p.arch for p in part]) if part else iter(())
+            for proposal, evaluation in zip(part, evaluations, strict=True):
+                self.ledger.append(self._record(generation, proposal, evaluation))
+                bar.update(1)
+                self._show_best(bar)
         self._told += len(proposals)
         return self.ledger.records[self._told - len(proposals) : self._told]
 

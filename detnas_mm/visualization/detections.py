@@ -12,8 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import load_checkpoint
+
+from detnas_mm.models import build_model
 
 
 def draw_detections(
@@ -82,7 +84,7 @@ def picture_detections(
         The path.
     """
     with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(cfg.model).eval()
+        model = build_model(cfg).eval()
         load_checkpoint(model, str(checkpoint), map_location='cpu')
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         items = [dataset[i] for i in range(min(num_images, len(dataset)))]

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS
 
+from detnas_mm.cli import one_line_errors
 from detnas_mm.engine import SearchPlan, launch
-from detnas_mm.engine.search import weights_digest
+from detnas_mm.engine.search import model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
+from detnas_mm.export import subnet_config
+from detnas_mm.models import build_model
 from detnas_mm.registry import EVALUATORS
 from detnas_mm.search import Evaluation, read_ledger
 from tests import digits
@@ -68,6 +72,8 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__constraints=[dict(cost='macs', high=1)]), 'No architecture can meet macs ≤ 1'),
         (dict(search__budget__epochs=3), "unknown: \\['epochs'\\]"),
         (dict(search__extra=1), "room for.*'extra'"),
+        (dict(search__export__topk=5), "top_k=.*'topk': 5"),
+        (dict(search__export__top_k=0), 'top_k=.* 1 or more'),
         (dict(search__evaluator__calibration__images=1), 'calibration is dict'),
     ],
 )
@@ -97,6 +103,86 @@ def test_checkpoints_that_run_code_are_refused_unless_trusted(tmp_path):
         launch.check_checkpoint(str(tmp_path / 'absent.pth'), False)
 
 
+def test_backbones_are_not_loaded_from_files_that_run_code(tmp_path):
+    """The weights that init_cfg names, as well as the ones that load_from names."""
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / 'ran'), 'w'))
+
+    torch.save(dict(state_dict=dict(), extra=Evil()), tmp_path / 'evil.pth')
+    init = dict(type='Pretrained', checkpoint=str(tmp_path / 'evil.pth'), prefix='backbone.')
+    cfg = Config(dict(model=dict(type='RetinaNet', backbone=dict(type='detnas_mm.DetNASNet', init_cfg=[init]))))
+    with pytest.raises(SystemExit, match='--trust-checkpoint'):
+        launch.run(cfg)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_a_missing_data_folder_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv('DETNAS_DIGITS', str(tmp_path / 'nowhere'))
+    cfg = Config.fromfile(digits.CONFIGS / 'detnas-digits_net_cls.py')
+    with pytest.raises(
+        SystemExit, match='no folder .*nowhere/, where train_dataloader looks for CustomDataset.*make_di'
+    ):
+        launch.run(cfg)
+
+
+def test_a_search_section_that_no_hook_runs_is_refused():
+    cfg = search_cfg()
+    cfg.custom_hooks = [dict(type='detnas_mm.PathSamplingHook')]
+    with pytest.raises(SystemExit, match='no hook that runs it.*tools/search.py'):
+        launch.run(cfg)
+
+
+def test_a_search_keeps_what_its_config_said():
+    """What is exported from a laptop has SyncBN again, and another machine's process group."""
+    cfg = search_cfg()
+    cfg.model.backbone.norm_cfg = dict(type='SyncBN')
+    cfg.model.neck.norm_cfg = dict(type='SyncBN')
+    cfg.launcher = 'none'
+    launch.fit_to_machine(cfg)
+    cfg.env_cfg.dist_cfg.backend = 'gloo'  # as on several CPU processes
+    launch.fit_to_machine(cfg)
+    assert cfg.model.neck.norm_cfg.type == 'BN'
+    exported = subnet_config(cfg, dict(type='detnas_mm.DetNASNet', arch='0|0|00|0', norm_cfg=dict(type='BN')))
+    assert exported.model.neck.norm_cfg.type == exported.model.backbone.norm_cfg.type == 'SyncBN'
+    assert exported.model.backbone.arch == '0|0|00|0'
+    assert exported.env_cfg == search_cfg().env_cfg
+    assert exported.test_evaluator.type == 'FasterCocoMetric'
+    assert 'search' not in exported and 'as_written' not in exported
+
+
+def test_the_models_settings_are_part_of_what_makes_rows_comparable():
+    net = torch.nn.Linear(1, 1)
+
+    def settings(**changes):
+        return model_digest(search_cfg(**changes), net)['settings']
+
+    plain = settings()
+    assert plain == settings(model__backbone__init_cfg=dict(type='Pretrained', checkpoint='x.pth'))
+    assert plain != settings(model__test_cfg__score_thr=0.5)
+    assert plain != settings(model__data_preprocessor__mean=[1, 2, 3])
+    assert plain != settings(data_preprocessor=dict(mean=[1, 2, 3]))
+    fitted = search_cfg()
+    launch.fit_to_machine(fitted)
+    assert plain == model_digest(fitted, net)['settings']
+
+
+def test_models_are_built_with_the_preprocessing_that_stands_beside_them():
+    cfg = Config.fromfile(digits.CONFIGS / 'detnas-digits_search_cls.py')
+    cfg.data_preprocessor.update(mean=[100.0] * 3, std=[50.0] * 3)
+    assert build_model(cfg).data_preprocessor.mean.flatten().tolist() == [100.0] * 3
+
+
+def test_what_the_package_refuses_is_one_line_and_what_is_a_bug_is_not():
+    with pytest.raises(SystemExit, match='^error: .*op 9'):
+        one_line_errors(lambda: MODELS.build(dict(type='detnas_mm.DetNASNet', arch='9' * 20)))
+    with pytest.raises(TypeError):
+        one_line_errors(lambda: MODELS.build(dict(type='detnas_mm.DetNASNet')))
+    with pytest.raises(ZeroDivisionError):
+        one_line_errors(lambda: 1 / 0)
+
+
 def test_the_digest_follows_every_weight_and_buffer():
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
     digests = {weights_digest(net)}
@@ -109,8 +195,8 @@ def test_the_digest_follows_every_weight_and_buffer():
 def test_a_plan_says_what_makes_rows_comparable():
     plan = SearchPlan(search_cfg().search)
     plan.evaluator.spec = lambda: {'type': 'stub'}
-    header = plan.header('abc')
-    assert header['weights'] == 'abc'
+    header = plan.header(dict(weights='abc', settings='def'))
+    assert (header['weights'], header['settings']) == ('abc', 'def')
     assert header['space'] == plan.space.spec()
     assert 'generations' not in str(header)  # a longer budget goes on with the same ledger
 

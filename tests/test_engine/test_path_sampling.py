@@ -3,9 +3,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import HOOKS, MODELS
+from mmengine.registry import HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 
 from detnas_mm.cost import MacsTable
@@ -26,6 +27,10 @@ class MeanOfFeatures(BaseModel):
         self.backbone = DetNASSupernet(TINY, out_indices=(1,), with_cp=with_cp)
 
     def forward(self, inputs, data_samples=None, mode='loss'):
+        if mode == 'predict':
+            self.backbone(inputs.float())
+            self.evaluated = self.backbone.active_path.genes
+            return []
         return dict(loss=(self.backbone(inputs.float())[0] - 1).square().mean())
 
 
@@ -124,6 +129,39 @@ def test_checkpointed_activations_train_the_same(tmp_path):
     plain, cp = train(tmp_path / 'a')[0], train(tmp_path / 'b', with_cp=True)[0]
     for (key, value), other in zip(plain.states[-1][0].items(), cp.states[-1][0].values()):
         torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@METRICS.register_module(force=True)
+class NoMetric(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return {}
+
+
+def test_validation_runs_the_path_that_is_named(tmp_path):
+    def run(eval_path):
+        runner = Runner(
+            MeanOfFeatures(),
+            work_dir=str(tmp_path),
+            test_dataloader=dict(dataset=Images(), batch_size=64, collate_fn=dict(type='default_collate'),
+                                 sampler=dict(type='DefaultSampler', shuffle=False)),
+            test_cfg=dict(type='TestLoop'),
+            test_evaluator=dict(type='NoMetric'),
+            custom_hooks=[dict(type='detnas_mm.PathSamplingHook', eval_path=eval_path)],
+            experiment_name=f'{tmp_path.name}-{eval_path}',
+            log_level='ERROR',
+        )  # fmt: skip
+        runner.test()
+        return runner.model
+
+    model = run('2|3')
+    assert model.evaluated == (2, 3) and model.backbone.active_path is None
+    with pytest.raises(RuntimeError, match='no active path'):
+        run(None)
+    with pytest.raises(ValueError, match='9'):
+        run('2|9')
 
 
 def test_the_sampler_is_logged(tmp_path):

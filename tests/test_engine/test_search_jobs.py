@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -94,65 +95,79 @@ def test_the_printed_commands_work(finished, tmp_path):
     assert (tmp_path / 'iter_1.pth').is_file()
 
 
-@pytest.mark.parametrize('kill_after_rows', [0, 1, 5])
-def test_killed_and_started_again_it_ends_the_same(finished, retinanet_supernet, tmp_path, kill_after_rows):
-    folder, _ = finished
-    ledger = tmp_path / 'ledger.jsonl'
-    process = subprocess.Popen(
-        command(retinanet_supernet, tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {'OMP_NUM_THREADS': '1'},
-    )
-    deadline = time.time() + 300
-    while time.time() < deadline and process.poll() is None:
-        if ledger.exists() and ledger.read_bytes().count(b'\n') > kill_after_rows:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    left = ledger.read_bytes()
-    assert kill_after_rows <= len(rows(tmp_path)) < 8
-    again = run(command(retinanet_supernet, tmp_path))
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert ledger.read_bytes().startswith(left)
-    assert rows(tmp_path) == rows(folder)
-    assert json.loads((tmp_path / 'best.json').read_text()) == json.loads((folder / 'best.json').read_text())
-    attempts = [json.loads(line)['attempt'] for line in ledger.read_bytes().splitlines()[1:]]
-    assert attempts.count(1) == left.count(b'\n') - 1 or kill_after_rows == 0
+#: Where a search is killed: code that runs in its process first, calling ``die()``.
+KILLS = {
+    'when the ledger has just been begun': """
+        wrap(Ledger, '_open', lambda call, *args: (call(*args), die()))""",
+    'after the first row': """
+        wrap(Ledger, 'append', lambda call, *args: (call(*args), len(args[0].records) == 1 and die()))""",
+    'within the rows of the second generation': """
+        wrap(Ledger, 'append', lambda call, *args: (call(*args), len(args[0].records) == 6 and die()))""",
+    'while the second generation is recalibrated': """
+        wrap(bn_recalibration, 'average', lambda call, *args: rows_written() == 4 and die() or call(*args))""",
+    'in the middle of a write': """
+        def half(call, handle, data):
+            if data.startswith(b'{"index":3'):
+                call(handle, data[: len(data) // 2])
+                os.fsync(handle)
+                die()
+            return call(handle, data)
+        ledger.os = type('os', (), dict(vars(os), write=staticmethod(lambda *args: half(os.write, *args))))""",
+}
+PREPARED = """
+import os, runpy, signal, sys
+from pathlib import Path
+from detnas_mm.evaluators import bn_recalibration
+from detnas_mm.search import Ledger, ledger
 
-
-def test_killed_in_the_middle_of_a_write(finished, retinanet_supernet, tmp_path):
-    """The process kills itself by SIGKILL when half of the fourth row is on the disk."""
-    folder, _ = finished
-    arguments = command(retinanet_supernet, tmp_path)
-    code = f"""
-import os, signal, sys
-from detnas_mm.search import ledger
-write, count = os.write, 0
-def half(handle, data):
-    global count
-    count += data.startswith(b'{{"index"')
-    if count == 4:
-        write(handle, data[: len(data) // 2])
-        os.fsync(handle)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return write(handle, data)
-ledger.os = type('os', (), dict(vars(os), write=staticmethod(half)))
-sys.argv = {arguments[3:]!r}
-sys.path.insert(0, {str(ROOT)!r})
-import runpy
-runpy.run_path({arguments[3]!r}, run_name='__main__')
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+def rows_written(): return Path({path!r}).read_bytes().count(b'\\n') - 1
+def wrap(owner, name, around):
+    call = getattr(owner, name)
+    setattr(owner, name, lambda *args: around(call, *args))
+{code}
+sys.argv = {argv!r}
+sys.path.insert(0, {root!r})
+runpy.run_path(sys.argv[0], run_name='__main__')
 """
+
+
+@pytest.mark.parametrize('where', KILLS)
+def test_killed_and_started_again_it_ends_the_same(finished, retinanet_supernet, tmp_path, where):
+    """By SIGKILL, which no program can catch."""
+    folder, _ = finished
+    arguments, path = command(retinanet_supernet, tmp_path), tmp_path / 'ledger.jsonl'
+    code = PREPARED.format(path=str(path), code=textwrap.dedent(KILLS[where]), argv=arguments[3:], root=str(ROOT))
     killed = run([sys.executable, '-W', 'ignore', '-c', code])
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-3000:]
-    left = (tmp_path / 'ledger.jsonl').read_bytes()
-    assert left.count(b'\n') == 4 and not left.endswith(b'\n')
-    again = run(arguments[:1] + ['-W', 'default::UserWarning'] + arguments[3:])
+    left = path.read_bytes()
+    whole = left[: left.rindex(b'\n') + 1] if left else left
+    assert (left != whole) == (where == 'in the middle of a write')
+    again = run([arguments[0], '-W', 'default::UserWarning', *arguments[3:]])
     assert again.returncode == 0, again.stderr[-3000:]
-    assert 'last line' in again.stderr
-    whole = left[: left.rindex(b'\n') + 1]
-    assert (tmp_path / 'ledger.jsonl').read_bytes().startswith(whole)
+    assert ('last line' in again.stderr) == (left != whole)
+    assert path.read_bytes().startswith(whole)
+    assert rows(tmp_path) == rows(folder)
+    assert json.loads((tmp_path / 'best.json').read_text()) == json.loads((folder / 'best.json').read_text())
+    attempts = [json.loads(line)['attempt'] for line in path.read_bytes().splitlines()[1:]]
+    kept = max(whole.count(b'\n') - 1, 0)
+    assert attempts == [1] * kept + [2 if kept else 1] * (8 - kept)  # what was there is not evaluated again
+
+
+def test_killed_from_outside_while_it_works(finished, retinanet_supernet, tmp_path):
+    folder, _ = finished
+    path = tmp_path / 'ledger.jsonl'
+    with subprocess.Popen(
+        command(retinanet_supernet, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=os.environ | {'OMP_NUM_THREADS': '1'},
+    ) as process:  # fmt: skip
+        deadline = time.time() + 300
+        while time.time() < deadline and process.poll() is None and not (path.exists() and path.stat().st_size):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    again = run(command(retinanet_supernet, tmp_path))
+    assert again.returncode == 0, again.stderr[-3000:]
     assert rows(tmp_path) == rows(folder)
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import DATASETS
@@ -82,3 +83,51 @@ def test_bad_sizes():
         make(num_images=11)
     with pytest.raises(ValueError, match='batch_size 3 does not divide the 10 images.*such as 2'):
         make(whole_batches=True)
+
+
+@DATASETS.register_module(force=True)
+class RandomImages(TenImages):
+    """Changes its images at random, as augmenting pipelines do; ``strength`` 0 only draws."""
+
+    def __init__(self, strength, pipeline=()):
+        super().__init__()
+        self.strength = strength
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        item['inputs'] += np.uint8(self.strength * np.random.randint(2))
+        return item
+
+
+def test_pipelines_that_change_images_at_random_are_refused():
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    with pytest.raises(ValueError, match="changes images at random.*'RandomFlip'"):
+        FixedBatches(
+            dict(dataset=dict(type='RandomImages', strength=9, pipeline=[dict(type='RandomFlip')]), batch_size=5)
+        )
+    FixedBatches(dict(dataset=dict(type='RandomImages', strength=0), batch_size=5))
+    assert (np.random.get_state()[1] == before).all()
+
+
+def test_the_fingerprint_follows_pipeline_and_labels():
+    class Labelled(TenImages):
+        label = 0
+
+        def __init__(self, pipeline=()):
+            super().__init__()
+
+        def get_data_info(self, index):
+            box = dict(bbox=[0, 0, 1, 1], bbox_label=self.label)
+            return {'img_path': f'/some/where/{index}.png', 'instances': [box]}
+
+    DATASETS.register_module(name='Labelled', module=Labelled, force=True)
+
+    def fingerprint(*pipeline):
+        return FixedBatches(dict(dataset=dict(type='Labelled', pipeline=pipeline), batch_size=5)).fingerprint()
+
+    first = fingerprint(dict(type='Resize', scale=96))
+    assert first == fingerprint(dict(type='Resize', scale=96))
+    assert first != fingerprint(dict(type='Resize', scale=48))
+    Labelled.label = 1
+    assert first != fingerprint(dict(type='Resize', scale=96))

@@ -76,6 +76,16 @@ def test_another_search_is_refused_and_says_what_differs(path):
         pass
 
 
+def test_a_refusal_names_the_values_that_differ_and_no_others(tmp_path):
+    header = {'evaluator': {'images': 5000, 'calibration': {'images': 500, 'digest': 'a' * 200}}}
+    Ledger(tmp_path / 'l.jsonl', header).close()
+    header['evaluator']['calibration']['digest'] = 'a' * 199 + 'b'
+    with pytest.raises(LedgerError) as refusal:
+        Ledger(tmp_path / 'l.jsonl', header)
+    assert 'evaluator.calibration.digest: there "aaa' in str(refusal.value) and 'aab"' in str(refusal.value)
+    assert 'images' not in str(refusal.value)
+
+
 def test_another_environment_only_warns(tmp_path):
     Ledger(tmp_path / 'l.jsonl', {}, {'threads': 1}).close()
     with pytest.warns(UserWarning, match='threads'):

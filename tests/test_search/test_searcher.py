@@ -62,10 +62,17 @@ def test_failures_are_recorded_with_the_reason_and_never_win(make_search):
 
 
 def test_an_objective_that_the_evaluator_does_not_give_ends_the_search_at_once(make_search):
-    search = make_search(objective=Objective('mAP'))
+    search = make_search(CountingEvaluator(together=True), objective=Objective('mAP'))
     with pytest.raises(ValueError, match="'mAP' is no metric of the evaluator, which gives \\['acc'\\]"):
         search.run()
     assert len(search.evaluator.asked) == 1 and search.ledger.records == []
+
+
+def test_a_search_in_which_nothing_succeeds_ends_after_a_generation(make_search):
+    lines = []
+    search = make_search(CountingEvaluator(fail='all'), log=lines.append)
+    assert search.run() == []
+    assert len(search.ledger.records) == 10 and 'All 10 candidates failed' in lines[-1]
 
 
 def test_rows_of_a_strategy_that_draws_otherwise_are_refused(make_search):

@@ -23,17 +23,24 @@ class PathSamplingHook(Hook):
     Args:
         sampler: Config of a path sampler. Defaults to ``dict(type='UniformPathSampler')``.
         seed: Seed of the sampling. Defaults to 0.
+        eval_path: The path that validation and testing run, as text such as ``'2120|2112|33130031|3132'``; its BN
+            statistics are those of the training, which mix all paths. Defaults to None: without a path they fail.
     """
 
     priority = 'HIGH'
 
-    def __init__(self, sampler: dict | None = None, seed: int = 0) -> None:
+    def __init__(self, sampler: dict | None = None, seed: int = 0, eval_path: str | None = None) -> None:
         self.sampler_cfg = sampler or dict(type='UniformPathSampler')
         self.seed = seed
+        self.eval_path = eval_path
+
+    def before_run(self, runner: Runner) -> None:
+        """Finds the supernet, and refuses a path for evaluation that it does not have."""
+        self.supernet: Supernet = find_supernet(runner.model)
+        self._evaluated = None if self.eval_path is None else self.supernet.space.parse(self.eval_path)
 
     def before_train(self, runner: Runner) -> None:
-        """Finds the supernet and builds the sampler."""
-        self.supernet: Supernet = find_supernet(runner.model)
+        """Builds the sampler."""
         self.sampler: PathSampler = build_from(PATH_SAMPLERS, self.sampler_cfg)
         self.sampler.setup(self.supernet.space)
         runner.logger.info(f'Paths are sampled by {self.sampler} from seed {self.seed}.')
@@ -48,3 +55,15 @@ class PathSamplingHook(Hook):
     ) -> None:
         """Takes the path away, so that nothing runs on a path that nobody chose."""
         self.supernet.set_path(None)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Puts the path for evaluation in force, if there is one."""
+        if self._evaluated is not None:
+            self.supernet.set_path(self._evaluated)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Takes it away again."""
+        if self._evaluated is not None:
+            self.supernet.set_path(None)
+
+    before_test_epoch, after_test_epoch = before_val_epoch, after_val_epoch
