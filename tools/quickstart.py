@@ -32,8 +32,8 @@ class Size:
 
     supernet_cls: int = 3000
     supernet_det: int = 2000
-    net_cls: int = 600
-    net_det: int = 1488
+    net_cls: int = 1000
+    net_det: int = 1000
     population: int = 20
     generations: int = 5
     digits: tuple[tuple[str, int], ...] = ()

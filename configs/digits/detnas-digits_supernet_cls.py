@@ -9,7 +9,7 @@ _base_ = [
     '../_base_/default_runtime_mmpretrain.py',
 ]
 model = dict(backbone=dict(type='detnas_mm.DetNASSupernet', space={{_base_.space}}, aligned_init=True, init_cfg=None))
-custom_hooks = [dict(type='detnas_mm.PathSamplingHook')]
+custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='detnas_mm.ChannelsLastHook')]
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000)
 find_unused_parameters = True

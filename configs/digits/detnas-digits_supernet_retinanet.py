@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/default_runtime_mmdet.py',
 ]
 model = dict(backbone=dict(type='detnas_mm.DetNASSupernet', space={{_base_.space}}))
-custom_hooks = [dict(type='detnas_mm.PathSamplingHook')]
+custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='detnas_mm.ChannelsLastHook')]
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000)
 find_unused_parameters = True

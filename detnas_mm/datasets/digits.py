@@ -61,7 +61,7 @@ class DigitsSummary:
         path: The set's folder.
         status: 'made', 'reused' (all there, nothing written) or 'remade' (was damaged, or overwritten).
         reason: Why it was remade; empty otherwise.
-        pictures: Number of pictures by what they are, e.g. ``{'train': 1500, ..., 'cls/train': 6000, ...}``.
+        pictures: Number of pictures by what they are, e.g. ``{'train': 4000, ..., 'cls/train': 20000, ...}``.
         seconds: Wall-clock time.
     """
 
@@ -82,10 +82,10 @@ def make_digits(
     *,
     seed: int = 0,
     image_size: int = 96,
-    num_train: int = 1500,
+    num_train: int = 4000,
     num_search_val: int = 400,
-    num_test: int = 600,
-    num_cls_train: int = 6000,
+    num_test: int = 1000,
+    num_cls_train: int = 20000,
     num_cls_search_val: int = 1000,
     num_cls_test: int = 1000,
     overwrite: bool = False,

@@ -230,7 +230,7 @@ def test_its_help_teaches(tool, capsys):
         tool.main(['--help'])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    for word in ('search_val', 'instances_SPLIT.json', 'Examples', '--image-size', '(default: 1500)'):
+    for word in ('search_val', 'instances_SPLIT.json', 'Examples', '--image-size', '(default: 4000)'):
         assert word in text
 
 

@@ -175,7 +175,7 @@ def test_models_are_built_with_the_preprocessing_that_stands_beside_them():
 
 
 def test_what_the_package_refuses_is_one_line_and_what_is_a_bug_is_not():
-    with pytest.raises(SystemExit, match='^error: .*op 9'):
+    with pytest.raises(SystemExit, match='^error: Block 0 of .* allowed are 0'):
         one_line_errors(lambda: MODELS.build(dict(type='detnas_mm.DetNASNet', arch='9' * 20)))
     with pytest.raises(TypeError):
         one_line_errors(lambda: MODELS.build(dict(type='detnas_mm.DetNASNet')))
