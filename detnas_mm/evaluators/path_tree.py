@@ -38,7 +38,7 @@ class Node:
 class PathTree:
     """A tree of paths, walked depth first.
 
-    In memory at a time are the outputs of one node of each depth, however many candidates there are.
+    In memory at a time are the outputs of one node of each depth where paths part, however many candidates there are.
 
     Args:
         paths: The segments of each candidate; equal ones share all of their nodes.
@@ -87,14 +87,17 @@ class PathTree:
     def _walk(
         self, node: Node, x: Tensor, outs: Outputs, enter: Callable[[Node], None]
     ) -> Iterator[tuple[Node, Outputs]]:
-        for child in node.children.values():
-            if child.failure is not None:
-                continue
+        children = [child for child in node.children.values() if child.failure is None]
+        for child in children:
             enter(child)
             if child.segment is None:
                 yield child, outs
-            else:  # no variable here may hold the result on, while the next child runs
-                yield from self._walk(child, *_run(child.segment, x, outs), enter)
+                continue
+            # No variable here may hold on to what nobody needs any more: the result, and before the last child x.
+            result = list(_run(child.segment, x, outs))
+            if child is children[-1]:
+                del x
+            yield from self._walk(child, result.pop(0), result.pop(), enter)
 
 
 _END = object()

@@ -103,7 +103,9 @@ class Budget:
                 )
             low, high = self._costs[constraint.cost].bounds()
             if constraint.high < low or constraint.low > high:
-                raise UnmeetableConstraint(f'No architecture can meet {constraint}. {self.range_text()}')
+                raise UnmeetableConstraint(
+                    f'No architecture can meet {constraint} (acceptance rate 0). {self.range_text()}'
+                )
 
     def range_text(self) -> str:
         """The smallest and largest value of every cost in the space, with its scope."""

@@ -48,9 +48,8 @@ def test_nothing_behind_a_failure_runs():
     assert not {id(n) for n in tree.branches[0][2:]} & {id(n) for n in entered}
 
 
-@torch.no_grad()
-def test_memory_grows_with_depth_not_with_candidates():
-    net = DetNASSupernet(SPACE).eval()
+def most_alive(net, paths):
+    """The largest number of outputs of segments that are in memory at a time."""
     alive, most = 0, 0
 
     def count(change):
@@ -62,10 +61,20 @@ def test_memory_grows_with_depth_not_with_candidates():
         count(1)
         weakref.finalize(output, count, -1)
 
-    paths = [f'{a}{b}|{c}' for a in range(4) for b in range(4) for c in range(4)]
     tree = PathTree([net.segments(net.space.parse(path)) for path in paths])
     for module in {node.segment.module for node in tree.nodes if node.segment}:
         module.register_forward_hook(hook)
     for outputs in tree.walk(torch.randn(1, 3, 32, 32), lambda node: None):
         del outputs  # or the last candidate's would wait for the next one's
-    assert most == 4  # stem and three blocks
+    return most
+
+
+@torch.no_grad()
+def test_memory_grows_with_depth_not_with_candidates():
+    paths = [f'{a}{b}|{c}' for a in range(4) for b in range(4) for c in range(4)]
+    assert most_alive(DetNASSupernet(SPACE).eval(), paths) == 4  # stem and three blocks
+
+
+@torch.no_grad()
+def test_a_single_candidate_takes_what_an_ordinary_forward_takes():
+    assert most_alive(DetNASSupernet(SPACE, out_indices=(1,)).eval(), PATHS[:1]) == 2  # a block's input and output
