@@ -24,7 +24,18 @@ from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import export_best, export_subnet, written_model
 from detnas_mm.models import build_model
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
-from detnas_mm.search import Budget, Constraint, Ledger, LedgerError, Objective, Record, Searcher, Strategy, read_ledger
+from detnas_mm.search import (
+    Budget,
+    Constraint,
+    Ledger,
+    LedgerError,
+    Objective,
+    Record,
+    Searcher,
+    Strategy,
+    pareto_front,
+    read_ledger,
+)
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.visualization import plot_progress
 
@@ -140,8 +151,9 @@ def open_ledger(path: Path, header: Mapping[str, Any]) -> Ledger:
 def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str], None] | None = None) -> list[Record]:
     """Runs the search of a config to its end, and exports what it found.
 
-    Everything lands in ``cfg.work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the best,
-    ``progress.png``. Run again on the same folder, it goes on where it stopped.
+    Everything lands in ``cfg.work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the best nets
+    (with several objectives, of the Pareto front) and ``progress.png``. Run again on the same folder, it goes on where
+    it stopped.
 
     Args:
         cfg: A config with ``search`` and ``work_dir``.
@@ -149,7 +161,7 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
         log: Receives lines of text. Defaults to mmengine's logger.
 
     Returns:
-        All successful records, the best first.
+        All successful records, the best in the first objective first.
 
     Raises:
         ValueError: If the section does not fit.
@@ -176,8 +188,9 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
                 f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. See {work_dir}/ledger.jsonl.'
             )
         if is_main_process():
-            plot_progress(ledger.records, plan.objectives[0], work_dir / 'progress.png')
-        export_best(cfg, plan.space, plan.evaluator, best[: plan.top_k], work_dir, log)
+            plot_progress(ledger.records, plan.objectives, work_dir / 'progress.png')
+        chosen = best[: plan.top_k] if len(plan.objectives) == 1 else pareto_front(best, plan.objectives)
+        export_best(cfg, plan.space, plan.evaluator, chosen, work_dir, log)
     return best
 
 

@@ -1,10 +1,10 @@
 """How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
 
 from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger
-from detnas_mm.search.objective import Budget, Constraint, Objective, UnmeetableConstraint
+from detnas_mm.search.objective import Budget, Constraint, Objective, UnmeetableConstraint, pareto_front
 from detnas_mm.search.record import Evaluation, Proposal, Record
 from detnas_mm.search.searcher import Searcher
-from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy, Strategy
+from detnas_mm.search.strategies import EvolutionStrategy, ParetoStrategy, RandomStrategy, Strategy
 
 __all__ = [
     'Budget',
@@ -14,11 +14,13 @@ __all__ = [
     'Ledger',
     'LedgerError',
     'Objective',
+    'ParetoStrategy',
     'Proposal',
     'RandomStrategy',
     'Record',
     'Searcher',
     'Strategy',
     'UnmeetableConstraint',
+    'pareto_front',
     'read_ledger',
 ]

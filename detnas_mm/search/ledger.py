@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,16 @@ def _leaves(value: Any, key: str = '') -> dict[str, str]:
     if not isinstance(value, Mapping) or not value:
         return {key: json.dumps(value)}
     return {k: v for name, part in value.items() for k, v in _leaves(part, f'{key}.{name}' if key else name).items()}
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which settings differ between two headers, with both values; empty if they belong to one search."""
+    first, second = ({k: v for k, v in _leaves(h).items() if not k.startswith('environment')} for h in (there, now))
+    return '; '.join(
+        f'{key}: there {first.get(key, "nothing")}, now {second.get(key, "nothing")}'
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
+    )
 
 
 def read_ledger(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
@@ -144,12 +154,7 @@ class Ledger:
             return
         self.environment_at_start = found.pop('environment', {})
         if found != self.header:
-            there, now = _leaves(found), _leaves(self.header)
-            details = '; '.join(
-                f'{key}: there {there.get(key, "nothing")}, now {now.get(key, "nothing")}'
-                for key in sorted(there.keys() | now.keys())
-                if there.get(key) != now.get(key)
-            )
+            details = differences(found, self.header)
             raise LedgerError(
                 f'{self.path} belongs to another search; its rows cannot be compared with the ones asked for. '
                 f'Differing: {details}. Choose another --work-dir, or give the settings and the checkpoint of '
@@ -162,18 +167,23 @@ class Ledger:
                 stacklevel=4,
             )
 
-    def _write(self, row: Mapping[str, Any]) -> None:
+    def _write(self, *rows: Mapping[str, Any]) -> None:
         if self._file is None:
             return
-        data = _dump(row)
+        data = b''.join(map(_dump, rows))
         while data:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)
 
     def append(self, record: Record) -> None:
         """Writes a row to the disk; it is safe when this returns."""
-        self._write(record.to_json())
-        self.records.append(record)
+        self.extend([record])
+
+    def extend(self, records: Iterable[Record]) -> None:
+        """Writes rows to the disk; all are safe when this returns."""
+        new = list(records)
+        self._write(*(record.to_json() for record in new))
+        self.records += new
 
     def close(self) -> None:
         """Releases the file for other processes."""

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.search.pareto import front_ranks
 from detnas_mm.search.record import Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric to be made large or small.
+    """A metric or a cost to be made large or small.
 
     Args:
-        name: A metric of the evaluator, such as ``'coco/bbox_mAP'``.
+        name: A metric of the evaluator, such as ``'coco/bbox_mAP'``, or a cost of the search, such as ``'macs'``.
         direction: ``'maximize'`` or ``'minimize'``.
 
     Raises:
@@ -34,15 +35,25 @@ class Objective:
                 f"The direction of objective {self.name!r} must be 'maximize' or 'minimize'; got {self.direction!r}."
             )
 
-    def gain(self, metrics: Mapping[str, float]) -> float:
-        """The metric, with its sign turned if it is to be minimised: larger is better."""
-        value = metrics[self.name]
-        return value if self.direction == 'maximize' else -value
+    def value(self, record: Record) -> float:
+        """What a successful record has of it."""
+        return record.metrics[self.name] if self.name in record.metrics else record.costs[self.name]
+
+    def gain(self, record: Record) -> float:
+        """The value, with its sign turned if it is to be minimised: larger is better."""
+        return self.value(record) if self.direction == 'maximize' else -self.value(record)
 
     def best_first(self, records: Iterable[Record]) -> list[Record]:
         """Successful records, the best first; ties go to lower costs, then to the id."""
         ok = [r for r in records if r.ok]
-        return sorted(ok, key=lambda r: (-self.gain(r.metrics), *r.costs.values(), r.id))
+        return sorted(ok, key=lambda r: (-self.gain(r), *r.costs.values(), r.id))
+
+
+def pareto_front(records: Iterable[Record], objectives: Sequence[Objective]) -> list[Record]:
+    """Successful records that no other one beats in everything, the best in the first objective first."""
+    ok = objectives[0].best_first(records)
+    ranks = front_ranks(np.array([[objective.gain(record) for objective in objectives] for record in ok]))
+    return [record for record, rank in zip(ok, ranks, strict=True) if rank == 0]
 
 
 class UnmeetableConstraint(ValueError):

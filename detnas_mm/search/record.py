@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from detnas_mm.spaces import Architecture
@@ -93,7 +93,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """The row as a JSON object."""
-        return asdict(self) | {'parents': list(self.parents)}
+        return vars(self) | {'parents': list(self.parents)}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Record:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from tqdm import tqdm
 
 from detnas_mm.search.ledger import Ledger, LedgerError
-from detnas_mm.search.objective import Budget, Objective
+from detnas_mm.search.objective import Budget, Objective, pareto_front
 from detnas_mm.search.record import Evaluation, EvaluatorLike, Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.spaces import SearchSpace
@@ -70,7 +70,7 @@ class Searcher:
         """Runs the search to its end.
 
         Returns:
-            All successful rows, the best first.
+            All successful rows, the best in the first objective first.
 
         Raises:
             LedgerError: If the ledger's rows are not those that this strategy asks for.
@@ -126,13 +126,15 @@ class Searcher:
 
     def _record(self, generation: int, proposal: Proposal, evaluation: Evaluation) -> Record:
         reason = evaluation.failure
+        costs = self.budget.costs(proposal.arch)
         for objective in self.objectives:
-            if reason is None and objective.name not in evaluation.metrics:
+            if reason is None and objective.name not in evaluation.metrics and objective.name not in costs:
                 raise ValueError(
                     f'The objective {objective.name!r} is no metric of the evaluator, which gives '
-                    f'{sorted(evaluation.metrics)}. Mend search.objectives.'
+                    f'{sorted(evaluation.metrics)}, and no cost, of which there are {sorted(costs)}. Mend '
+                    f'search.objectives.'
                 )
-            if reason is None and not math.isfinite(evaluation.metrics[objective.name]):
+            if reason is None and not math.isfinite(evaluation.metrics.get(objective.name, 0.0)):
                 reason = f'{objective.name} is {evaluation.metrics[objective.name]}'
         return Record(
             index=len(self.ledger.records),
@@ -144,7 +146,7 @@ class Searcher:
             status='ok' if reason is None else 'failed',
             reason=reason,
             metrics={name: value for name, value in evaluation.metrics.items() if math.isfinite(value)},
-            costs=self.budget.costs(proposal.arch),
+            costs=costs,
             time=evaluation.time,
             host=socket.gethostname(),
             attempt=self.ledger.attempt,
@@ -153,19 +155,21 @@ class Searcher:
     def _show_best(self, bar: tqdm) -> None:
         best = self.objectives[0].best_first(self.ledger.records)
         if best:
-            bar.set_postfix_str(f'best {best[0].metrics[self.objectives[0].name]:.4f} {best[0].arch}')
+            bar.set_postfix_str(f'best {self.objectives[0].value(best[0]):.4f} {best[0].arch}')
 
     def _summary(self, generation: int, records: list[Record]) -> None:
         """One line about a generation."""
-        name = self.objectives[0].name
+        first = self.objectives[0]
         ok = self.objectives[0].best_first(records)
         text = f'generation {generation + 1}/{self.generations}: {len(records)} nets'
         if len(ok) < len(records):
             text += f', {len(records) - len(ok)} failed'
         if ok:
-            best = self.objectives[0].best_first(self.ledger.records)[0]
-            median = statistics.median(r.metrics[name] for r in ok)
-            costs = ', '.join(f'{key} {value:,.0f}' for key, value in best.costs.items())
-            text += f'; {name} best {ok[0].metrics[name]:.4f}, median {median:.4f}'
-            text += f'; best so far {best.metrics[name]:.4f} {best.arch} ({costs})'
+            front = pareto_front(self.ledger.records, self.objectives)
+            median = statistics.median(map(first.value, ok))
+            costs = ', '.join(f'{key} {value:,.0f}' for key, value in front[0].costs.items())
+            text += f'; {first.name} best {first.value(ok[0]):.4f}, median {median:.4f}'
+            text += f'; best so far {first.value(front[0]):.4f} {front[0].arch} ({costs})'
+            if len(self.objectives) > 1:
+                text += f'; {len(front)} nets on the front'
         self.log(f'{text}; acceptance rate {self.strategy.acceptance:.1%}')

@@ -59,7 +59,7 @@ def make_search(tmp_path):
             space,
             strategy or EvolutionStrategy(population=10, parents=4),
             evaluator or CountingEvaluator(),
-            [objective or Objective('acc')],
+            objective if isinstance(objective, list) else [objective or Objective('acc')],
             Budget(space, costs, [Constraint('macs', high=high)] if high else []),
             ledger,
             generations,

@@ -9,7 +9,7 @@ import numpy as np
 
 from detnas_mm.registry import STRATEGIES
 from detnas_mm.search.objective import Budget, Objective
-from detnas_mm.search.record import Proposal
+from detnas_mm.search.record import Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.spaces import SearchSpace
 
@@ -71,19 +71,22 @@ class EvolutionStrategy(Strategy):
 
     def spec(self) -> dict[str, Any]:
         names = ('population', 'parents', 'mutation', 'crossover', 'random', 'mutation_prob', 'max_attempts')
-        return dict(type='EvolutionStrategy') | {name: getattr(self, name) for name in names}
+        return dict(type=type(self).__name__) | {name: getattr(self, name) for name in names}
 
     def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
         if len(objectives) != 1:
             raise ValueError(
-                f'EvolutionStrategy optimises one objective; got {[o.name for o in objectives]}. Keep one, and turn '
-                f'the others into constraints.'
+                f'EvolutionStrategy optimises one objective; got {[o.name for o in objectives]}. Keep one and turn the '
+                f'others into constraints, or take ParetoStrategy.'
             )
         super().setup(space, budget, objectives, seed)
 
+    def choose_parents(self) -> list[Record]:
+        """The best rows of all generations."""
+        return self.objectives[0].best_first(self.records)[: self.parents]
+
     def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
-        best = self.objectives[0].best_first(self.records)[: self.parents]
-        archs = [self.space.parse(record.arch) for record in best]
+        archs = [self.space.parse(record.arch) for record in self.choose_parents()]
         children: list[Proposal] = []
         if archs:
 

@@ -1,0 +1,119 @@
+"""Questions to ledgers: which rows, which are best, all of several folders together. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from detnas_mm.search.ledger import Ledger, LedgerError, differences, read_ledger
+from detnas_mm.search.record import Record
+
+#: Fields of a row that a condition may name, beside its metrics and costs.
+FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt')
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    '<=': operator.le, '>=': operator.ge, '!=': operator.ne, '<': operator.lt, '>': operator.gt, '=': operator.eq,
+}  # fmt: skip
+
+
+def value(record: Record, name: str) -> Any:
+    """A metric, cost or field of a row by name; None if it has none."""
+    for values in (record.metrics, record.costs):
+        if name in values:
+            return values[name]
+    return getattr(record, name) if name in FIELDS else None
+
+
+def names(records: Iterable[Record]) -> list[str]:
+    """All metrics and costs that rows have, then the fields."""
+    found = dict.fromkeys(name for record in records for name in (*record.metrics, *record.costs))
+    return [*found, *FIELDS]
+
+
+def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:
+    """A test of rows, from text such as ``'macs<=300e6'`` or ``'origin=mutation'``.
+
+    Args:
+        text: Name, one of ``<= >= < > = !=``, and a number or a word.
+        known: The names that may stand there.
+
+    Raises:
+        ValueError: If the text is no condition, or names something unknown.
+    """
+    found = re.fullmatch(r'\s*(.+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*', text)
+    if not found:
+        raise ValueError(
+            f'{text!r} is no condition. Write a name, one of {" ".join(_OPERATORS)} and a value: macs<=3e8.'
+        )
+    name, symbol, wanted = found.groups()
+    if name not in known:
+        raise ValueError(f'{name!r} is nothing that a row has. There are: {", ".join(known)}.')
+    compare = _OPERATORS[symbol]
+    try:
+        number = float(wanted)
+    except ValueError:
+        if symbol not in ('=', '!='):
+            raise ValueError(f'{text!r}: {symbol} wants a number; got {wanted!r}.') from None
+        return lambda record: compare(str(value(record, name)), wanted)
+
+    def holds(record: Record) -> bool:
+        own = value(record, name)
+        return compare(own, number) if isinstance(own, (int, float)) else symbol == '!='
+
+    return holds
+
+
+def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
+    """All rows of ledgers of one search, as many machines may have written them; the same candidate counts once.
+
+    Args:
+        ledgers: Files, or folders that hold a ``ledger.jsonl``.
+
+    Returns:
+        The header, and the rows with new indices, in the order of generations and files.
+
+    Raises:
+        LedgerError: If one cannot be read, or belongs to another search than the first.
+        FileNotFoundError: If there is no such file.
+    """
+    paths = [path / 'ledger.jsonl' if path.is_dir() else path for path in map(Path, ledgers)]
+    read = [read_ledger(path) for path in paths]
+    header = read[0][0]
+    for path, (other, _) in zip(paths[1:], read[1:], strict=True):
+        details = differences(header, other)
+        if details:
+            raise LedgerError(f'{path} is of another search than {paths[0]}: {details}.')
+    rows: dict[str, Record] = {}
+    for record in sorted((r for _, records in read for r in records), key=lambda r: r.generation):
+        known = rows.get(record.id)
+        if known is None or (record.ok and not known.ok):
+            rows[record.id] = record
+    return header, [replace(record, index=index) for index, record in enumerate(rows.values())]
+
+
+def write_merged(path: str | Path, header: dict[str, Any], records: Iterable[Record]) -> None:
+    """Writes rows as a new ledger.
+
+    Raises:
+        FileExistsError: If the file is there already.
+    """
+    if Path(path).exists():
+        raise FileExistsError(f'{path} exists already; ledgers are never overwritten. Name another file.')
+    settings = {key: part for key, part in header.items() if key not in ('schema', 'environment')}
+    with Ledger(path, settings, header.get('environment')) as ledger:
+        ledger.extend(records)
+
+
+def write_csv(file: IO[str], records: Sequence[Record]) -> None:
+    """Writes rows as a table: fields, metrics, costs, seconds by phase."""
+    columns = names(records)
+    phases = list(dict.fromkeys(phase for record in records for phase in record.time))
+    writer = csv.writer(file)
+    writer.writerow([*columns, 'parents', *(f'seconds {phase}' for phase in phases)])
+    for record in records:
+        own = [value(record, name) for name in columns]
+        writer.writerow([*own, ' '.join(record.parents), *(record.time.get(phase) for phase in phases)])

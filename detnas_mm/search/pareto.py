@@ -1,0 +1,58 @@
+"""Which of many candidates no other one beats in everything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def front_ranks(gains: np.ndarray) -> np.ndarray:
+    """Ranks of non-dominated sorting: 0 for the Pareto front, 1 for the front without those, and so on.
+
+    One row dominates another if it is at least as good in every objective and better in one; equal rows share a rank.
+
+    Args:
+        gains: Shape (candidates, objectives), larger is better.
+
+    Returns:
+        Integers of shape (candidates,).
+    """
+    gains = np.asarray(gains, dtype=float)
+    ranks = np.zeros(len(gains), dtype=int)
+    # In this order nobody is dominated by a later row, so one pass settles all ranks.
+    order = np.lexsort(-gains.T[::-1]) if gains.size else np.arange(len(gains))
+    fronts: list[list[int]] = []
+    for index in order.tolist():
+        low, high = 0, len(fronts)
+        while low < high:  # the first front with nobody who dominates the row
+            middle = (low + high) // 2
+            others = gains[fronts[middle]]
+            if ((others >= gains[index]).all(1) & (others > gains[index]).any(1)).any():
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(fronts):
+            fronts.append([])
+        fronts[low].append(index)
+        ranks[index] = low
+    return ranks
+
+
+def crowding_distances(gains: np.ndarray) -> np.ndarray:
+    """How much room a candidate has between its neighbours on one front (Deb et al., NSGA-II, 2002, section III-B).
+
+    Args:
+        gains: Shape (candidates, objectives), all of one front.
+
+    Returns:
+        Shape (candidates,): the sum over objectives of the neighbours' distance over the range; infinite at the ends.
+    """
+    gains = np.asarray(gains, dtype=float)
+    distances = np.zeros(len(gains))
+    for column in gains.T:
+        order = np.argsort(column, kind='stable')
+        ordered = column[order]
+        span = ordered[-1] - ordered[0] if len(ordered) else 0.0
+        distances[order[:1]] = distances[order[-1:]] = np.inf
+        if span > 0:
+            distances[order[1:-1]] += (ordered[2:] - ordered[:-2]) / span
+    return distances

@@ -1,0 +1,52 @@
+"""Evolution towards a front: for several objectives at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detnas_mm.registry import STRATEGIES
+from detnas_mm.search.objective import Budget, Objective
+from detnas_mm.search.pareto import crowding_distances, front_ranks
+from detnas_mm.search.record import Record
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.search.strategies.evolution import EvolutionStrategy
+from detnas_mm.spaces import SearchSpace
+
+
+@STRATEGIES.register_module()
+class ParetoStrategy(EvolutionStrategy):
+    """The evolution of DetNAS with parents chosen for several objectives, such as mAP against MACs or latency.
+
+    Parents are those of all time with the lowest front rank; where a front has more than are wanted, the ones with
+    most room around them (Deb et al., NSGA-II, 2002, sections III-A and III-B). All else is as in
+    :class:`EvolutionStrategy`, whose arguments it takes.
+
+    Raises:
+        ValueError: On :meth:`setup`, if there are fewer than two objectives.
+    """
+
+    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
+        """See :class:`Strategy`."""
+        if len(objectives) < 2:
+            raise ValueError(
+                f'ParetoStrategy wants two objectives or more, such as coco/bbox_mAP and macs; got '
+                f'{[o.name for o in objectives]}. For one take EvolutionStrategy.'
+            )
+        Strategy.setup(self, space, budget, objectives, seed)
+
+    def choose_parents(self) -> list[Record]:
+        """The best rows of all generations, front by front."""
+        ok = self.objectives[0].best_first(self.records)
+        gains = np.array([[objective.gain(record) for objective in self.objectives] for record in ok])
+        gains = gains.reshape(len(ok), len(self.objectives))
+        ranks = front_ranks(gains)
+        chosen: list[Record] = []
+        for rank in range(int(ranks.max(initial=-1)) + 1):
+            front = np.flatnonzero(ranks == rank)
+            roomy = front[np.argsort(-crowding_distances(gains[front]), kind='stable')]
+            chosen += [ok[i] for i in roomy[: self.parents - len(chosen)]]
+            if len(chosen) == self.parents:
+                break
+        return chosen

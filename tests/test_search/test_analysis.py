@@ -1,0 +1,113 @@
+import csv
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from detnas_mm.search import Ledger, LedgerError, analysis, read_ledger
+
+from .test_ledger import record
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'ledger.py'
+HEADER = {'objectives': [{'name': 'acc', 'direction': 'maximize'}], 'seed': 0}
+
+
+def write(folder, *rows, **changes):
+    with Ledger(folder / 'ledger.jsonl', HEADER | changes, {'torch': '2.10'}) as ledger:
+        ledger.extend(record(i, **row) for i, row in enumerate(rows))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(
+        tmp_path / 'a',
+        dict(arch_id='x', metrics={'acc': 0.5}, costs={'macs': 50}),
+        dict(arch_id='y', metrics={'acc': 0.7}, costs={'macs': 90}, generation=1, origin='mutation', parents=('x',)),
+        dict(arch_id='z', metrics={}, costs={'macs': 10}, generation=1, status='failed', reason='no detections'),
+        dict(arch_id='w', metrics={'acc': 0.4}, costs={'macs': 60}, generation=1),
+    )
+
+
+def run(capsys, *arguments):
+    sys.argv = [str(TOOL), *map(str, arguments)]
+    runpy.run_path(str(TOOL), run_name='__main__')
+    return capsys.readouterr().out
+
+
+def ids(output):
+    return [line.split()[0] for line in output.splitlines()[1:]]
+
+
+def test_the_best_the_front_and_selections(folder, capsys):
+    out = run(capsys, folder)
+    assert out.startswith('4 rows, 1 failed; best: 3') and ids(out) == ['y', 'x', 'w']
+    assert 'acc 0.7  macs 90  generation 1  mutation' in out
+    assert ids(run(capsys, folder, '--top', 1)) == ['y']
+    assert ids(run(capsys, folder, '--by', 'macs:minimize')) == ['x', 'w', 'y']
+    assert ids(run(capsys, folder, '--front', 'acc', 'macs:minimize')) == ['y', 'x']
+    assert ids(run(capsys, folder, '--where', 'macs<=60')) == ['x', 'w']
+    assert ids(run(capsys, folder, '--where', 'macs>50', 'origin=mutation')) == ['y']
+    assert run(capsys, folder, '--where', 'reason=no detections').startswith('1 rows, 1 failed; best: 0')
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--where', 'macs'], 'is no condition'),
+        (['--where', 'mAP>3'], "'mAP' is nothing that a row has. There are: acc, macs, index"),
+        (['--where', 'macs>many'], '> wants a number'),
+        (['--by', 'mAP'], "'mAP' is nothing that a row has"),
+        (['--by', 'acc:up'], "'maximize' or 'minimize'"),
+    ],
+)
+def test_mistakes_are_one_line(folder, capsys, arguments, message):
+    with pytest.raises(SystemExit, match=f'error: .*{message}'):
+        run(capsys, folder, *arguments)
+
+
+def test_ledgers_of_one_search_become_one(folder, tmp_path, capsys):
+    other = write(
+        tmp_path / 'b',
+        dict(arch_id='x', metrics={'acc': 0.5}, costs={'macs': 50}),
+        dict(arch_id='v', metrics={'acc': 0.9}, costs={'macs': 70}),
+        dict(arch_id='z', metrics={'acc': 0.1}, costs={'macs': 10}, generation=1),
+    )
+    assert ids(run(capsys, folder, other / 'ledger.jsonl', '--merge', tmp_path / 'all.jsonl')) == list('vyxwz')
+    header, rows = read_ledger(tmp_path / 'all.jsonl')
+    assert [(r.index, r.id, r.generation) for r in rows] == [
+        (0, 'x', 0),
+        (1, 'v', 0),
+        (2, 'y', 1),
+        (3, 'z', 1),
+        (4, 'w', 1),
+    ]
+    assert header == read_ledger(folder / 'ledger.jsonl')[0]
+    assert rows[3].ok  # one machine's failure is made good by another's success
+    with pytest.raises(SystemExit, match='exists already'):
+        run(capsys, folder, '--merge', tmp_path / 'all.jsonl')
+
+
+def test_ledgers_of_two_searches_are_not_mixed(folder, tmp_path):
+    other = write(tmp_path / 'b', dict(arch_id='x'), seed=1)
+    with pytest.raises(LedgerError, match='another search.*seed: there 0, now 1'):
+        analysis.merge([folder, other])
+
+
+def test_csv(folder, tmp_path, capsys):
+    run(capsys, folder, '--csv', tmp_path / 'rows.csv')
+    rows = list(csv.DictReader((tmp_path / 'rows.csv').open()))
+    assert [row['id'] for row in rows] == list('xyzw')
+    assert (rows[1]['acc'], rows[1]['macs'], rows[1]['parents']) == ('0.7', '90', 'x')
+    assert rows[2]['acc'] == '' and rows[2]['reason'] == 'no detections'
+    assert run(capsys, folder, '--csv', '-').startswith('acc,macs,index,')
+
+
+def test_a_hundred_thousand_rows(tmp_path):
+    with Ledger(tmp_path / 'ledger.jsonl', HEADER) as ledger:
+        ledger.extend(record(i, parents=('a' * 12, 'b' * 12)) for i in range(100_000))
+    start = time.perf_counter()
+    assert len(read_ledger(tmp_path / 'ledger.jsonl')[1]) == 100_000
+    assert time.perf_counter() - start < 10  # two seconds on a quiet machine; machines that run tests are busy

@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Looks into the ledgers of searches: the best rows, the Pareto front, any selection; merges folders; writes CSV."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from detnas_mm.cli import one_line_errors
+
+EPILOG = """
+examples:
+  python tools/analysis_tools/ledger.py work_dirs/search                                  # the ten best
+  python tools/analysis_tools/ledger.py work_dirs/search --top 5 --by accuracy/top1
+  python tools/analysis_tools/ledger.py work_dirs/search --where 'macs<=250e6' origin=mutation
+  python tools/analysis_tools/ledger.py work_dirs/search --front coco/bbox_mAP macs:minimize
+  python tools/analysis_tools/ledger.py work_dirs/a work_dirs/b --merge all.jsonl --csv all.csv
+
+Names are the metrics and costs of the rows, and: {fields}.
+A row is exported by: python tools/export_subnet.py FOLDER ID
+"""
+
+
+def main() -> None:
+    from detnas_mm.search import Objective, analysis, pareto_front
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EPILOG.format(fields=', '.join(analysis.FIELDS)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('ledgers', nargs='+', type=Path, help='folders of searches, or ledger files; of one search')
+    parser.add_argument('--top', type=int, default=10, metavar='K', help='how many to show; default: %(default)s')
+    parser.add_argument('--by', help='NAME or NAME:minimize to rank by; default: the first objective of the search')
+    parser.add_argument(
+        '--where', nargs='+', default=[], metavar='CONDITION', help="such as 'macs<=250e6'; all must hold"
+    )
+    parser.add_argument('--front', nargs='+', metavar='NAME', help='show the Pareto front of these instead of the best')
+    parser.add_argument('--merge', type=Path, metavar='FILE', help='write the selected rows as one new ledger')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='write the selected rows as a table; - for the screen')
+    args = parser.parse_args()
+
+    header, records = analysis.merge(args.ledgers)
+    known = analysis.names(records)
+    for text in args.where:
+        holds = analysis.condition(text, known)
+        records = [record for record in records if holds(record)]
+
+    def objective(text: str) -> Objective:
+        name, _, direction = text.partition(':')
+        if name not in known:
+            raise SystemExit(f'error: {name!r} is nothing that a row has. There are: {", ".join(known)}.')
+        return Objective(name, direction or 'maximize')
+
+    wanted = [Objective(**one) for one in header['objectives']]
+    if args.merge:
+        analysis.write_merged(args.merge, header, records)
+    if args.csv and str(args.csv) != '-':
+        with args.csv.open('w', newline='') as file:
+            analysis.write_csv(file, records)
+    if str(args.csv) == '-':
+        analysis.write_csv(sys.stdout, records)
+        return
+    if args.front:
+        wanted = [objective(text) for text in args.front]
+        rows = pareto_front(records, wanted)
+    else:
+        wanted = [objective(args.by)] if args.by else wanted[:1]
+        rows = wanted[0].best_first(records)[: args.top]
+    failed = sum(not record.ok for record in records)
+    print(f'{len(records)} rows, {failed} failed; {"on the front" if args.front else "best"}: {len(rows)}')
+    costs = [name for name in (rows[0].costs if rows else ()) if name not in [one.name for one in wanted]]
+    for row in rows:
+        values = [f'{one.name} {one.value(row):.6g}' for one in wanted] + [f'{c} {row.costs[c]:,.0f}' for c in costs]
+        print(f'{row.id}  {row.arch}  {"  ".join(values)}  generation {row.generation}  {row.origin}')
+
+
+if __name__ == '__main__':
+    one_line_errors(main)
