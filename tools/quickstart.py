@@ -35,7 +35,7 @@ class Size:
     net_cls: int = 1000
     net_det: int = 1000
     population: int = 20
-    generations: int = 5
+    generations: int = 4
     digits: tuple[tuple[str, int], ...] = ()
 
 

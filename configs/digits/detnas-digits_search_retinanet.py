@@ -1,6 +1,8 @@
 # Step 3 of DetNAS on Digits: evolution over the trained supernet.
 #   python tools/search.py configs/digits/detnas-digits_search_retinanet.py SUPERNET.pth
 _base_ = ['./detnas-digits_supernet_retinanet.py', '../_base_/search/detnas.py']
+# Scenes hold four digits at most; a hundred boxes an image would take most of a candidate's time in NMS and metric.
+model = dict(test_cfg=dict(max_per_img=20))
 search_val = dict(
     type='CocoDataset',
     data_root={{_base_.data_root}},
