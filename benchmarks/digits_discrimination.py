@@ -9,7 +9,7 @@ what stands out, so the number of interest is
 Every finished run is a line in WORK_DIR/runs.jsonl; started again, only missing runs are done.
 
 Examples:
-  python benchmarks/digits_discrimination.py                  # 30 runs; about 90 minutes on 2 cores
+  python benchmarks/digits_discrimination.py                  # 30 runs; about 80 minutes on 2 quiet cores
   python benchmarks/digits_discrimination.py --work-dir /tmp/try --random-paths 1 --seeds 2 \
       --pretrain-iters 20 --finetune-iters 40                 # does it run at all? 5 minutes
 """

@@ -9,8 +9,8 @@
 #   --out       folder for everything it makes (default: work_dirs/quickstart)
 #
 # The first run installs what is missing (see tools/setup_env.sh; 6 to 20 minutes on 2 cores, most of it compiling
-# mmcv). Then it makes the Digits set and runs DetNAS: 10 minutes on 2 quiet cores of 2025, more on older ones. Run
-# again, it goes on where it stopped, and reuses what is finished.
+# mmcv). Then it makes the Digits set and runs DetNAS: about 20 minutes on 2 cores. Run again, it goes on where it
+# stopped, and reuses what is finished.
 #
 # Environment: DETNAS_VENV (the virtual environment; default .venv).
 set -euo pipefail
