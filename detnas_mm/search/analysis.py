@@ -77,12 +77,17 @@ def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
         The header, and the rows with new indices, in the order of generations and files.
 
     Raises:
-        LedgerError: If one cannot be read, or belongs to another search than the first.
+        LedgerError: If one cannot be read or has no first line, or belongs to another search than the first.
         FileNotFoundError: If there is no such file.
     """
     paths = [path / 'ledger.jsonl' if path.is_dir() else path for path in map(Path, ledgers)]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no ledger {path}. Name the folder of a search, or its ledger.jsonl.')
     read = [read_ledger(path) for path in paths]
     header = read[0][0]
+    if 'objectives' not in header:
+        raise LedgerError(f'{paths[0]} is the ledger of a search that has not begun: it has no first line.')
     for path, (other, _) in zip(paths[1:], read[1:], strict=True):
         details = differences(header, other)
         if details:

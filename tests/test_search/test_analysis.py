@@ -60,6 +60,7 @@ def test_the_best_the_front_and_selections(folder, capsys):
         (['--where', 'mAP>3'], "'mAP' is nothing that a row has. There are: acc, macs, index"),
         (['--where', 'macs>many'], '> wants a number'),
         (['--by', 'mAP'], "'mAP' is nothing that a row has"),
+        (['/nowhere'], 'there is no ledger /nowhere'),
         (['--by', 'acc:up'], "'maximize' or 'minimize'"),
     ],
 )

@@ -20,6 +20,10 @@ A row is exported by: python tools/export_subnet.py FOLDER ID
 """
 
 
+def shown(number: float) -> str:
+    return f'{number:,.0f}' if abs(number) >= 1000 else f'{number:.6g}'
+
+
 def main() -> None:
     from detnas_mm.search import Objective, analysis, pareto_front
 
@@ -70,7 +74,7 @@ def main() -> None:
     print(f'{len(records)} rows, {failed} failed; {"on the front" if args.front else "best"}: {len(rows)}')
     costs = [name for name in (rows[0].costs if rows else ()) if name not in [one.name for one in wanted]]
     for row in rows:
-        values = [f'{one.name} {one.value(row):.6g}' for one in wanted] + [f'{c} {row.costs[c]:,.0f}' for c in costs]
+        values = [f'{name} {shown(analysis.value(row, name))}' for name in (*(one.name for one in wanted), *costs)]
         print(f'{row.id}  {row.arch}  {"  ".join(values)}  generation {row.generation}  {row.origin}')
 
 
