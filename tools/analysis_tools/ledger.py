@@ -15,7 +15,7 @@ examples:
   python tools/analysis_tools/ledger.py work_dirs/search --front coco/bbox_mAP macs:minimize
   python tools/analysis_tools/ledger.py work_dirs/a work_dirs/b --merge all.jsonl --csv all.csv
 
-Names are the metrics and costs of the rows, and: {fields}.
+Names are the metrics and costs of the rows; in conditions also: {fields}.
 A row is exported by: python tools/export_subnet.py FOLDER ID
 """
 
@@ -49,10 +49,12 @@ def main() -> None:
         holds = analysis.condition(text, known)
         records = [record for record in records if holds(record)]
 
+    ranking = [name for name in known if name not in analysis.FIELDS]
+
     def objective(text: str) -> Objective:
         name, _, direction = text.partition(':')
-        if name not in known:
-            raise SystemExit(f'error: {name!r} is nothing that a row has. There are: {", ".join(known)}.')
+        if name not in ranking:
+            raise SystemExit(f'error: {name!r} is no metric or cost of these rows. There are: {", ".join(ranking)}.')
         return Objective(name, direction or 'maximize')
 
     wanted = [Objective(**one) for one in header['objectives']]

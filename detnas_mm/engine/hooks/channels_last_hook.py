@@ -13,9 +13,8 @@ from detnas_mm.registry import HOOKS
 class ChannelsLastHook(Hook):
     """Keeps the model's weights channels last while it trains; activations follow the weights.
 
-    Depthwise convolutions are where it pays: on CPUs a training step of the Digits nets takes about three quarters of
-    its time. Results differ in their last bits, so evaluation runs on the ordinary layout: what a search scores is
-    then, to the bit, what the exported net scores anywhere else.
+    Depthwise convolutions are where it pays. Results differ in their last bits, so the layout is the ordinary one again
+    when training has ended: what a search then scores is, to the bit, what the exported net scores anywhere else.
     """
 
     def before_train(self, runner: Runner) -> None:
