@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--processes', type=int, default=2, help='runs side by side, a thread each (default: 2)')
     parser.add_argument('--seeds', type=int, default=3, help='seeds a path, at least 2 (default: 3)')
     parser.add_argument('--random-paths', type=int, default=7, help='beside the three named ones (default: 7)')
-    parser.add_argument('--pretrain-iters', type=int, default=1000, help='steps on crops, batch 64 (default: 1000)')
+    parser.add_argument('--pretrain-iters', type=int, default=800, help='steps on crops, batch 64 (default: 800)')
     parser.add_argument('--finetune-iters', type=int, default=1000, help='of RetinaNet, batch 16 (default: 1000)')
     args = parser.parse_args()
     for name, least in (

@@ -30,9 +30,9 @@ SMALLEST_NET = '0|0|00|0'  # all 3x3
 class Size:
     """How long everything takes: optimiser steps of each training, size of the search."""
 
-    supernet_cls: int = 2000
+    supernet_cls: int = 1200
     supernet_det: int = 1200
-    net_cls: int = 1000
+    net_cls: int = 800
     net_det: int = 1000
     population: int = 20
     generations: int = 4

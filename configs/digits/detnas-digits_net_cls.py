@@ -8,4 +8,4 @@ _base_ = [
     '../_base_/default_runtime_mmpretrain.py',
 ]
 model = dict(backbone=dict(type='detnas_mm.DetNASNet', arch='0|0|00|0', space={{_base_.space}}))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=800)

@@ -11,7 +11,7 @@ _base_ = [
 model = dict(backbone=dict(type='detnas_mm.DetNASSupernet', space={{_base_.space}}, aligned_init=True, init_cfg=None))
 custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='detnas_mm.ChannelsLastHook')]
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000)
 find_unused_parameters = True
 # A supernet has no path to be tested on; see detnas-digits_search_cls.py.
 test_dataloader = None

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1  # of the files and of what they show; another one is made anew
+FORMAT = 2  # of the files and of what they show; another one is made anew
 STAMP = 'digits.json'
 FOLDERS = ('annotations', 'cls', 'train', 'search_val', 'test')
 CREDITS = 'CREDITS.txt'

@@ -84,7 +84,7 @@ def make_digits(
     image_size: int = 96,
     num_train: int = 4000,
     num_search_val: int = 400,
-    num_test: int = 1000,
+    num_test: int = 2000,
     num_cls_train: int = 20000,
     num_cls_search_val: int = 1000,
     num_cls_test: int = 1000,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from detnas_mm.search import Evaluation
+from detnas_mm.search import Evaluation, Objective, Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
@@ -42,11 +42,22 @@ class Evaluator(ABC):
         """Evaluates a generation.
 
         All of it is handed over at once, so that work can be shared between candidates. Results come one by one, in
-        order, and each depends on its candidate alone.
+        order, and each depends on its candidate alone, and on what was observed.
 
         Args:
             archs: The candidates.
 
         Yields:
             One evaluation for each.
+        """
+
+    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:  # noqa: B027
+        """Takes all rows of finished generations, before the next one is evaluated; most evaluators need not know.
+
+        Args:
+            records: The rows; the same ones when a search was stopped and goes on.
+            objectives: What is searched for.
+
+        Raises:
+            ValueError: If the evaluator cannot serve these objectives.
         """

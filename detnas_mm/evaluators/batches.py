@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import os
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS, FUNCTIONS
 from torch.utils.data import DataLoader
+
+from detnas_mm.evaluators.seeding import kept_random_states
 
 
 def _num_bytes(data: Any) -> int:
@@ -27,29 +26,11 @@ def _num_bytes(data: Any) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _kept_random_states() -> Iterator[Callable[[], bool]]:
-    """Restores all global random generators at the end; yields a function that tells whether they are unchanged."""
-    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
-
-    def unchanged() -> bool:
-        now = np.random.get_state()
-        same_numpy = all(np.array_equal(a, b) for a, b in zip(now, states[1], strict=True))
-        return same_numpy and random.getstate() == states[0] and torch.equal(torch.random.get_rng_state(), states[2])
-
-    try:
-        yield unchanged
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.random.set_rng_state(states[2])
-
-
 class FixedBatches:
     """The same images in the same batches every time they are walked through.
 
     Batch b belongs to rank b modulo the number of ranks, so the batches are the same for any number of ranks. Loaded
-    data are kept if they fit the cache; otherwise they are loaded again each time.
+    data are kept as long as the cache has room; what does not fit is loaded again each time.
 
     Args:
         dataloader: mmengine's dataloader config: ``dataset``, ``batch_size``, and if wanted ``num_workers`` and
@@ -102,8 +83,8 @@ class FixedBatches:
         self._batches = [self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)]
         self._refuse_random(name)
         self.own = range(get_rank(), len(self._batches), get_world_size())
-        self._cache_bytes = cache_mb * 2**20
-        self._cache: list[Any] | None = None
+        self._room = cache_mb * 2**20
+        self._cache: dict[int, Any] = {}
 
     @property
     def metainfo(self) -> Any:
@@ -125,7 +106,7 @@ class FixedBatches:
 
     def _refuse_random(self, name: str) -> None:
         """Images must be the same each time they are read: candidates are compared on them."""
-        with _kept_random_states() as unchanged:
+        with kept_random_states() as unchanged:
             first = self.dataset[self.indices[0]]['inputs']
             if unchanged():
                 return
@@ -139,25 +120,30 @@ class FixedBatches:
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Yields (number of the batch, collated data) of this rank's batches; the receiver may change the data."""
-        if self._cache is not None:
-            for number, data in zip(self.own, self._cache):
-                yield number, self._copy(data)
-            return
+        return self.walk(range(len(self)))
+
+    def walk(self, numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
+        """Yields (number, collated data) of those of these batches that are this rank's, in ascending order."""
+        wanted = sorted(set(numbers) & set(self.own))
+        missing = [number for number in wanted if number not in self._cache]
         loader = DataLoader(
             self.dataset,
-            batch_sampler=[self._batches[number] for number in self.own],
-            num_workers=self.num_workers,
+            batch_sampler=[self._batches[number] for number in missing],
+            num_workers=self.num_workers if missing else 0,
             collate_fn=self._collate,
             generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global one
         )
-        kept: list[Any] | None = []
-        room = self._cache_bytes
-        for number, data in zip(self.own, loader):
-            if kept is not None:
-                room -= _num_bytes(data)
-                kept = [*kept, self._copy(data)] if room >= 0 else None
+        loaded = iter(loader) if missing else iter(())
+        for number in wanted:
+            if number in self._cache:
+                yield number, self._copy(self._cache[number])
+                continue
+            data = next(loaded)
+            size = _num_bytes(data)
+            if size <= self._room:
+                self._room -= size
+                self._cache[number] = self._copy(data)
             yield number, data
-        self._cache = kept
 
     @staticmethod
     def _copy(data: Any) -> Any:

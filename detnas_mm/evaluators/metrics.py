@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
@@ -84,7 +85,7 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def compute(metric: BaseMetric, results: list) -> dict[str, float]:
+def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, float]:
     """The metric's values, unrounded, under the names that mmengine's logs use.
 
     mmdet's COCO metrics keep their COCOeval to themselves and return three decimals; ranking by these would tie
@@ -93,12 +94,13 @@ def compute(metric: BaseMetric, results: list) -> dict[str, float]:
     Args:
         metric: The metric.
         results: What its ``process`` collected, of all images.
+        part: Whether the results are of some images only; what others show is no miss then.
 
     Returns:
         Values by name, such as ``'coco/bbox_mAP'``; empty if there were no detections.
     """
     stats: dict[str, Sequence[float]] = {}
-    with quiet(), _watching_coco_eval(metric, stats):
+    with quiet(), _watching_coco_eval(metric, stats), _without_json(metric), _limited(metric, results, part):
         values: Mapping[str, Any] = metric.compute_metrics(results)
     exact: dict[str, float] = {}
     for name, value in values.items():
@@ -113,6 +115,58 @@ def compute(metric: BaseMetric, results: list) -> dict[str, float]:
             value = unrounded
         exact[f'{metric.prefix}/{name}' if metric.prefix else name] = float(value)
     return exact
+
+
+@contextlib.contextmanager
+def _limited(metric: BaseMetric, results: list, part: bool) -> Iterator[None]:
+    """Lets a COCO metric look at the images of the results alone, where they are a part."""
+    if not part or not hasattr(metric, 'img_ids'):
+        yield
+        return
+    before, metric.img_ids = metric.img_ids, [result['img_id'] for _, result in results]
+    try:
+        yield
+    finally:
+        metric.img_ids = before
+
+
+@contextlib.contextmanager
+def _without_json(metric: BaseMetric) -> Iterator[None]:
+    """Hands boxes to COCO's evaluation as they are: mmdet writes them to a JSON file, and reads them again."""
+    original = getattr(metric, 'results2json', None)
+    modules = [sys.modules[cls.__module__] for cls in type(metric).__mro__]
+    modules = [module for module in modules if hasattr(module, 'load')]
+    wanted = getattr(metric, 'outfile_prefix', None) is not None or getattr(metric, 'format_only', False)
+    if original is None or not modules or wanted:
+        yield
+        return
+
+    def results(results: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Any]:
+        if any('masks' in result for result in results):
+            return original(results, prefix)
+        boxes = [row for result in results for row in _coco_boxes(result, metric.cat_ids)]
+        return dict(bbox=boxes, proposal=boxes)
+
+    loads = [(module, module.load) for module in modules]
+    metric.results2json = results
+    for module, load in loads:
+        module.load = lambda file, load=load: load(file) if isinstance(file, str) else file  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        del metric.results2json
+        for module, load in loads:
+            module.load = load  # type: ignore[attr-defined]
+
+
+def _coco_boxes(result: Mapping[str, Any], cat_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """One image's boxes as COCO's results have them, to the bit what mmdet writes."""
+    boxes = result['bboxes'].astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = zip(boxes.tolist(), result['scores'].tolist(), result['labels'].tolist(), strict=True)
+    return [
+        dict(image_id=result['img_id'], bbox=box, score=score, category_id=cat_ids[label]) for box, score, label in rows
+    ]
 
 
 @contextlib.contextmanager
@@ -136,7 +190,7 @@ def _watching_coco_eval(metric: BaseMetric, stats: dict[str, Sequence[float]]) -
 def _watched(original: type, stats: dict[str, Sequence[float]]) -> type:
     def summarize(self: Any) -> Any:
         result = original.summarize(self)  # type: ignore[attr-defined]
-        stats[self.params.iouType] = list(self.stats)
+        stats[self.params.iouType if self.params.useCats else 'proposal'] = list(self.stats)
         return result
 
     return type(original.__name__, (original,), {'summarize': summarize})

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import os
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, gather_object, is_main_process
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from detnas_mm.evaluators import bn_recalibration
+from detnas_mm.evaluators import bn_recalibration, dense_boxes
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.evaluators.metrics import build_metric, compute, metric_digest, quiet
 from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
+from detnas_mm.evaluators.racing import Racing
+from detnas_mm.evaluators.ranks import OutOfMemory, jointly
+from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
 from detnas_mm.registry import EVALUATORS
-from detnas_mm.search import Evaluation
+from detnas_mm.search import Evaluation, Objective, Record
 from detnas_mm.spaces import Architecture, SearchSpace
-
-
-class _OutOfMemory(Exception):
-    """Raised on all ranks where one of them had no memory left; the message is the reason."""
 
 
 @EVALUATORS.register_module()
@@ -49,9 +47,11 @@ class OneShotEvaluator(Evaluator):
         chunk_size: How many candidates are evaluated together; 0 for a whole generation. They share what their paths
             have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk, and
             the progress bar moves by chunks. Defaults to 10.
+        racing: Arguments of :class:`Racing`, such as ``dict(shares=[0.25], confidence=0.95, keep=10)``: candidates
+            without prospects are judged on a share of the images alone. None (the default) judges all on all images.
 
     Raises:
-        ValueError: On :meth:`setup`, if the data do not fit.
+        ValueError: If a setting does not fit; on :meth:`setup`, if the data do not.
     """
 
     needs_model = True
@@ -63,6 +63,7 @@ class OneShotEvaluator(Evaluator):
         calibration: Mapping[str, Any] | None,
         cache_mb: float = 2048,
         chunk_size: int = 10,
+        racing: Mapping[str, Any] | None = None,
     ) -> None:
         if chunk_size < 0:
             raise ValueError(f'chunk_size is a number of candidates, or 0 for a whole generation; got {chunk_size}.')
@@ -77,6 +78,7 @@ class OneShotEvaluator(Evaluator):
                     f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
                 )
         self.calibration_cfg = calibration
+        self.racing = None if racing is None else Racing(**racing)
 
     def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
         """See :meth:`Evaluator.setup`. The path in force and the model's modes are kept."""
@@ -111,6 +113,8 @@ class OneShotEvaluator(Evaluator):
             metric=type(self.metric).__name__,
             metric_digest=metric_digest(self.metric_cfg),
         )
+        if self.racing is not None:
+            spec['racing'] = self.racing.spec()
         if self.calibration is None:
             return spec | dict(calibration=None)
         return spec | dict(
@@ -121,6 +125,11 @@ class OneShotEvaluator(Evaluator):
                 part=self._scope,
             )
         )
+
+    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
+        """See :meth:`Evaluator.observe`: racing learns from past generations who has prospects."""
+        if self.racing is not None:
+            self.racing.observe(records, objectives)
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
         """See :meth:`Evaluator.evaluate`. Out of memory, values that are not finite, and no detections are failures."""
@@ -137,16 +146,16 @@ class OneShotEvaluator(Evaluator):
                 tree = self._tree(chunk)
                 self._recalibrate(tree)
                 clock['recalibration'] = (time.perf_counter() - start) / len(chunk)
-                metrics = self._score(tree)
+                judged = self._score(tree)
                 clock['evaluation'] = (time.perf_counter() - start) / len(chunk) - clock['recalibration']
-        except _OutOfMemory as failure:
+        except OutOfMemory as failure:
             if len(chunk) == 1:
                 yield Evaluation(failure=str(failure), time=clock)
                 return
         else:
             for candidate in range(len(chunk)):
                 reason = tree.failure(candidate)
-                yield Evaluation({} if reason else metrics[candidate], reason, clock)
+                yield Evaluation(failure=reason, time=clock) if reason else replace(judged[candidate], time=clock)
             return
         for arch in chunk:
             yield from self._evaluate([arch])
@@ -206,7 +215,7 @@ class OneShotEvaluator(Evaluator):
                                 self._forward(data)
             return [node.collected for node in tree.nodes]
 
-        gathered = self._jointly(collect)
+        gathered = jointly(collect)
         for node, *parts in zip(tree.nodes, *gathered, strict=True):
             node.statistics = bn_recalibration.average({n: batch for part in parts for n, batch in part.items()})
             node.collected = {}
@@ -230,85 +239,66 @@ class OneShotEvaluator(Evaluator):
             self.model.extract_feat(data['inputs'])
             return
         names = [os.path.basename(str(getattr(sample, 'img_path', ''))) for sample in data['data_samples']]
-        with _seeded(_stable_seed([self.calibration_seed, *names])):
+        with seeded(stable_seed([self.calibration_seed, *names])):
             self.model(**copy.deepcopy(data), mode='loss')
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _score(self, tree: PathTree) -> list[dict[str, float]]:
-        """The metrics of all candidates of a tree; those without detections fail."""
+    def _score(self, tree: PathTree) -> list[Evaluation]:
+        """Judges all candidates of a tree; those without detections fail, those without prospects are dropped."""
+        found: dict[int, dict[int, list]] = {node.number: {} for node in tree.ends}  # by end and batch, on rank 0
+        judged: dict[int, Evaluation] = {node.number: Evaluation() for node in tree.ends}
+        stages = [list(range(len(self.batches)))] if self.racing is None else self.racing.stages(len(self.batches))
+        with quiet(), dense_boxes.together(self.model):
+            for number, stage in enumerate(stages, 1):
+                for part in jointly(partial(self._predict, tree, stage), gather_object) or ():
+                    for end, batches in part.items():
+                        found[end].update(batches)
+                box: list[Any] = [self._judge(tree, found, judged, number == len(stages)) if is_main_process() else 0]
+                broadcast_object_list(box)
+                judged = box[0]
+                for node in tree.ends:
+                    node.failure = node.failure or judged[node.number].failure
+                    node.dropped = judged[node.number].dropped
+        return [judged[node.number] for node in tree.ends]
+
+    def _predict(self, tree: PathTree, stage: Sequence[int]) -> dict[int, dict[int, list]]:
+        """What the metric keeps of this rank's share of some batches, by candidate's end and batch."""
 
         def enter(node: Node) -> None:
             bn_recalibration.apply(self._norms, node.statistics)
 
-        def predict() -> dict[int, dict[int, list]]:
-            results: dict[int, dict[int, list]] = {node.number: {} for node in tree.ends}
-            self.model.eval()
-            for number, data in self.batches:
-                inputs = self.model.data_preprocessor(data, False)
-                for node, outputs in tree.walk(inputs['inputs'], enter):
-                    with self._replayed(outputs):
-                        samples = self.model(**inputs, mode='predict')
-                    del outputs  # before the next candidate's are made
-                    self.metric.process(data, [sample.to_dict() for sample in samples])
-                    results[node.number][number] = self.metric.results
-                    self.metric.results = []
-            return results
+        results: dict[int, dict[int, list]] = {node.number: {} for node in tree.ends}
+        self.model.eval()
+        for number, data in self.batches.walk(stage):
+            inputs = self.model.data_preprocessor(data, False)
+            for node, outputs in tree.walk(inputs['inputs'], enter):
+                with self._replayed(outputs):
+                    samples = self.model(**inputs, mode='predict')
+                del outputs  # before the next candidate's are made
+                self.metric.process(data, [sample.to_dict() for sample in samples])
+                results[node.number][number] = self.metric.results
+                self.metric.results = []
+        return results
 
-        with quiet():
-            gathered = self._jointly(predict)
-        box: list[Any] = [None]
-        if is_main_process():
-            box[0] = {}
-            for candidate, node in enumerate(tree.ends):
-                if node.number not in box[0] and tree.failure(candidate) is None:
-                    batches = {n: rows for part in gathered for n, rows in part[node.number].items()}
-                    box[0][node.number] = compute(self.metric, [row for n in sorted(batches) for row in batches[n]])
-        broadcast_object_list(box)
-        for node in tree.ends:
-            if not box[0].get(node.number):
-                node.failure = 'no detections'
-        return [box[0].get(node.number, {}) for node in tree.ends]
-
-    def _jointly(self, work: Callable[[], Any]) -> list[Any]:
-        """Runs this rank's share and gathers all; a rank that runs out of memory fails it on all ranks.
-
-        Raises:
-            _OutOfMemory: On all ranks.
-        """
-        failure, own = None, None
-        try:
-            own = work()
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            failure = f'out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}'
-        except RuntimeError as error:
-            if 'allocate memory' not in str(error):
-                raise
-            failure = f'out of memory: {str(error).splitlines()[0]}'
-        gathered = all_gather_object((failure, own))
-        for failure, _ in gathered:
-            if failure:
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                raise _OutOfMemory(failure)
-        return [part for _, part in gathered]
-
-
-def _stable_seed(values: Sequence[Any]) -> int:
-    return int.from_bytes(hashlib.sha256(repr(values).encode()).digest()[:4], 'big')
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seeds all random generators, and puts their states back after."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+    def _judge(
+        self, tree: PathTree, found: Mapping[int, Mapping[int, list]], judged: Mapping[int, Evaluation], last: bool
+    ) -> dict[int, Evaluation]:
+        """Scores on the images seen so far; decides who goes on, or at the last stage who has succeeded."""
+        after = dict(judged)
+        for candidate, node in enumerate(tree.ends):
+            if judged[node.number] is not after[node.number]:
+                continue  # an equal candidate
+            if tree.failure(candidate) is not None or node.dropped is not None:
+                continue
+            rows = [row for number in sorted(found[node.number]) for row in found[node.number][number]]
+            metrics = compute(self.metric, rows, part=not last)
+            so_far = replace(judged[node.number], images=len(rows))
+            if last:
+                so_far = replace(so_far, metrics=metrics, failure=None if metrics else 'no detections')
+            else:
+                reason = self.racing.verdict(len(rows), metrics) if self.racing and metrics else None
+                so_far = replace(so_far, partial={**so_far.partial, str(len(rows)): metrics}, dropped=reason)
+            after[node.number] = so_far
+        return after

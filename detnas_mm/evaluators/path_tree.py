@@ -25,6 +25,7 @@ class Node:
         collected: Statistics by batch, see :func:`bn_recalibration.recording`.
         statistics: Their average.
         failure: Why all candidates behind this node fail, if they do.
+        dropped: At a candidate's end: why it is not evaluated any further, if it is not.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Node:
     collected: dict[int, BatchStatistics] = field(default_factory=dict)
     statistics: Statistics = field(default_factory=dict)
     failure: str | None = None
+    dropped: str | None = None
 
 
 class PathTree:
@@ -77,17 +79,23 @@ class PathTree:
 
         Args:
             images: Shape (n, 3, h, w), preprocessed.
-            enter: Called before a node runs. Nodes with a failure, and all behind them, are left out.
+            enter: Called before a node runs. What only leads to candidates that failed or were dropped is left out.
 
         Yields:
             (the candidate's end, what its backbone returns); candidates that are equal appear once.
         """
-        yield from self._walk(self.nodes[0], images, (), enter)
+        live = {
+            node.number
+            for candidate, branch in enumerate(self.branches)
+            if self.failure(candidate) is None and branch[-1].dropped is None
+            for node in branch
+        }
+        yield from self._walk(self.nodes[0], images, (), enter, live)
 
     def _walk(
-        self, node: Node, x: Tensor, outs: Outputs, enter: Callable[[Node], None]
+        self, node: Node, x: Tensor, outs: Outputs, enter: Callable[[Node], None], live: set[int]
     ) -> Iterator[tuple[Node, Outputs]]:
-        children = [child for child in node.children.values() if child.failure is None]
+        children = [child for child in node.children.values() if child.number in live]
         for child in children:
             enter(child)
             if child.segment is None:
@@ -97,7 +105,7 @@ class PathTree:
             result = list(_run(child.segment, x, outs))
             if child is children[-1]:
                 del x
-            yield from self._walk(child, result.pop(0), result.pop(), enter)
+            yield from self._walk(child, result.pop(0), result.pop(), enter, live)
 
 
 _END = object()

@@ -14,7 +14,7 @@ from detnas_mm.search.ledger import Ledger, LedgerError, differences, read_ledge
 from detnas_mm.search.record import Record
 
 #: Fields of a row that a condition may name, beside its metrics and costs.
-FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt')
+FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt', 'images')
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     '<=': operator.le, '>=': operator.ge, '!=': operator.ne, '<': operator.lt, '>': operator.gt, '=': operator.eq,
 }  # fmt: skip

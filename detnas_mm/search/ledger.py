@@ -13,7 +13,7 @@ from typing import Any
 
 from detnas_mm.search.record import Record
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class LedgerError(RuntimeError):

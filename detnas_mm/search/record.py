@@ -32,14 +32,25 @@ class Evaluation:
     """What an evaluator found out about one architecture.
 
     Attributes:
-        metrics: Unrounded values by name, such as ``{'coco/bbox_mAP': 0.3127…}``; empty if it failed.
+        metrics: Unrounded values by name, such as ``{'coco/bbox_mAP': 0.3127…}``; empty if it failed or was dropped.
         failure: Why it failed, or None.
         time: Seconds by phase.
+        dropped: Why its evaluation stopped early, or None: it had no prospect, see ``Racing``.
+        images: How many images it was judged on, where it was judged on images.
+        partial: Metrics on the first so many of these images, by that number: never to be compared with ``metrics``.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     failure: str | None = None
     time: dict[str, float] = field(default_factory=dict)
+    dropped: str | None = None
+    images: int | None = None
+    partial: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """``'ok'``, ``'failed'``, or ``'dropped'``."""
+        return 'failed' if self.failure is not None else 'ok' if self.dropped is None else 'dropped'
 
 
 class EvaluatorLike(Protocol):
@@ -50,6 +61,9 @@ class EvaluatorLike(Protocol):
 
     def spec(self) -> dict[str, Any]:
         """The settings that make two evaluations comparable, JSON-ready."""
+
+    def observe(self, records: Sequence[Record], objectives: Sequence[Any]) -> None:
+        """Takes all rows of finished generations, before the next one is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +77,15 @@ class Record:
         arch: The architecture as :meth:`SearchSpace.describe` writes it.
         origin: See :class:`Proposal`.
         parents: See :class:`Proposal`.
-        status: ``'ok'`` or ``'failed'``.
-        reason: Why it failed, or None.
+        status: ``'ok'``, ``'failed'`` or ``'dropped'``, see :class:`Evaluation`.
+        reason: Why it failed or was dropped, or None.
         metrics: See :class:`Evaluation`.
         costs: Costs by name.
         time: Seconds by phase.
         host: Machine that evaluated it.
         attempt: How often the search had been started when this row was written.
+        images: See :class:`Evaluation`.
+        partial: See :class:`Evaluation`.
     """
 
     index: int
@@ -85,10 +101,12 @@ class Record:
     time: dict[str, float] = field(default_factory=dict)
     host: str = ''
     attempt: int = 1
+    images: int | None = None
+    partial: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether the evaluation succeeded; failed candidates never win."""
+        """Whether the evaluation went to its end; candidates that failed or were dropped never win."""
         return self.status == 'ok'
 
     def to_json(self) -> dict[str, Any]:

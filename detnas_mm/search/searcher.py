@@ -113,6 +113,7 @@ class Searcher:
             )
         missing = proposals[len(known) :]
         bar.update(len(known))
+        self.evaluator.observe(self.ledger.records[: self._told], self.objectives)
         # The very first candidate goes alone, so that a mistaken objective costs one evaluation.
         alone = 0 if self.ledger.records else 1
         for part in (missing[:alone], missing[alone:]):
@@ -125,7 +126,7 @@ class Searcher:
         return self.ledger.records[self._told - len(proposals) : self._told]
 
     def _record(self, generation: int, proposal: Proposal, evaluation: Evaluation) -> Record:
-        reason = evaluation.failure
+        status, reason = evaluation.status, evaluation.failure or evaluation.dropped
         costs = self.budget.costs(proposal.arch)
         for objective in self.objectives:
             if reason is None and objective.name not in evaluation.metrics and objective.name not in costs:
@@ -135,7 +136,7 @@ class Searcher:
                     f'search.objectives.'
                 )
             if reason is None and not math.isfinite(evaluation.metrics.get(objective.name, 0.0)):
-                reason = f'{objective.name} is {evaluation.metrics[objective.name]}'
+                status, reason = 'failed', f'{objective.name} is {evaluation.metrics[objective.name]}'
         return Record(
             index=len(self.ledger.records),
             generation=generation,
@@ -143,13 +144,15 @@ class Searcher:
             arch=self.space.describe(proposal.arch),
             origin=proposal.origin,
             parents=proposal.parents,
-            status='ok' if reason is None else 'failed',
+            status=status,
             reason=reason,
             metrics={name: value for name, value in evaluation.metrics.items() if math.isfinite(value)},
             costs=costs,
             time=evaluation.time,
             host=socket.gethostname(),
             attempt=self.ledger.attempt,
+            images=evaluation.images,
+            partial=evaluation.partial,
         )
 
     def _show_best(self, bar: tqdm) -> None:
@@ -162,8 +165,13 @@ class Searcher:
         first = self.objectives[0]
         ok = self.objectives[0].best_first(records)
         text = f'generation {generation + 1}/{self.generations}: {len(records)} nets'
-        if len(ok) < len(records):
-            text += f', {len(records) - len(ok)} failed'
+        failed, dropped = (sum(r.status == status for r in records) for status in ('failed', 'dropped'))
+        if failed:
+            text += f', {failed} failed'
+        if dropped:
+            full = max(r.images or 0 for r in records)
+            saved = 1 - sum(r.images or full for r in records) / (full * len(records))
+            text += f', {dropped} dropped early (saved {saved:.0%} of the images)'
         if ok:
             front = pareto_front(self.ledger.records, self.objectives)
             median = statistics.median(map(first.value, ok))

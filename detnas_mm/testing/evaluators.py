@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from detnas_mm.search import Evaluation
@@ -48,9 +49,8 @@ def check_evaluator(
     alone = [evaluation for arch in archs[:3] for evaluation in evaluator.evaluate([arch])]
     for how, others in (('in the opposite order', backwards), ('alone', alone)):
         for arch, first, second in zip(archs, together, others, strict=False):
-            assert (first.metrics, first.failure) == (second.metrics, second.failure), (
-                f'{space.describe(arch)} evaluated {how} gives {second.metrics or second.failure}, and '
-                f'{first.metrics or first.failure} before.'
+            assert replace(first, time={}) == replace(second, time={}), (
+                f'{space.describe(arch)} evaluated {how} gives {second}, and {first} before.'
             )
     assert list(evaluator.evaluate([])) == [], 'no candidates must give no evaluations.'
     assert (_state(model), global_states()) == before, 'evaluating leaves a trace in the model or a random generator.'
@@ -60,14 +60,15 @@ def check_evaluator(
 
 def _check_evaluation(arch: Architecture, evaluation: Evaluation) -> None:
     assert isinstance(evaluation, Evaluation), f'{arch} got {evaluation!r}; an Evaluation is needed.'
-    if evaluation.failure is None:
+    if evaluation.status == 'ok':
         assert evaluation.metrics, f'{arch} did not fail and has no metrics.'
         assert all(type(value) is float for value in evaluation.metrics.values()), (
             f'metrics must be plain floats; {arch} has {evaluation.metrics}.'
         )
     else:
-        assert isinstance(evaluation.failure, str) and evaluation.failure, f'{arch} failed without a reason.'
-        assert not evaluation.metrics, f'{arch} failed and has metrics all the same: {evaluation.metrics}.'
+        reason = evaluation.failure if evaluation.status == 'failed' else evaluation.dropped
+        assert isinstance(reason, str) and reason, f'{arch} {evaluation.status} without a reason.'
+        assert not evaluation.metrics, f'{arch} {evaluation.status} and has metrics all the same: {evaluation.metrics}.'
     assert all(math.isfinite(seconds) for seconds in evaluation.time.values()), f'{arch} took {evaluation.time}.'
 
 

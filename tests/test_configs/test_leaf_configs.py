@@ -43,7 +43,7 @@ def test_builds(name, load):
     assert heads(model).num_classes == CLASSES[data]
     if cfg.default_scope == 'mmdet':
         channels = [model.backbone.space.channels[i] for i in model.backbone.out_indices]
-        assert model.neck.in_channels == channels
+        assert cfg.model.neck.in_channels == channels
     else:
         assert model.head.in_channels == model.backbone.space.last_channels
 

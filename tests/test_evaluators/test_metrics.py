@@ -1,4 +1,9 @@
+import contextlib
+import json
+
+import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 
 from detnas_mm.evaluators import metrics
 
@@ -33,3 +38,72 @@ def test_the_family_at_hand_has_what_its_mmdet_has():
 def test_more_than_one_metric_is_refused():
     with pytest.raises(ValueError, match='one metric; got 2'):
         metrics.build_metric([dict(type='CocoMetric'), dict(type='VOCMetric')], {})
+
+
+def coco_results(tmp_path, images=12, seed=0):
+    """An annotation file, and what a metric's ``process`` collects of many boxes for it."""
+    rng = np.random.default_rng(seed)
+    annotations, results = [], []
+    for image in range(images):
+        corners = rng.uniform(0, 60, (4, 2))
+        sizes = rng.uniform(5, 40, (4, 2))
+        labels = rng.integers(0, 3, 4)
+        for corner, size, label in zip(corners, sizes, labels, strict=True):
+            box = [*corner.tolist(), *size.tolist()]
+            annotations.append(
+                dict(id=len(annotations) + 1, image_id=10 * image, category_id=int(label) + 5, bbox=box,
+                     area=box[2] * box[3], iscrowd=0)
+            )  # fmt: skip
+        boxes = np.concatenate([corners, corners + sizes], 1)
+        boxes = np.concatenate([boxes + rng.normal(0, s, boxes.shape) for s in (1, 3, 9)]).astype(np.float32)
+        scores = rng.uniform(0.1, 1, len(boxes)).astype(np.float32)
+        result = dict(img_id=10 * image, bboxes=boxes, scores=scores, labels=np.tile(labels, 3))
+        results.append((dict(width=100, height=100, img_id=10 * image), result))
+    content = dict(
+        images=[dict(id=10 * i, width=100, height=100, file_name=f'{i}.png') for i in range(images)],
+        categories=[dict(id=i + 5, name=name) for i, name in enumerate('abc')],
+        annotations=annotations,
+    )
+    (tmp_path / 'instances.json').write_text(json.dumps(content))
+    return dict(ann_file=str(tmp_path / 'instances.json')), results
+
+
+@pytest.mark.parametrize('kind', ['CocoMetric', 'FasterCocoMetric'])
+@pytest.mark.parametrize('settings', [{}, dict(metric=['bbox', 'proposal'], classwise=True)], ids=['plain', 'all'])
+def test_boxes_handed_over_in_memory_give_what_the_json_file_gives(tmp_path, monkeypatch, kind, settings):
+    cfg, results = coco_results(tmp_path)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        metric = metrics.build_metric(dict(type=kind, **cfg, **settings), dict(classes=('a', 'b', 'c')))
+    found = metrics.compute(metric, results)
+    assert 0 < found['coco/bbox_mAP'] < 1
+    assert 'results2json' not in vars(metric)
+    monkeypatch.setattr(metrics, '_without_json', lambda metric: contextlib.nullcontext())
+    files = []
+    original = type(metric).results2json
+    monkeypatch.setattr(type(metric), 'results2json', lambda *a: (files.append(a), original(*a))[1])
+    assert metrics.compute(metric, results) == found
+    assert files
+    files.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(type(metric), 'results2json', lambda *a: (files.append(a), original(*a))[1])
+    assert metrics.compute(metric, results) == found
+    assert not files
+
+
+def test_a_metric_asked_to_write_files_writes_them(tmp_path):
+    cfg, results = coco_results(tmp_path)
+    prefix = str(tmp_path / 'out')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        metric = metrics.build_metric(dict(type='CocoMetric', outfile_prefix=prefix, **cfg), dict(classes=tuple('abc')))
+    assert metrics.compute(metric, results)['coco/bbox_mAP'] > 0
+    assert json.loads((tmp_path / 'out.bbox.json').read_text())
+
+
+def test_no_boxes_at_all_give_no_values(tmp_path):
+    cfg, results = coco_results(tmp_path)
+    for _, result in results:
+        for key in ('bboxes', 'scores', 'labels'):
+            result[key] = result[key][:0]
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        metric = metrics.build_metric(dict(type='CocoMetric', **cfg), dict(classes=('a', 'b', 'c')))
+    assert metrics.compute(metric, results) == {}

@@ -1,25 +1,31 @@
 """On trained supernets: on random weights every mAP is 0 and any bug passes."""
 
 import copy
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import METRICS, MODELS
 from mmengine.runner import Runner, load_checkpoint
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm.engine import SearchPlan
-from detnas_mm.evaluators.one_shot import _seeded, _stable_seed
+from detnas_mm.evaluators.racing import Racing
+from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.export import export_subnet
 from detnas_mm.models.subnet import extract_subnet, slice_state_dict
+from detnas_mm.search import Objective, Record
 from detnas_mm.testing import check_evaluator
 from tests import digits
 
 pytestmark = pytest.mark.slow
 PATHS = ['0|0|00|0', '2|2|22|2', '3|3|33|3', '1|0|21|3', '2|3|01|0', '0|2|13|1', '3|1|20|2', '1|1|11|1']
+
+MAP = Objective('coco/bbox_mAP')
 
 
 class Judge:
@@ -110,7 +116,7 @@ def test_recalibrated_statistics_against_an_independent_computation(which, reque
         for _, data in calibration:
             data = detector.data_preprocessor(data, False)
             names = [os.path.basename(sample.img_path) for sample in data['data_samples']]
-            with _seeded(_stable_seed([0, *names])):  # the same training RoIs
+            with seeded(stable_seed([0, *names])):  # the same training RoIs
                 detector(**data, mode='loss')
     with judge.evaluator.recalibrated(path) as model:
         got = slice_state_dict(model.state_dict(), path, supernet, 'backbone.')
@@ -226,3 +232,63 @@ def test_classification(digits_folder, retinanet_supernet, tmp_path):
         plan.evaluator.setup(plan.space, model)
         accuracies = [e.metrics['accuracy/top1'] for e in plan.evaluator.evaluate([plan.space.parse(p) for p in PATHS])]
     assert len(set(accuracies)) > 3
+
+
+def as_record(index, text, evaluation):
+    return Record(
+        index=index, generation=0, id=text, arch=text, origin='random', parents=(), status=evaluation.status,
+        reason=evaluation.dropped, metrics=evaluation.metrics, costs={}, images=evaluation.images,
+        partial=evaluation.partial,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('chunk_size', [0, 3])
+def test_racing_drops_some_and_leaves_the_scores_of_the_others_as_they_are(judge, scores, chunk_size, monkeypatch):
+    evaluator, archs = judge.evaluator, [judge.path(p) for p in PATHS]
+    racing = Racing(shares=[0.34, 0.67], confidence=0.6, keep=1, at_least=5)
+    monkeypatch.setattr(evaluator, 'racing', racing)
+    monkeypatch.setattr(evaluator, 'chunk_size', chunk_size)
+    full = list(evaluator.evaluate(archs))
+    assert [e.metrics for e in full] == [scores[p] for p in PATHS]
+    # Batches of 20: after 0.34 and 0.67 of 3, rounded up, are 2 and then all of them, which is no share.
+    assert {(e.status, e.images, tuple(e.partial)) for e in full} == {('ok', 60, ('40',))}
+    evaluator.observe([as_record(i, p, e) for i, (p, e) in enumerate(zip(PATHS, full, strict=True))], [MAP])
+    raced = list(evaluator.evaluate(archs))
+    dropped = [(f, r) for f, r in zip(full, raced, strict=True) if r.dropped]
+    assert 0 < len(dropped) < len(PATHS)
+    assert max(full, key=lambda e: e.metrics['coco/bbox_mAP']).metrics in [e.metrics for e in raced]
+    for before, after in zip(full, raced, strict=True):
+        if after.dropped is None:
+            assert (after.metrics, after.partial, after.images) == (before.metrics, before.partial, 60)
+        else:
+            assert after.status == 'dropped' and after.metrics == {} and after.images < 60
+            assert after.partial == {k: v for k, v in before.partial.items() if int(k) <= after.images}
+            assert f'on {after.images} images' in after.dropped
+
+
+def test_scores_on_a_share_are_those_of_its_images_alone(judge, tmp_path, monkeypatch):
+    """By mmdet's own metric, on an annotation file that holds no other images."""
+    evaluator, text = judge.evaluator, PATHS[3]
+    racing = Racing(shares=[0.5])
+    monkeypatch.setattr(evaluator, 'racing', racing)
+    (evaluation,) = evaluator.evaluate([judge.path(text)])
+    stage = racing.stages(len(evaluator.batches))[0]
+    metric_cfg = dict(judge.cfg.search.evaluator.metric)
+    annotations = json.loads(Path(metric_cfg['ann_file']).read_text())
+    names = {annotations['images'][i]['id'] for n in stage for i in evaluator.batches._batches[n]}
+    annotations['images'] = [image for image in annotations['images'] if image['id'] in names]
+    annotations['annotations'] = [a for a in annotations['annotations'] if a['image_id'] in names]
+    metric_cfg['ann_file'] = str(tmp_path / 'part.json')
+    (tmp_path / 'part.json').write_text(json.dumps(annotations))
+    with digits.scope(), evaluator.recalibrated(judge.path(text)) as model, torch.no_grad():
+        metric = METRICS.build(metric_cfg)
+        metric.dataset_meta = evaluator.batches.metainfo
+        for number, data in evaluator.batches:
+            if number in stage:
+                metric.process(data, [sample.to_dict() for sample in model.test_step(data)])
+        wanted = metric.compute_metrics(metric.results)
+    (images, found), *more = evaluation.partial.items()
+    assert not more and int(images) == len(names) < 60
+    assert found['coco/bbox_mAP'] > 0
+    for key, value in wanted.items():
+        assert found[f'coco/{key}'] == pytest.approx(value, abs=5.1e-4)

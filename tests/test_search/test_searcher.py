@@ -1,8 +1,9 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from detnas_mm.search import EvolutionStrategy, LedgerError, Objective, RandomStrategy
+from detnas_mm.search import Evaluation, EvolutionStrategy, LedgerError, Objective, RandomStrategy
 from detnas_mm.search.record import VOLATILE
 
 from .conftest import CountingEvaluator
@@ -97,3 +98,53 @@ def test_it_tells_about_every_generation(make_search):
 def test_no_generations_are_refused(make_search, generations):
     with pytest.raises(ValueError, match='generations'):
         make_search(generations=generations)
+
+
+class Dropping(CountingEvaluator):
+    """Drops, after a quarter of 400 images, who has no gene 3; notes how many rows it had been shown by then."""
+
+    def observe(self, records, objectives):
+        self.shown = len(records)
+
+    def evaluate(self, archs):
+        for arch, evaluation in zip(archs, super().evaluate(archs), strict=True):
+            part = {'100': evaluation.metrics}
+            if arch.genes.count(3) < 4:
+                yield Evaluation(dropped=f'no prospect after {self.shown} rows', images=100, partial=part)
+            else:
+                yield replace(evaluation, images=400, partial=part)
+
+
+def test_dropped_candidates_say_so_and_never_win(make_search):
+    lines = []
+    search = make_search(Dropping(), generations=3, log=lines.append)
+    best = search.run()
+    rows = search.ledger.records
+    dropped = [row for row in rows if row.status == 'dropped']
+    assert len(rows) == 30 and 0 < len(dropped) < 30
+    assert {row.reason for row in dropped} == {
+        f'no prospect after {10 * g} rows' for g in {r.generation for r in dropped}
+    }
+    assert all(
+        not row.ok and row.metrics == {} and row.images == 100 and 'acc' in row.partial['100'] for row in dropped
+    )
+    assert best == search.objectives[0].best_first(row for row in rows if row.status == 'ok')
+    chosen = {parent for row in rows for parent in row.parents}
+    assert chosen and not chosen & {row.id for row in dropped}
+    first = sum(row.generation == 0 for row in dropped)
+    line = next(line for line in lines if 'generation 1/3' in line)
+    saved = 1 - (400 * (10 - first) + 100 * first) / 4000
+    assert f'{first} dropped early (saved {saved:.0%} of the images)' in line and 'failed' not in line
+
+
+def test_a_search_with_dropped_rows_goes_on_as_if_never_stopped(make_search):
+    whole = make_search(Dropping(), generations=3)
+    whole.run()
+    cut = make_search(Dropping(stop_after=17), generations=3, folder='b')
+    with pytest.raises(KeyboardInterrupt):
+        cut.run()
+    cut.ledger.close()
+    again = make_search(Dropping(), generations=3, folder='b')
+    again.run()
+    assert rows(again) == rows(whole)
+    assert any(row['status'] == 'dropped' for row in rows(whole))

@@ -72,8 +72,9 @@ def main() -> None:
     else:
         wanted = [objective(args.by)] if args.by else wanted[:1]
         rows = wanted[0].best_first(records)[: args.top]
-    failed = sum(not record.ok for record in records)
-    print(f'{len(records)} rows, {failed} failed; {"on the front" if args.front else "best"}: {len(rows)}')
+    failed, dropped = (sum(record.status == status for record in records) for status in ('failed', 'dropped'))
+    kind = 'on the front' if args.front else 'best'
+    print(f'{len(records)} rows, {failed} failed, {dropped} dropped early; {kind}: {len(rows)}')
     costs = [name for name in (rows[0].costs if rows else ()) if name not in [one.name for one in wanted]]
     for row in rows:
         values = [f'{name} {shown(analysis.value(row, name))}' for name in (*(one.name for one in wanted), *costs)]

@@ -1,0 +1,45 @@
+"""The global random generators, left as they were."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@contextlib.contextmanager
+def kept_random_states() -> Iterator[Callable[[], bool]]:
+    """Restores all global random generators at the end; yields a function that tells whether they are unchanged."""
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+
+    def unchanged() -> bool:
+        now = np.random.get_state()
+        same_numpy = all(np.array_equal(a, b) for a, b in zip(now, states[1], strict=True))
+        return same_numpy and random.getstate() == states[0] and torch.equal(torch.random.get_rng_state(), states[2])
+
+    with torch.random.fork_rng():
+        try:
+            yield unchanged
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds all global random generators, and puts their states back after."""
+    with kept_random_states():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        yield
+
+
+def stable_seed(values: Sequence[Any]) -> int:
+    """A seed that depends on these values, and on nothing else: not on the process, as Python's hash does."""
+    return int.from_bytes(hashlib.sha256(repr(values).encode()).digest()[:4], 'big')

@@ -1,0 +1,129 @@
+"""Who has no prospect is dropped, and who may be among the best is not."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from detnas_mm.evaluators.racing import Racing, upper_bound
+from detnas_mm.search import Objective, Record
+
+MAP = Objective('mAP')
+
+
+def record(index, part, full, images=100, **changes):
+    values = dict(
+        index=index, generation=0, id=f'id{index}', arch=str(index), origin='random', parents=(), status='ok',
+        reason=None, metrics=dict(mAP=full), costs={}, images=400, partial={str(images): dict(mAP=part)},
+    )  # fmt: skip
+    return Record(**(values | changes))
+
+
+def population(rng, count, noise=0.01):
+    """(value on the share, value on all images) of candidates as they come."""
+    full = rng.normal(0.3, 0.03, count)
+    return np.stack([0.8 * full + 0.05 + rng.normal(0, noise, count), full], 1)
+
+
+def test_the_bound_is_that_of_linear_regression():
+    rng = np.random.default_rng(0)
+    pairs = population(rng, 15)
+    line = stats.linregress(*pairs.T)
+    x, n = 0.27, len(pairs)
+    errors = pairs[:, 1] - line.intercept - line.slope * pairs[:, 0]
+    sd = np.sqrt((errors**2).sum() / (n - 2))
+    centre = pairs[:, 0].mean()
+    width = sd * np.sqrt(1 + 1 / n + (x - centre) ** 2 / ((pairs[:, 0] - centre) ** 2).sum())
+    wanted = line.intercept + line.slope * x + stats.t.ppf(0.9, n - 2) * width
+    assert upper_bound(pairs, x, 0.9) == pytest.approx(wanted, rel=1e-12)
+    assert upper_bound(np.array([[0.1, 0.2], [0.1, 0.3], [0.1, 0.4]]), 0.1, 0.9) == np.inf
+
+
+def test_new_values_stay_below_the_bound_as_often_as_asked():
+    rng = np.random.default_rng(0)
+    below = []
+    for _ in range(2000):
+        known, (x, y) = population(rng, 20), population(rng, 1)[0]
+        below.append(y <= upper_bound(known, x, 0.9))
+    assert np.mean(below) == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize('direction', ['maximize', 'minimize'])
+def test_losers_are_dropped_and_winners_are_not(direction):
+    rng = np.random.default_rng(1)
+    racing = Racing(shares=[0.25], confidence=0.95, keep=10, at_least=20)
+    sign = 1 if direction == 'maximize' else -1
+    past = [record(i, sign * part, sign * full) for i, (part, full) in enumerate(population(rng, 50))]
+    racing.observe(past, [Objective('mAP', direction)])
+    tenth = sorted((sign * r.metrics['mAP'] for r in past), reverse=True)[9]
+    dropped, lost, worthy = 0, 0, 0
+    for part, full in population(rng, 3000):
+        verdict = racing.verdict(100, dict(mAP=sign * part))
+        dropped += verdict is not None
+        worthy += full >= tenth
+        lost += verdict is not None and full >= tenth
+    assert dropped > 1000
+    assert worthy > 100 and lost <= 0.05 * worthy
+    assert '95% confidence out of the best 10' in racing.verdict(100, dict(mAP=0.1 if sign > 0 else -0.1))
+
+
+def test_nobody_is_dropped_before_enough_is_known():
+    rng = np.random.default_rng(0)
+    pairs = population(rng, 40)
+    racing = Racing(at_least=20, keep=10)
+    assert racing.verdict(100, dict(mAP=0.0)) is None
+    racing.observe([record(i, *pair) for i, pair in enumerate(pairs[:19])], [MAP])
+    assert racing.verdict(100, dict(mAP=0.0)) is None
+    racing.observe([record(i, *pair) for i, pair in enumerate(pairs)], [MAP])
+    assert racing.verdict(100, dict(mAP=0.0)) is not None
+    assert racing.verdict(200, dict(mAP=0.0)) is None  # nothing is known of this share
+    assert Racing(at_least=20, keep=10).verdict(100, {}) is None
+
+
+def test_those_dropped_or_failed_before_teach_nothing():
+    rng = np.random.default_rng(0)
+    good = [record(i, *pair) for i, pair in enumerate(population(rng, 30))]
+    strange = [
+        record(30 + i, 0.9, 0.0, status=status, reason='so', metrics={})
+        for i, status in enumerate(['dropped', 'failed'])
+    ]
+    bounds = []
+    for rows in (good, good + strange):
+        racing = Racing()
+        racing.observe(rows, [MAP])
+        bounds.append(racing.prospect(100, dict(mAP=0.3)))
+    assert bounds[0] == bounds[1] < np.inf
+
+
+def test_stages_are_a_fixed_partition_of_the_batches():
+    racing = Racing(shares=[0.25, 0.5])
+    stages = racing.stages(20)
+    assert [len(stage) for stage in stages] == [5, 5, 10]
+    assert sorted(sum(stages, [])) == list(range(20))
+    assert stages == Racing(shares=[0.25, 0.5]).stages(20)
+    assert stages[0] != list(range(5))  # images that lie together are often alike
+    assert [len(stage) for stage in racing.stages(2)] == [1, 1]
+    assert [len(stage) for stage in racing.stages(1)] == [1]
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(shares=[]), 'shares must ascend'),
+        (dict(shares=[0.5, 0.25]), 'shares must ascend'),
+        (dict(shares=[0.5, 1.0]), 'shares must ascend'),
+        (dict(shares=[0.0]), 'shares must ascend'),
+        (dict(confidence=0.4), 'confidence must lie'),
+        (dict(confidence=1.0), 'confidence must lie'),
+        (dict(keep=0), 'keep must be at least 1'),
+        (dict(at_least=4), 'at_least 5'),
+    ],
+    ids=str,
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Racing(**settings)
+
+
+def test_several_objectives_are_refused():
+    with pytest.raises(ValueError, match="one objective; got \\['mAP', 'macs'\\].*all objectives but one"):
+        Racing().observe([], [MAP, Objective('macs', 'minimize')])
