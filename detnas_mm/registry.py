@@ -32,6 +32,7 @@ DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='detnas_mm', loca
 SPACES = Registry('search space', scope='detnas_mm', locations=['detnas_mm.spaces'])
 COSTS = Registry('cost', scope='detnas_mm', locations=['detnas_mm.cost'])
 STRATEGIES = Registry('search strategy', scope='detnas_mm', locations=['detnas_mm.search'])
+RANKERS = Registry('ranker', scope='detnas_mm', locations=['detnas_mm.search', 'detnas_mm.evaluators'])
 EVALUATORS = Registry('evaluator', scope='detnas_mm', locations=['detnas_mm.evaluators'])
 PATH_SAMPLERS = Registry('path sampler', scope='detnas_mm', locations=['detnas_mm.engine'])
 

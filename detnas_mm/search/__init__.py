@@ -2,6 +2,7 @@
 
 from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger
 from detnas_mm.search.objective import Budget, Constraint, Objective, UnmeetableConstraint, pareto_front
+from detnas_mm.search.prefilter import Prefilter, Ranker, SurrogateRanker
 from detnas_mm.search.record import Evaluation, Proposal, Record
 from detnas_mm.search.searcher import Searcher
 from detnas_mm.search.strategies import EvolutionStrategy, ParetoStrategy, RandomStrategy, Strategy
@@ -15,11 +16,14 @@ __all__ = [
     'LedgerError',
     'Objective',
     'ParetoStrategy',
+    'Prefilter',
     'Proposal',
     'RandomStrategy',
+    'Ranker',
     'Record',
     'Searcher',
     'Strategy',
+    'SurrogateRanker',
     'UnmeetableConstraint',
     'pareto_front',
     'read_ledger',

@@ -180,4 +180,5 @@ class Searcher:
             text += f'; best so far {first.value(front[0]):.4f} {front[0].arch} ({costs})'
             if len(self.objectives) > 1:
                 text += f'; {len(front)} nets on the front'
-        self.log(f'{text}; acceptance rate {self.strategy.acceptance:.1%}')
+        remark = f'; {self.strategy.remark}' if self.strategy.remark else ''
+        self.log(f'{text}; acceptance rate {self.strategy.acceptance:.1%}{remark}')

@@ -192,19 +192,60 @@ def test_any_row_can_be_exported_later(finished, retinanet_supernet, tmp_path):
     assert refused.returncode == 1 and 'holds other weights' in refused.stderr
 
 
-def test_two_ranks_give_one_ranks_rows(finished, retinanet_supernet, tmp_path):
+def on_ranks(number, checkpoint, work_dir, *more):
+    return [
+        'bash', str(ROOT / 'tools' / 'dist_search.sh'), str(CONFIG), str(checkpoint), str(number),
+        '--work-dir', str(work_dir), '--cfg-options', *OPTIONS, *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('number', [2, 3, 4])
+def test_any_number_of_ranks_gives_one_ranks_rows(finished, retinanet_supernet, tmp_path, number):
     folder, _ = finished
-    done = run(
-        ['bash', str(ROOT / 'tools' / 'dist_search.sh'), str(CONFIG), str(retinanet_supernet), '2',
-         '--work-dir', str(tmp_path), '--cfg-options', *OPTIONS],
-        env={'PYTHON': sys.executable},
-    )  # fmt: skip
+    done = run(on_ranks(number, retinanet_supernet, tmp_path), env={'PYTHON': sys.executable})
     assert done.returncode == 0, done.stderr[-3000:]
     assert rows(tmp_path) == rows(folder)
     ours, theirs = (json.loads((f / 'best.json').read_text())[0] for f in (tmp_path, folder))
     assert ours == theirs
     first, second = (torch.load(f / ours['checkpoint'], weights_only=True)['state_dict'] for f in (tmp_path, folder))
     assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def ranks_of(work_dir):
+    """Process ids of the ranks that search in a folder."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        try:
+            words = path.read_bytes().split(b'\0')
+        except OSError:  # it has ended
+            continue
+        started_by_torchrun = b'torch.distributed.run' in words or words[0].endswith(b'bash')
+        if os.fsencode(work_dir) in words and not started_by_torchrun:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def test_a_rank_that_is_killed_costs_a_chunk_at_most(finished, retinanet_supernet, tmp_path):
+    folder, _ = finished
+    ledger = tmp_path / 'ledger.jsonl'
+    command = on_ranks(2, retinanet_supernet, tmp_path, 'search.evaluator.chunk_size=2')
+    environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as job:
+        deadline = time.monotonic() + 300
+        while not ledger.exists() or ledger.read_bytes().count(b'\n') < 3:  # the first line, and two rows
+            assert job.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        ranks = ranks_of(tmp_path)
+        assert len(ranks) == 2
+        os.kill(ranks[-1], signal.SIGKILL)
+        at_the_kill = ledger.read_bytes()
+        output, _ = job.communicate(timeout=600)
+    assert job.returncode == 0, output[-3000:]
+    assert rows(tmp_path) == rows(folder)
+    assert ledger.read_bytes().startswith(at_the_kill)
+    attempts = [json.loads(line)['attempt'] for line in ledger.read_bytes().splitlines()[1:]]
+    assert attempts == sorted(attempts) and set(attempts) == {1, 2}
+    assert 'candidates are evaluated already' in output
 
 
 def test_another_checkpoint_is_refused_and_nothing_is_lost(finished, retinanet_supernet, tmp_path):

@@ -24,6 +24,7 @@ class Strategy(ABC):
 
     Attributes:
         acceptance: Share of the candidates drawn for the last generation that were new and feasible.
+        remark: What else the log should say of the last generation.
     """
 
     def __init__(self, max_attempts: int = 20_000) -> None:
@@ -32,6 +33,7 @@ class Strategy(ABC):
         self.max_attempts = max_attempts
         self.records: list[Record] = []
         self.acceptance = 0.0
+        self.remark = ''
 
     def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
         """Called once before the first generation.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from detnas_mm.registry import STRATEGIES
 from detnas_mm.search.objective import Budget, Objective
+from detnas_mm.search.prefilter import Prefilter
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.spaces import SearchSpace
@@ -30,6 +31,9 @@ class EvolutionStrategy(Strategy):
             20 crossovers and 10 newcomers.
         mutation_prob: Probability that a gene is redrawn. Defaults to the paper's 0.1.
         max_attempts: See :class:`Strategy`.
+        prefilter: Arguments of :class:`~detnas_mm.search.prefilter.Prefilter`, such as
+            ``dict(ranker=dict(type='SurrogateRanker'), oversample=4, min_correlation=0.3)``. None (the paper's way)
+            evaluates all offspring.
 
     Raises:
         ValueError: If a number does not fit, or the three kinds do not add up to the population.
@@ -44,8 +48,10 @@ class EvolutionStrategy(Strategy):
         random: int = 0,
         mutation_prob: float = 0.1,
         max_attempts: int = 20_000,
+        prefilter: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(max_attempts)
+        self.prefilter = None if prefilter is None else Prefilter(**prefilter)
         if mutation is None:
             mutation = population - random - crossover if crossover is not None else (population - random + 1) // 2
         if crossover is None:
@@ -71,7 +77,8 @@ class EvolutionStrategy(Strategy):
 
     def spec(self) -> dict[str, Any]:
         names = ('population', 'parents', 'mutation', 'crossover', 'random', 'mutation_prob', 'max_attempts')
-        return dict(type=type(self).__name__) | {name: getattr(self, name) for name in names}
+        spec = dict(type=type(self).__name__) | {name: getattr(self, name) for name in names}
+        return spec | ({} if self.prefilter is None else dict(prefilter=self.prefilter.spec()))
 
     def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
         if len(objectives) != 1:
@@ -80,6 +87,15 @@ class EvolutionStrategy(Strategy):
                 f'others into constraints, or take ParetoStrategy.'
             )
         super().setup(space, budget, objectives, seed)
+        if self.prefilter is not None:
+            self.prefilter.setup(space, objectives, seed)
+
+    def tell(self, records: Sequence[Record]) -> None:
+        """See :meth:`Strategy.tell`."""
+        super().tell(records)
+        if self.prefilter is not None:
+            self.prefilter.tell(records)
+            self.remark = str(self.prefilter)
 
     def choose_parents(self) -> list[Record]:
         """The best rows of all generations."""
@@ -88,6 +104,8 @@ class EvolutionStrategy(Strategy):
     def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
         archs = [self.space.parse(record.arch) for record in self.choose_parents()]
         children: list[Proposal] = []
+        if self.prefilter is not None:
+            self.prefilter.begin(self.records)
         if archs:
 
             def mutations(count: int) -> list[Proposal]:
@@ -97,7 +115,7 @@ class EvolutionStrategy(Strategy):
                     for i in picks
                 ]
 
-            children += self.draw_new(self.mutation, mutations)
+            children += self._draw_offspring(self.mutation, mutations)
         if len(archs) > 1:
 
             def crossovers(count: int) -> list[Proposal]:
@@ -107,5 +125,16 @@ class EvolutionStrategy(Strategy):
                     for i, j in pairs
                 ]
 
-            children += self.draw_new(self.crossover, crossovers)
-        return children + self.draw_random(self.population - len(children), rng)
+            children += self._draw_offspring(self.crossover, crossovers)
+        children += self.draw_random(self.population - len(children), rng)
+        if self.prefilter is not None:
+            self.prefilter.predict(children)
+        return children
+
+    def _draw_offspring(self, count: int, draw: Callable[[int], list[Proposal]]) -> list[Proposal]:
+        """New feasible offspring; of more than are wanted the most promising where there is a prefilter."""
+        if self.prefilter is None:
+            return self.draw_new(count, draw)
+        kept, left_out = self.prefilter.choose(count, lambda number: self.draw_new(number, draw))
+        self._seen -= {proposal.arch.id for proposal in left_out}
+        return kept

@@ -35,6 +35,8 @@ class ParetoStrategy(EvolutionStrategy):
                 f'{[o.name for o in objectives]}. For one take EvolutionStrategy.'
             )
         Strategy.setup(self, space, budget, objectives, seed)
+        if self.prefilter is not None:
+            self.prefilter.setup(space, objectives, seed)
 
     def choose_parents(self) -> list[Record]:
         """The best rows of all generations, front by front."""

@@ -1,0 +1,160 @@
+"""Which offspring are worth an evaluation: many are drawn, and the most promising evaluated."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.registry import RANKERS, build_from
+from detnas_mm.search.objective import Objective
+from detnas_mm.search.record import Proposal, Record
+from detnas_mm.spaces import Architecture, SearchSpace
+
+
+class Ranker(ABC):
+    """Guesses the order of candidates without evaluating them: a surrogate, a zero-shot score."""
+
+    def setup(self, space: SearchSpace, objective: Objective, seed: int) -> None:
+        """Called once before the search."""
+        self.space = space
+        self.objective = objective
+        self.seed = seed
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """The settings that decide the order, JSON-ready."""
+
+    def fit(self, records: Sequence[Record]) -> None:  # noqa: B027
+        """Takes the successful rows of all finished generations; a score that learns nothing ignores them."""
+
+    @abstractmethod
+    def scores(self, archs: Sequence[Architecture]) -> np.ndarray | None:
+        """Array of shape (candidates,), the more promising the larger; None as long as nothing can be said."""
+
+
+@RANKERS.register_module()
+class SurrogateRanker(Ranker):
+    """A random forest (scikit-learn's) that learns the objective from the rows of the ledger, by genes.
+
+    Args:
+        trees: Number of trees.
+        at_least: Rows to learn from before it says anything.
+
+    Raises:
+        ValueError: If a number is below 1.
+    """
+
+    def __init__(self, trees: int = 200, at_least: int = 20) -> None:
+        if min(trees, at_least) < 1:
+            raise ValueError(f'trees and at_least must be at least 1; got {trees} and {at_least}.')
+        self.trees = trees
+        self.at_least = at_least
+        self._model: Any = None
+
+    def spec(self) -> dict[str, Any]:
+        return dict(type='SurrogateRanker', trees=self.trees, at_least=self.at_least)
+
+    def fit(self, records: Sequence[Record]) -> None:
+        """See :meth:`Ranker.fit`."""
+        self._model = None
+        if len(records) < self.at_least:
+            return
+        from sklearn.ensemble import RandomForestRegressor
+
+        self._model = RandomForestRegressor(self.trees, random_state=self.seed, n_jobs=1)
+        archs = [self.space.parse(record.arch) for record in records]
+        self._model.fit(self.space.encode(archs), [self.objective.gain(record) for record in records])
+
+    def scores(self, archs: Sequence[Architecture]) -> np.ndarray | None:
+        """See :meth:`Ranker.scores`."""
+        return None if self._model is None else self._model.predict(self.space.encode(archs))
+
+
+class Prefilter:
+    """Draws several times as many offspring as are wanted, and keeps those that a ranker finds most promising.
+
+    It proves itself first, and all the time: the rank correlation (Spearman's) between what the ranker said of a
+    generation and what its evaluation gave decides whether the next generation is filtered.
+
+    Args:
+        ranker: Config of a ranker.
+        oversample: How many times as many offspring are drawn; 2 or more.
+        min_correlation: Rank correlation in the last generation below which nothing is filtered.
+
+    Raises:
+        ValueError: If a number does not fit.
+    """
+
+    def __init__(self, ranker: Any, oversample: int = 4, min_correlation: float = 0.3) -> None:
+        if oversample < 2 or not -1 <= min_correlation < 1:
+            raise ValueError(
+                f'prefilter.oversample must be at least 2 and min_correlation lie in [-1, 1); got {oversample} and '
+                f'{min_correlation}.'
+            )
+        self.ranker: Ranker = build_from(RANKERS, ranker)
+        self.oversample = oversample
+        self.min_correlation = min_correlation
+
+    def spec(self) -> dict[str, Any]:
+        """The settings, JSON-ready."""
+        return dict(
+            ranker=self.ranker.spec(), oversample=self.oversample, min_correlation=self.min_correlation
+        )  # fmt: skip
+
+    def setup(self, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> None:
+        """Called once before the search.
+
+        Raises:
+            ValueError: If there are several objectives.
+        """
+        if len(objectives) != 1:
+            raise ValueError(
+                f'A prefilter ranks by one objective; got {[o.name for o in objectives]}. Take strategy.prefilter out '
+                f'of the config.'
+            )
+        self.ranker.setup(space, objectives[0], seed)
+        self.objective = objectives[0]
+        self.correlation = math.nan
+        self.active = False
+        self._said: dict[str, float] = {}
+
+    def begin(self, records: Sequence[Record]) -> None:
+        """Before a generation is drawn: learns from all rows so far."""
+        self.ranker.fit([record for record in records if record.ok])
+        self.active = self.correlation >= self.min_correlation
+
+    def choose(self, count: int, draw: Callable[[int], list[Proposal]]) -> tuple[list[Proposal], list[Proposal]]:
+        """Draws offspring; returns those to be evaluated, in the order drawn, and those left out."""
+        drawn = draw(count * self.oversample if self.active else count)
+        scores = self.ranker.scores([p.arch for p in drawn]) if self.active and drawn else None
+        if scores is None:
+            return drawn[:count], drawn[count:]
+        kept = set(np.argsort(-scores, kind='stable')[:count].tolist())
+        return [p for i, p in enumerate(drawn) if i in kept], [p for i, p in enumerate(drawn) if i not in kept]
+
+    def predict(self, proposals: Sequence[Proposal]) -> None:
+        """Notes what the ranker says of a whole generation."""
+        scores = self.ranker.scores([p.arch for p in proposals]) if proposals else None
+        self._said = {} if scores is None else {p.arch.id: float(s) for p, s in zip(proposals, scores, strict=True)}
+
+    def tell(self, records: Sequence[Record]) -> None:
+        """Compares with what the evaluation gave."""
+        from scipy.stats import spearmanr
+
+        pairs = [(self._said[r.id], self.objective.gain(r)) for r in records if r.ok and r.id in self._said]
+        columns = np.array(pairs).reshape(-1, 2).T
+        if len(pairs) < 5 or any(np.ptp(column) == 0 for column in columns):
+            self.correlation = math.nan
+        else:
+            self.correlation = float(spearmanr(*columns).statistic)
+
+    def __str__(self) -> str:
+        name = type(self.ranker).__name__
+        if math.isnan(self.correlation):
+            return f'{name} has nothing to show yet'
+        off = '' if self.correlation >= self.min_correlation else ', which is too little: not filtered'
+        return f'{name} ranked them with a correlation of {self.correlation:.2f}{off}'
