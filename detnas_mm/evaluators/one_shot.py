@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, gather_object, is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.model import is_model_wrapper
 from torch import nn
 
@@ -22,7 +22,7 @@ from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.evaluators.metrics import build_metric, compute, metric_digest, quiet
 from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
 from detnas_mm.evaluators.racing import Racing
-from detnas_mm.evaluators.ranks import OutOfMemory, jointly
+from detnas_mm.evaluators.ranks import OutOfMemory, deal, jointly
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
 from detnas_mm.registry import EVALUATORS
@@ -35,7 +35,8 @@ class OneShotEvaluator(Evaluator):
     """Activate path → reset BN statistics → recalibrate on training images → evaluate on search-val → restore.
 
     Whoever is evaluated leaves no trace in the model, so order cannot matter. With several ranks each takes its share
-    of the batches, of calibration and of evaluation; rank 0 judges, and all ranks return the same scores.
+    of the batches, of calibration and of evaluation, and computes the metric of its share of the candidates; all ranks
+    return the same scores.
 
     Args:
         dataloader: Search-val: mmengine's dataloader config. Order and batches are fixed; samplers are ignored.
@@ -247,17 +248,21 @@ class OneShotEvaluator(Evaluator):
     @torch.no_grad()
     def _score(self, tree: PathTree) -> list[Evaluation]:
         """Judges all candidates of a tree; those without detections fail, those without prospects are dropped."""
-        found: dict[int, dict[int, list]] = {node.number: {} for node in tree.ends}  # by end and batch, on rank 0
-        judged: dict[int, Evaluation] = {node.number: Evaluation() for node in tree.ends}
+        ends = list(dict.fromkeys(node.number for node in tree.ends))  # equal candidates have the same
+        own = ends[get_rank() :: get_world_size()]  # whom this rank judges
+        found: dict[int, dict[int, list]] = {end: {} for end in own}  # what the metric keeps, by end and batch
+        judged: dict[int, Evaluation] = {end: Evaluation() for end in ends}
         stages = [list(range(len(self.batches)))] if self.racing is None else self.racing.stages(len(self.batches))
         with quiet(), dense_boxes.together(self.model):
             for number, stage in enumerate(stages, 1):
-                for part in jointly(partial(self._predict, tree, stage), gather_object) or ():
+                for part in jointly(partial(self._predict, tree, stage), partial(deal, ends)):
                     for end, batches in part.items():
                         found[end].update(batches)
-                box: list[Any] = [self._judge(tree, found, judged, number == len(stages)) if is_main_process() else 0]
-                broadcast_object_list(box)
-                judged = box[0]
+                going_on = [node.number for candidate, node in enumerate(tree.ends) if tree.goes_on(candidate)]
+                last = number == len(stages)
+                verdicts = {end: self._judge(found[end], judged[end], last) for end in own if end in going_on}
+                for part in all_gather_object(verdicts):
+                    judged.update(part)
                 for node in tree.ends:
                     node.failure = node.failure or judged[node.number].failure
                     node.dropped = judged[node.number].dropped
@@ -282,23 +287,13 @@ class OneShotEvaluator(Evaluator):
                 self.metric.results = []
         return results
 
-    def _judge(
-        self, tree: PathTree, found: Mapping[int, Mapping[int, list]], judged: Mapping[int, Evaluation], last: bool
-    ) -> dict[int, Evaluation]:
-        """Scores on the images seen so far; decides who goes on, or at the last stage who has succeeded."""
-        after = dict(judged)
-        for candidate, node in enumerate(tree.ends):
-            if judged[node.number] is not after[node.number]:
-                continue  # an equal candidate
-            if tree.failure(candidate) is not None or node.dropped is not None:
-                continue
-            rows = [row for number in sorted(found[node.number]) for row in found[node.number][number]]
-            metrics = compute(self.metric, rows, part=not last)
-            so_far = replace(judged[node.number], images=len(rows))
-            if last:
-                so_far = replace(so_far, metrics=metrics, failure=None if metrics else 'no detections')
-            else:
-                reason = self.racing.verdict(len(rows), metrics) if self.racing and metrics else None
-                so_far = replace(so_far, partial={**so_far.partial, str(len(rows)): metrics}, dropped=reason)
-            after[node.number] = so_far
-        return after
+    def _judge(self, found: Mapping[int, list], so_far: Evaluation, last: bool) -> Evaluation:
+        """A candidate's score on the images seen so far; whether it goes on, or at the last stage has succeeded."""
+        rows = [row for number in sorted(found) for row in found[number]]
+        metrics = compute(self.metric, rows, part=not last)
+        if last:
+            failure = None if metrics else 'no detections'
+            return replace(so_far, images=len(rows), metrics=metrics, failure=failure)
+        dropped = self.racing.verdict(len(rows), metrics) if self.racing and metrics else None
+        shares = {**so_far.partial, str(len(rows)): metrics}
+        return replace(so_far, images=len(rows), partial=shares, dropped=dropped)

@@ -74,6 +74,10 @@ class PathTree:
         """Why a candidate fails; None if it does not."""
         return next((node.failure for node in self.branches[candidate] if node.failure), None)
 
+    def goes_on(self, candidate: int) -> bool:
+        """Whether a candidate has neither failed nor been dropped."""
+        return self.failure(candidate) is None and self.branches[candidate][-1].dropped is None
+
     def walk(self, images: Tensor, enter: Callable[[Node], None]) -> Iterator[tuple[Node, Outputs]]:
         """Runs all candidates' backbones on a batch.
 
@@ -85,10 +89,7 @@ class PathTree:
             (the candidate's end, what its backbone returns); candidates that are equal appear once.
         """
         live = {
-            node.number
-            for candidate, branch in enumerate(self.branches)
-            if self.failure(candidate) is None and branch[-1].dropped is None
-            for node in branch
+            node.number for candidate, branch in enumerate(self.branches) if self.goes_on(candidate) for node in branch
         }
         yield from self._walk(self.nodes[0], images, (), enter, live)
 

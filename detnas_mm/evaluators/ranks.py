@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object
+from mmengine.dist import all_gather_object, gather_object, get_rank, get_world_size
 
 
 class OutOfMemory(Exception):
@@ -18,10 +18,10 @@ def jointly(work: Callable[[], Any], gather: Callable[[Any], Any] = all_gather_o
 
     Args:
         work: Computes this rank's share, which can be pickled.
-        gather: Whom all shares go to: mmengine's ``all_gather_object``, or ``gather_object`` for rank 0 alone.
+        gather: Brings the shares where they are wanted; all of them to all ranks unless told otherwise.
 
     Returns:
-        The shares in the order of the ranks; None where they are not gathered.
+        What ``gather`` returns: the shares in the order of the ranks.
 
     Raises:
         OutOfMemory: On all ranks.
@@ -41,3 +41,23 @@ def jointly(work: Callable[[], Any], gather: Callable[[Any], Any] = all_gather_o
                 torch.cuda.empty_cache()
             raise OutOfMemory(reason)
     return gather(own)
+
+
+def deal(keys: Sequence[Hashable], share: Mapping[Any, Any]) -> list[dict[Any, Any]]:
+    """Deals the keys out to the ranks in turn, and brings every rank what all shares hold of its keys.
+
+    Args:
+        keys: The same on all ranks.
+        share: This rank's values by key; a value goes to the rank of its key alone.
+
+    Returns:
+        Of each rank in order, its values of the keys that were dealt to this one.
+    """
+    received: list[dict[Any, Any]] = []
+    world = get_world_size()
+    for rank in range(world):
+        wanted = set(keys[rank::world])
+        parts = gather_object({key: value for key, value in share.items() if key in wanted}, dst=rank)
+        if rank == get_rank():
+            received = parts
+    return received

@@ -1,0 +1,131 @@
+#!/usr/bin/env python
+"""How a search scales: a simulation of 1 to 256 workers that share the images of a generation.
+
+It replays what detnas_mm does (docs/search.md): batch b of the calibration and of search-val belongs to worker b modulo
+the number of workers; statistics are gathered when the last worker is done; candidates are dealt out to the workers for
+the metric. A worker that dies costs the chunk that was being evaluated and a restart. Batches take about the times
+given: measure yours with benchmarks/one_shot_candidate.py. The defaults are guesses of a GPU at COCO's sizes.
+
+What is printed: efficiency = time of one worker that never fails / (workers x time), with even machines, with
+stragglers, and with stragglers and failures; and, for even machines, where the rest goes.
+
+Example:
+  python benchmarks/scaling.py                                      # the paper's sizes, a GPU assumed
+  python benchmarks/scaling.py --batch-seconds 0.3 --metric-seconds 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from dataclasses import dataclass, replace
+
+import numpy as np
+from common import add_output, table, write_json
+
+
+@dataclass(frozen=True)
+class Work:
+    """One generation: its size, and what its parts take, in seconds."""
+
+    candidates: int
+    chunk: int
+    calibration_batches: int
+    val_batches: int
+    calibration_seconds: float  # a candidate and batch
+    val_seconds: float
+    metric_seconds: float  # a candidate
+    gather_seconds: float  # a chunk and phase, beyond one worker
+    spread: float  # standard deviation of a batch's time, as a part of it
+    stragglers: float  # share of the batches that take three times as long
+    failures: float  # of a worker, an hour
+    restart_seconds: float
+
+
+def phase(rng: np.random.Generator, work: Work, workers: int, batches: int, seconds: float) -> tuple[float, float]:
+    """One pass over batches: seconds until the last worker is done, and what the workers have worked together."""
+    slow = np.where(rng.random(batches) < work.stragglers, 3.0, 1.0)
+    times = seconds * slow * np.maximum(1 + work.spread * rng.standard_normal(batches), 0.2)
+    totals = np.bincount(np.arange(batches) % workers, weights=times, minlength=workers)
+    return float(totals.max()), float(totals.sum())
+
+
+def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[float, dict[str, float]]:
+    """Seconds that a generation takes, and how many of them workers wait for what, on average."""
+    elapsed, waiting = 0.0, dict.fromkeys(('calibration', 'evaluation', 'metric', 'gathering'), 0.0)
+    for first in range(0, work.candidates, work.chunk):
+        count = min(work.chunk, work.candidates - first)
+        while True:
+            took = 0.0
+            lost = dict.fromkeys(waiting, 0.0)
+            for name, batches, seconds in (
+                ('calibration', work.calibration_batches, work.calibration_seconds),
+                ('evaluation', work.val_batches, work.val_seconds),
+                ('metric', count, work.metric_seconds),
+            ):
+                last, worked = phase(rng, work, workers, batches, seconds * (1 if name == 'metric' else count))
+                took += last
+                lost[name] += last - worked / workers
+            if workers > 1:
+                took += 2 * work.gather_seconds
+                lost['gathering'] += 2 * work.gather_seconds
+            dies = rng.exponential(3600 / (work.failures * workers)) if work.failures else np.inf
+            if dies >= took:
+                break
+            elapsed += dies + work.restart_seconds
+        elapsed += took
+        for name, value in lost.items():
+            waiting[name] += value
+    return elapsed, waiting
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--candidates', type=int, default=50, help='[%(default)s, as the paper]')
+    parser.add_argument('--chunk', type=int, default=50, help='candidates evaluated together [%(default)s]')
+    parser.add_argument(
+        '--images', type=int, nargs=2, default=[500, 5000], help='calibration, search-val [%(default)s]'
+    )
+    parser.add_argument('--batch-size', type=int, default=20, help='[%(default)s]')
+    parser.add_argument('--calibration-seconds', type=float, default=0.2, help='a candidate and batch [%(default)s]')
+    parser.add_argument('--val-seconds', type=float, default=0.5, help='a candidate and batch [%(default)s]')
+    parser.add_argument('--metric-seconds', type=float, default=5.0, help='a candidate [%(default)s]')
+    parser.add_argument('--gather-seconds', type=float, default=1.0, help='a chunk and phase [%(default)s]')
+    parser.add_argument('--spread', type=float, default=0.05, help="of a batch's time, relative [%(default)s]")
+    parser.add_argument('--straggling', type=float, default=0.02, help='share of batches 3x as slow [%(default)s]')
+    parser.add_argument('--failures', type=float, default=1 / 100, help='a worker and hour [%(default)s]')
+    parser.add_argument('--restart-seconds', type=float, default=90.0, help='[%(default)s]')
+    parser.add_argument('--repeats', type=int, default=20, help='generations simulated [%(default)s]')
+    add_output(parser, 'scaling.json')
+    args = parser.parse_args()
+    if any(images % args.batch_size for images in args.images[:1]) or min(args.candidates, args.chunk) < 1:
+        parser.error('the batch size must divide the calibration images; --candidates and --chunk be at least 1')
+    rows = []
+    for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+        found: dict[str, list[float]] = {}
+        for name, straggling, failures in (
+            ('even', 0.0, 0.0), ('stragglers', args.straggling, 0.0), ('failures', args.straggling, args.failures)
+        ):  # fmt: skip
+            work = Work(
+                args.candidates, args.chunk, args.images[0] // args.batch_size, -(-args.images[1] // args.batch_size),
+                args.calibration_seconds, args.val_seconds, args.metric_seconds, args.gather_seconds, args.spread,
+                straggling, failures, args.restart_seconds,
+            )  # fmt: skip
+            undisturbed = replace(work, failures=0.0)
+            for seed in range(args.repeats):
+                one, _ = generation(np.random.default_rng(seed), undisturbed, 1)
+                many, waiting = generation(np.random.default_rng(seed), work, workers)
+                found.setdefault(name, []).append(one / (workers * many))
+                if name == 'even':
+                    for what, value in waiting.items():
+                        found.setdefault(what, []).append(value / many)
+        rows.append({'workers': workers} | {name: f'{statistics.mean(values):.1%}' for name, values in found.items()})
+    print(table(rows))
+    print(
+        '\ncalibration, evaluation, metric, gathering: part of the time that an even worker waits for the others there'
+    )
+    write_json(args.out, dict(rows=rows, settings={k: v for k, v in vars(args).items() if k != 'out'}))
+
+
+if __name__ == '__main__':
+    main()

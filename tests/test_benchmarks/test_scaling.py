@@ -1,0 +1,41 @@
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[2] / 'benchmarks'
+
+
+@pytest.fixture(scope='module')
+def scaling():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        spec = importlib.util.spec_from_file_location('scaling', FOLDER / 'scaling.py')
+        module = importlib.util.module_from_spec(spec)
+        sys.modules['scaling'] = module
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(FOLDER))
+        sys.modules.pop('scaling', None)
+
+
+def seconds(scaling, work, workers):
+    return scaling.generation(np.random.default_rng(0), work, workers)[0]
+
+
+def test_the_simulation_in_cases_that_can_be_counted(scaling):
+    even = scaling.Work(
+        candidates=8, chunk=4, calibration_batches=4, val_batches=8, calibration_seconds=1, val_seconds=2,
+        metric_seconds=3, gather_seconds=0, spread=0, stragglers=0, failures=0, restart_seconds=0,
+    )  # fmt: skip
+    assert seconds(scaling, even, 1) == 8 * (4 * 1 + 8 * 2 + 3)
+    assert seconds(scaling, even, 4) == seconds(scaling, even, 1) / 4
+    # With 8 workers half have nothing to calibrate, and half no metric to compute.
+    assert seconds(scaling, even, 8) == 2 * (4 * 1 + 4 * 2 + 3)
+    assert seconds(scaling, replace(even, gather_seconds=5), 4) == seconds(scaling, even, 4) + 2 * 2 * 5
+    assert seconds(scaling, replace(even, stragglers=1), 4) == 3 * seconds(scaling, even, 4)
+    assert seconds(scaling, replace(even, failures=60, restart_seconds=9), 4) > seconds(scaling, even, 4) + 9
