@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -57,9 +58,33 @@ def fit_to_machine(cfg: Config) -> None:
         cfg.model_wrapper_cfg = ConfigDict(
             type='MMDistributedDataParallel', device_ids=None, find_unused_parameters=True, broadcast_buffers=False
         )
-        if not dist.is_initialized():
-            # mmengine's own initialisation wants a CUDA device.
-            dist.init_process_group('gloo', timeout=timedelta(seconds=dist_cfg.timeout))
+    if distributed and not dist.is_initialized() and (not cuda or _restarted()):
+        _join_process_group(dist_cfg, cuda)
+
+
+def _restarted() -> bool:
+    """Whether torchrun has started this process in the place of one that died."""
+    return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
+
+
+def _join_process_group(dist_cfg: Any, cuda: bool) -> None:
+    """Does what mmengine does, which wants a CUDA device and fails after a restart.
+
+    torchrun's ranks meet in a store that outlives them (static rendezvous, torch 2.10): those of a second attempt find
+    the addresses of the first one's dead ranks there. So every attempt has its own part of the store.
+    """
+    if cuda:
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    where: dict[str, Any] = {}
+    if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
+        shared = dist.TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False)
+        attempt = os.environ['TORCHELASTIC_RESTART_COUNT']
+        where = dict(
+            store=dist.PrefixStore(f'attempt_{attempt}', shared),
+            rank=int(os.environ['RANK']),
+            world_size=int(os.environ['WORLD_SIZE']),
+        )
+    dist.init_process_group(dist_cfg.backend, timeout=timedelta(seconds=dist_cfg.timeout), **where)
 
 
 def _replace_norm(node: Any) -> int:
