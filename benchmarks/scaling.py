@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=20, help='generations simulated [%(default)s]')
     add_output(parser, 'scaling.json')
     args = parser.parse_args()
-    if any(images % args.batch_size for images in args.images[:1]) or min(args.candidates, args.chunk) < 1:
+    if args.images[0] % args.batch_size or min(args.candidates, args.chunk) < 1:
         parser.error('the batch size must divide the calibration images; --candidates and --chunk be at least 1')
     rows = []
     for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256):

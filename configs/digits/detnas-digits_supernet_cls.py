@@ -1,5 +1,5 @@
 # Step 1 of DetNAS on Digits: the supernet learns to classify crops, one random path a step. From choices that begin as
-# different functions, as in the paper, it stays at chance for as long as Digits allows; so they begin alike. Its
+# different functions, as in the paper, it stayed at chance on the first version of Digits; so they begin alike. Its
 # weights begin as the authors', which here does better than torch's own (docs/measured.md).
 _base_ = [
     '../_base_/models/digits_space.py',

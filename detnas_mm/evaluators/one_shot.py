@@ -25,7 +25,7 @@ from detnas_mm.evaluators.racing import Racing
 from detnas_mm.evaluators.ranks import OutOfMemory, deal, jointly
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
-from detnas_mm.registry import EVALUATORS
+from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Objective, Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
@@ -79,7 +79,7 @@ class OneShotEvaluator(Evaluator):
                     f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
                 )
         self.calibration_cfg = calibration
-        self.racing = None if racing is None else Racing(**racing)
+        self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
 
     def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
         """See :meth:`Evaluator.setup`. The path in force and the model's modes are kept."""

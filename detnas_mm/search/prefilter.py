@@ -101,9 +101,7 @@ class Prefilter:
 
     def spec(self) -> dict[str, Any]:
         """The settings, JSON-ready."""
-        return dict(
-            ranker=self.ranker.spec(), oversample=self.oversample, min_correlation=self.min_correlation
-        )  # fmt: skip
+        return dict(ranker=self.ranker.spec(), oversample=self.oversample, min_correlation=self.min_correlation)
 
     def setup(self, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> None:
         """Called once before the search.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tqdm import tqdm
 
@@ -146,13 +146,13 @@ class Searcher:
             parents=proposal.parents,
             status=status,
             reason=reason,
-            metrics={name: value for name, value in evaluation.metrics.items() if math.isfinite(value)},
+            metrics=_finite(evaluation.metrics),
             costs=costs,
             time=evaluation.time,
             host=socket.gethostname(),
             attempt=self.ledger.attempt,
             images=evaluation.images,
-            partial=evaluation.partial,
+            partial={images: _finite(metrics) for images, metrics in evaluation.partial.items()},
         )
 
     def _show_best(self, bar: tqdm) -> None:
@@ -182,3 +182,8 @@ class Searcher:
                 text += f'; {len(front)} nets on the front'
         remark = f'; {self.strategy.remark}' if self.strategy.remark else ''
         self.log(f'{text}; acceptance rate {self.strategy.acceptance:.1%}{remark}')
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What a JSON line can hold of metrics."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from detnas_mm.evaluators import OneShotEvaluator
 from detnas_mm.evaluators.racing import Racing, upper_bound
 from detnas_mm.search import Objective, Record
 
@@ -122,6 +123,12 @@ def test_stages_are_a_fixed_partition_of_the_batches():
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         Racing(**settings)
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(ValueError, match="Racing has no argument 'share'; it takes shares, confidence, keep, at_least"):
+        OneShotEvaluator({}, {}, None, racing=dict(share=[0.5]))
+    assert OneShotEvaluator({}, {}, None, racing=dict(shares=[0.5])).racing.spec()['shares'] == [0.5]
 
 
 def test_several_objectives_are_refused():

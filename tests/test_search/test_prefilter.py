@@ -107,6 +107,8 @@ def test_bad_settings():
         Prefilter(dict(type='SurrogateRanker'), min_correlation=1.0)
     with pytest.raises(ValueError, match="'Oracle' is no ranker. There are:.*SurrogateRanker"):
         Prefilter(dict(type='Oracle'))
+    with pytest.raises(ValueError, match="Prefilter has no argument 'oversampling'; it takes ranker, oversample"):
+        evolution(ranker=dict(type='SurrogateRanker'), oversampling=4)
     with pytest.raises(ValueError, match='at least 1; got 0'):
         SurrogateRanker(trees=0)
     both = [Objective('acc'), Objective('macs', 'minimize')]

@@ -148,3 +148,14 @@ def test_a_search_with_dropped_rows_goes_on_as_if_never_stopped(make_search):
     again.run()
     assert rows(again) == rows(whole)
     assert any(row['status'] == 'dropped' for row in rows(whole))
+
+
+def test_what_no_line_of_json_can_hold_is_left_out_of_a_share(make_search):
+    class Partly(CountingEvaluator):
+        def evaluate(self, archs):
+            for evaluation in super().evaluate(archs):
+                yield replace(evaluation, images=400, partial={'100': {'acc': 1.0, 'recall': float('nan')}})
+
+    search = make_search(Partly(), generations=1)
+    search.run()
+    assert all(row['partial'] == {'100': {'acc': 1.0}} and row['status'] == 'ok' for row in rows(search))

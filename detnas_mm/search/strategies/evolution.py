@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.registry import STRATEGIES
+from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.objective import Budget, Objective
 from detnas_mm.search.prefilter import Prefilter
 from detnas_mm.search.record import Proposal, Record
@@ -51,7 +51,7 @@ class EvolutionStrategy(Strategy):
         prefilter: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(max_attempts)
-        self.prefilter = None if prefilter is None else Prefilter(**prefilter)
+        self.prefilter = None if prefilter is None else build_from(STRATEGIES, prefilter, type=Prefilter)
         if mutation is None:
             mutation = population - random - crossover if crossover is not None else (population - random + 1) // 2
         if crossover is None:
