@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -170,9 +168,11 @@ def begin_lane(plan: Plan) -> None:
 
     import torch
 
+    from detnas_mm.evaluators.metric_workers import end_with_parent
+
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # ends with the process that started it
+    end_with_parent()
     terminal = os.fdopen(os.dup(1), 'w')
     log = os.open(plan.folder / 'log.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):

@@ -70,6 +70,8 @@ def _predict(
         original = type(head).predict_by_feat
         return original(head, cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
     cfg = head.test_cfg if cfg is None else cfg
+    # Under autocast a head gives half precision, in which a box of a large image is a pixel off.
+    cls_scores, bbox_preds = [x.float() for x in cls_scores], [x.float() for x in bbox_preds]
     priors = head.prior_generator.grid_priors(
         [scores.shape[-2:] for scores in cls_scores], dtype=cls_scores[0].dtype, device=cls_scores[0].device
     )

@@ -12,17 +12,19 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.model import is_model_wrapper
 from torch import nn
 
 from detnas_mm.evaluators import bn_recalibration, dense_boxes
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.batches import FixedBatches
-from detnas_mm.evaluators.metrics import build_metric, compute, metric_digest, quiet
+from detnas_mm.evaluators.judge import Judge, Predictions
+from detnas_mm.evaluators.metric_workers import MetricWorkers
+from detnas_mm.evaluators.metrics import build_metric, metric_digest, quiet
+from detnas_mm.evaluators.numerics import checked_precision, numerics
 from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
 from detnas_mm.evaluators.racing import Racing
-from detnas_mm.evaluators.ranks import OutOfMemory, deal, jointly
+from detnas_mm.evaluators.ranks import OutOfMemory, jointly
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
 from detnas_mm.registry import EVALUATORS, build_from
@@ -50,6 +52,11 @@ class OneShotEvaluator(Evaluator):
             the progress bar moves by chunks. Defaults to 10.
         racing: Arguments of :class:`Racing`, such as ``dict(shares=[0.25], confidence=0.95, keep=10)``: candidates
             without prospects are judged on a share of the images alone. None (the default) judges all on all images.
+        metric_workers: Processes, on each rank, that compute metrics while the model goes on with the next chunk; a
+            crash then loses up to two chunks. Scores do not depend on it. Defaults to 0: none.
+        precision: ``'fp16'`` or ``'bf16'`` runs the network under autocast. Defaults to ``'fp32'``.
+        channels_last: Lets weights and activations lie channels last; scores differ in their last bits. Defaults to
+            False.
 
     Raises:
         ValueError: If a setting does not fit; on :meth:`setup`, if the data do not.
@@ -65,6 +72,9 @@ class OneShotEvaluator(Evaluator):
         cache_mb: float = 2048,
         chunk_size: int = 10,
         racing: Mapping[str, Any] | None = None,
+        metric_workers: int = 0,
+        precision: str = 'fp32',
+        channels_last: bool = False,
     ) -> None:
         if chunk_size < 0:
             raise ValueError(f'chunk_size is a number of candidates, or 0 for a whole generation; got {chunk_size}.')
@@ -80,6 +90,9 @@ class OneShotEvaluator(Evaluator):
                 )
         self.calibration_cfg = calibration
         self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
+        self.metric_workers = metric_workers
+        self.precision = checked_precision(precision)
+        self.channels_last = channels_last
 
     def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
         """See :meth:`Evaluator.setup`. The path in force and the model's modes are kept."""
@@ -92,6 +105,7 @@ class OneShotEvaluator(Evaluator):
             )
         self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb)
         self.metric = build_metric(self.metric_cfg, self.batches.metainfo)
+        self._metrics = MetricWorkers(self.metric, self.metric_workers)
         self.calibration: FixedBatches | None = None
         if self.calibration_cfg is not None:
             self.calibration_seed = self.calibration_cfg.get('seed', 0)
@@ -114,6 +128,8 @@ class OneShotEvaluator(Evaluator):
             metric=type(self.metric).__name__,
             metric_digest=metric_digest(self.metric_cfg),
         )
+        if self.precision != 'fp32' or self.channels_last:
+            spec['numerics'] = dict(precision=self.precision, channels_last=self.channels_last)
         if self.racing is not None:
             spec['racing'] = self.racing.spec()
         if self.calibration is None:
@@ -134,12 +150,21 @@ class OneShotEvaluator(Evaluator):
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
         """See :meth:`Evaluator.evaluate`. Out of memory, values that are not finite, and no detections are failures."""
-        size = self.chunk_size or len(archs)
+        size = self.chunk_size or len(archs) or 1
+        waiting: Iterator[Evaluation] = iter(())
         for first in range(0, len(archs), size):
-            yield from self._evaluate(archs[first : first + size])
+            begun = self._begin(archs[first : first + size])
+            yield from waiting  # the chunk before: its metrics were computed meanwhile
+            waiting = begun
+            if not self.metric_workers:
+                yield from waiting
+        yield from waiting
 
-    def _evaluate(self, chunk: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Evaluates candidates together; one by one if there is no memory for that, to find out whose fault it is."""
+    def _begin(self, chunk: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Lets candidates predict together, and returns what waits for their metrics.
+
+        They come one by one if there is no memory for all of them, to find out whose fault it is.
+        """
         start = time.perf_counter()
         clock: dict[str, float] = {}
         try:
@@ -147,19 +172,18 @@ class OneShotEvaluator(Evaluator):
                 tree = self._tree(chunk)
                 self._recalibrate(tree)
                 clock['recalibration'] = (time.perf_counter() - start) / len(chunk)
-                judged = self._score(tree)
-                clock['evaluation'] = (time.perf_counter() - start) / len(chunk) - clock['recalibration']
+                judge = self._score(tree)
+                clock['prediction'] = judge.prediction_seconds / len(chunk)
         except OutOfMemory as failure:
             if len(chunk) == 1:
-                yield Evaluation(failure=str(failure), time=clock)
-                return
-        else:
-            for candidate in range(len(chunk)):
-                reason = tree.failure(candidate)
-                yield Evaluation(failure=reason, time=clock) if reason else replace(judged[candidate], time=clock)
-            return
-        for arch in chunk:
-            yield from self._evaluate([arch])
+                return iter([Evaluation(failure=str(failure), time=clock)])
+            return (evaluation for arch in chunk for evaluation in self._begin([arch]))
+        return self._finish(judge, clock)
+
+    def _finish(self, judge: Judge, clock: dict[str, float]) -> Iterator[Evaluation]:
+        for candidate, judged in enumerate(judge.decide()):
+            reason = judge.tree.failure(candidate)
+            yield Evaluation(failure=reason, time=clock) if reason else replace(judged, time=clock | judged.time)
 
     @contextlib.contextmanager
     def recalibrated(self, arch: Architecture) -> Iterator[nn.Module]:
@@ -175,7 +199,11 @@ class OneShotEvaluator(Evaluator):
     @contextlib.contextmanager
     def _untouched(self) -> Iterator[None]:
         before = self.supernet.active_path
-        with bn_recalibration.restored(self.model), bn_recalibration.local_batch_norm(self.model):
+        with (
+            bn_recalibration.restored(self.model),
+            bn_recalibration.local_batch_norm(self.model),
+            numerics(self.model, self.precision, self.channels_last),
+        ):
             try:
                 yield
             finally:
@@ -246,35 +274,25 @@ class OneShotEvaluator(Evaluator):
     # -- evaluation ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _score(self, tree: PathTree) -> list[Evaluation]:
-        """Judges all candidates of a tree; those without detections fail, those without prospects are dropped."""
-        ends = list(dict.fromkeys(node.number for node in tree.ends))  # equal candidates have the same
-        own = ends[get_rank() :: get_world_size()]  # whom this rank judges
-        found: dict[int, dict[int, list]] = {end: {} for end in own}  # what the metric keeps, by end and batch
-        judged: dict[int, Evaluation] = {end: Evaluation() for end in ends}
+    def _score(self, tree: PathTree) -> Judge:
+        """Lets all candidates of a tree predict; what is left to do is to wait for the metrics."""
+        judge = Judge(tree, self._metrics, self.racing)
         stages = [list(range(len(self.batches)))] if self.racing is None else self.racing.stages(len(self.batches))
-        with quiet(), dense_boxes.together(self.model):
-            for number, stage in enumerate(stages, 1):
-                for part in jointly(partial(self._predict, tree, stage), partial(deal, ends)):
-                    for end, batches in part.items():
-                        found[end].update(batches)
-                going_on = [node.number for candidate, node in enumerate(tree.ends) if tree.goes_on(candidate)]
-                last = number == len(stages)
-                verdicts = {end: self._judge(found[end], judged[end], last) for end in own if end in going_on}
-                for part in all_gather_object(verdicts):
-                    judged.update(part)
-                for node in tree.ends:
-                    node.failure = node.failure or judged[node.number].failure
-                    node.dropped = judged[node.number].dropped
-        return [judged[node.number] for node in tree.ends]
+        for number, stage in enumerate(stages, 1):
+            last = number == len(stages)
+            with quiet(), dense_boxes.together(self.model):
+                judge.hear(partial(self._predict, tree, stage), last)
+            if not last:
+                judge.decide()
+        return judge
 
-    def _predict(self, tree: PathTree, stage: Sequence[int]) -> dict[int, dict[int, list]]:
-        """What the metric keeps of this rank's share of some batches, by candidate's end and batch."""
+    def _predict(self, tree: PathTree, stage: Sequence[int]) -> Predictions:
+        """What the metric keeps of this rank's share of some batches."""
 
         def enter(node: Node) -> None:
             bn_recalibration.apply(self._norms, node.statistics)
 
-        results: dict[int, dict[int, list]] = {node.number: {} for node in tree.ends}
+        results: Predictions = {node.number: {} for node in tree.ends}
         self.model.eval()
         for number, data in self.batches.walk(stage):
             inputs = self.model.data_preprocessor(data, False)
@@ -286,14 +304,3 @@ class OneShotEvaluator(Evaluator):
                 results[node.number][number] = self.metric.results
                 self.metric.results = []
         return results
-
-    def _judge(self, found: Mapping[int, list], so_far: Evaluation, last: bool) -> Evaluation:
-        """A candidate's score on the images seen so far; whether it goes on, or at the last stage has succeeded."""
-        rows = [row for number in sorted(found) for row in found[number]]
-        metrics = compute(self.metric, rows, part=not last)
-        if last:
-            failure = None if metrics else 'no detections'
-            return replace(so_far, images=len(rows), metrics=metrics, failure=failure)
-        dropped = self.racing.verdict(len(rows), metrics) if self.racing and metrics else None
-        shares = {**so_far.partial, str(len(rows)): metrics}
-        return replace(so_far, images=len(rows), partial=shares, dropped=dropped)

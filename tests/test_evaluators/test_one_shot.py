@@ -14,6 +14,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm.engine import SearchPlan
+from detnas_mm.evaluators.metric_workers import MetricWorkers
 from detnas_mm.evaluators.racing import Racing
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.export import export_subnet
@@ -219,6 +220,36 @@ def test_scores_depend_neither_on_the_cache_nor_on_chunks(retinanet_supernet, tm
     changes = dict(search__evaluator__cache_mb=0, search__evaluator__chunk_size=3)
     other = Judge('retinanet', retinanet_supernet, tmp_path, **changes)
     assert other.metrics(PATHS[:2] * 2) == [scores[p] for p in PATHS[:2] * 2]
+
+
+def test_metrics_computed_in_other_processes_are_the_same(judge, scores, monkeypatch):
+    evaluator = judge.evaluator
+    monkeypatch.setattr(evaluator, 'chunk_size', 3)
+    monkeypatch.setattr(evaluator, 'metric_workers', 2)
+    monkeypatch.setattr(evaluator, '_metrics', MetricWorkers(evaluator.metric, 2))
+    texts = PATHS[:4] + PATHS[:1]
+    with monkeypatch.context() as patch:
+        patch.setattr('detnas_mm.evaluators.metric_workers.compute', None)  # not in this process
+        evaluations = list(evaluator.evaluate([judge.path(p) for p in texts]))
+    assert [e.metrics for e in evaluations] == [scores[p] for p in texts]
+    assert all(e.time.keys() == {'recalibration', 'prediction', 'metric'} for e in evaluations)
+
+
+@pytest.mark.parametrize('options', [dict(precision='bf16'), dict(channels_last=True)], ids=['bf16', 'channels_last'])
+def test_other_numerics_give_almost_the_same_scores(retinanet_supernet, tmp_path, scores, options):
+    changes = {f'search__evaluator__{key}': value for key, value in options.items()}
+    other = Judge('retinanet', retinanet_supernet, tmp_path, **changes)
+    assert other.evaluator.spec()['numerics'] == dict(precision='fp32', channels_last=False) | options
+    before = {name: p.stride() for name, p in other.model.named_parameters()}
+    archs = [other.path(p) for p in PATHS[:4]]
+    with digits.scope():
+        evaluations = check_evaluator(other.evaluator, other.space, archs, other.model)
+    found = [e.metrics['coco/bbox_mAP'] for e in evaluations]
+    wanted = [scores[p]['coco/bbox_mAP'] for p in PATHS[:4]]
+    assert found != wanted  # computed otherwise
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+    assert {name: p.stride() for name, p in other.model.named_parameters()} == before
+    assert {p.dtype for p in other.model.parameters()} == {torch.float32}
 
 
 def test_classification(digits_folder, retinanet_supernet, tmp_path):

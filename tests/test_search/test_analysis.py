@@ -1,7 +1,6 @@
 import csv
 import runpy
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -112,6 +111,4 @@ def test_csv(folder, tmp_path, capsys):
 def test_a_hundred_thousand_rows(tmp_path):
     with Ledger(tmp_path / 'ledger.jsonl', HEADER) as ledger:
         ledger.extend(record(i, parents=('a' * 12, 'b' * 12)) for i in range(100_000))
-    start = time.perf_counter()
-    assert len(read_ledger(tmp_path / 'ledger.jsonl')[1]) == 100_000
-    assert time.perf_counter() - start < 60  # two seconds on a quiet machine; machines that run tests are busy
+    assert len(read_ledger(tmp_path / 'ledger.jsonl')[1]) == 100_000  # how quick: benchmarks/ledger.py

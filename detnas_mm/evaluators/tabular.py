@@ -1,0 +1,80 @@
+"""Scores that are known already: a search over a table, in milliseconds, to study strategies and options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detnas_mm.evaluators.base import Evaluator
+from detnas_mm.evaluators.racing import Racing
+from detnas_mm.registry import EVALUATORS, build_from
+from detnas_mm.search import Evaluation, Objective, Record, read_ledger
+from detnas_mm.spaces import Architecture, SearchSpace
+
+
+@EVALUATORS.register_module()
+class TabularEvaluator(Evaluator):
+    """Looks candidates up in the ledger of an earlier search, as one does with the tables of NAS benchmarks.
+
+    Args:
+        ledger: A ledger whose rows are the table; one that holds the whole space lets any search run.
+        racing: See :class:`OneShotEvaluator`; the table's rows must hold the shares that it stops at, which they do
+            if they were evaluated with racing.
+
+    Raises:
+        ValueError: On :meth:`setup`, if the ledger is of another space; on :meth:`evaluate`, if a row or what racing
+            needs of it is missing.
+    """
+
+    def __init__(self, ledger: str, racing: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(ledger)
+        self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
+
+    def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
+        """See :meth:`Evaluator.setup`."""
+        header, records = read_ledger(self.path)
+        if header['space'] != space.spec():
+            raise ValueError(f'{self.path} is a table of {header["space"]}; the search is over {space.spec()}.')
+        self._header = header
+        self._rows = {record.id: record for record in records}
+
+    def spec(self) -> dict[str, Any]:
+        spec = dict(type='TabularEvaluator', rows=len(self._rows), of=self._header['evaluator'])
+        return spec if self.racing is None else spec | dict(racing=self.racing.spec())
+
+    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
+        """See :meth:`Evaluator.observe`."""
+        if self.racing is not None:
+            self.racing.observe(records, objectives)
+
+    def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """See :meth:`Evaluator.evaluate`."""
+        for arch in archs:
+            row = self._rows.get(arch.id)
+            if row is None:
+                raise ValueError(f'{self.path} has no row of {list(arch.genes)}, which the search asks for.')
+            yield self._raced(row) if row.ok and self.racing else self._as_it_is(row)
+
+    @staticmethod
+    def _as_it_is(row: Record) -> Evaluation:
+        failure, dropped = (row.reason if row.status == status else None for status in ('failed', 'dropped'))
+        return Evaluation(row.metrics, failure, {}, dropped, row.images, row.partial)
+
+    def _raced(self, row: Record) -> Evaluation:
+        """What racing makes of a row that holds the full set."""
+        assert self.racing is not None and row.images is not None
+        seen: dict[str, dict[str, float]] = {}
+        for share in self.racing.shares:
+            # Shares are cut at whole batches, so that a row has its own numbers of images: the nearest above.
+            wanted = share * row.images
+            images = min((n for n in map(int, row.partial) if n >= wanted - 1e-9), default=None)
+            if images is None:
+                raise ValueError(
+                    f'{self.path} has no share of {share} of the images of {row.arch}; it has {row.partial}.'
+                )
+            seen[str(images)] = row.partial[str(images)]
+            dropped = self.racing.verdict(images, seen[str(images)])
+            if dropped:
+                return Evaluation({}, None, {}, dropped, images, seen)
+        return Evaluation(row.metrics, None, {}, None, row.images, seen)

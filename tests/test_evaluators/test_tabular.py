@@ -1,0 +1,89 @@
+"""Searches over a table: the ledger of an earlier search."""
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from detnas_mm.engine import run_search
+from detnas_mm.evaluators import TabularEvaluator
+from detnas_mm.search import Evaluation, Ledger, Record, read_ledger
+from detnas_mm.spaces import DetNASSpace
+from detnas_mm.testing import check_evaluator
+
+DESCRIPTION = dict(stem=8, channels=(16, 24, 32, 64), blocks=(1, 1, 1, 1))
+SPACE = DetNASSpace(DESCRIPTION)
+
+
+def fitness(arch):
+    return sum((position + 1) * gene for position, gene in enumerate(arch.genes)) / 100
+
+
+def row(index, arch, **changes):
+    """A candidate judged on 100 images, on a share of 25 within ±0.001 of its fitness."""
+    noise = np.random.default_rng(index).uniform(-0.001, 0.001)
+    values = dict(
+        index=index, generation=0, id=arch.id, arch=SPACE.describe(arch), origin='random', parents=(), status='ok',
+        reason=None, metrics=dict(mAP=fitness(arch)), costs={}, images=100,
+        partial={'25': dict(mAP=fitness(arch) + noise)},
+    )  # fmt: skip
+    return Record(**(values | changes))
+
+
+@pytest.fixture(scope='module')
+def archs():
+    """The whole space of 256."""
+    return [SPACE.parse([i // 64, i // 16 % 4, i // 4 % 4, i % 4]) for i in range(256)]
+
+
+@pytest.fixture(scope='module')
+def table(archs, tmp_path_factory):
+    path = tmp_path_factory.mktemp('table') / 'ledger.jsonl'
+    failed = dict(status='failed', reason='no detections', metrics={}, partial={})
+    with Ledger(path, dict(space=SPACE.spec(), evaluator=dict(type='OneShotEvaluator'), seed=0)) as ledger:
+        ledger.extend(row(i, arch, **(failed if i == 7 else {})) for i, arch in enumerate(archs))
+    return path
+
+
+def test_it_gives_what_the_rows_say(table, archs):
+    evaluations = check_evaluator(TabularEvaluator(table), SPACE, [archs[200], archs[7], archs[33], archs[255]])
+    assert evaluations[0] == Evaluation(dict(mAP=fitness(archs[200])), images=100, partial=evaluations[0].partial)
+    assert evaluations[1] == Evaluation(failure='no detections', images=100)
+
+
+def search(table, work_dir, **changes):
+    section = dict(
+        space=dict(type='DetNASSpace', space=DESCRIPTION),
+        strategy=dict(type='EvolutionStrategy', population=20, parents=5),
+        evaluator=dict(type='TabularEvaluator', ledger=str(table), **changes),
+        objectives=[dict(name='mAP')],
+        costs=dict(macs=dict(type='MacsTable', input_size=64)),
+        budget=dict(generations=6),
+    )
+    return run_search(Config(dict(search=section, work_dir=str(work_dir))), log=lambda text: None)
+
+
+def test_a_search_over_it_with_racing_finds_the_best_with_fewer_images(table, tmp_path):
+    plain = search(table, tmp_path / 'plain')
+    raced = search(table, tmp_path / 'raced', racing=dict(shares=[0.25], keep=5))
+    assert plain[0].arch == raced[0].arch
+    assert [r.arch for r in plain[:5]] == [r.arch for r in raced[:5]]
+    _, records = read_ledger(tmp_path / 'raced' / 'ledger.jsonl')
+    dropped = [r for r in records if r.status == 'dropped']
+    assert len(dropped) > 20 and {r.images for r in dropped} == {25}
+    assert all(r.status != 'dropped' for r in records if r.generation == 0)
+    assert max(fitness(SPACE.parse(r.arch)) for r in dropped) < raced[4].metrics['mAP']
+
+
+def test_what_is_missing_is_said(table, archs, tmp_path):
+    with pytest.raises(ValueError, match='the search is over'):
+        TabularEvaluator(table).setup(DetNASSpace('small'))
+    short = tmp_path / 'ledger.jsonl'
+    with Ledger(short, dict(space=SPACE.spec(), evaluator={}, seed=0)) as ledger:
+        ledger.extend([row(0, archs[0])])
+    evaluator = TabularEvaluator(short, racing=dict(shares=[0.5]))
+    evaluator.setup(SPACE)
+    with pytest.raises(ValueError, match=r'has no row of \[0, 0, 0, 1\]'):
+        list(evaluator.evaluate([archs[1]]))
+    with pytest.raises(ValueError, match='has no share of 0.5'):
+        list(evaluator.evaluate([archs[0]]))
+    assert evaluator.spec()['racing']['shares'] == [0.5]
