@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import torch
 from mmcv.ops.nms import NMSop, batched_nms
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+
+from detnas_mm.evaluators.numerics import replaced
 
 #: From so many boxes on mmcv suppresses class by class.
 _SPLIT = 10_000
@@ -27,13 +30,8 @@ def together(model: nn.Module) -> Iterator[bool]:
     """Lets a one-stage detector's head make boxes of a batch together, where that is the same; tells whether it is."""
     head: Any = getattr(model, 'bbox_head', None)
     fits = head is not None and _works_as_expected(head)
-    if fits:
-        head.predict_by_feat = lambda *args, **kwargs: _predict(head, *args, **kwargs)
-    try:
+    with replaced(head, 'predict_by_feat', partial(_predict, head)) if fits else contextlib.nullcontext():
         yield fits
-    finally:
-        if fits:
-            del head.predict_by_feat
 
 
 def _works_as_expected(head: Any) -> bool:

@@ -1,13 +1,20 @@
-"""Metrics computed in processes of their own, while the model goes on."""
+"""Metrics computed in processes of their own, while the model goes on.
+
+They are plain programs: the processes of the standard library's pool would run a user's script again, each of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import pickle
 import signal
+import subprocess
+import sys
+import threading
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from mmengine.evaluator import BaseMetric
 
@@ -15,8 +22,6 @@ from detnas_mm.evaluators.metrics import compute
 
 #: What a job gives: the metric's values by name, and the seconds that they took.
 Computed = tuple[dict[str, float], float]
-
-_metric: BaseMetric
 
 
 def end_with_parent() -> None:
@@ -30,7 +35,7 @@ class MetricWorkers:
 
     Args:
         metric: The metric; with workers it must be possible to pickle it.
-        count: Number of worker processes, started with the first job; 0 computes at once, in this process.
+        count: Number of worker processes, started with the first jobs; 0 computes at once, in this process.
 
     Raises:
         ValueError: If the count is negative.
@@ -40,19 +45,39 @@ class MetricWorkers:
         if count < 0:
             raise ValueError(f'metric_workers is a number of processes, 0 or more; got {count}.')
         self.metric = metric
-        self.count = count
-        self._pool: ProcessPoolExecutor | None = None
+        self._threads = ThreadPoolExecutor(count) if count else None  # each talks to a process of its own
+        self._own = threading.local()
 
     def submit(self, rows: list, part: bool) -> Future[Computed]:
         """Begins a job; for the arguments see :func:`~detnas_mm.evaluators.metrics.compute`."""
-        if not self.count:
-            done: Future[Computed] = Future()
-            done.set_result(_timed(self.metric, rows, part))
-            return done
-        if self._pool is None:
-            # Not forked: a process that has used CUDA or threads cannot be continued in a copy.
-            self._pool = ProcessPoolExecutor(self.count, get_context('spawn'), _begin, (self.metric,))
-        return self._pool.submit(_work, rows, part)
+        if self._threads is not None:
+            return self._threads.submit(self._ask, rows, part)
+        done: Future[Computed] = Future()
+        done.set_result(_timed(self.metric, rows, part))
+        return done
+
+    def _ask(self, rows: list, part: bool) -> Computed:
+        if not hasattr(self._own, 'process'):
+            self._own.process = subprocess.Popen(
+                [sys.executable, '-c', f'from {__name__} import serve; serve()'],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | dict(PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS='1'),
+            )
+            pickle.dump(self.metric, self._own.process.stdin)
+        process = self._own.process
+        try:
+            pickle.dump((rows, part), process.stdin)
+            process.stdin.flush()
+            answer = pickle.load(process.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            raise RuntimeError(
+                f'A process that computes metrics ended with exit status {process.wait()}. Lower '
+                f'evaluator.metric_workers if memory ran out; what it wrote stands above.'
+            ) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def _timed(metric: BaseMetric, rows: list, part: bool) -> Computed:
@@ -61,15 +86,20 @@ def _timed(metric: BaseMetric, rows: list, part: bool) -> Computed:
     return values, time.perf_counter() - start
 
 
-def _begin(metric: BaseMetric) -> None:
-    global _metric
+def serve() -> None:
+    """What a worker does: it is handed a metric, then jobs."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    _metric = metric
-
-
-def _work(rows: list, part: bool) -> Computed:
-    import torch
-
-    torch.set_num_threads(1)
-    return _timed(_metric, rows, part)
+    with os.fdopen(os.dup(1), 'wb') as answers:
+        os.dup2(2, 1)  # what metrics print must not get between
+        with contextlib.suppress(EOFError):  # the parent has no more jobs
+            metric = pickle.load(sys.stdin.buffer)
+            while True:
+                job = pickle.load(sys.stdin.buffer)
+                answer: Computed | Exception
+                try:
+                    answer = _timed(metric, *job)
+                except Exception as error:  # it is raised where the job came from
+                    answer = error
+                pickle.dump(answer, answers)
+                answers.flush()

@@ -8,13 +8,16 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
+
+from detnas_mm.evaluators.numerics import replaced
 
 #: Positions in ``COCOeval.stats`` as mmdet names them.
 _COCO_STATS = {
@@ -123,11 +126,8 @@ def _limited(metric: BaseMetric, results: list, part: bool) -> Iterator[None]:
     if not part or not hasattr(metric, 'img_ids'):
         yield
         return
-    before, metric.img_ids = metric.img_ids, [result['img_id'] for _, result in results]
-    try:
+    with replaced(metric, 'img_ids', [result['img_id'] for _, result in results]):
         yield
-    finally:
-        metric.img_ids = before
 
 
 @contextlib.contextmanager
@@ -147,16 +147,14 @@ def _without_json(metric: BaseMetric) -> Iterator[None]:
         boxes = [row for result in results for row in _coco_boxes(result, metric.cat_ids)]
         return dict(bbox=boxes, proposal=boxes)
 
-    loads = [(module, module.load) for module in modules]
-    metric.results2json = results
-    for module, load in loads:
-        module.load = lambda file, load=load: load(file) if isinstance(file, str) else file  # type: ignore[attr-defined]
-    try:
+    def load(file: Any, read: Callable[[str], Any]) -> Any:
+        return read(file) if isinstance(file, str) else file
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(replaced(metric, 'results2json', results))
+        for module in modules:
+            stack.enter_context(replaced(module, 'load', partial(load, read=module.load)))
         yield
-    finally:
-        del metric.results2json
-        for module, load in loads:
-            module.load = load  # type: ignore[attr-defined]
 
 
 def _coco_boxes(result: Mapping[str, Any], cat_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -172,19 +170,14 @@ def _coco_boxes(result: Mapping[str, Any], cat_ids: Sequence[int]) -> list[dict[
 @contextlib.contextmanager
 def _watching_coco_eval(metric: BaseMetric, stats: dict[str, Sequence[float]]) -> Iterator[None]:
     """Notes ``stats`` of every COCOeval that the metric makes, by IoU type."""
-    replaced = []
-    for cls in type(metric).__mro__:
-        module = sys.modules.get(cls.__module__)
-        for name in ('COCOeval', 'COCOevalMP', 'COCOeval_faster'):
-            original = getattr(module, name, None)
-            if isinstance(original, type):
-                replaced.append((module, name, original))
-                setattr(module, name, _watched(original, stats))
-    try:
+    with contextlib.ExitStack() as stack:
+        for cls in type(metric).__mro__:
+            module = sys.modules.get(cls.__module__)
+            for name in ('COCOeval', 'COCOevalMP', 'COCOeval_faster'):
+                original = getattr(module, name, None)
+                if isinstance(original, type):
+                    stack.enter_context(replaced(module, name, _watched(original, stats)))
         yield
-    finally:
-        for module, name, original in reversed(replaced):
-            setattr(module, name, original)
 
 
 def _watched(original: type, stats: dict[str, Sequence[float]]) -> type:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,9 +26,10 @@ def checked_precision(precision: str) -> str:
 
 @contextlib.contextmanager
 def numerics(model: nn.Module, precision: str = 'fp32', channels_last: bool = False) -> Iterator[None]:
-    """Lets a model's forward passes run under autocast, and its weights lie channels last; puts the layout back.
+    """Lets a model's forward passes run under autocast, and its weights lie channels last; puts all back.
 
-    Weights stay in float32, and so do recalibrated BN statistics.
+    Weights stay in float32, and so do recalibrated BN statistics, RoI heads, and the making of boxes: half precision
+    would move boxes of large images by a pixel, and operators there do not take it on every device.
 
     Args:
         model: The model.
@@ -35,11 +37,46 @@ def numerics(model: nn.Module, precision: str = 'fp32', channels_last: bool = Fa
         channels_last: Whether weights of convolutions, and with them activations, lie channels last.
     """
     device = next(model.parameters()).device.type
-    if channels_last:
-        model.to(memory_format=torch.channels_last)
-    try:
-        with torch.autocast(device, PRECISIONS[precision], enabled=precision != 'fp32'):
-            yield
-    finally:
+    with contextlib.ExitStack() as stack:
         if channels_last:
-            model.to(memory_format=torch.contiguous_format)
+            model.to(memory_format=torch.channels_last)
+            stack.callback(model.to, memory_format=torch.contiguous_format)
+        if precision != 'fp32':
+            stack.enter_context(torch.autocast(device, PRECISIONS[precision]))
+            for name, module in model.named_modules():
+                methods = ('predict', 'loss') if name == 'roi_head' else ('predict_by_feat', 'loss_by_feat')
+                for method in methods:
+                    if hasattr(module, method):
+                        full = _in_float32(getattr(module, method), device)
+                        stack.enter_context(replaced(module, method, full))
+        yield
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Gives an object another attribute for a while."""
+    own = vars(owner)
+    before = {name: own[name]} if name in own else {}
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+        own.update(before)
+
+
+def _in_float32(method: Callable[..., Any], device: str) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, enabled=False):
+            return method(*_float32(args), **_float32(kwargs))
+
+    return run
+
+
+def _float32(value: Any) -> Any:
+    """Tensors of half precision inside tuples, lists and dicts, in float32."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    if type(value) in (tuple, list):
+        return type(value)(map(_float32, value))
+    return {key: _float32(one) for key, one in value.items()} if type(value) is dict else value

@@ -21,7 +21,7 @@ from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.evaluators.judge import Judge, Predictions
 from detnas_mm.evaluators.metric_workers import MetricWorkers
 from detnas_mm.evaluators.metrics import build_metric, metric_digest, quiet
-from detnas_mm.evaluators.numerics import checked_precision, numerics
+from detnas_mm.evaluators.numerics import checked_precision, numerics, replaced
 from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
 from detnas_mm.evaluators.racing import Racing
 from detnas_mm.evaluators.ranks import OutOfMemory, jointly
@@ -212,14 +212,9 @@ class OneShotEvaluator(Evaluator):
     def _tree(self, archs: Sequence[Architecture]) -> PathTree:
         return PathTree([self.supernet.segments(arch) for arch in archs])
 
-    @contextlib.contextmanager
-    def _replayed(self, outputs: Outputs) -> Iterator[None]:
+    def _replayed(self, outputs: Outputs) -> contextlib.AbstractContextManager[None]:
         """Lets the model's next forward take these for what its backbone returns."""
-        self.supernet.forward = lambda x: outputs
-        try:
-            yield
-        finally:
-            del self.supernet.forward
+        return replaced(self.supernet, 'forward', lambda x: outputs)
 
     # -- recalibration ------------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 import contextlib
 import json
+import os
 
 import numpy as np
 import pytest
+from mmengine.evaluator import BaseMetric
 from mmengine.registry import DefaultScope
 
 from detnas_mm.evaluators import metrics
+from detnas_mm.evaluators.metric_workers import MetricWorkers
 
 
 def test_the_digest_follows_contents_and_settings_and_not_the_folder(tmp_path):
@@ -107,3 +110,39 @@ def test_no_boxes_at_all_give_no_values(tmp_path):
     with DefaultScope.overwrite_default_scope('mmdet'):
         metric = metrics.build_metric(dict(type='CocoMetric', **cfg), dict(classes=('a', 'b', 'c')))
     assert metrics.compute(metric, results) == {}
+
+
+class Picky(BaseMetric):
+    """Adds up numbers; takes no negative one, and ends the process at zero."""
+
+    default_prefix = 'picky'
+
+    def process(self, data_batch, data_samples):
+        raise NotImplementedError
+
+    def compute_metrics(self, results):
+        print('something between')
+        if min(results) < 0:
+            raise ValueError(f'{min(results)} is negative')
+        if min(results) == 0:
+            os._exit(3)
+        return dict(sum=sum(results), process=os.getpid())
+
+
+def test_workers_compute_elsewhere_and_bring_errors_back():
+    workers = MetricWorkers(Picky(), 2)
+    first, second = (workers.submit([i, 2], part=False).result()[0] for i in (1, 5))
+    assert (first['picky/sum'], second['picky/sum']) == (3, 7)
+    assert os.getpid() not in (first['picky/process'], second['picky/process'])
+    with pytest.raises(ValueError, match='-1 is negative'):
+        workers.submit([-1], part=False).result()
+    assert workers.submit([4], part=False).result()[0]['picky/sum'] == 4
+    with pytest.raises(RuntimeError, match='exit status 3. Lower evaluator.metric_workers'):
+        workers.submit([0], part=False).result()
+
+
+def test_no_worker_computes_here():
+    values, seconds = MetricWorkers(Picky()).submit([1, 2], part=False).result()
+    assert values == {'picky/sum': 3, 'picky/process': os.getpid()} and seconds >= 0
+    with pytest.raises(ValueError, match='got -1'):
+        MetricWorkers(Picky(), -1)

@@ -236,7 +236,7 @@ def test_metrics_computed_in_other_processes_are_the_same(judge, scores, monkeyp
 
 
 @pytest.mark.parametrize('options', [dict(precision='bf16'), dict(channels_last=True)], ids=['bf16', 'channels_last'])
-def test_other_numerics_give_almost_the_same_scores(retinanet_supernet, tmp_path, scores, options):
+def test_other_numerics_give_almost_the_same_scores(judge, retinanet_supernet, tmp_path, scores, options):
     changes = {f'search__evaluator__{key}': value for key, value in options.items()}
     other = Judge('retinanet', retinanet_supernet, tmp_path, **changes)
     assert other.evaluator.spec()['numerics'] == dict(precision='fp32', channels_last=False) | options
@@ -246,10 +246,22 @@ def test_other_numerics_give_almost_the_same_scores(retinanet_supernet, tmp_path
         evaluations = check_evaluator(other.evaluator, other.space, archs, other.model)
     found = [e.metrics['coco/bbox_mAP'] for e in evaluations]
     wanted = [scores[p]['coco/bbox_mAP'] for p in PATHS[:4]]
-    assert found != wanted  # computed otherwise
+    first, second = (one.predictions(PATHS[0]) for one in (judge, other))
+    assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True))
     np.testing.assert_allclose(found, wanted, atol=0.02)
     assert {name: p.stride() for name, p in other.model.named_parameters()} == before
     assert {p.dtype for p in other.model.parameters()} == {torch.float32}
+
+
+def test_half_precision_where_heads_are_mmdets(fpn_judge, monkeypatch):
+    """Proposals, RoI heads and their boxes stay in float32."""
+    evaluator, path = fpn_judge.evaluator, fpn_judge.path(PATHS[3])
+    (plain,) = evaluator.evaluate([path])
+    monkeypatch.setattr(evaluator, 'precision', 'bf16')
+    (half,) = evaluator.evaluate([path])
+    assert half.metrics != plain.metrics
+    assert half.metrics['coco/bbox_mAP'] == pytest.approx(plain.metrics['coco/bbox_mAP'], abs=0.02)
+    assert fpn_judge.predictions(PATHS[3])[0].dtype == torch.float32
 
 
 def test_classification(digits_folder, retinanet_supernet, tmp_path):
