@@ -144,7 +144,7 @@ def _without_json(metric: BaseMetric) -> Iterator[None]:
     def results(results: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Any]:
         if any('masks' in result for result in results):
             return original(results, prefix)
-        boxes = [row for result in results for row in _coco_boxes(result, metric.cat_ids)]
+        boxes = _Boxes(row for result in results for row in _coco_boxes(result, metric.cat_ids))
         return dict(bbox=boxes, proposal=boxes)
 
     def load(file: Any, read: Callable[[str], Any]) -> Any:
@@ -152,19 +152,39 @@ def _without_json(metric: BaseMetric) -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(metric, 'results2json', results))
+        if hasattr(metric, '_coco_api'):
+            stack.enter_context(replaced(metric._coco_api, 'loadRes', partial(_load_results, metric._coco_api)))
         for module in modules:
             stack.enter_context(replaced(module, 'load', partial(load, read=module.load)))
         yield
 
 
-def _coco_boxes(result: Mapping[str, Any], cat_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """One image's boxes as COCO's results have them, to the bit what mmdet writes."""
+class _Boxes(list):
+    """Boxes that :func:`_load_results` knows to be complete."""
+
+
+def _coco_boxes(result: Mapping[str, Any], cat_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """One image's boxes as COCO keeps results that it has read, to the bit what mmdet writes."""
     boxes = result['bboxes'].astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
-    rows = zip(boxes.tolist(), result['scores'].tolist(), result['labels'].tolist(), strict=True)
-    return [
-        dict(image_id=result['img_id'], bbox=box, score=score, category_id=cat_ids[label]) for box, score, label in rows
-    ]
+    image, areas = result['img_id'], (boxes[:, 2] * boxes[:, 3]).tolist()
+    rows = zip(boxes.tolist(), areas, result['scores'].tolist(), result['labels'].tolist(), strict=True)
+    for box, area, score, label in rows:
+        yield dict(image_id=image, bbox=box, score=score, category_id=cat_ids[label], area=area, iscrowd=0)
+
+
+def _load_results(truth: Any, predictions: Any) -> Any:
+    """COCO's ``loadRes``, which copies its images and makes an outline of every box, for what needs no outlines."""
+    if not isinstance(predictions, _Boxes):
+        return type(truth).loadRes(truth, predictions)
+    if not predictions:
+        raise IndexError('no detections')  # as COCO does, which mmdet expects
+    results = type(truth)()
+    for number, box in enumerate(predictions, 1):
+        box['id'] = number
+    results.dataset = truth.dataset | dict(annotations=predictions)
+    results.createIndex()
+    return results
 
 
 @contextlib.contextmanager

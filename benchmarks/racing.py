@@ -1,0 +1,145 @@
+#!/usr/bin/env python
+"""What racing and a surrogate save, and what they cost: searches replayed over a table of a whole space.
+
+The table is a ledger that holds every path of the space, judged in full and on the shares that racing stops at. Each
+way of searching runs with many seeds over it. Of every generation after the first: were the ten best so far, by the
+table's full scores, still the ten best that the search knows? The regret of racing is how much the best net that was
+asked for scores above the best that the search knows.
+
+Example (the table takes a quarter of an hour; SUPERNET.pth is the quickstart's):
+  python tools/search.py configs/digits/detnas-digits_search_retinanet.py SUPERNET.pth --work-dir work_dirs/table \
+      --cfg-options search.strategy="dict(_delete_=True, type='RandomStrategy', population=128)" \
+      search.evaluator.racing="dict(shares=[0.1, 0.25, 0.5], keep=100000)" search.constraints=[] \
+      search.budget.generations=8
+  python benchmarks/racing.py work_dirs/table/ledger.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import add_output, table, write_json
+
+from detnas_mm.cost import MacsTable
+from detnas_mm.evaluators import TabularEvaluator
+from detnas_mm.search import Budget, Constraint, Ledger, Objective, Record, Searcher, read_ledger
+from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy
+from detnas_mm.spaces import DetNASSpace
+
+RACING: dict[str, dict[str, Any]] = {
+    'a quarter': dict(shares=[0.25], confidence=0.95),
+    'a quarter, 99 %': dict(shares=[0.25], confidence=0.99),
+    'a tenth, a quarter, a half': dict(shares=[0.1, 0.25, 0.5], confidence=0.95),
+    'the same, 99 %': dict(shares=[0.1, 0.25, 0.5], confidence=0.99),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('table', type=Path, help='ledger of the whole space')
+    parser.add_argument('--macs', type=float, default=5.8e6, help='upper limit, at 96x96 [%(default)s]')
+    parser.add_argument('--population', type=int, default=20, help='candidates a generation [%(default)s]')
+    parser.add_argument('--generations', type=int, default=8, help='of each search [%(default)s]')
+    parser.add_argument('--seeds', type=int, default=20, help='searches of each way [%(default)s]')
+    parser.add_argument('--keep', type=int, default=10, help='how many of the best count; parents [%(default)s]')
+    add_output(parser, 'racing.json')
+    return parser.parse_args()
+
+
+class Replay:
+    """Searches over one table."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        header, records = read_ledger(args.table)
+        spec = dict(header['space'])
+        self.space = DetNASSpace(dict(stem=spec['stem'], channels=spec['channels'], blocks=spec['blocks']))
+        if len(records) < self.space.size:
+            raise SystemExit(f'{args.table} holds {len(records)} of the {self.space.size} paths of the space.')
+        self.objective = Objective(header['objectives'][0]['name'])
+        self.full = {r.id: self.objective.value(r) for r in records if r.ok}
+        self.budget = Budget(
+            self.space, dict(macs=MacsTable(self.space, (96, 96))), [Constraint('macs', high=args.macs)]
+        )
+        paths = [self.space.parse(r.arch) for r in records if r.ok]
+        allowed = self.budget.allows(paths)
+        self.optimum = max(self.full[path.id] for path, fits in zip(paths, allowed, strict=True) if fits)
+        self.allowed = int(allowed.sum())
+
+    def search(self, seed: int, strategy: Any, racing: dict[str, Any] | None) -> list[Record]:
+        """All rows of one search."""
+        evaluator = TabularEvaluator(self.args.table, racing)
+        evaluator.setup(self.space)
+        ledger = Ledger(None, dict(seed=seed))
+        Searcher(
+            self.space, strategy, evaluator, [self.objective], self.budget, ledger, self.args.generations, seed,
+            log=lambda text: None, show_progress=False,
+        ).run()  # fmt: skip
+        return ledger.records
+
+    def outcome(self, records: list[Record]) -> dict[str, Any]:
+        """Images judged, and what was lost to racing generation by generation."""
+        whole = max(r.images or 0 for r in records)
+        kept, regret = [], []
+        for generation in range(1, self.args.generations):
+            known = [r for r in records if r.generation <= generation and r.id in self.full]
+            true = sorted(known, key=lambda r: -self.full[r.id])[: self.args.keep]
+            mine = self.objective.best_first(known)[: self.args.keep]
+            kept.append({self.full[r.id] for r in true} == {self.full[r.id] for r in mine})
+            regret.append(self.full[true[0].id] - self.full[mine[0].id])
+        best = max(self.full[r.id] for r in records if r.ok)
+        return dict(
+            images=sum(r.images or 0 for r in records) / whole, kept=kept, regret=regret, short=self.optimum - best
+        )
+
+
+def main() -> None:
+    args = parse_args()
+    replay = Replay(args)
+
+    def evolution(**changes: Any) -> EvolutionStrategy:
+        return EvolutionStrategy(args.population, parents=args.keep, mutation_prob=0.4, **changes)
+
+    surrogate = dict(ranker=dict(type='SurrogateRanker'), oversample=4)
+    ways: dict[str, Any] = {
+        'random': lambda: (RandomStrategy(args.population), None),
+        'evolution': lambda: (evolution(), None),
+        'evolution, surrogate': lambda: (evolution(prefilter=surrogate), None),
+    }
+    for name, racing in RACING.items():
+        ways[f'evolution, racing on {name}'] = lambda racing=racing: (evolution(), dict(racing, keep=args.keep))
+    ways['evolution, surrogate, racing on a quarter'] = lambda: (
+        evolution(prefilter=surrogate), dict(RACING['a quarter'], keep=args.keep),
+    )  # fmt: skip
+    rows, everything = [], {}
+    for name, way in ways.items():
+        outcomes = [replay.outcome(replay.search(seed, *way())) for seed in range(args.seeds)]
+        everything[name] = outcomes
+        kept = [k for o in outcomes for k in o['kept']]
+        rows.append(
+            {
+                'way': name,
+                'full evaluations': statistics.mean(o['images'] for o in outcomes),
+                f'top {args.keep} kept, % of {len(kept)} generations': 100 * statistics.mean(kept),
+                'largest regret of racing': max(r for o in outcomes for r in o['regret']),
+                'short of the best allowed, mean': statistics.mean(o['short'] for o in outcomes),
+                'largest': max(o['short'] for o in outcomes),
+            }
+        )
+        print(f'{name}: done', flush=True)
+    values = np.array(list(replay.full.values()))
+    print(
+        f'\n{replay.space.size} paths, {replay.allowed} of at most {args.macs:,.0f} MACs, the best of these with '
+        f'{replay.objective.name} {replay.optimum:.4f}; all: median {np.median(values):.4f}, standard deviation '
+        f'{values.std():.4f}\n'
+    )
+    print(table(rows))
+    write_json(args.out, dict(rows=rows, outcomes=everything, settings={k: str(v) for k, v in vars(args).items()}))
+
+
+if __name__ == '__main__':
+    main()
