@@ -9,7 +9,7 @@
 #   --out       folder for everything it makes (default: work_dirs/quickstart)
 #
 # The first run installs what is missing (see tools/setup_env.sh; 6 to 20 minutes on 2 cores, most of it compiling
-# mmcv). Then it makes the Digits set and runs DetNAS: about 20 minutes on 2 cores. Run again, it goes on where it
+# mmcv). Then it makes the Digits set and runs DetNAS: 8 to 15 minutes on 2 cores. Run again, it goes on where it
 # stopped, and reuses what is finished.
 #
 # Environment: DETNAS_VENV (the virtual environment; default .venv).
