@@ -4,179 +4,22 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
-import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from _quickstart_steps import ROOT, SMALLEST, Plan, Size, backbone_from, begin_lane, begin_step, load, say, train
 
-ROOT = Path(__file__).resolve().parent.parent
 SPACE = dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1))
 SMALLEST_NET = '0|0|00|0'  # all 3x3
 
 
-@dataclass(frozen=True)
-class Size:
-    """How long everything takes: optimiser steps of each training, size of the search."""
-
-    supernet_cls: int = 1200
-    supernet_det: int = 1200
-    net_cls: int = 800
-    net_det: int = 1000
-    population: int = 20
-    generations: int = 4
-    digits: tuple[tuple[str, int], ...] = ()
-
-
-SMALLEST = Size(
-    60, 120, 30, 80, 4, 2,
-    digits=(('num_train', 300), ('num_search_val', 60), ('num_test', 60), ('num_cls_train', 600),
-            ('num_cls_search_val', 100), ('num_cls_test', 100)),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one run of the quickstart consists of."""
-
-    out: str
-    detector: str
-    seed: int
-    size: Size
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.out)
-
-    @property
-    def digits(self) -> Path:
-        return self.folder / 'digits'
-
-
-terminal = sys.stdout
-
-
-def say(text: str) -> None:
-    print(f'[{time.strftime("%H:%M:%S")}] {text}', file=terminal, flush=True)
-
-
-# -- one step: a config, run once, resumed or reused after ----------------------------------------------------------
-
-
-def load(plan: Plan, name: str, changes: dict[str, Any]) -> Any:
-    """A Digits config with changes, fit to this machine."""
-    from mmengine.config import Config
-
-    from detnas_mm.engine.launch import fit_to_machine
-
-    os.environ['DETNAS_DIGITS'] = str(plan.digits)
-    cfg = Config.fromfile(ROOT / 'configs' / 'digits' / f'{name}.py')
-    cfg.merge_from_dict(dict(changes, **{'randomness.seed': plan.seed, 'default_hooks.logger.interval': 200}))
-    for hook in cfg.get('custom_hooks', ()):
-        if hook['type'].endswith('PathSamplingHook'):
-            hook['seed'] = plan.seed
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
-    return cfg
-
-
-def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
-    """The folder of a step; emptied if it was made by another config, from other images or other weights."""
-    digest = hashlib.sha256(repr(cfg.to_dict()).encode())
-    inputs = [plan.digits / 'digits.json', *([init_cfg['checkpoint']] if init_cfg and 'checkpoint' in init_cfg else [])]
-    for path in inputs:
-        digest.update(Path(path).read_bytes())
-    folder = plan.folder / step
-    stamp = folder / 'made_from.sha256'
-    if folder.exists() and not (stamp.exists() and stamp.read_text() == digest.hexdigest()):
-        say(f'{step}: its settings or what it starts from have changed; begun anew')
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(digest.hexdigest())
-    return folder
-
-
-class Progress(Hook):
-    """Says every quarter how long a training still takes."""
-
-    def __init__(self, step: str) -> None:
-        self.step = step
-
-    def before_train(self, runner: Runner) -> None:
-        self.begin, self.first = time.perf_counter(), runner.iter
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        done, total = runner.iter + 1, runner.max_iters
-        if done < total and done % max(total // 4, 1) == 0:
-            left = (time.perf_counter() - self.begin) / (done - self.first) * (total - done)
-            say(f'{self.step}: {done}/{total} steps, loss {float(outputs["loss"]):.2f}, {left / 60:.1f} min left')
-
-
-def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int) -> tuple[Path, float | None]:
-    """Trains a config; returns its last checkpoint and, where it has a test set, the test score."""
-    cfg = load(plan, name, dict(changes, **{'train_cfg.max_iters': steps}))
-    folder = begin_step(plan, step, cfg, cfg.model.backbone.get('init_cfg'))
-    done = folder / 'done.json'
-    checkpoint = folder / f'iter_{steps}.pth'
-    if done.exists() and checkpoint.exists():
-        say(f'{step}: done before, reused')
-        return checkpoint, json.loads(done.read_text())['score']
-    cfg.work_dir = str(folder)
-    cfg.resume = (folder / 'last_checkpoint').exists()
-    cfg.log_level = 'WARNING'
-    begin = time.perf_counter()
-    say(f'{step}: {"resumed" if cfg.resume else f"training for {steps} steps"} …')
-    cfg.experiment_name = f'{step}-{os.getpid()}-{time.time_ns()}'
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(Progress(step), priority='LOWEST')
-    runner.train()
-    score = None
-    if cfg.get('test_dataloader'):
-        metrics = runner.test()
-        # COCO's metric returns nothing at all where there are no detections.
-        score = next((v for k, v in metrics.items() if k in ('coco/bbox_mAP', 'accuracy/top1')), 0.0)
-    done.write_text(json.dumps(dict(score=score)))
-    say(f'{step}: {(time.perf_counter() - begin) / 60:.1f} min' + ('' if score is None else f', test {score:.3f}'))
-    return checkpoint, score
-
-
-def backbone_from(checkpoint: Path) -> dict[str, Any]:
-    """Changes that start a backbone from a pre-trained classifier."""
-    init = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
-    return {f'model.backbone.init_cfg.{key}': value for key, value in init.items()}
-
-
 # -- the two lanes, side by side ------------------------------------------------------------------------------------
-
-
-def begin_lane(plan: Plan) -> None:
-    """What a process starts with: one thread (two such processes beat one with two threads), and a log file.
-
-    The libraries below talk a lot; that goes to the file, and what :func:`say` says to the terminal.
-    """
-    global terminal
-    import warnings
-
-    import torch
-
-    from detnas_mm.evaluators.metric_workers import end_with_parent
-
-    warnings.simplefilter('ignore')
-    torch.set_num_threads(1)
-    end_with_parent()
-    terminal = os.fdopen(os.dup(1), 'w')
-    log = os.open(plan.folder / 'log.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(log, stream)
 
 
 def train_net(plan: Plan, label: str, arch: str) -> dict[str, Any]:
