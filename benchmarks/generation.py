@@ -52,6 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--population', type=int, default=50, help='candidates of a generation [%(default)s]')
     parser.add_argument('--alone', type=int, default=4, help='candidates that a and b are timed on [%(default)s]')
     parser.add_argument('--rounds', type=int, default=3, help='how often everything is timed [%(default)s]')
+    parser.add_argument('--train-only', action='store_true', help='make the supernet, and end')
     parser.add_argument('--val-images', type=int, default=200, help='2000 for the ratio of the paper [%(default)s]')
     add_output(parser, 'generation.json')
     args = parser.parse_args()
@@ -60,16 +61,26 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def train(cfg: Config, folder: Path) -> Path:
-    """Trains the config's supernet once; returns its checkpoint."""
+def train(cfg: Config, folder: Path, pretrained: Path | None = None) -> Path:
+    """Trains a config's supernet once; returns its checkpoint."""
     cfg = cfg.copy()
     steps = cfg.train_cfg.max_iters
     checkpoint = folder / f'iter_{steps}.pth'
     if not checkpoint.exists():
         cfg.work_dir, cfg.log_level = str(folder), 'WARNING'
-        print(f'training the supernet for {steps} steps …', flush=True)
+        if pretrained is not None:
+            cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(pretrained), prefix='backbone.')
+        print(f'{folder.name}: training the supernet for {steps} steps …', flush=True)
         Runner.from_cfg(cfg).train()
     return checkpoint
+
+
+def read(path: Path) -> Config:
+    """A config that fits this machine."""
+    cfg = Config.fromfile(path)
+    cfg.launcher = 'none'
+    fit_to_machine(cfg)
+    return cfg
 
 
 class UsualWay:
@@ -123,12 +134,13 @@ def main() -> None:
     torch.set_num_threads(1)
     data = args.work_dir / f'digits128_{args.val_images}'
     print(make_digits(data, image_size=128, num_train=1500, num_search_val=args.val_images, num_test=1,
-                      num_cls_train=10, num_cls_search_val=10, num_cls_test=10))  # fmt: skip
+                      num_cls_train=6000, num_cls_search_val=10, num_cls_test=10))  # fmt: skip
     os.environ['DETNAS_DIGITS'] = str(data.resolve())
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
-    checkpoint = train(cfg, args.work_dir / args.config.stem)
+    cfg = read(args.config)
+    pretrained = train(read(HERE / 'generation/pretrain.py'), args.work_dir / 'pretrain')
+    checkpoint = train(cfg, args.work_dir / args.config.stem, pretrained)
+    if args.train_only:
+        return
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = build_model(cfg)
         model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])

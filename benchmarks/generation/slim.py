@@ -37,7 +37,7 @@ search_val = dict(
 )
 custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='detnas_mm.ChannelsLastHook')]
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=400)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=600)
 find_unused_parameters = True
 test_dataloader = None
 test_evaluator = None

@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""How much memory do candidates take that are evaluated together?
+
+Each number of candidates is evaluated by a process of its own, all of them in one chunk, on the CPU. What counts is how
+far the process grew beyond what it held when one candidate had been evaluated.
+
+Example:
+  python benchmarks/memory.py configs/digits/detnas-digits_search_retinanet.py \
+      work_dirs/quickstart/retinanet_seed0/supernet_retinanet/iter_1200.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+
+import numpy as np
+from common import add_output, table, write_json
+
+
+def grown(config: str, checkpoint: str, candidates: int) -> float:
+    """MiB by which this process grows when so many candidates are evaluated together."""
+    import torch
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    from detnas_mm.compat import load_checkpoint_file
+    from detnas_mm.engine import SearchPlan
+    from detnas_mm.engine.launch import fit_to_machine
+    from detnas_mm.models import build_model
+
+    torch.set_num_threads(1)
+    cfg = Config.fromfile(config)
+    cfg.launcher = 'none'
+    fit_to_machine(cfg)
+    cfg.search.evaluator.chunk_size = 0
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = build_model(cfg)
+        model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])
+        plan = SearchPlan(cfg.search)
+        plan.evaluator.setup(plan.space, model, 0)
+        paths = plan.space.sample_many(np.random.default_rng(0), candidates)
+        list(plan.evaluator.evaluate(paths[:1]))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        list(plan.evaluator.evaluate(paths))
+        return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of a search')
+    parser.add_argument('checkpoint', help='the trained supernet')
+    parser.add_argument('--candidates', type=int, nargs='+', default=[2, 10, 50], help='[2 10 50]')
+    parser.add_argument('--grown', type=int, help=argparse.SUPPRESS)  # what a process of this script is for
+    add_output(parser, 'memory.json')
+    args = parser.parse_args()
+    if args.grown:
+        print(f'\n{grown(args.config, args.checkpoint, args.grown)}')
+        return
+    rows = []
+    for candidates in args.candidates:
+        command = [sys.executable, __file__, args.config, args.checkpoint, '--grown', str(candidates)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        rows.append({'candidates together': candidates, 'MiB more than one': float(done.stdout.split()[-1])})
+        print(f'{candidates}: {rows[-1]["MiB more than one"]:.1f} MiB', flush=True)
+    print('\n' + table(rows))
+    write_json(args.out, dict(rows=rows, config=args.config))
+
+
+if __name__ == '__main__':
+    main()
