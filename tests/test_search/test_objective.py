@@ -97,18 +97,17 @@ def test_any_number_of_constraints_with_both_bounds_on_any_cost():
     memory = PeakMemoryTable(SPACE)
     costs = COSTS | {'latency': LATENCY, 'peak_memory': memory}
     archs = SPACE.sample_many(np.random.default_rng(0), 500)
-    middle = {name: np.median([cost.total(arch) for arch in archs]) for name, cost in costs.items()}
+    low, high = ({n: np.percentile([c.total(a) for a in archs], q) for n, c in costs.items()} for q in (25, 75))
     constraints = [
-        Constraint('macs', high=middle['macs'] * 1.015),
-        Constraint('macs', low=middle['macs']),
-        Constraint('params', low=middle['params'] * 0.96, high=middle['params'] * 1.04),
-        Constraint('latency', low=middle['latency'] * 0.98, high=middle['latency'] * 1.02),
-        Constraint('peak_memory', high=memory.bounds()[0]),
+        Constraint('macs', high=high['macs']),
+        Constraint('macs', low=low['macs']),
+        Constraint('params', low=low['params'], high=high['params']),
+        Constraint('latency', low=low['latency'], high=high['latency']),
+        Constraint('peak_memory', high=4e6),
     ]
     allowed = Budget(SPACE, costs, constraints).allows(archs)
     expected = [all(c.low <= costs[c.cost].total(arch) <= c.high for c in constraints) for arch in archs]
     assert allowed.tolist() == expected
-    assert sum(expected) > 3
     without = [[c for c in constraints if c is not left_out] for left_out in constraints]
     counts = [Budget(SPACE, costs, fewer).allows(archs).sum() for fewer in without]
-    assert sum(count > sum(expected) for count in counts) == 5, 'each of them must matter here'
+    assert min(counts) > sum(expected) > 0, 'each of them must matter here'
