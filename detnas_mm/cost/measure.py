@@ -240,7 +240,8 @@ def compared(
         even: The same, see :func:`~detnas_mm.cost.timing.steadied`: for all else.
 
     Returns:
-        Mean absolute error and bias in percent of what was measured; rank correlations; how well two halves of the
+        Mean absolute error and bias in percent of what was measured; the factor between the two (the median), and the
+        error that is left when all predictions are multiplied by it; rank correlations; how well two halves of the
         rounds agree with one another in rank, which shows what noise leaves of it; and a row for each net.
         Correlations are None where all values are alike.
     """
@@ -250,10 +251,13 @@ def compared(
     middle = np.median(rounds, axis=0)
     width = np.array([spread(measured[name][:, 0]) for name in names])
     error = (wanted - middle) / middle
+    factor = float(np.median(middle / wanted))
     return dict(
         nets=len(names),
         mean_absolute_error_percent=float(np.abs(error).mean() * 100),
         bias_percent=float(error.mean() * 100),
+        factor=factor,
+        error_after_factor_percent=float(np.abs(factor * wanted / middle - 1).mean() * 100),
         spearman=_correlation(stats.spearmanr, wanted, middle),
         kendall=_correlation(stats.kendalltau, wanted, middle),
         kendall_of_two_halves=_correlation(

@@ -49,7 +49,8 @@ def interleaved(
     """Measures things in turn, round after round in ever new order.
 
     What disturbs a machine for a while (other programs, throttling) then hits all things alike and shows as a spread
-    between rounds. Within a round a thing is repeated for ``min_time``, of which the median counts.
+    between rounds. Within a round a thing is repeated for ``min_time``, and its quickest run counts, with all its
+    parts: on a busy machine that is the one which was disturbed least, and its parts add up to it.
 
     Args:
         things: What runs one of them once and returns the seconds that its parts took, always as many.
@@ -67,11 +68,11 @@ def interleaved(
     samples: dict[Key, list[np.ndarray]] = {key: [] for key in keys}
     for number, key in progress(order):
         begin = clock()
-        runs = [things[key]()]
+        runs = [np.asarray(things[key](), dtype=float)]
         while clock() - begin < pace.min_time:
-            runs.append(things[key]())
+            runs.append(np.asarray(things[key](), dtype=float))
         if number > 0:  # the first round warms up
-            samples[key].append(np.median(np.asarray(runs, dtype=float), axis=0))
+            samples[key].append(min(runs, key=np.sum))
         sleep(pace.pause)
     return {key: np.stack(rounds) for key, rounds in samples.items()}
 

@@ -138,6 +138,9 @@ def test_comparison_by_hand():
     found = compared({'a': 1.1, 'b': 1.8, 'c': 4.0}, rounds, rounds)
     assert found['mean_absolute_error_percent'] == pytest.approx((10 + 10 + 0) / 3)
     assert found['bias_percent'] == pytest.approx(0, abs=1e-9)
+    assert found['factor'] == 1
+    slower = compared({'a': 0.5, 'b': 1.0, 'c': 2.2}, rounds, rounds)
+    assert slower['factor'] == 2 and slower['error_after_factor_percent'] == pytest.approx(10 / 3)
     assert found['spearman'] == found['kendall'] == pytest.approx(1)
     assert found['measured_range_ms'] == [1000, 4000]
     assert [row['iqr_ms'] for row in found['rows']] == [500, 0, 0]
