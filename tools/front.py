@@ -17,7 +17,7 @@ leaves. Started again, it goes on where it stopped. To share the search out, run
 
 
 def main() -> None:
-    args_parser = parser(__doc__, EPILOG)
+    args_parser = parser(__doc__, EPILOG, launched=False)
     args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet; default: load_from of the config')
     args_parser.add_argument('--device', choices=['cpu', 'cuda'], help='to measure on; default: cuda if there is one')
     args_parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")

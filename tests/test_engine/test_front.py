@@ -137,7 +137,7 @@ def test_measuring_a_backbone(tmp_path):
     for row in found['check']['rows']:
         assert row['predicted_ms'] == pytest.approx(table.total(table.space.parse(row['arch'])), abs=1e-5)
     refused = run('analysis_tools/measure_latency.py', digits.CONFIGS / 'detnas-digits_supernet_cls.py')
-    assert refused.returncode == 1 and 'give --out and --input-size' in refused.stderr
+    assert refused.returncode == 1 and 'give --input-size H W' in refused.stderr
 
 
 @pytest.mark.slow

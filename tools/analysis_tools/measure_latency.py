@@ -19,9 +19,9 @@ The table is used by costs=dict(latency=dict(type='LatencyTable', file='…')) i
 
 
 def main() -> None:
-    args_parser = parser(__doc__, EPILOG)
+    args_parser = parser(__doc__, EPILOG, launched=False)
     args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet; default: random weights')
-    args_parser.add_argument('--out', help="the JSON file; default: the one of the config's LatencyTable")
+    args_parser.add_argument('--out', help="the JSON file; default: the config's, or latency.json in the work dir")
     args_parser.add_argument('--part', choices=['backbone', 'detector'], help="default: the config's, or backbone")
     args_parser.add_argument(
         '--input-size', nargs=2, type=int, metavar=('H', 'W'), help="of the image, in pixels; default: the config's"
@@ -37,20 +37,26 @@ def main() -> None:
     from detnas_mm.compat import cuda_usable
     from detnas_mm.cost.timing import Pace
     from detnas_mm.engine.latency import latency_cost, measure_latency, summary
-    from detnas_mm.engine.launch import check_inputs, read_config
+    from detnas_mm.engine.launch import check_checkpoint, check_inputs, read_config
 
     if args.threads:
         torch.set_num_threads(args.threads)
     cfg = read_config(args)
     _, cost = latency_cost(cfg)
-    out, size = args.out or cost.get('file'), args.input_size or cost.get('input_size')
-    if not out or not size:
-        raise SystemExit(f'error: {args.config} has no LatencyTable that names them: give --out and --input-size.')
+    out = args.out or cost.get('file') or f'{cfg.work_dir}/latency.json'
+    size = args.input_size or cost.get('input_size')
+    if not size:
+        raise SystemExit(f'error: {args.config} has no LatencyTable with an input size: give --input-size H W.')
+    part = args.part or cost.get('part', 'backbone')
     cfg.load_from = args.checkpoint
-    check_inputs(cfg, args.trust_checkpoint, [])
+    cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights; without one they are random
+    if part == 'detector' and args.checkpoint:
+        check_inputs(cfg, args.trust_checkpoint, [])
+    else:
+        check_checkpoint(args.checkpoint, args.trust_checkpoint)
     found = measure_latency(
-        cfg, args.checkpoint, out, args.part or cost.get('part', 'backbone'), size,
-        args.device or ('cuda' if cuda_usable() else 'cpu'), Pace(args.rounds), args.nets, args.trust_checkpoint,
+        cfg, args.checkpoint, out, part, size, args.device or ('cuda' if cuda_usable() else 'cpu'), Pace(args.rounds),
+        args.nets, args.trust_checkpoint,
     )  # fmt: skip
     print(summary(found))
     print(f'Written to {out}')
