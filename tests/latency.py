@@ -15,8 +15,8 @@ def content(space, part='detector', input_size=(96, 96), **changes):
     table = np.random.default_rng(0).uniform(0.1, 0.5, (space.num_blocks, space.num_choices))
     found = dict(
         schema=SCHEMA, part=part, model='RetinaNet', weights=None, images='noise', space=space.spec(),
-        input_size=list(input_size), device=describe_device('cpu'), versions={}, measured='2026-11-26T00:00Z', pace={},
-        constant_ms=1.25, table_ms=table.tolist(), iqr_ms=(table / 20).tolist(),
+        input_size=list(input_size), device=describe_device('cpu'), clock='paper', versions={},
+        measured='2026-11-26T00:00Z', pace={}, constant_ms=1.25, table_ms=table.tolist(), iqr_ms=(table / 20).tolist(),
     )  # fmt: skip
     return found | changes
 

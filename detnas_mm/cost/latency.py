@@ -22,7 +22,7 @@ PARTS = ('backbone', 'detector')
 #: What every file holds, and of which type.
 FIELDS: dict[str, Any] = dict(
     schema=int, part=str, model=str, weights=(str, type(None)), images=str, space=dict, input_size=list, device=dict,
-    versions=dict, measured=str, pace=dict, constant_ms=(int, float), table_ms=list, iqr_ms=list,
+    clock=str, versions=dict, measured=str, pace=dict, constant_ms=(int, float), table_ms=list, iqr_ms=list,
 )  # fmt: skip
 
 

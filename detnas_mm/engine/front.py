@@ -17,6 +17,8 @@ from detnas_mm.cost.device import describe_device, device_text
 from detnas_mm.cost.measure import compared, measure_nets, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import (
+    BUSY,
+    UNSTEADY,
     Subject,
     latency_cost,
     load_model,
@@ -31,9 +33,6 @@ from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.search import Objective, number_text, read_ledger
 from detnas_mm.search.pareto import front_ranks
 from detnas_mm.visualization import plot_front
-
-#: Beyond such a factor between table and nets the machine itself has changed its pace.
-UNSTEADY = 1.15
 
 
 def search_front(
@@ -217,9 +216,6 @@ def front_text(front: dict[str, Any], objective: Objective, latency: str) -> str
         f'{found["bias_percent"]:+.1f} %{kendall}; {found["error_after_factor_percent"]:.1f} % once a common factor of '
         f'{found["factor"]:.2f} is taken out'
     )
-    if not 1 / UNSTEADY < found['factor'] < UNSTEADY:
-        lines.append(
-            'The factor is far from 1: this machine was busier, or its clock another, than when the table was '
-            'measured. Ranks hold better than milliseconds; measure again on a machine at rest.'
-        )
+    if abs(found['factor'] - 1) > UNSTEADY:
+        lines.append(BUSY)
     return '\n'.join(lines)

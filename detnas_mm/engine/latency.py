@@ -31,6 +31,9 @@ from detnas_mm.models import build_model, find_supernet
 
 #: Images that a detector runs on: what follows the heads takes longer where there is more to see.
 NUM_IMAGES = 4
+#: A larger spread between rounds, and a larger difference between two measurements, tell of a busy machine.
+UNSTEADY = 0.15
+BUSY = 'This machine was busy, or changed its pace; ranks hold better than milliseconds. Measure again at rest.'
 
 
 class Subject:
@@ -60,20 +63,17 @@ class Subject:
             raise ValueError(
                 'With a checkpoint a detector is measured on images of search-val: give a config with a search section.'
             )
-        self.images = 'noise'
-        self.inputs = self._noise() if part == 'backbone' else []
-        if part == 'detector' and real_images:
-            self.images = 'search-val'
+        self.images = 'search-val' if part == 'detector' and real_images else 'noise'
+        if part == 'backbone':
+            self.inputs: list[Any] = [self._noise(1)]
+        elif real_images:
             self.inputs = self._samples(self._search_val())
-        elif part == 'detector':
-            generator = torch.Generator().manual_seed(0)
-            shape = (3, self.height, self.width)
-            images = [torch.randint(256, shape, generator=generator, dtype=torch.uint8) for _ in range(NUM_IMAGES)]
-            self.inputs = self._samples(images)
+        else:
+            self.inputs = self._samples(list(128 + 50 * self._noise(NUM_IMAGES).cpu()))
 
-    def _noise(self) -> list[Tensor]:
-        shape = (1, 3, self.height, self.width)
-        return [torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)]
+    def _noise(self, count: int) -> Tensor:
+        shape = (count, 3, self.height, self.width)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
 
     def _search_val(self) -> list[Tensor]:
         """Images as the dataset's pipeline gives them, from all over the set."""
@@ -89,18 +89,18 @@ class Subject:
         resized = [nn.functional.interpolate(one[None].float(), size, mode='bilinear')[0] for one in images]
         meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
         return [
-            dict(inputs=[one.round().to(torch.uint8)], data_samples=[DetDataSample(metainfo=meta | dict(img_id=i))])
+            dict(
+                inputs=[one.round().clamp(0, 255).to(torch.uint8)],
+                data_samples=[DetDataSample(metainfo=meta | dict(img_id=i))],
+            )
             for i, one in enumerate(resized)
         ]
 
     def batch(self, model: nn.Module) -> Tensor:
         """Images as the backbone gets them, several in a batch, shape (n, 3, h, w)."""
         if self.part == 'backbone':
-            generator = torch.Generator().manual_seed(1)
-            shape = (NUM_IMAGES, 3, self.height, self.width)
-            return torch.randn(shape, generator=generator).to(self.device)
-        inputs = [model.data_preprocessor(one, False)['inputs'] for one in self.inputs]
-        return torch.cat(inputs)
+            return self._noise(NUM_IMAGES)
+        return torch.cat([model.data_preprocessor(one, False)['inputs'] for one in self.inputs])
 
     def runner(self, model: nn.Module) -> Callable[[nn.Module, Any], Any]:
         """What runs a backbone on one input, inside the model if that is the part."""
@@ -163,12 +163,13 @@ def measure_latency(
     if nets < 2:
         raise ValueError(f'The check wants 2 nets or more; got {nets}.')
     subject = Subject(cfg, part, input_size, device, real_images=checkpoint is not None)
-    model = load_model(cfg, checkpoint, device, trust)
-    supernet = find_supernet(model)
-    digest = weights_digest(model)[:8] if checkpoint else None
-    with quiet():  # every net that is cut out tells how much of its weights was found
+    watch = stopwatch(device)
+    with quiet():  # every net tells how its weights begin, and how much of them was found
+        model = load_model(cfg, checkpoint, device, trust)
+        supernet = find_supernet(model)
+        digest = weights_digest(model)[:8] if checkpoint else None  # before nets take the supernet's place
         result = measure_space(
-            supernet, subject.runner(model), subject.inputs, subject.batch(model), stopwatch(device), pace, nets,
+            supernet, subject.runner(model), subject.inputs, subject.batch(model), watch, pace, nets,
             progress_bar('measuring'),
         )  # fmt: skip
     found: dict[str, Any] = dict(
@@ -181,6 +182,7 @@ def measure_latency(
         input_size=[subject.height, subject.width],
         batch_size=1,
         device=describe_device(device),
+        clock=watch.name,
         versions=dict(detnas_mm=__version__, torch=torch.__version__, python=platform.python_version()),
         measured=datetime.now(UTC).strftime('%Y-%m-%dT%H:%MZ'),
         pace=vars(pace),
@@ -212,7 +214,7 @@ def summary(found: dict[str, Any]) -> str:
     return '\n'.join(
         [
             f'{found["part"]} ({found["model"]}), one image of {height}x{width} ({found["images"]}), '
-            f'{device_text(found["device"])}, {found["pace"]["rounds"]} rounds',
+            f'{device_text(found["device"])}; {found["clock"]}, {found["pace"]["rounds"]} rounds',
             f'  constant {found["constant_ms"]:.3f} ms: before the backbone {parts["before"]:.3f}, stem '
             f'{parts["stem"]:.3f}, after the blocks {parts["after"]:.3f}',
             f'  choices {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
@@ -224,6 +226,7 @@ def summary(found: dict[str, Any]) -> str:
             f'    rank correlation: Spearman {shown(check["spearman"])}, Kendall {shown(check["kendall"])}; of two '
             f'halves of the rounds: Kendall {shown(check["kendall_of_two_halves"])}',
         ]
+        + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
     )
 
 

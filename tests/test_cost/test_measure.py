@@ -1,6 +1,7 @@
 """Measuring nets, on a clock on paper that convolutions move by their multiply-adds."""
 
 import itertools
+import time
 from collections import Counter
 
 import numpy as np
@@ -150,12 +151,24 @@ def test_comparison_by_hand():
     assert compared(dict.fromkeys('abc', 1.0), alike, alike)['kendall'] is None
 
 
-def test_the_clock_of_a_processor_goes_forward():
-    watch = stopwatch('cpu')
+@pytest.mark.parametrize('threads', [1, 2])
+def test_the_clock_of_a_processor_goes_forward(threads):
+    watch = Stopwatch(threads)
     marks = [watch.mark() for _ in range(4)]
     seconds = watch.seconds(marks)
     assert len(seconds) == 3 and min(seconds) >= 0
     assert sum(seconds) == pytest.approx(marks[-1] - marks[0])
+
+
+def test_with_one_thread_waiting_does_not_count():
+    """Half a second of sleep, as if another program had the processor: it took hardly any of our thread's time."""
+    times = []
+    for threads in (1, 2):
+        watch = Stopwatch(threads)
+        begin = watch.mark()
+        time.sleep(0.5)
+        times += watch.seconds([begin, watch.mark()])
+    assert times[0] < 0.5 <= times[1]
 
 
 def test_the_clock_of_a_gpu_waits_for_its_work(monkeypatch):

@@ -57,7 +57,7 @@ def test_the_front_as_text(front):
     assert len({len(line) for line in (lines[1], lines[2], lines[4])}) == 1
     assert '7.5 %, bias -7.5 %, Kendall 0.50; 6.2 % once a common factor of 1.05' in lines[5] and len(lines) == 6
     front['predictions']['factor'] = 1.7
-    assert 'machine was busier' in front_text(front, MAP, 'latency')
+    assert 'This machine was busy' in front_text(front, MAP, 'latency')
 
 
 def test_a_net_without_detections_has_no_score(front):
