@@ -30,6 +30,7 @@ from detnas_mm.engine.latency import (
 from detnas_mm.engine.launch import as_search_job, fit_to_machine, run
 from detnas_mm.engine.search import LEDGER, SearchPlan
 from detnas_mm.evaluators.metrics import quiet
+from detnas_mm.registry import COSTS, SPACES, build_from
 from detnas_mm.search import Objective, number_text, read_ledger
 from detnas_mm.search.pareto import front_ranks
 from detnas_mm.visualization import plot_front
@@ -64,12 +65,13 @@ def search_front(
         ValueError: If the config does not fit, or the table was measured on another device.
     """
     cost = checked_cost(cfg)
+    check_rest(cfg)
     checkpoint = checkpoint or cfg.get('load_from')
     if not Path(cost['file']).is_file():
         say(f'There is no {cost["file"]} yet: measuring what every choice takes on this device.')
         part, size = cost.get('part', 'detector'), cost['input_size']
         say(summary(measure_latency(cfg, checkpoint, cost['file'], part, size, device, pace, trust=trust)))
-    table = LatencyTable(**({key: value for key, value in cost.items() if key != 'type'} | dict(space=_space(cfg))))
+    table: LatencyTable = build_from(COSTS, cost, space=build_from(SPACES, cfg.search.space))
     measured_on, here = table.measurement['device'], describe_device(device)
     if measured_on != here:
         raise ValueError(
@@ -128,17 +130,26 @@ def checked_cost(cfg: Any) -> dict[str, Any]:
             "The search section needs costs=dict(latency=dict(type='LatencyTable', file='…', part='detector', "
             'input_size=(height, width))); take a config with search-latency in its name.'
         )
-    names = [objective['name'] for objective in cfg.search.objectives]
-    if name not in names[1:]:
+    objectives = [Objective(**objective) for objective in cfg.search.objectives]
+    if Objective(name, 'minimize') not in objectives[1:]:
         raise ValueError(
-            f'search.objectives must begin with a metric and hold dict(name={name!r}, direction="minimize"); they '
-            f'are {names}.'
+            f"search.objectives must begin with a metric and hold dict(name={name!r}, direction='minimize'); they "
+            f'are {objectives}.'
         )
     return cost
 
 
-def _space(cfg: Any) -> Any:
-    return cfg.search.space['space']
+def check_rest(cfg: Any) -> None:
+    """Builds all of the search section but the latency table, which takes minutes to make.
+
+    Raises:
+        ValueError: If something else does not fit.
+    """
+    name, _ = latency_cost(cfg)
+    section = dict(cfg.search)
+    section['costs'] = {key: cost for key, cost in cfg.search.costs.items() if key != name}
+    section['constraints'] = [one for one in cfg.search.get('constraints', ()) if one['cost'] != name]
+    SearchPlan(section)
 
 
 def remeasured(
@@ -149,7 +160,8 @@ def remeasured(
     subject = Subject(cfg, table.part, table.input_size, device, real_images=real)
     runs, predicted = {}, {}
     for net in nets:
-        model: Any = load_model(_exported(work_dir / net['config']), str(work_dir / net['checkpoint']), device)
+        with quiet():
+            model: Any = load_model(_exported(work_dir / net['config']), str(work_dir / net['checkpoint']), device)
         runs[net['arch']] = model.test_step if table.part == 'detector' else model.backbone
         predicted[net['arch']] = table.total(table.space.parse(net['arch'])) / 1000
     measured, even = measure_nets(runs, subject.inputs, stopwatch(device), pace, progress_bar('measuring'))

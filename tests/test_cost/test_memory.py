@@ -26,7 +26,7 @@ def built(space, arch, **kwargs):
 
 
 @pytest.mark.parametrize('split', ['shuffle', 'even_odd'])
-@pytest.mark.parametrize('outputs', [None, (1, 2), (2,), (0,)])
+@pytest.mark.parametrize('outputs', [None, (1, 2), (0,)])
 @pytest.mark.parametrize(
     ('spec', 'size'),
     [('small', (224, 224)), ('small', (97, 131)), (CUSTOM, (33, 65)), *((s, (64, 40)) for s in UNEVEN)],
@@ -34,7 +34,7 @@ def built(space, arch, **kwargs):
 def test_table_equals_counting(spec, size, outputs, split):
     space = DetNASSpace(spec)
     table = PeakMemoryTable(space, size, outputs, split)
-    for seed in range(3):
+    for seed in range(2):
         arch = space.sample(np.random.default_rng(seed))
         net = built(space, arch, out_indices=outputs, channel_split=split)
         assert table.total(arch) == count_peak_memory(net, size)

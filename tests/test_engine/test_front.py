@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from detnas_mm.cost import LatencyTable
-from detnas_mm.engine.front import checked_cost, front_text, mark_beaten
+from detnas_mm.cost.timing import Pace
+from detnas_mm.engine.front import check_rest, checked_cost, front_text, mark_beaten, search_front
 from detnas_mm.engine.latency import Subject, latency_cost
 from detnas_mm.search import Objective
 from detnas_mm.visualization import plot_front
@@ -87,6 +88,7 @@ def config(tmp_path, **changes):
         (dict(search__costs__latency__file=''), "needs costs=dict.latency=dict.type='LatencyTable'"),
         (dict(search__objectives=[dict(name='coco/bbox_mAP')]), "hold dict.name='latency'"),
         (dict(search__objectives=[dict(name='latency', direction='minimize')]), 'must begin with a metric'),
+        (dict(search__objectives=[dict(name='coco/bbox_mAP'), dict(name='latency')]), "direction='minimize'"),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(tmp_path, changes, match):
@@ -94,6 +96,20 @@ def test_configs_that_do_not_fit_are_refused(tmp_path, changes, match):
     with pytest.raises(ValueError, match=match):
         checked_cost(cfg)
     assert latency_cost(digits.config('detnas-digits_search_retinanet', tmp_path)) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'match'),
+    [
+        (dict(search__strategy=dict(type='NoStrategy')), "'NoStrategy' is no search strategy"),
+        (dict(search__constraints=[dict(cost='energy', high=1)]), "'energy', which nothing produces"),
+    ],
+)
+def test_the_rest_is_checked_before_a_table_is_measured(tmp_path, changes, match):
+    cfg = digits.config(NAME, tmp_path, **changes)
+    with pytest.raises(ValueError, match=match):
+        search_front(cfg, 'none.pth', 'cpu', Pace())
+    check_rest(digits.config(NAME, tmp_path, search__constraints=[dict(cost='latency', high=1)]))
 
 
 @pytest.mark.parametrize(
