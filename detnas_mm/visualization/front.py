@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from detnas_mm.cost.device import device_text
 from detnas_mm.search import Objective, Record
 
-_GREY, _BLUE, _ORANGE = '#b8b8b8', '#1f77b4', '#d95f02'
+_GREY, _BLUE, _ORANGE, _PALE = '#b8b8b8', '#1f77b4', '#d95f02', '#f3c09b'
 
 
 def plot_front(
@@ -42,12 +42,13 @@ def plot_front(
     axes = figure.add_subplot()
     axes.scatter(
         [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY, lw=0,
-        label=f'all {len(ok)} candidates (latency by the table)', zorder=1,
+        label=f'all {len(ok)} candidates (by the table)', zorder=1,
     )  # fmt: skip
-    axes.plot(foretold, fitness, '-o', color=_BLUE, ms=4, lw=1.2, label='front (latency by the table)', zorder=2)
+    axes.plot(foretold, fitness, '-o', color=_BLUE, ms=4, lw=1.2, label='front (by the table)', zorder=2)
     axes.errorbar(
-        measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ms=6, lw=1, capsize=2.5, mec='white', mew=0.6,
-        label=f'{len(nets)} exported nets, measured (bars: middle half of the rounds)', zorder=3,
+        measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ecolor=_PALE, ms=6, lw=1.2, capsize=2.5, mec='white',
+        mew=0.6,
+        label=f'{len(nets)} exported nets, measured (bars: middle half of rounds)', zorder=3,
     )  # fmt: skip
     height, width = front['input_size']
     what = 'whole detector, image to boxes' if front['part'] == 'detector' else 'backbone alone'
@@ -62,7 +63,7 @@ def plot_front(
     axes.grid(color='#eeeeee', lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(loc='lower right', fontsize=9, frameon=True, edgecolor='#dddddd')
+    figure.legend(loc='outside lower center', ncols=3, fontsize=9, frameon=False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
