@@ -18,8 +18,14 @@ PACKAGE = Path(__file__).resolve().parent
 TRUST = 'load checkpoints that hold more than tensors; such files can run code'
 
 
-def parser(description: str, epilog: str = '') -> argparse.ArgumentParser:
-    """An argument parser with what all tools take."""
+def parser(description: str, epilog: str = '', launched: bool = True) -> argparse.ArgumentParser:
+    """An argument parser with what all tools take.
+
+    Args:
+        description: What the tool does.
+        epilog: Examples, and what it leaves behind.
+        launched: Whether several processes may be started of it.
+    """
     require('mmengine')
     from mmengine.config import DictAction
 
@@ -34,11 +40,13 @@ def parser(description: str, epilog: str = '') -> argparse.ArgumentParser:
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5',
     )  # fmt: skip
-    out.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-        help='how processes were started; tools/dist_*.sh sets it',
-    )  # fmt: skip
-    out.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    out.set_defaults(launcher='none', local_rank=0)
+    if launched:
+        out.add_argument(
+            '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+            help='how processes were started; tools/dist_*.sh sets it',
+        )  # fmt: skip
+        out.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     out.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     return out
 

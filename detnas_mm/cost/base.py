@@ -43,8 +43,8 @@ class CostModel(ABC):
         return self.totals(np.asarray([genes]))[0].item()
 
 
-class AdditiveTable(CostModel):
-    """A cost that is a constant plus one number for the choice taken at every position.
+class TableCost(CostModel):
+    """A cost that is made of a constant and of one number for the choice taken at every position.
 
     Args:
         name: See :class:`CostModel`.
@@ -58,6 +58,35 @@ class AdditiveTable(CostModel):
         self.scope = scope
         self.table = np.ascontiguousarray(table)
         self.constant = constant
+
+    def checked(self, ids: np.ndarray) -> np.ndarray:
+        """The ids, if they fit the table.
+
+        Raises:
+            ValueError: If the array's shape or an id does not fit.
+        """
+        ids = np.asarray(ids)
+        positions, choices = self.table.shape
+        if ids.ndim != 2 or ids.shape[1] != positions or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(
+                f'ids must be an integer array of shape (candidates, {positions}); '
+                f'got {ids.dtype} of shape {ids.shape}.'
+            )
+        if len(ids) and (ids.min() < 0 or ids.max() >= choices):
+            raise ValueError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
+        return ids
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the totals."""
+        return np.result_type(self.table.dtype, type(self.constant))
+
+
+class AdditiveTable(TableCost):
+    """A cost that adds up: MACs, parameters, latency. Takes the arguments of :class:`TableCost`."""
+
+    def __init__(self, name: str, scope: str, table: np.ndarray, constant: float = 0) -> None:
+        super().__init__(name, scope, table, constant)
         positions, choices = self.table.shape
         # The table's columns are tabulated two positions at a time: half the look-ups, for a table of 16 a pair.
         pairs = [self.table[i : i + 2] for i in range(0, positions, 2)]
@@ -72,16 +101,9 @@ class AdditiveTable(CostModel):
         Raises:
             ValueError: If the array's shape or an id does not fit the table.
         """
-        ids = np.asarray(ids)
+        ids = self.checked(ids)
         positions, choices = self.table.shape
-        if ids.ndim != 2 or ids.shape[1] != positions or not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(
-                f'ids must be an integer array of shape (candidates, {positions}); '
-                f'got {ids.dtype} of shape {ids.shape}.'
-            )
-        if len(ids) and (ids.min() < 0 or ids.max() >= choices):
-            raise ValueError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
-        total = np.full(len(ids), self.constant, dtype=np.result_type(self.table.dtype, type(self.constant)))
+        total = np.full(len(ids), self.constant, dtype=self.dtype)
         for row, first in enumerate(range(0, positions, 2)):
             # Index arithmetic in the platform's index type: narrow ids (uint8, int8) would overflow.
             index = np.multiply(ids[:, first], choices, dtype=np.intp)
@@ -94,3 +116,24 @@ class AdditiveTable(CostModel):
         low = self.constant + self.table.min(axis=1).sum()
         high = self.constant + self.table.max(axis=1).sum()
         return low.item(), high.item()
+
+
+class MaximumTable(TableCost):
+    """A cost that is the largest of its parts: peak memory. Takes the arguments of :class:`TableCost`."""
+
+    def totals(self, ids: np.ndarray) -> np.ndarray:
+        """See :meth:`CostModel.totals`.
+
+        Raises:
+            ValueError: If the array's shape or an id does not fit the table.
+        """
+        ids = self.checked(ids)
+        total = np.full(len(ids), self.constant, dtype=self.dtype)
+        for position, row in enumerate(self.table):
+            np.maximum(total, row.take(ids[:, position]), out=total)
+        return total
+
+    def bounds(self) -> tuple[float, float]:
+        # The dearest position decides, so the cheapest net pays the largest of the positions' smallest.
+        constant = self.dtype.type(self.constant)
+        return max(constant, self.table.min(axis=1).max()).item(), max(constant, self.table.max()).item()

@@ -1,7 +1,7 @@
 """How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
 
 from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger
-from detnas_mm.search.objective import Budget, Constraint, Objective, UnmeetableConstraint, pareto_front
+from detnas_mm.search.objective import Budget, Constraint, Objective, UnmeetableConstraint, number_text, pareto_front
 from detnas_mm.search.prefilter import Prefilter, Ranker, SurrogateRanker
 from detnas_mm.search.record import Evaluation, Proposal, Record
 from detnas_mm.search.searcher import Searcher
@@ -25,6 +25,7 @@ __all__ = [
     'Strategy',
     'SurrogateRanker',
     'UnmeetableConstraint',
+    'number_text',
     'pareto_front',
     'read_ledger',
 ]

@@ -56,6 +56,12 @@ def pareto_front(records: Iterable[Record], objectives: Sequence[Objective]) -> 
     return [record for record, rank in zip(ok, ranks, strict=True) if rank == 0]
 
 
+def number_text(value: float) -> str:
+    """A cost as people read it, whatever its size: ``'237,222,720'``, ``'1,234.57'``, ``'0.0123'``."""
+    whole = float(value).is_integer() or abs(value) >= 1e6
+    return f'{value:,.0f}' if whole else f'{value:,.6g}'
+
+
 class UnmeetableConstraint(ValueError):
     """No candidate of the space meets the constraints."""
 
@@ -84,8 +90,11 @@ class Constraint:
             raise ValueError(f'The constraint on {self.cost!r} has no bound: give low=…, high=… or both.')
 
     def __str__(self) -> str:
-        low = '' if math.isinf(self.low) else f'{self.low:,.0f} ≤ '
-        high = '' if math.isinf(self.high) else f' ≤ {self.high:,.0f}'
+        def exact(bound: float) -> str:  # two different bounds never read alike: ledgers are compared by this text
+            return f'{bound:,.0f}' if float(bound).is_integer() else repr(float(bound))
+
+        low = '' if math.isinf(self.low) else f'{exact(self.low)} ≤ '
+        high = '' if math.isinf(self.high) else f' ≤ {exact(self.high)}'
         return f'{low}{self.cost}{high}'
 
 
@@ -123,7 +132,7 @@ class Budget:
         parts = []
         for name, cost in self._costs.items():
             low, high = cost.bounds()
-            parts.append(f'{name} from {low:,.0f} to {high:,.0f} ({cost.scope})')
+            parts.append(f'{name} from {number_text(low)} to {number_text(high)} ({cost.scope})')
         return 'This space has ' + '; '.join(parts) + '.'
 
     def idle_constraints(self) -> list[Constraint]:

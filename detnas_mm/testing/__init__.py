@@ -1,7 +1,8 @@
-"""Conformance suites: what to run on a new search space, strategy or evaluator before searching with it."""
+"""Conformance suites: what to run on a new space, cost, strategy or evaluator before searching with it."""
 
+from detnas_mm.testing.costs import check_cost_model
 from detnas_mm.testing.evaluators import check_evaluator
 from detnas_mm.testing.spaces import check_search_space
 from detnas_mm.testing.strategies import check_strategy
 
-__all__ = ['check_evaluator', 'check_search_space', 'check_strategy']
+__all__ = ['check_cost_model', 'check_evaluator', 'check_search_space', 'check_strategy']

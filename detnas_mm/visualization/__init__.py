@@ -1,6 +1,7 @@
 """Pictures of a search and of what it found."""
 
 from detnas_mm.visualization.detections import draw_detections, picture_detections
+from detnas_mm.visualization.front import plot_front
 from detnas_mm.visualization.progress import plot_progress
 
-__all__ = ['draw_detections', 'picture_detections', 'plot_progress']
+__all__ = ['draw_detections', 'picture_detections', 'plot_front', 'plot_progress']

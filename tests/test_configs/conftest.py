@@ -7,13 +7,16 @@ import torch
 import yapf.yapflib.yapf_api
 from mmengine.config import Config
 
+from tests import latency
+
 from .leaves import LEAVES
 
 
 @pytest.fixture(scope='session')
-def load():
-    """Loads a config by name; what is returned may be changed."""
-    read = functools.cache(lambda name: Config.fromfile(LEAVES[name]))
+def load(tmp_path_factory):
+    """Loads a config by name, with a latency table on paper where it wants one; what is returned may be changed."""
+    folder = tmp_path_factory.mktemp('latency')
+    read = functools.cache(lambda name: latency.provide(Config.fromfile(LEAVES[name]), folder / name))
     return lambda name: copy.deepcopy(read(name))
 
 

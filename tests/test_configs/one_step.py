@@ -9,6 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from detnas_mm.engine.launch import fit_to_machine
+from tests import latency
 
 # Whatever has such a key …
 SETTINGS = {
@@ -46,6 +47,7 @@ def cut_down(cfg: Config, work_dir: Path) -> Config:
 def cut_down_search(cfg: Config, checkpoint: Path) -> Config:
     """One generation of two candidates, on two images after four of calibration."""
     cfg.load_from = str(checkpoint)
+    latency.provide(cfg, checkpoint.parent)
     cfg.search.strategy.update(population=2, parents=1, mutation=1, crossover=1, random=0)
     cfg.search.budget.generations = 1
     cfg.search.export.top_k = 1

@@ -1,9 +1,9 @@
-"""The additive tables: look-ups, bounds, refusals. That they count right is in test_count.py."""
+"""The tables: look-ups, bounds, refusals. That they count right is in test_count.py."""
 
 import numpy as np
 import pytest
 
-from detnas_mm.cost import AdditiveTable, MacsTable, ParamsTable
+from detnas_mm.cost import AdditiveTable, MacsTable, MaximumTable, ParamsTable
 from detnas_mm.spaces import DetNASSpace
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))
@@ -27,6 +27,20 @@ def test_bounds_are_the_extremes():
     table = AdditiveTable('x', 'y', np.array([[3, 1, 2], [10, 30, 20]]), 100)
     grid = np.stack(np.meshgrid(range(3), range(3)), -1).reshape(-1, 2)
     assert table.bounds() == (table.totals(grid).min(), table.totals(grid).max()) == (111, 133)
+
+
+@pytest.mark.parametrize('constant', [0, 5, 25, 100])
+@pytest.mark.parametrize('dtype', [np.int64, np.int8, np.uint8])
+def test_maxima(constant, dtype):
+    table = np.array([[3, 1, 2], [10, 30, 20]])
+    cost = MaximumTable('x', 'y', table, constant)
+    grid = np.stack(np.meshgrid(range(3), range(3)), -1).reshape(-1, 2).astype(dtype)
+    expected = [max(constant, table[0, i], table[1, j]) for i, j in grid]
+    assert cost.totals(grid).tolist() == expected
+    assert cost.bounds() == (min(expected), max(expected))
+    assert type(cost.total([0, 1])) is int and cost.totals(grid[:0]).shape == (0,)
+    with pytest.raises(ValueError, match='must lie in 0–2; got 0 to 3'):
+        cost.totals(np.array([[0, 3]]))
 
 
 def test_total_takes_architectures_and_gives_plain_numbers():

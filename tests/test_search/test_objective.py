@@ -1,7 +1,8 @@
+import numpy as np
 import pytest
 
-from detnas_mm.cost import MacsTable, ParamsTable
-from detnas_mm.search import Budget, Constraint, Objective, UnmeetableConstraint
+from detnas_mm.cost import AdditiveTable, MacsTable, ParamsTable, PeakMemoryTable
+from detnas_mm.search import Budget, Constraint, Objective, UnmeetableConstraint, number_text
 from detnas_mm.spaces import DetNASSpace
 
 from .test_ledger import record
@@ -60,3 +61,53 @@ def test_bounds_are_inclusive_on_both_sides():
 def test_constraints_that_never_bind_are_told():
     idle = Constraint('macs', high=1e9)
     assert Budget(SPACE, COSTS, [idle, Constraint('params', high=2e6)]).idle_constraints() == [idle]
+
+
+LATENCY = AdditiveTable('latency', 'ms, on paper', np.linspace(0.001, 0.0123, 80).reshape(20, 4), 0.25)
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'),
+    [
+        (237222720, '237,222,720'), (300e6, '300,000,000'), (1234567.8, '1,234,568'), (1234.5678, '1,234.57'),
+        (12.0, '12'), (0.0123456789, '0.0123457'), (0.5, '0.5'), (0, '0'), (-2.25, '-2.25'),
+    ],
+)  # fmt: skip
+def test_numbers_of_every_magnitude_read_well(value, text):
+    assert number_text(value) == text
+
+
+def test_constraints_are_written_as_they_are_meant():
+    assert str(Constraint('macs', high=300e6)) == 'macs ≤ 300,000,000'
+    assert str(Constraint('latency', low=0.25, high=12.5)) == '0.25 ≤ latency ≤ 12.5'
+    assert str(Constraint('latency', high=12.123456789)) != str(Constraint('latency', high=12.123456788))
+
+
+def test_ranges_of_small_numbers_are_told():
+    with pytest.raises(UnmeetableConstraint) as error:
+        Budget(SPACE, COSTS | {'latency': LATENCY}, [Constraint('latency', high=0.125)])
+    low, high = LATENCY.bounds()
+    text = str(error.value)
+    assert 'meet latency ≤ 0.125 ' in text
+    assert f'latency from {low:.6g} to {high:.6g} (ms, on paper)' in text and 'macs from 237,222,720 to' in text
+    assert 0.3 < low < high < 1
+
+
+def test_any_number_of_constraints_with_both_bounds_on_any_cost():
+    memory = PeakMemoryTable(SPACE)
+    costs = COSTS | {'latency': LATENCY, 'peak_memory': memory}
+    archs = SPACE.sample_many(np.random.default_rng(0), 500)
+    low, high = ({n: np.percentile([c.total(a) for a in archs], q) for n, c in costs.items()} for q in (25, 75))
+    constraints = [
+        Constraint('macs', high=high['macs']),
+        Constraint('macs', low=low['macs']),
+        Constraint('params', low=low['params'], high=high['params']),
+        Constraint('latency', low=low['latency'], high=high['latency']),
+        Constraint('peak_memory', high=4e6),
+    ]
+    allowed = Budget(SPACE, costs, constraints).allows(archs)
+    expected = [all(c.low <= costs[c.cost].total(arch) <= c.high for c in constraints) for arch in archs]
+    assert allowed.tolist() == expected
+    without = [[c for c in constraints if c is not left_out] for left_out in constraints]
+    counts = [Budget(SPACE, costs, fewer).allows(archs).sum() for fewer in without]
+    assert min(counts) > sum(expected) > 0, 'each of them must matter here'

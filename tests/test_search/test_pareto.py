@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from detnas_mm.search import Objective, ParetoStrategy, pareto_front
+from detnas_mm.cost import AdditiveTable
+from detnas_mm.search import Budget, Constraint, Objective, ParetoStrategy, UnmeetableConstraint, pareto_front
 from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.testing import check_strategy
 
@@ -87,3 +88,56 @@ def test_parents_with_room_around_them_come_first(make_search):
         record(i, str(i), metrics={'acc': float(a)}, costs={'macs': a * a}) for i, a in enumerate([1, 5, 2, 3])
     ]
     assert {r.id for r in search.strategy.choose_parents()} == {'0', '1'}
+
+
+LATENCY = Objective('latency', 'minimize')
+
+
+def with_latency(search, constraints):
+    """The same search with latency among its costs: milliseconds by a table that disagrees with MACs."""
+    table = np.random.default_rng(7).uniform(0.05, 0.2, (search.space.num_blocks, search.space.num_choices))
+    costs = search.budget._costs | dict(latency=AdditiveTable('latency', 'ms, on paper', table, 0.4))
+    search.budget = Budget(search.space, costs, constraints)
+    search.strategy.setup(search.space, search.budget, search.objectives, 0)
+    return search
+
+
+@pytest.mark.parametrize('objectives', [[MAP, LATENCY], [MAP, LATENCY, MACS]])
+def test_fronts_of_latency_under_constraints(make_search, objectives):
+    bounds = [
+        Constraint('latency', low=2.2, high=2.8), Constraint('macs', high=310e6), Constraint('params', low=1.4e6)
+    ]  # fmt: skip
+    strategy = ParetoStrategy(population=20, parents=10)
+    search = make_search(strategy=strategy, generations=6, objective=objectives, high=None)
+    with_latency(search, bounds).run()
+    records = search.ledger.records
+    assert len(records) == 120
+    for constraint in bounds:
+        values = [record.costs[constraint.cost] for record in records]
+        assert constraint.low <= min(values) and max(values) <= constraint.high
+    front = pareto_front(records, objectives)
+    gains = np.array([[objective.gain(record) for objective in objectives] for record in records])
+    assert {r.id for r in front} == {records[i].id for i in np.flatnonzero(naive_ranks(gains) == 0)}
+    assert len(front) >= 4 and {record.id for record in strategy.choose_parents()} & {record.id for record in front}
+
+
+def test_constraints_that_nothing_meets_together_are_told(make_search):
+    """Each alone can be met."""
+    search = make_search(strategy=ParetoStrategy(population=4, max_attempts=500), objective=[MAP, LATENCY], high=None)
+    low, high = Constraint('macs', high=238e6), Constraint('params', low=2.1e6)
+    with pytest.raises(
+        UnmeetableConstraint, match=r'macs ≤ 238,000,000 and 2,100,000 ≤ params.*latency from 1.94409 to'
+    ):
+        with_latency(search, [low, high]).run()
+
+
+def test_a_latency_constraint_that_never_binds_is_told(make_search):
+    lines = []
+    search = make_search(
+        strategy=ParetoStrategy(population=4, parents=2), objective=[MAP, LATENCY], high=None, generations=1,
+        log=lines.append,
+    )  # fmt: skip
+    with_latency(search, [Constraint('latency', high=12.5)]).run()
+    assert lines[0].startswith('The constraint latency ≤ 12.5 never binds. This space has macs from 237,222,720 to')
+    assert '(ms, on paper)' in lines[0]
+    assert 'latency 2.' in lines[-1] or 'latency 1.' in lines[-1] or 'latency 3.' in lines[-1]

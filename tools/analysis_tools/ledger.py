@@ -20,12 +20,8 @@ A row is exported by: python tools/export_subnet.py FOLDER ID
 """
 
 
-def shown(number: float) -> str:
-    return f'{number:,.0f}' if abs(number) >= 1000 else f'{number:.6g}'
-
-
 def main() -> None:
-    from detnas_mm.search import Objective, analysis, pareto_front
+    from detnas_mm.search import Objective, analysis, number_text, pareto_front
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -77,7 +73,9 @@ def main() -> None:
     print(f'{len(records)} rows, {failed} failed, {dropped} dropped early; {kind}: {len(rows)}')
     costs = [name for name in (rows[0].costs if rows else ()) if name not in [one.name for one in wanted]]
     for row in rows:
-        values = [f'{name} {shown(analysis.value(row, name))}' for name in (*(one.name for one in wanted), *costs)]
+        values = [
+            f'{name} {number_text(analysis.value(row, name))}' for name in (*(one.name for one in wanted), *costs)
+        ]
         print(f'{row.id}  {row.arch}  {"  ".join(values)}  generation {row.generation}  {row.origin}')
 
 

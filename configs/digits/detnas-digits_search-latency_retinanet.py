@@ -1,0 +1,18 @@
+# The front of mAP against the latency of the whole detector on this machine: one trained supernet, many nets, no
+# retraining. Measures the latency table first if it is not there, and the found nets again in the end:
+#   python tools/front.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth
+_base_ = './detnas-digits_search-pareto_retinanet.py'
+search = dict(
+    objectives=[
+        dict(name='coco/bbox_mAP', direction='maximize'),
+        dict(name='latency', direction='minimize'),
+    ],
+    costs=dict(
+        latency=dict(
+            type='LatencyTable',
+            file='work_dirs/detnas-digits_search-latency_retinanet/latency.json',
+            part='detector',
+            input_size=(96, 96),
+        ),
+    ),
+)

@@ -1,0 +1,43 @@
+"""What a latency was measured on."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def describe_device(kind: str) -> dict[str, Any]:
+    """Names a device of this machine.
+
+    Args:
+        kind: ``'cpu'`` or ``'cuda'``.
+
+    Returns:
+        ``kind``, ``name`` (None if there is no such device) and, for a CPU, the ``threads`` that torch uses.
+
+    Raises:
+        ValueError: If the kind is another one.
+    """
+    if kind not in ('cpu', 'cuda'):
+        raise ValueError(f"A device is 'cpu' or 'cuda'; got {kind!r}.")
+    import torch  # only who measures or loads a measured table needs it
+
+    if kind == 'cuda':
+        return dict(kind=kind, name=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    return dict(kind=kind, name=_cpu_name(), threads=torch.get_num_threads())
+
+
+def _cpu_name() -> str:
+    path = Path('/proc/cpuinfo')
+    for line in path.read_text().splitlines() if path.exists() else ():
+        key, _, value = line.partition(':')
+        if key.strip() == 'model name':
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def device_text(device: dict[str, Any]) -> str:
+    """A device in words, such as ``'AMD EPYC, 1 thread'``."""
+    threads = device.get('threads')
+    return f'{device["name"]}' + (f', {threads} thread{"s" if threads != 1 else ""}' if threads else '')

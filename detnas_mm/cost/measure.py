@@ -1,0 +1,299 @@
+"""Measuring latencies: of all parts of a space's nets, and of whole nets. Imports torch.
+
+torch.utils.benchmark times statements as a whole; here the parts of one and the same run are timed, so that they add up
+to it, and caches are as they are inside a net.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
+from detnas_mm.models.subnet import extract_subnet
+from detnas_mm.models.supernet import Supernet
+from detnas_mm.spaces import Architecture, DetNASSpace
+
+#: How many paths of the table hold each choice at each position.
+PATHS_PER_CHOICE = 4
+
+
+class Stopwatch:
+    """Marks moments in a run, on a CPU.
+
+    Args:
+        threads: How many threads torch uses. With one, what counts is the processor time of that thread, which other
+            programs on the machine cannot stretch; on a machine at rest it is the time that passes. With more it is
+            the time that passes.
+
+    Attributes:
+        name: Which clock that is.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.name = 'processor time of the thread' if threads == 1 else 'time that passed'
+        self._clock = time.thread_time if threads == 1 else time.perf_counter
+
+    def mark(self) -> Any:
+        """This moment."""
+        return self._clock()
+
+    def seconds(self, marks: Sequence[Any]) -> list[float]:
+        """The seconds between moments, one fewer than there are."""
+        return np.diff(marks).tolist()
+
+
+class CudaStopwatch(Stopwatch):
+    """Marks moments in the stream of a GPU, by events; waits for the last before the next run begins."""
+
+    def __init__(self) -> None:
+        self.name = 'CUDA events'
+
+    def mark(self) -> Any:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, marks: Sequence[Any]) -> list[float]:
+        marks[-1].synchronize()
+        return [first.elapsed_time(second) / 1000 for first, second in itertools.pairwise(marks)]
+
+
+def stopwatch(device: str) -> Stopwatch:
+    """What measures on ``'cpu'`` or ``'cuda'``, with the threads that torch has now."""
+    return CudaStopwatch() if device == 'cuda' else Stopwatch(torch.get_num_threads())
+
+
+class TimedRun:
+    """Runs a net on every input in turn; a call returns the mean seconds of its parts.
+
+    Args:
+        run: Runs the net on one input.
+        inputs: What to run it on.
+        watch: See :func:`stopwatch`.
+        parts: Modules that run one after another: the call returns the seconds before the first of them, in each, and
+            after the last. Without any, the seconds of the whole.
+    """
+
+    def __init__(
+        self, run: Callable[[Any], Any], inputs: Sequence[Any], watch: Stopwatch, parts: Sequence[nn.Module] = ()
+    ) -> None:
+        self.run = run
+        self.inputs = inputs
+        self.watch = watch
+        self.marks: list[Any] = []
+        for first in parts[:1]:
+            first.register_forward_pre_hook(self._mark)
+        for part in parts:
+            part.register_forward_hook(self._mark)
+
+    def _mark(self, *_: Any) -> None:
+        self.marks.append(self.watch.mark())
+
+    @torch.no_grad()
+    def __call__(self) -> np.ndarray:
+        """Seconds, shape (parts + 2,) or (1,)."""
+        seconds = []
+        for one in self.inputs:
+            self.marks = []
+            self._mark()
+            self.run(one)
+            self._mark()
+            seconds.append(self.watch.seconds(self.marks))
+        return np.mean(seconds, axis=0)
+
+
+def covering_paths(space: DetNASSpace, times: int, rng: np.random.Generator) -> list[Architecture]:
+    """Random paths in which every choice stands at every position as often.
+
+    Args:
+        space: The space.
+        times: How often.
+        rng: Draws the paths.
+    """
+    found = []
+    for _ in range(times):
+        columns = [rng.permutation(space.num_choices) for _ in range(space.num_blocks)]
+        found += [Architecture(tuple(map(int, genes))) for genes in zip(*columns, strict=True)]
+    return found
+
+
+def settled(net: nn.Module, batch: Tensor) -> nn.Module:
+    """Gives a net's BN the statistics of a batch, as activations out of all proportion would change what comes after.
+
+    Args:
+        net: A backbone.
+        batch: Images as the backbone gets them, shape (n, 3, h, w), n at least 2.
+    """
+    update_bn([batch], net)
+    return net.eval()
+
+
+def measure_space(
+    supernet: Supernet,
+    run: Callable[[nn.Module, Any], Any],
+    inputs: Sequence[Any],
+    batch: Tensor,
+    watch: Stopwatch,
+    pace: Pace,
+    nets: int = 30,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, Any]:
+    """Measures the parts of a space's nets, and random whole nets to check their sums by.
+
+    All nets are cut out of the supernet first. Then the paths of the table and the whole nets take turns.
+
+    Args:
+        supernet: Of a :class:`DetNASSpace`, on the device to measure on.
+        run: Runs a backbone on one input, alone or inside a detector.
+        inputs: What to run on; times are means over them.
+        batch: See :func:`settled`.
+        watch: See :func:`stopwatch`.
+        pace: How thoroughly.
+        nets: Random whole nets to check the sums by.
+        progress: Wraps what is iterated over, such as a progress bar.
+
+    Returns:
+        ``table_ms`` and ``iqr_ms`` of shape (positions, choices), ``constant_ms``, its three parts (before the
+        backbone, its stem, after its blocks) with their spreads, and ``check``, see :func:`compared`; JSON-ready.
+        Medians are those of steadied rounds, spreads those of the rounds as they were.
+    """
+    space = supernet.space
+    assert isinstance(space, DetNASSpace)
+    rng = np.random.default_rng(pace.seed)
+    paths = covering_paths(space, PATHS_PER_CHOICE, rng)
+    drawn: dict[Architecture, None] = {}
+    while len(drawn) < min(nets, space.size):
+        drawn[space.sample(rng)] = None
+
+    things: dict[tuple[str, int], TimedRun] = {}
+    for kind, archs in (('path', paths), ('net', list(drawn))):
+        for number, arch in enumerate(archs):
+            net: Any = settled(extract_subnet(supernet, arch), batch)
+            parts = (net.stem, *net.blocks) if kind == 'path' else ()
+            things[kind, number] = TimedRun(partial(run, net), inputs, watch, parts)
+    samples = interleaved(things, pace, progress)
+    middle = np.median(_cells(space, paths, steadied(samples)), axis=-1)
+    width = spread(np.moveaxis(_cells(space, paths, samples), -1, 0))
+    positions, choices = space.num_blocks, space.num_choices
+    before, stem, after = middle[positions:, 0]
+    names = {number: space.describe(arch) for number, arch in enumerate(drawn)}
+    predicted = [before + stem + after + middle[range(positions), arch.genes].sum() for arch in drawn]
+    whole = {names[number]: rounds for (kind, number), rounds in samples.items() if kind == 'net'}
+    even = {names[number]: rounds for (kind, number), rounds in steadied(samples).items() if kind == 'net'}
+    return dict(
+        table_ms=_ms(middle[:positions, :choices]),
+        iqr_ms=_ms(width[:positions, :choices]),
+        constant_ms=_ms(before + stem + after),
+        constant_parts_ms=dict(before=_ms(before), stem=_ms(stem), after=_ms(after)),
+        constant_iqr_parts_ms=dict(zip(('before', 'stem', 'after'), _ms(width[positions:, 0]), strict=True)),
+        check=compared(dict(zip(whole, predicted, strict=True)), whole, even),
+    )
+
+
+def _cells(space: DetNASSpace, paths: Sequence[Architecture], samples: Mapping[Any, np.ndarray]) -> np.ndarray:
+    """What a choice takes at a position, as the mean over the paths that hold it.
+
+    Args:
+        space: The space.
+        paths: The paths of the table.
+        samples: Seconds by ('path', number), shape (rounds, parts).
+
+    Returns:
+        Seconds of shape (positions + 3, choices, rounds); the last three rows are what comes before the backbone, its
+        stem, and what comes after its blocks, the same for every choice.
+    """
+    seconds = np.stack([samples['path', number] for number in range(len(paths))])  # (paths, rounds, parts)
+    genes = space.encode(paths)
+    rows = [
+        [seconds[genes[:, position] == choice, :, 2 + position].mean(axis=0) for choice in range(space.num_choices)]
+        for position in range(space.num_blocks)
+    ]
+    rows += [[seconds[:, :, part].mean(axis=0)] * space.num_choices for part in (0, 1, -1)]
+    return np.array(rows)
+
+
+def measure_nets(
+    runs: Mapping[str, Callable[[Any], Any]],
+    inputs: Sequence[Any],
+    watch: Stopwatch,
+    pace: Pace,
+    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Measures whole nets in turn.
+
+    Args:
+        runs: What runs a net on one input, by name.
+        inputs: What to run them on.
+        watch: See :func:`stopwatch`.
+        pace: How thoroughly.
+        progress: Wraps what is iterated over, such as a progress bar.
+
+    Returns:
+        Seconds for one input by name, shape (rounds, 1); as measured, and steadied.
+    """
+    samples = interleaved({name: TimedRun(run, inputs, watch) for name, run in runs.items()}, pace, progress)
+    return samples, steadied(samples)
+
+
+def compared(
+    predicted: Mapping[str, float], measured: Mapping[str, np.ndarray], even: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """How well predictions agree with what was measured.
+
+    Args:
+        predicted: Seconds by name of the net.
+        measured: Seconds by name, shape (rounds, 1): for the spreads.
+        even: The same, see :func:`~detnas_mm.cost.timing.steadied`: for all else.
+
+    Returns:
+        Mean absolute error and bias in percent of what was measured; the factor between the two (the median), and the
+        error that is left when all predictions are multiplied by it; rank correlations; how well two halves of the
+        rounds agree with one another in rank, which shows what noise leaves of it; and a row for each net.
+        Correlations are None where all values are alike.
+    """
+    names = list(predicted)
+    wanted = np.array([predicted[name] for name in names])
+    rounds = np.concatenate([even[name] for name in names], axis=1)  # (rounds, nets)
+    middle = np.median(rounds, axis=0)
+    width = np.array([spread(measured[name][:, 0]) for name in names])
+    error = (wanted - middle) / middle
+    factor = float(np.median(middle / wanted))
+    return dict(
+        nets=len(names),
+        mean_absolute_error_percent=float(np.abs(error).mean() * 100),
+        bias_percent=float(error.mean() * 100),
+        factor=factor,
+        error_after_factor_percent=float(np.abs(factor * wanted / middle - 1).mean() * 100),
+        spearman=_correlation(stats.spearmanr, wanted, middle),
+        kendall=_correlation(stats.kendalltau, wanted, middle),
+        kendall_of_two_halves=_correlation(
+            stats.kendalltau, np.median(rounds[::2], axis=0), np.median(rounds[1::2], axis=0)
+        ),
+        measured_range_ms=[_ms(middle.min()), _ms(middle.max())],
+        iqr_percent=float(np.median(width / middle) * 100),
+        rows=[
+            dict(arch=name, predicted_ms=_ms(p), measured_ms=_ms(m), iqr_ms=_ms(w))
+            for name, p, m, w in zip(names, wanted, middle, width, strict=True)
+        ],
+    )
+
+
+def _correlation(how: Callable[[Any, Any], Any], first: np.ndarray, second: np.ndarray) -> float | None:
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(how(first, second).statistic)
+
+
+def _ms(seconds: Any) -> Any:
+    """Milliseconds with the digits that a measurement may have."""
+    return np.round(np.asarray(seconds, dtype=float) * 1000, 6).tolist()

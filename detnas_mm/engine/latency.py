@@ -1,0 +1,238 @@
+"""From a config to measured latencies: builds nets, gathers images, runs the measuring."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS, DefaultScope
+from mmengine.runner import load_state_dict
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from detnas_mm import __version__
+from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.cost.device import describe_device, device_text
+from detnas_mm.cost.latency import PARTS, SCHEMA
+from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.cost.measure import measure_space, stopwatch
+from detnas_mm.cost.timing import Pace
+from detnas_mm.engine.search import weights_digest
+from detnas_mm.evaluators.metrics import quiet
+from detnas_mm.models import build_model, find_supernet
+
+#: Images that a detector runs on: what follows the heads takes longer where there is more to see.
+NUM_IMAGES = 4
+#: A larger spread between rounds, and a larger difference between two measurements, tell of a busy machine.
+UNSTEADY = 0.15
+BUSY = 'This machine was busy, or changed its pace; ranks hold better than milliseconds. Measure again at rest.'
+
+
+class Subject:
+    """What is measured, on one device: a backbone alone, or the detector around it.
+
+    Args:
+        cfg: A config with ``model``; for images of a detector with ``search.evaluator.dataloader``.
+        part: ``'backbone'``, on noise, or ``'detector'``: preprocessing, backbone, neck, head and post-processing.
+        input_size: (height, width) in pixels; images are resized to it.
+        device: ``'cpu'`` or ``'cuda'``.
+        real_images: Whether a detector runs on images of the search's evaluation, or on noise.
+
+    Raises:
+        ValueError: If something does not fit.
+    """
+
+    def __init__(self, cfg: Any, part: str, input_size: Any, device: str, real_images: bool) -> None:
+        if part not in PARTS:
+            raise ValueError(f'part must be one of {PARTS}; got {part!r}.')
+        if describe_device(device)['name'] is None:
+            raise ValueError('This machine has no CUDA device that torch can use; measure with --device cpu.')
+        self.cfg, self.part, self.device = cfg, part, device
+        self.height, self.width = checked_input_size(input_size)
+        if part == 'detector' and cfg.get('default_scope') != 'mmdet':
+            raise ValueError('The part detector wants a config of mmdet; measure the part backbone of others.')
+        if part == 'detector' and real_images and 'search' not in cfg:
+            raise ValueError(
+                'With a checkpoint a detector is measured on images of search-val: give a config with a search section.'
+            )
+        self.images = 'search-val' if part == 'detector' and real_images else 'noise'
+        if part == 'backbone':
+            self.inputs: list[Any] = [self._noise(1)]
+        elif real_images:
+            self.inputs = self._samples(self._search_val())
+        else:
+            self.inputs = self._samples(list(128 + 50 * self._noise(NUM_IMAGES).cpu()))
+
+    def _noise(self, count: int) -> Tensor:
+        shape = (count, 3, self.height, self.width)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+
+    def _search_val(self) -> list[Tensor]:
+        """Images as the dataset's pipeline gives them, from all over the set."""
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            dataset = DATASETS.build(self.cfg.search.evaluator.dataloader.dataset)
+            return [dataset[len(dataset) * i // NUM_IMAGES]['inputs'] for i in range(NUM_IMAGES)]
+
+    def _samples(self, images: Sequence[Tensor]) -> list[Any]:
+        """Batches of one image, as a detector's ``test_step`` takes them."""
+        from mmdet.structures import DetDataSample
+
+        size = (self.height, self.width)
+        resized = [nn.functional.interpolate(one[None].float(), size, mode='bilinear')[0] for one in images]
+        meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
+        return [
+            dict(
+                inputs=[one.round().clamp(0, 255).to(torch.uint8)],
+                data_samples=[DetDataSample(metainfo=meta | dict(img_id=i))],
+            )
+            for i, one in enumerate(resized)
+        ]
+
+    def batch(self, model: nn.Module) -> Tensor:
+        """Images as the backbone gets them, several in a batch, shape (n, 3, h, w)."""
+        if self.part == 'backbone':
+            return self._noise(NUM_IMAGES)
+        return torch.cat([model.data_preprocessor(one, False)['inputs'] for one in self.inputs])
+
+    def runner(self, model: nn.Module) -> Callable[[nn.Module, Any], Any]:
+        """What runs a backbone on one input, inside the model if that is the part."""
+
+        def inside(backbone: nn.Module, data: Any) -> Any:
+            model.backbone = backbone
+            return model.test_step(data)
+
+        return inside if self.part == 'detector' else lambda backbone, image: backbone(image)
+
+
+def load_model(cfg: Any, checkpoint: str | None, device: str, trust: bool = False) -> nn.Module:
+    """The model of a config on a device, in evaluation mode, with a checkpoint's weights or its initial ones."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = build_model(cfg)
+        if checkpoint:
+            loaded = load_checkpoint_file(checkpoint, trust)
+            load_state_dict(model, loaded.get('state_dict', loaded), strict=True)
+        else:
+            model.init_weights()
+    return model.to(device).eval()
+
+
+def progress_bar(what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    """Wraps an iteration into a bar with rate and time left."""
+    return partial(tqdm, desc=what, unit='run', dynamic_ncols=True, disable=os.environ.get('TQDM_DISABLE') == '1')
+
+
+def measure_latency(
+    cfg: Any,
+    checkpoint: str | None,
+    file: str | Path,
+    part: str,
+    input_size: Any,
+    device: str,
+    pace: Pace | None = None,
+    nets: int = 30,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Measures the latency table of a supernet's space and writes it as JSON.
+
+    Args:
+        cfg: The config of a supernet or of a search in it.
+        checkpoint: The trained supernet; without one weights are random and a detector is given noise to look at.
+        file: Where the table goes.
+        part: See :class:`Subject`.
+        input_size: (height, width) in pixels.
+        device: ``'cpu'`` or ``'cuda'``.
+        pace: How thoroughly.
+        nets: Random whole nets to check the sums by.
+        trust: See :func:`~detnas_mm.compat.load_checkpoint_file`.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        ValueError: If something does not fit.
+    """
+    pace = pace or Pace()
+    if nets < 2:
+        raise ValueError(f'The check wants 2 nets or more; got {nets}.')
+    subject = Subject(cfg, part, input_size, device, real_images=checkpoint is not None)
+    watch = stopwatch(device)
+    with quiet():  # every net tells how its weights begin, and how much of them was found
+        model = load_model(cfg, checkpoint, device, trust)
+        supernet = find_supernet(model)
+        digest = weights_digest(model)[:8] if checkpoint else None  # before nets take the supernet's place
+        result = measure_space(
+            supernet, subject.runner(model), subject.inputs, subject.batch(model), watch, pace, nets,
+            progress_bar('measuring'),
+        )  # fmt: skip
+    found: dict[str, Any] = dict(
+        schema=SCHEMA,
+        part=part,
+        model=type(model).__name__ if part == 'detector' else type(supernet).__name__,
+        weights=digest,
+        images=subject.images,
+        space=supernet.space.spec(),
+        input_size=[subject.height, subject.width],
+        batch_size=1,
+        device=describe_device(device),
+        clock=watch.name,
+        versions=dict(detnas_mm=__version__, torch=torch.__version__, python=platform.python_version()),
+        measured=datetime.now(UTC).strftime('%Y-%m-%dT%H:%MZ'),
+        pace=vars(pace),
+        **result,
+    )
+    write_json(file, found)
+    return found
+
+
+def write_json(file: str | Path, content: Any) -> None:
+    """Writes a file whole or not at all."""
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix('.tmp')
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n')
+    temporary.replace(path)
+
+
+def summary(found: dict[str, Any]) -> str:
+    """A measured table in a few lines."""
+    check, parts = found['check'], found['constant_parts_ms']
+    height, width = found['input_size']
+    low, high = check['measured_range_ms']
+    cells, spreads = (np.array(found[key]) for key in ('table_ms', 'iqr_ms'))
+
+    def shown(value: float | None) -> str:
+        return 'undefined' if value is None else f'{value:.3f}'
+
+    return '\n'.join(
+        [
+            f'{found["part"]} ({found["model"]}), one image of {height}x{width} ({found["images"]}), '
+            f'{device_text(found["device"])}; {found["clock"]}, {found["pace"]["rounds"]} rounds',
+            f'  constant {found["constant_ms"]:.3f} ms: before the backbone {parts["before"]:.3f}, stem '
+            f'{parts["stem"]:.3f}, after the blocks {parts["after"]:.3f}',
+            f'  choices {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
+            f'{np.median(spreads / cells):.1%}, at most {(spreads / cells).max():.1%}',
+            f'  sums against {check["nets"]} whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
+            f'{check["iqr_percent"]:.1f} %):',
+            f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias '
+            f'{check["bias_percent"]:+.2f} %',
+            f'    rank correlation: Spearman {shown(check["spearman"])}, Kendall {shown(check["kendall"])}; of two '
+            f'halves of the rounds: Kendall {shown(check["kendall_of_two_halves"])}',
+        ]
+        + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
+    )
+
+
+def latency_cost(cfg: Any) -> tuple[str | None, dict[str, Any]]:
+    """Name and settings of the measured table in a config's search section; (None, {}) if there is none."""
+    for name, cost in cfg.get('search', {}).get('costs', {}).items():
+        if str(cost.get('type')).split('.')[-1] == 'LatencyTable':
+            return name, cost
+    return None, {}

@@ -1,0 +1,62 @@
+"""What every cost must keep, as one function that a test of a new cost calls."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from detnas_mm.cost import CostModel
+from detnas_mm.spaces import SearchSpace
+
+#: Architectures drawn.
+DRAWS = 64
+
+
+def check_cost_model(cost: CostModel, space: SearchSpace, seed: int = 0) -> None:
+    """Checks that a cost keeps the contract of :class:`~detnas_mm.cost.CostModel`.
+
+    Costs are finite plain numbers, the same for one architecture as among many, in any order and for any integer type
+    of the ids; all lie within the bounds; the scope is told in one line.
+
+    Args:
+        cost: What to check.
+        space: Its search space.
+        seed: Seeds what is drawn here. A cost must pass for every seed.
+
+    Raises:
+        AssertionError: If the contract is broken; says where.
+    """
+    for what in ('name', 'scope'):
+        text = getattr(cost, what, None)
+        assert isinstance(text, str) and text and '\n' not in text, f'{what} must be a line of text; got {text!r}.'
+    archs = space.sample_many(np.random.default_rng(seed), DRAWS)
+    ids = space.encode(archs)
+    totals = cost.totals(ids)
+    assert isinstance(totals, np.ndarray) and totals.shape == (DRAWS,), (
+        f'totals() of {DRAWS} candidates must be an array of shape ({DRAWS},); got {totals!r}.'
+    )
+    assert np.isfinite(totals).all(), f'totals() are not all finite: {totals}.'
+    again = cost.totals(ids)
+    assert again.tolist() == totals.tolist(), 'totals() of the same candidates differ from call to call.'
+    backwards = cost.totals(ids[::-1])[::-1]
+    assert backwards.tolist() == totals.tolist(), 'totals() depend on the order of the candidates.'
+    for dtype in (np.int8, np.uint8, np.int32):
+        assert cost.totals(ids.astype(dtype)).tolist() == totals.tolist(), f'totals() differ for ids of type {dtype}.'
+    assert cost.totals(ids[:0]).shape == (0,), 'totals() of no candidates must be an empty array.'
+    for arch, value in zip(archs, totals.tolist(), strict=True):
+        alone = cost.total(arch)
+        assert type(alone) in (int, float), f'total() of {arch} must be a plain number; got {alone!r}.'
+        assert alone == value == cost.total(arch.genes), f'total() of {arch} is {alone}; totals() say {value}.'
+    low, high = _checked_bounds(cost)
+    assert low <= totals.min() and totals.max() <= high, (
+        f'bounds() are {low} to {high}; candidates have {totals.min()} to {totals.max()}.'
+    )
+
+
+def _checked_bounds(cost: CostModel) -> tuple[float, float]:
+    bounds = cost.bounds()
+    assert len(bounds) == 2 and all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds), (
+        f'bounds() must be two finite plain numbers; got {bounds!r}.'
+    )
+    return bounds

@@ -1,0 +1,70 @@
+"""The front of a search against latency as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from detnas_mm.cost.device import device_text
+from detnas_mm.search import Objective, Record
+
+_GREY, _BLUE, _ORANGE, _PALE = '#b8b8b8', '#1f77b4', '#d95f02', '#f3c09b'
+
+
+def plot_front(
+    front: Mapping[str, Any], records: Sequence[Record], objective: Objective, latency: str, path: str | Path
+) -> Path:
+    """Draws a metric against latency: all candidates, the front as it was searched, its nets as they were measured.
+
+    Args:
+        front: What ``front.json`` holds.
+        records: Rows of the ledger.
+        objective: The metric.
+        latency: Name of the cost.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+    """
+    nets = sorted(front['nets'], key=lambda net: net['costs'][latency])
+    foretold = [net['costs'][latency] for net in nets]
+    fitness = [net['fitness'][objective.name] for net in nets]
+    measured = [net['measured_ms'] for net in nets]
+    spread = [net['iqr_ms'] / 2 for net in nets]
+    ok = [record for record in records if record.ok]
+
+    figure = Figure(figsize=(9, 6), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.scatter(
+        [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY, lw=0,
+        label=f'all {len(ok)} candidates (by the table)', zorder=1,
+    )  # fmt: skip
+    axes.plot(foretold, fitness, '-o', color=_BLUE, ms=4, lw=1.2, label='front (by the table)', zorder=2)
+    axes.errorbar(
+        measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ecolor=_PALE, ms=6, lw=1.2, capsize=2.5, mec='white',
+        mew=0.6,
+        label=f'{len(nets)} exported nets, measured (bars: middle half of rounds)', zorder=3,
+    )  # fmt: skip
+    height, width = front['input_size']
+    what = 'whole detector, image to boxes' if front['part'] == 'detector' else 'backbone alone'
+    axes.set_xlabel(f'latency, ms ({what}; one image of {height}x{width}; {device_text(front["device"])})')
+    axes.set_ylabel(f'{objective.name} on search-val')
+    found = front['predictions']
+    axes.set_title(
+        f'One supernet, {len(nets)} nets, nothing retrained. Table against measured: mean absolute error '
+        f'{found["mean_absolute_error_percent"]:.1f} %, bias {found["bias_percent"]:+.1f} %',
+        fontsize=10.5,
+    )
+    axes.grid(color='#eeeeee', lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.legend(loc='outside lower center', ncols=3, fontsize=9, frameon=False)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    return path

@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Measures a latency table on this machine, and how well its sums agree with whole nets."""
+
+from detnas_mm.cli import one_line_errors, parser
+
+EPILOG = """
+examples:
+  python tools/analysis_tools/measure_latency.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth
+  python tools/analysis_tools/measure_latency.py configs/detnas/detnas-small_supernet_fpn_coco.py \\
+      --part backbone --input-size 800 1088 --device cuda --out work_dirs/latency_gpu.json
+
+A choice's time is taken inside whole nets. All nets take turns in ever new order, with rests, for some rounds; medians
+of the rounds count, and their spread is reported. Part 'backbone' is the backbone alone, 'detector' is all from the
+image to the boxes. With a checkpoint a detector looks at images of search-val, otherwise at noise, in which random
+weights find nothing: post-processing is then cheaper than it will be.
+
+The table is used by costs=dict(latency=dict(type='LatencyTable', file='…')) in a config's search section.
+"""
+
+
+def main() -> None:
+    args_parser = parser(__doc__, EPILOG, launched=False)
+    args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet; default: random weights')
+    args_parser.add_argument('--out', help="the JSON file; default: the config's, or latency.json in the work dir")
+    args_parser.add_argument('--part', choices=['backbone', 'detector'], help="default: the config's, or backbone")
+    args_parser.add_argument(
+        '--input-size', nargs=2, type=int, metavar=('H', 'W'), help="of the image, in pixels; default: the config's"
+    )
+    args_parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if there is one')
+    args_parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")
+    args_parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
+    args_parser.add_argument('--nets', type=int, default=30, help='whole nets to check by; default: %(default)s')
+    args = args_parser.parse_args()
+
+    import torch
+
+    from detnas_mm.compat import cuda_usable
+    from detnas_mm.cost.timing import Pace
+    from detnas_mm.engine.latency import latency_cost, measure_latency, summary
+    from detnas_mm.engine.launch import check_checkpoint, check_inputs, read_config
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cfg = read_config(args)
+    _, cost = latency_cost(cfg)
+    out = args.out or cost.get('file') or f'{cfg.work_dir}/latency.json'
+    size = args.input_size or cost.get('input_size')
+    if not size:
+        raise SystemExit(f'error: {args.config} has no LatencyTable with an input size: give --input-size H W.')
+    part = args.part or cost.get('part', 'backbone')
+    cfg.load_from = args.checkpoint
+    cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights; without one they are random
+    if part == 'detector' and args.checkpoint:
+        check_inputs(cfg, args.trust_checkpoint, [])
+    else:
+        check_checkpoint(args.checkpoint, args.trust_checkpoint)
+    found = measure_latency(
+        cfg, args.checkpoint, out, part, size, args.device or ('cuda' if cuda_usable() else 'cpu'), Pace(args.rounds),
+        args.nets, args.trust_checkpoint,
+    )  # fmt: skip
+    print(summary(found))
+    print(f'Written to {out}')
+
+
+if __name__ == '__main__':
+    one_line_errors(main)
