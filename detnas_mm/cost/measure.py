@@ -166,9 +166,13 @@ def measure_space(
         ``table_ms`` and ``iqr_ms`` of shape (positions, choices), ``constant_ms``, its three parts (before the
         backbone, its stem, after its blocks) with their spreads, and ``check``, see :func:`compared`; JSON-ready.
         Medians are those of steadied rounds, spreads those of the rounds as they were.
+
+    Raises:
+        ValueError: If the supernet's space is of another kind.
     """
     space = supernet.space
-    assert isinstance(space, DetNASSpace)
+    if not isinstance(space, DetNASSpace):
+        raise ValueError(f'Latency tables are of spaces that are a DetNASSpace; this supernet has {space!r}.')
     rng = np.random.default_rng(pace.seed)
     paths = covering_paths(space, PATHS_PER_CHOICE, rng)
     drawn: dict[Architecture, None] = {}
@@ -184,15 +188,15 @@ def measure_space(
     samples = interleaved(things, pace, progress)
     middle = np.median(_cells(space, paths, steadied(samples)), axis=-1)
     width = spread(np.moveaxis(_cells(space, paths, samples), -1, 0))
-    positions, choices = space.num_blocks, space.num_choices
+    positions = space.num_blocks
     before, stem, after = middle[positions:, 0]
     names = {number: space.describe(arch) for number, arch in enumerate(drawn)}
     predicted = [before + stem + after + middle[range(positions), arch.genes].sum() for arch in drawn]
     whole = {names[number]: rounds for (kind, number), rounds in samples.items() if kind == 'net'}
     even = {names[number]: rounds for (kind, number), rounds in steadied(samples).items() if kind == 'net'}
     return dict(
-        table_ms=_ms(middle[:positions, :choices]),
-        iqr_ms=_ms(width[:positions, :choices]),
+        table_ms=_ms(middle[:positions]),
+        iqr_ms=_ms(width[:positions]),
         constant_ms=_ms(before + stem + after),
         constant_parts_ms=dict(before=_ms(before), stem=_ms(stem), after=_ms(after)),
         constant_iqr_parts_ms=dict(zip(('before', 'stem', 'after'), _ms(width[positions:, 0]), strict=True)),

@@ -32,7 +32,7 @@ from detnas_mm.models import build_model, find_supernet
 #: Images that a detector runs on: what follows the heads takes longer where there is more to see.
 NUM_IMAGES = 4
 #: A larger spread between rounds, and a larger difference between two measurements, tell of a busy machine.
-UNSTEADY = 0.15
+UNSTEADY = 0.1
 BUSY = 'This machine was busy, or changed its pace; ranks hold better than milliseconds. Measure again at rest.'
 
 

@@ -44,7 +44,8 @@ def plot_front(
         [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY, lw=0,
         label=f'all {len(ok)} candidates (by the table)', zorder=1,
     )  # fmt: skip
-    axes.plot(foretold, fitness, '-o', color=_BLUE, ms=4, lw=1.2, label='front (by the table)', zorder=2)
+    line = '-o' if len(front['objectives']) == 2 else 'o'  # a front of three objectives is no line here
+    axes.plot(foretold, fitness, line, color=_BLUE, ms=4, lw=1.2, label='front (by the table)', zorder=2)
     axes.errorbar(
         measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ecolor=_PALE, ms=6, lw=1.2, capsize=2.5, mec='white',
         mew=0.6,

@@ -93,6 +93,13 @@ def test_a_small_space_is_checked_by_all_its_nets(watch):
     assert sorted(row['arch'] for row in check['rows']) == ['0', '1', '2', '3']
 
 
+def test_another_kind_of_space_is_refused(watch):
+    supernet = DetNASSupernet(TINY)
+    supernet.space = object()
+    with pytest.raises(ValueError, match='spaces that are a DetNASSpace'):
+        measure_space(supernet, None, [], torch.zeros(2, 3, 8, 8), watch, PACE)
+
+
 def test_every_choice_is_measured_as_often():
     space = DetNASSpace('small')
     paths = covering_paths(space, PATHS_PER_CHOICE, np.random.default_rng(0))

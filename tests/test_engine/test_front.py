@@ -39,7 +39,7 @@ def front():
     )
     return dict(
         device=dict(kind='cpu', name='Analytical Engine', threads=1), part='detector', input_size=[96, 64], nets=nets,
-        predictions=predictions,
+        predictions=predictions, objectives=[vars(MAP), vars(LATENCY)],
     )  # fmt: skip
 
 
@@ -75,6 +75,9 @@ def test_the_plot(front, tmp_path):
     picture = matplotlib.image.imread(path)
     assert picture.shape[:2] == (780, 1170)
     assert picture.std() > 0.05
+    front['objectives'].append(dict(name='macs', direction='minimize'))
+    other = matplotlib.image.imread(plot_front(front, records, MAP, 'latency', tmp_path / 'three.png'))
+    assert (other != picture).any()  # no line joins a front of three objectives
 
 
 def config(tmp_path, **changes):
