@@ -164,7 +164,7 @@ def main() -> None:
             return list(evaluator.evaluate(few))
 
         def together() -> list[Evaluation]:
-            evaluator.chunk_size = 10
+            evaluator.chunk_size = 0
             return list(evaluator.evaluate(archs))
 
         def raced() -> list[Evaluation]:

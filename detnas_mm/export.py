@@ -49,7 +49,10 @@ def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
     out.env_cfg = out.pop(AS_WRITTEN, {}).get('env_cfg', out.get('env_cfg', {}))
     for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
         out.pop(key, None)
-    hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in _SEARCH_HOOKS]
+    layout = dict(type='detnas_mm.ChannelsLastHook', evaluation=True) if evaluator.get('channels_last') else None
+    unwanted = (*_SEARCH_HOOKS, 'ChannelsLastHook') if layout else _SEARCH_HOOKS
+    hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in unwanted]
+    hooks += [layout] if layout else []
     out.pop('custom_hooks', None)
     if hooks:
         out.custom_hooks = hooks

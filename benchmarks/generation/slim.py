@@ -45,6 +45,7 @@ test_cfg = None
 search = dict(
     space=dict(type='DetNASSpace', space='small'),
     evaluator=dict(
+        channels_last=True,
         dataloader=dict(batch_size=20, num_workers=0, dataset=search_val),
         metric=dict(
             type='FasterCocoMetric',
@@ -67,7 +68,7 @@ search = dict(
             ),
             num_images=200,
         ),
-        chunk_size=10,
+        chunk_size=0,
     ),
     objectives=[dict(name='coco/bbox_mAP')],
     costs=dict(macs=dict(input_size=size)),

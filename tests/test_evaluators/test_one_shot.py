@@ -75,6 +75,12 @@ def judge(retinanet_supernet, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
+def contiguous_judge(retinanet_supernet, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('judge')
+    return Judge('retinanet', retinanet_supernet, folder, search__evaluator__channels_last=False)
+
+
+@pytest.fixture(scope='module')
 def fpn_judge(fpn_supernet, tmp_path_factory):
     return Judge('fpn', fpn_supernet, tmp_path_factory.mktemp('judge'))
 
@@ -107,6 +113,7 @@ def test_recalibrated_statistics_against_an_independent_computation(which, reque
     before = judge.model.state_dict()
     detector = copy.deepcopy(judge.model)
     detector.backbone = extract_subnet(judge.model.backbone, path)
+    detector.to(memory_format=torch.channels_last)  # else proposals differ in last bits, and RoIs drawn from them
     inputs: dict[str, list] = {}
     for name, module in detector.eval().named_modules():
         if isinstance(module, _BatchNorm):
@@ -136,7 +143,10 @@ def test_recalibrated_statistics_against_an_independent_computation(which, reque
     assert sum(k.endswith('running_mean') for k in changed) == len(inputs)
 
 
-@pytest.mark.parametrize('which, path', [('judge', '2|2|22|2'), ('judge', '1|0|21|3'), ('fpn_judge', '1|0|21|3')])
+@pytest.mark.parametrize(
+    'which, path',
+    [('judge', '2|2|22|2'), ('judge', '1|0|21|3'), ('contiguous_judge', '1|0|21|3'), ('fpn_judge', '1|0|21|3')],
+)
 def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
     """By mmengine's own Runner.test on search-val: predictions equal to the bit, mAP to its three decimals."""
     judge = request.getfixturevalue(which)
@@ -154,7 +164,8 @@ def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
     assert tested['coco/bbox_mAP'] == pytest.approx(metrics['coco/bbox_mAP'], abs=5.1e-4)
     assert metrics['coco/bbox_mAP'] != tested['coco/bbox_mAP']  # the fitness is not rounded
     with digits.scope():
-        exported = raw_predictions(runner.model.eval(), judge.evaluator.batches)
+        layout = torch.channels_last if judge.evaluator.channels_last else torch.contiguous_format
+        exported = raw_predictions(runner.model.eval().to(memory_format=layout), judge.evaluator.batches)
     assert all(torch.equal(a, b) for a, b in zip(exported, predictions, strict=True))
     assert sum(len(p) for p in predictions) > 50
 
@@ -235,11 +246,11 @@ def test_metrics_computed_in_other_processes_are_the_same(judge, scores, monkeyp
     assert all(e.time.keys() == {'recalibration', 'prediction', 'metric'} for e in evaluations)
 
 
-@pytest.mark.parametrize('options', [dict(precision='bf16'), dict(channels_last=True)], ids=['bf16', 'channels_last'])
+@pytest.mark.parametrize('options', [dict(precision='bf16'), dict(channels_last=False)], ids=['bf16', 'contiguous'])
 def test_other_numerics_give_almost_the_same_scores(judge, retinanet_supernet, tmp_path, scores, options):
     changes = {f'search__evaluator__{key}': value for key, value in options.items()}
     other = Judge('retinanet', retinanet_supernet, tmp_path, **changes)
-    assert other.evaluator.spec()['numerics'] == dict(precision='fp32', channels_last=False) | options
+    assert other.evaluator.spec().get('numerics') != judge.evaluator.spec()['numerics']
     before = {name: p.stride() for name, p in other.model.named_parameters()}
     archs = [other.path(p) for p in PATHS[:4]]
     with digits.scope():

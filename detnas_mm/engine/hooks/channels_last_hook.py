@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -14,8 +16,15 @@ class ChannelsLastHook(Hook):
     """Keeps the model's weights channels last while it trains; activations follow the weights.
 
     Depthwise convolutions are where it pays. Results differ in their last bits, so the layout is the ordinary one again
-    when training has ended: what a search then scores is, to the bit, what the exported net scores anywhere else.
+    when training has ended, and what is tested has the layout that it was searched with.
+
+    Args:
+        evaluation: Whether validation and tests run channels last, too: what a search with
+            ``evaluator.channels_last=True`` exports does, so that its test gives the fitness to the bit.
     """
+
+    def __init__(self, evaluation: bool = False) -> None:
+        self.evaluation = evaluation
 
     def before_train(self, runner: Runner) -> None:
         """Changes the layout; values stay as they are."""
@@ -24,3 +33,17 @@ class ChannelsLastHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Changes it back."""
         runner.model.to(memory_format=torch.contiguous_format)
+
+    def before_val(self, runner: Runner) -> None:
+        """Changes the layout, if evaluation is to run in it."""
+        if self.evaluation:
+            runner.model.to(memory_format=torch.channels_last)
+
+    def before_test(self, runner: Runner) -> None:
+        """See :meth:`before_val`."""
+        self.before_val(runner)
+
+    def after_test(self, runner: Runner) -> Any:
+        """Changes it back."""
+        if self.evaluation:
+            runner.model.to(memory_format=torch.contiguous_format)
