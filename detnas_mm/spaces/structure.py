@@ -113,7 +113,7 @@ def read_structure(value: Any) -> Architecture:
         genes = _from_text(PUBLISHED.get(value, value))
     elif isinstance(value, (Sequence, np.ndarray)) and len(value):
         if all(isinstance(item, Mapping) for item in value):
-            return Architecture(tuple(_from_dicts(value)))
+            return Architecture(tuple(_from_dicts(list(value))))
         genes = list(value)
     else:
         raise ValueError(f'A structure is {_FORMS}; got {value!r} of type {type(value).__name__}.')
