@@ -64,6 +64,14 @@ class SearchSpace(ABC):
         """Raises ValueError unless ``arch`` is a member of this space."""
         self.parse(arch)
 
+    def backbone_cfg(self, arch: Architecture) -> dict[str, Any] | None:
+        """Config of the fixed backbone of an architecture, where no supernet gives its weights; else None."""
+        return None
+
+    def feature_channels(self, arch: Architecture) -> tuple[int, ...] | None:
+        """Channels of all stages that this backbone can return, for the layers after it; None if there is none."""
+        return None
+
     def encode(self, archs: Sequence[Architecture]) -> np.ndarray:
         """Genes as an integer array of shape (candidates, genes), for cost tables that add up in bulk."""
         return np.array([arch.genes for arch in archs], dtype=np.int64)

@@ -13,7 +13,7 @@ from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.base import ArraySpace
 from detnas_mm.spaces.mae_det_rules import Rules
 from detnas_mm.spaces.mae_det_spec import PRESETS, checked
-from detnas_mm.spaces.structure import read_structure, to_text
+from detnas_mm.spaces.structure import read_structure, stage_ends, to_text, unpack
 
 #: What one mutation of the authors' code does: factors of widths, and steps of depths.
 WIDTH_FACTORS = (1.5, 1.25, 0.8, 0.6, 0.5)
@@ -193,6 +193,13 @@ class MAEDetSpace(ArraySpace):
 
     def describe(self, arch: Architecture) -> str:
         return to_text(arch)
+
+    def backbone_cfg(self, arch: Architecture) -> dict[str, Any]:
+        return dict(type='detnas_mm.MAEDetNet', arch=to_text(arch))
+
+    def feature_channels(self, arch: Architecture) -> tuple[int, ...]:
+        _, blocks = unpack(arch)
+        return tuple(blocks[i].out for i in stage_ends(self.strides))
 
     def _broken_rule(self, codes: np.ndarray) -> str:
         blocks = (codes.shape[1] - 3) // 5

@@ -77,6 +77,12 @@ def stages(strides: Sequence[int]) -> list[int]:
     return np.cumsum(np.asarray(strides) == 2).tolist()
 
 
+def stage_ends(strides: Sequence[int]) -> list[int]:
+    """Indices of the super-blocks that end a stage, but for the stem's."""
+    numbers = stages(strides)
+    return [i for i, own in enumerate(numbers) if own and (i + 1 == len(numbers) or numbers[i + 1] > own)]
+
+
 def to_text(arch: Architecture) -> str:
     """The compact form, such as ``'32k3s2|48k5s2x2b32|…'``: width, kernel, stride, depth (x), bottleneck (b)."""
     stem, blocks = unpack(arch)

@@ -1,6 +1,6 @@
 """Pictures of a search and of what it found."""
 
 from detnas_mm.visualization.detections import draw_detections, picture_detections
-from detnas_mm.visualization.progress import plot_progress
+from detnas_mm.visualization.progress import plot_population, plot_progress
 
-__all__ = ['draw_detections', 'picture_detections', 'plot_progress']
+__all__ = ['draw_detections', 'picture_detections', 'plot_population', 'plot_progress']

@@ -13,7 +13,7 @@ from detnas_mm.models.layers import Bottleneck, conv_norm
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.detnas import Conv
-from detnas_mm.spaces.structure import read_structure, stages, unpack
+from detnas_mm.spaces.structure import read_structure, stage_ends, stages, unpack
 
 
 @MODELS.register_module()
@@ -57,9 +57,7 @@ class MAEDetNet(Backbone):
         self.arch = read_structure(arch)
         stem, blocks = unpack(self.arch)
         self._stages = stages([block.stride for block in blocks])
-        super().__init__(
-            self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg
-        )  # fmt: skip
+        super().__init__(self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg)
         norm = dict(norm_cfg or dict(type='BN'))
         self.zero_init_residual = zero_init_residual
         self.stem = conv_norm(Conv(3, stem.out, stem.kernel, stem.stride), norm, act=True)
@@ -82,8 +80,7 @@ class MAEDetNet(Backbone):
                     )
                 )
             )
-        ends = [i for i in range(len(blocks)) if i + 1 == len(blocks) or self._stages[i + 1] > self._stages[i]]
-        self._ends = {i: self._stages[i] - 1 for i in ends if self._stages[i]}
+        self._ends = {i: stage for stage, i in enumerate(stage_ends([block.stride for block in blocks]))}
         self.channels = tuple(blocks[i].out for i in self._ends)
         self._freeze()
 

@@ -25,7 +25,10 @@ class Strategy(ABC):
     Attributes:
         acceptance: Share of the candidates drawn for the last generation that were new and feasible.
         remark: What else the log should say of the last generation.
+        certificate: What was proven of the result, JSON-ready; None where nothing is.
     """
+
+    certificate: dict[str, Any] | None = None
 
     def __init__(self, max_attempts: int = 20_000) -> None:
         if max_attempts < 1:
