@@ -6,13 +6,21 @@ from detnas_mm.search.population_searcher import PopulationSearcher
 from detnas_mm.search.prefilter import Prefilter, Ranker, SurrogateRanker
 from detnas_mm.search.record import Evaluation, Proposal, Record, Snapshot
 from detnas_mm.search.searcher import Searcher
-from detnas_mm.search.strategies import EvolutionStrategy, ParetoStrategy, PopulationEvolution, RandomStrategy, Strategy
+from detnas_mm.search.strategies import (
+    EvolutionStrategy,
+    ExactStrategy,
+    ParetoStrategy,
+    PopulationEvolution,
+    RandomStrategy,
+    Strategy,
+)
 
 __all__ = [
     'Budget',
     'Constraint',
     'Evaluation',
     'EvolutionStrategy',
+    'ExactStrategy',
     'Ledger',
     'LedgerError',
     'Objective',

@@ -180,7 +180,7 @@ def test_killed_while_a_snapshot_is_written(tmp_path, line, share):
 def test_the_ledger_of_snapshots(tmp_path):
     path = tmp_path / 'ledger.jsonl'
     job = search(path, 2)
-    rows = job.run()
+    job.run()
     header, records = read_ledger(path)
     assert header['seed'] == 0 and records == job.ledger.records and [r.index for r in records] == list(range(64))
     assert read_snapshots(path) == job.ledger.snapshots and len(job.ledger.snapshots) == 2
@@ -189,10 +189,10 @@ def test_the_ledger_of_snapshots(tmp_path):
         search(path, seed=1)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[2] + lines[2])
-    with pytest.raises(LedgerError, match='Line 2 .* its generation is 1, expected 0'):
+    with pytest.raises(LedgerError, match='Line 2 .*its generation is 1, expected 0'):
         read_ledger(path)
     path.write_bytes(lines[0] + lines[1].replace(b'"drawn"', b'"draw"') + lines[2])
-    with pytest.raises(LedgerError, match='Line 2 .* not a snapshot'):
+    with pytest.raises(LedgerError, match='Line 2 .*not a snapshot'):
         read_ledger(path)
 
 
