@@ -17,6 +17,7 @@ from detnas_mm.evaluators import Evaluator, OneShotEvaluator
 from detnas_mm.evaluators.metrics import available
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.search import Record
+from detnas_mm.search.objective import amount
 from detnas_mm.spaces import Architecture, SearchSpace
 
 #: Top-level key under which a config keeps what was changed to fit the machine that searches.
@@ -195,7 +196,7 @@ def export_best(
     temporary.replace(work_dir / 'best.json')
     winner = entries[0]
     values = [f'{name} {value:.4f}' for name, value in winner['metrics'].items()]
-    values += [f'{name} {value:,.0f}' for name, value in winner['costs'].items()]
+    values += [f'{name} {amount(value)}' for name, value in winner['costs'].items()]
     log(f'Best of {work_dir}: {winner["arch"]} ({", ".join(values)})')
     if 'checkpoint' in winner:
         config, checkpoint = work_dir / winner['config'], work_dir / winner['checkpoint']

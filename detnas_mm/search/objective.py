@@ -14,6 +14,11 @@ from detnas_mm.search.record import Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
+def amount(value: float) -> str:
+    """A cost as people read it: large ones and whole ones without decimals, others with six digits."""
+    return f'{value:,.0f}' if abs(value) >= 1000 or value == int(value) else f'{value:.6g}'
+
+
 @dataclass(frozen=True)
 class Objective:
     """A metric or a cost to be made large or small.
@@ -84,8 +89,8 @@ class Constraint:
             raise ValueError(f'The constraint on {self.cost!r} has no bound: give low=…, high=… or both.')
 
     def __str__(self) -> str:
-        low = '' if math.isinf(self.low) else f'{self.low:,.0f} ≤ '
-        high = '' if math.isinf(self.high) else f' ≤ {self.high:,.0f}'
+        low = '' if math.isinf(self.low) else f'{amount(self.low)} ≤ '
+        high = '' if math.isinf(self.high) else f' ≤ {amount(self.high)}'
         return f'{low}{self.cost}{high}'
 
 
@@ -123,7 +128,7 @@ class Budget:
         parts = []
         for name, cost in self._costs.items():
             low, high = cost.bounds()
-            parts.append(f'{name} from {low:,.0f} to {high:,.0f} ({cost.scope})')
+            parts.append(f'{name} from {amount(low)} to {amount(high)} ({cost.scope})')
         return 'This space has ' + '; '.join(parts) + '.'
 
     def idle_constraints(self) -> list[Constraint]:

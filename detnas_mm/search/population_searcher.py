@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detnas_mm.search.ledger import Ledger, LedgerError
-from detnas_mm.search.objective import Budget, Objective
+from detnas_mm.search.objective import Budget, Objective, amount
 from detnas_mm.search.record import Record, Snapshot
 from detnas_mm.search.strategies.population import Population, PopulationEvolution
 from detnas_mm.spaces import ArraySpace
@@ -149,7 +149,7 @@ class PopulationSearcher:
         """One line about a generation."""
         best, worst = (self.objective.value(self.ledger.records[i]) for i in (0, -1))
         winner = self.ledger.records[0]
-        costs = ', '.join(f'{name} {value:,.0f}' for name, value in winner.costs.items())
+        costs = ', '.join(f'{name} {amount(value)}' for name, value in winner.costs.items())
         rate = self.strategy.candidates / seconds
         self.log(
             f'generation {generation + 1}/{self.generations}: {self.strategy.candidates:,} nets ({rate:,.0f}/s); '

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tqdm import tqdm
 
 from detnas_mm.search.ledger import Ledger, LedgerError
-from detnas_mm.search.objective import Budget, Objective, pareto_front
+from detnas_mm.search.objective import Budget, Objective, amount, pareto_front
 from detnas_mm.search.record import Evaluation, EvaluatorLike, Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.spaces import SearchSpace
@@ -175,7 +175,7 @@ class Searcher:
         if ok:
             front = pareto_front(self.ledger.records, self.objectives)
             median = statistics.median(map(first.value, ok))
-            costs = ', '.join(f'{key} {value:,.0f}' for key, value in front[0].costs.items())
+            costs = ', '.join(f'{key} {amount(value)}' for key, value in front[0].costs.items())
             text += f'; {first.name} best {first.value(ok[0]):.4f}, median {median:.4f}'
             text += f'; best so far {first.value(front[0]):.4f} {front[0].arch} ({costs})'
             if len(self.objectives) > 1:

@@ -60,3 +60,10 @@ def test_bounds_are_inclusive_on_both_sides():
 def test_constraints_that_never_bind_are_told():
     idle = Constraint('macs', high=1e9)
     assert Budget(SPACE, COSTS, [idle, Constraint('params', high=2e6)]).idle_constraints() == [idle]
+
+
+def test_small_limits_are_told_apart():
+    """Headers of ledgers hold them as text."""
+    assert str(Constraint('rho', high=0.3)) == 'rho ≤ 0.3' != str(Constraint('rho', high=0.4))
+    assert str(Constraint('macs', low=1, high=300e6)) == '1 ≤ macs ≤ 300,000,000'
+    assert str(Constraint('latency', high=12.25)) == 'latency ≤ 12.25'
