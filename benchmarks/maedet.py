@@ -27,8 +27,8 @@ from detnas_mm.models import MAEDetNet
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
 from detnas_mm.search.exact import solve
 from detnas_mm.spaces import MAEDetSpace
+from detnas_mm.spaces.structure import RESNET50
 
-RESNET50 = '64k7s2|256k3s2x3b64|512k3s2x4b128|1024k3s2x6b256|2048k3s2x3b512'
 STRUCTURES = {name: name for name in ('maedet-s', 'maedet-m', 'maedet-l', 'maedet-init')} | {'ResNet-50': RESNET50}
 BUDGET = dict(flops=188e8, layers=91)
 

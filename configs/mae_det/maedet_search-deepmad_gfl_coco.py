@@ -7,6 +7,7 @@ _base_ = [
     '../_base_/search/maedet.py',
 ]
 search = dict(
+    strategy=dict(proof=None),  # this score is no sum over blocks
     evaluator=dict(_delete_=True, type='DeepMADScore', weights=(1, 1, 1, 1, 8), input_size=(480, 480)),
     objectives=[dict(name='deepmad', direction='maximize')],
     costs=dict(rho=dict(type='StructureDepthToWidth')),

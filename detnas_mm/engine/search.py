@@ -189,7 +189,8 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
             )
         if is_main_process():
             if ledger.snapshots:
-                plot_population(ledger.snapshots, plan.objectives[0], work_dir / 'progress.png')
+                bound = (plan.strategy.certificate or {}).get('bound')
+                plot_population(ledger.snapshots, plan.objectives[0], work_dir / 'progress.png', bound)
             else:
                 plot_progress(ledger.records, plan.objectives, work_dir / 'progress.png')
             _write_certificate(work_dir / 'certificate.json', plan.strategy.certificate)

@@ -84,6 +84,9 @@ class PopulationSearcher:
         """
         for constraint in self.budget.idle_constraints():
             self.log(f'The constraint {constraint} never binds. {self.budget.range_text()}')
+        bound = self.strategy.prove()
+        if bound is not None:
+            self.log(f'Proven: nothing in this space within these budgets exceeds {bound:.4f}.')
         population = self._restored()
         first = len(self.ledger.snapshots)
         step = self.strategy.candidates
@@ -99,7 +102,7 @@ class PopulationSearcher:
                 self.ledger.append_snapshot(self._snapshot(generation, population, seconds))
                 bar.update(step)
                 bar.set_postfix_str(f'best {self.objective.value(self.ledger.records[0]):.4f}')
-                self._summary(generation, seconds)
+                self._summary(generation, seconds, bound)
         return self.objective.best_first(self.ledger.records)
 
     def _gains(self, codes: np.ndarray) -> np.ndarray:
@@ -145,14 +148,15 @@ class PopulationSearcher:
         return Snapshot(generation, population.drawn, population.evaluated, tuple(rows), seconds,
                         socket.gethostname(), self.ledger.attempt)  # fmt: skip
 
-    def _summary(self, generation: int, seconds: float) -> None:
+    def _summary(self, generation: int, seconds: float, bound: float | None) -> None:
         """One line about a generation."""
         best, worst = (self.objective.value(self.ledger.records[i]) for i in (0, -1))
         winner = self.ledger.records[0]
         costs = ', '.join(f'{name} {amount(value)}' for name, value in winner.costs.items())
         rate = self.strategy.candidates / seconds
+        gap = '' if bound is None else f', {(bound - best) / abs(bound):.3%} below the bound'
         self.log(
             f'generation {generation + 1}/{self.generations}: {self.strategy.candidates:,} nets ({rate:,.0f}/s); '
-            f'{self.objective.name} best {best:.4f}, last of the population {worst:.4f}; best so far {winner.arch} '
-            f'({costs}); acceptance rate {self.strategy.acceptance:.1%}'
+            f'{self.objective.name} best {best:.4f}{gap}, last of the population {worst:.4f}; best so far '
+            f'{winner.arch} ({costs}); acceptance rate {self.strategy.acceptance:.1%}'
         )

@@ -37,6 +37,9 @@ PUBLISHED = {
     'maedet-init': '32k3s2|256k3s2x1b64|512k3s2x1b128|768k3s2x1b256|1024k3s1x1b256|2048k3s2x1b512',
 }
 
+#: ResNet-50 written as a structure, to be compared with; the stride of its max-pool goes to the first block.
+RESNET50 = '64k7s2|256k3s2x3b64|512k3s2x4b128|1024k3s2x6b256|2048k3s2x3b512'
+
 
 class Stem(NamedTuple):
     """The first convolution; BN and ReLU follow it."""

@@ -224,6 +224,24 @@ def test_phases_confine_what_changes():
     assert (population.codes[:, 3::5] != init[3::5]).any()
 
 
+def test_the_proof_is_told_and_changes_nothing():
+    lines = []
+    proven = PopulationEvolution(population=64, candidates=1000, batch=128, proof=dict(
+        score=dict(type='EntropyScore'), gap=0.01))  # fmt: skip
+    job, plain_job = search(strategy=proven, log=lines.append), search()
+    best = job.run()[0].metrics['entropy']
+    plain_job.run()
+    assert plain(job.ledger.snapshots) == plain(plain_job.ledger.snapshots)
+    assert proven.spec() == plain_job.strategy.spec()
+    bound = proven.certificate['bound']
+    assert best <= bound <= 2120 and f'exceeds {bound:.4f}' in lines[0]
+    assert f'{(bound - best) / bound:.3%} below the bound' in lines[-1]
+    with pytest.raises(ValueError, match='ExactStrategy has no argument'):
+        PopulationEvolution(proof=dict(score=dict(type='EntropyScore'), rate=1))
+    with pytest.raises(ValueError, match='is no sum over blocks'):
+        PopulationEvolution(proof=dict(score=dict(type='DeepMADScore')))
+
+
 def test_duplicates_are_dropped():
     strategy = PopulationEvolution(population=1000, candidates=4000, start=['maedet-init'])
     strategy.setup(SPACE, budget(), [Objective('entropy')], 0)

@@ -21,7 +21,9 @@ A row is exported by: python tools/export_subnet.py FOLDER ID
 
 
 def shown(number: float) -> str:
-    return f'{number:,.0f}' if abs(number) >= 1000 else f'{number:.6g}'
+    if abs(number) < 1000:
+        return f'{number:.6g}'
+    return f'{number:,.0f}' if number == int(number) else f'{number:,.4f}'
 
 
 def main() -> None:

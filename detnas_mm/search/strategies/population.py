@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.registry import STRATEGIES
+from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint
+from detnas_mm.search.strategies.exact import ExactStrategy
 from detnas_mm.spaces import ArraySpace, SearchSpace
 
 
@@ -51,6 +52,12 @@ class PopulationEvolution:
         start: Architectures to begin with, as the space reads them, such as ``['maedet-init']``. By default a
             population drawn at random.
         max_attempts: Random candidates drawn without a feasible one among them before giving up.
+        proof: Arguments of :class:`~detnas_mm.search.strategies.exact.ExactStrategy`, such as
+            ``dict(score=dict(type='EntropyScore'))``: what it proves is told and drawn with the search, which it takes
+            some seconds longer. Candidates do not depend on it. Defaults to none.
+
+    Attributes:
+        certificate: After :meth:`prove`, what was proven.
 
     Raises:
         ValueError: If a number or a phase does not fit.
@@ -67,6 +74,7 @@ class PopulationEvolution:
         phases: Sequence[Mapping[str, Any]] | None = None,
         start: Sequence[Any] = (),
         max_attempts: int = 100_000,
+        proof: Mapping[str, Any] | None = None,
     ) -> None:
         for name, number in dict(
             population=population, candidates=candidates, batch=batch, max_attempts=max_attempts
@@ -84,6 +92,7 @@ class PopulationEvolution:
         self.phases = _checked_phases(phases)
         self.start = list(start)
         self.max_attempts = max_attempts
+        self._exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
         self.acceptance = 0.0
 
     def spec(self) -> dict[str, Any]:
@@ -109,6 +118,8 @@ class PopulationEvolution:
         for kinds, _ in self.phases:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
                 raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
+        if self._exact is not None:
+            self._exact.setup(space, budget, objectives, seed)
         self.space = space
         self.budget = budget
         self.seed = seed
@@ -116,6 +127,13 @@ class PopulationEvolution:
         if self._first is not None and not budget.allows_codes(self._first).all():
             constraints = ' and '.join(map(str, budget.constraints))
             raise ValueError(f'An architecture of strategy.start does not meet {constraints}.')
+
+    def prove(self) -> float | None:
+        """Upper bound on what any feasible candidate scores, if a proof was asked for; computed once."""
+        if self._exact is not None and self.certificate is None:
+            self._exact.ask(0)
+            self.certificate = self._exact.certificate
+        return None if self.certificate is None else float(self.certificate['bound'])
 
     def advance(
         self, generation: int, population: Population | None, score: Callable[[np.ndarray], np.ndarray]
