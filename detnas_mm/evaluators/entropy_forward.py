@@ -5,6 +5,7 @@ Not imported with the package's evaluators: it needs torch, and a search does no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,15 +72,14 @@ def _flat(values: Any) -> list[Any]:
 
 
 @torch.no_grad()
-def forward_entropy(
+def map_entropies(
     backbone: nn.Module,
-    weights: Sequence[float],
     input_size: int | Sequence[int] = 64,
     repeats: int = 4,
     batch_size: int = 1,
     seed: int = 0,
-) -> float:
-    """Multi-scale entropy of a net as the authors measured it in 2022: noise is run through it.
+) -> list[float]:
+    """Entropy of every feature map of a net as MAE-DET's authors measured it in 2022: noise is run through it.
 
     Weights and input come from N(0, 1) anew in every repeat. Norms, activations and dropout pass their input on,
     biases are left out, of two branches that are added the one with more convolutions goes on alone, and every
@@ -87,43 +87,57 @@ def forward_entropy(
 
     Args:
         backbone: Returns one feature map or several; its convolutions are ``torch.nn.Conv2d``.
-        weights: One for every map that it returns.
         input_size: (height, width) in pixels.
         repeats: How many times; the mean is returned.
         batch_size: Images at a time.
         seed: Of the noise; torch's global generators are left as they were.
 
     Returns:
-        Sum over maps of weight * (sum of ln standard deviations on the way + ln channels).
+        For every map: the sum of ln standard deviations on the way, plus ln channels.
 
     Raises:
-        ValueError: If the number of weights or a number does not fit, or a map has passed no convolution.
+        ValueError: If a number does not fit, or a map has passed no convolution.
     """
-    weights = checked_weights(weights)
     height, width = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
     if min(height, width, repeats, batch_size) < 1:
         raise ValueError(f'input_size, repeats and batch_size must be at least 1; got {input_size}, {repeats}, '
                          f'{batch_size}.')  # fmt: skip
     parameter = next(backbone.parameters(), torch.zeros(1))
     modes = {module: module.training for module in backbone.modules()}
-    total = 0.0
-    devices = [parameter.device] if parameter.is_cuda else []
+    sums: list[float] = []
     try:
         backbone.eval()
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng([parameter.device] if parameter.is_cuda else []):
             torch.manual_seed(seed)
             for _ in range(repeats):
                 images = torch.randn(batch_size, 3, height, width, device=parameter.device)
                 maps = backbone(_noise(images, 0, 0.0))
                 maps = [maps] if isinstance(maps, Tensor) else list(maps)
-                if len(maps) != len(weights):
-                    raise ValueError(f'There are {len(weights)} weights {weights}, and {len(maps)} feature maps that '
-                                     f'{type(backbone).__name__} returns: give one a map.')  # fmt: skip
-                for weight, one in zip(weights, maps, strict=True):
-                    if not isinstance(one, _Noise) or not one.convs:
-                        raise ValueError(f'A map that {type(backbone).__name__} returns has passed no convolution.')
-                    total += weight * (one.entropy + float(torch.tensor(one.shape[1]).log()))
+                if not all(isinstance(one, _Noise) and one.convs for one in maps):
+                    raise ValueError(f'A map that {type(backbone).__name__} returns has passed no convolution.')
+                sums = sums or [0.0] * len(maps)
+                sums = [old + one.entropy + math.log(one.shape[1]) for old, one in zip(sums, maps, strict=True)]
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return total / repeats
+    return [total / repeats for total in sums]
+
+
+def forward_entropy(backbone: nn.Module, weights: Sequence[float], *args: Any, **kwargs: Any) -> float:
+    """Multi-scale entropy of a net: the sum of weight * entropy over its maps.
+
+    Args:
+        backbone: See :func:`map_entropies`.
+        weights: One for every map that it returns.
+        *args: See :func:`map_entropies`, like all that follow.
+        **kwargs: See there.
+
+    Raises:
+        ValueError: If the number of weights is not that of the maps, or a number does not fit.
+    """
+    weights = checked_weights(weights)
+    found = map_entropies(backbone, *args, **kwargs)
+    if len(found) != len(weights):
+        raise ValueError(f'There are {len(weights)} weights {weights}, and {len(found)} feature maps that '
+                         f'{type(backbone).__name__} returns: give one a map.')  # fmt: skip
+    return sum(weight * entropy for weight, entropy in zip(weights, found, strict=True))

@@ -1,4 +1,4 @@
-"""The tool that compares structures."""
+"""The tools that compare structures, and score backbones of any config."""
 
 import json
 import runpy
@@ -9,12 +9,13 @@ import pytest
 
 from detnas_mm.spaces.structure import read_file, read_structure, write_file
 
-TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/structures.py'
+TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
+TOOL = TOOLS / 'structures.py'
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-    runpy.run_path(str(TOOL), run_name='__main__')
+def run(monkeypatch, *arguments, tool=TOOL):
+    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
+    runpy.run_path(str(tool), run_name='__main__')
 
 
 def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
@@ -48,3 +49,23 @@ def test_mistakes_end_in_one_line(arguments, match, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=match):
         run(monkeypatch, *arguments)
+
+
+def test_backbones_of_any_config(tmp_path, monkeypatch, capsys):
+    config = tmp_path / 'config.py'
+    tool = TOOLS / 'score_backbone.py'
+    config.write_text("default_scope = 'mmdet'\nmodel = dict(backbone=dict(type='ResNet', depth=50, norm_cfg=dict("
+                      "type='SyncBN'), init_cfg=None))\n")  # fmt: skip
+    run(monkeypatch, config, '--input-size', '64', '64', '--repeats', '1', tool=tool)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'ResNet: 23,508,032 parameters'
+    assert [line.split(':')[0] for line in lines[2:6]] == [f'map {i}' for i in range(4)]
+    config.write_text("model = dict(backbone=dict(type='detnas_mm.MAEDetNet', arch='maedet-s'))\n")
+    run(monkeypatch, config, '--input-size', '64', '64', '--repeats', '1', tool=tool)
+    lines = capsys.readouterr().out.splitlines()
+    assert float(lines[-1].split()[-1]) == pytest.approx(1684.69, rel=0.005)  # with borders, see test_entropy.py
+    with pytest.raises(SystemExit, match='2 weights for 4 maps'):
+        run(monkeypatch, config, '--weights', '1', '1', '--input-size', '64', '64', tool=tool)
+    config.write_text('model = dict()\n')
+    with pytest.raises(SystemExit, match='has no model.backbone'):
+        run(monkeypatch, config, tool=tool)

@@ -100,9 +100,9 @@ class BlockProgram:
         outs, starts = np.unique(cout, return_index=True)
         widths = before[cin].astype(float) * rules.step, cout.astype(float) * rules.step
         shapes = [self._shapes(term, number, *widths) for term in (self.score, *self.costs)]
-        if any((shape.square != 0).any() or (shape.linear != 0).any() for shape in shapes[0]):
-            raise ValueError(f'Exact search wants a score that is logarithmic in the bottleneck; '
-                             f'{type(self.score).__name__} is not.')  # fmt: skip
+        if any((s.square != 0).any() or (s.linear != 0).any() or (s.log < 0).any() for s in shapes[0]):
+            raise ValueError(f'Exact search wants a score that grows logarithmically with the bottleneck; '
+                             f'{type(self.score).__name__} does not.')  # fmt: skip
         for term, pair in zip(self.costs, shapes[1:], strict=True):
             if any((s.log != 0).any() or (s.linear < 0).any() or (s.square < 0).any() for s in pair):
                 raise ValueError(f'Exact search wants costs that grow quadratically with the bottleneck; '

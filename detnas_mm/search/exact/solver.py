@@ -103,7 +103,10 @@ def solve(
         if iteration == 1:  # prices above these cannot lower the bound below the smallest structure's score
             slack = 1 - np.array([cost.totals(smallest)[0] for cost, _ in priced.values()]) / limits
             top = (bound - float(score.totals(smallest)[0])) / np.maximum(slack, 1e-9)
-        lowest, prices = _next_prices(cuts, top)
+        found = _next_prices(cuts, top)
+        if found is None:
+            break
+        lowest, prices = found
         if bound - lowest <= 1e-9 * abs(bound):
             break
     return Certificate(
@@ -132,8 +135,11 @@ def _split(
     return priced, max_depth
 
 
-def _next_prices(cuts: Sequence[tuple[np.ndarray, float]], top: np.ndarray) -> tuple[float, np.ndarray]:
-    """The lowest point of the cutting planes value + slope * prices: (its height, its prices), prices within top."""
+def _next_prices(cuts: Sequence[tuple[np.ndarray, float]], top: np.ndarray) -> tuple[float, np.ndarray] | None:
+    """The lowest point of the cutting planes value + slope * prices: (its height, its prices), prices within top.
+
+    None if the solver gives up: the bounds so far hold all the same.
+    """
     from scipy.optimize import linprog
 
     count = len(top)
@@ -142,6 +148,8 @@ def _next_prices(cuts: Sequence[tuple[np.ndarray, float]], top: np.ndarray) -> t
     # Prices in units of their largest, so that all variables are of one order.
     table = np.concatenate([slopes * top, -np.ones((len(cuts), 1))], axis=1)
     found: Any = linprog([*[0.0] * count, 1.0], A_ub=table, b_ub=-heights, bounds=[*[(0.0, 1.0)] * count, (None, None)])
+    if found.x is None:
+        return None
     return float(found.x[-1]), np.maximum(found.x[:-1], 0) * top
 
 
