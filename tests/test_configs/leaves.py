@@ -14,4 +14,5 @@ NETS = [name for name in DETNAS if name not in SEARCHES and name not in SUPERNET
 #: Those of MAE-DET.
 MAEDET = [name for name, path in LEAVES.items() if path.parent.name == 'mae_det']
 MAEDET_SEARCHES = [name for name in MAEDET if '_search' in name]
+MAEDET_DIGITS = [name for name in LEAVES if name.startswith('maedet-digits_')]
 MAEDET_NETS = [name for name in MAEDET if name not in MAEDET_SEARCHES]

@@ -16,7 +16,7 @@ from detnas_mm.models import MAEDetNet
 from detnas_mm.search import ExactStrategy
 
 from . import one_step
-from .leaves import LEAVES, MAEDET, MAEDET_NETS, MAEDET_SEARCHES
+from .leaves import LEAVES, MAEDET, MAEDET_DIGITS, MAEDET_NETS, MAEDET_SEARCHES
 from .test_metafiles import ROOT, models
 
 EPOCH = 7330
@@ -131,9 +131,38 @@ def test_totals_of_published_nets(load):
         assert (data['FLOPs'], data['Parameters']) == (net.macs, net.params)
 
 
+# -- Digits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', MAEDET_DIGITS)
+def test_digits_builds(name, load):
+    cfg = load(name)
+    model = build(cfg)
+    assert type(model.backbone) is MAEDetNet and model.bbox_head.num_classes == 10
+    assert cfg.model.neck.in_channels == list(model.backbone.channels[1:])
+    assert cfg.model.backbone.out_indices == (1, 2, 3) and cfg.train_cfg.max_iters == 2000
+
+
+def test_digits_searches_at_the_cost_of_the_control(load, tmp_path):
+    """The budget is the control's to the unit; the three nets are within it; the config holds what the search finds."""
+    cfg = load('maedet-digits_search_retinanet')
+    plan = SearchPlan(cfg.search)
+    nets = {name: plan.space.parse(load(name).model.backbone.arch) for name in MAEDET_DIGITS if 'search' not in name}
+    limits = {constraint.cost: constraint.high for constraint in plan.budget.constraints}
+    assert plan.budget.costs(nets['maedet-digits_resnet_retinanet']) == limits
+    assert plan.budget.allows(list(nets.values())).all() and len(set(nets.values())) == 3
+    cfg.work_dir = str(tmp_path)
+    (best,) = run_search(cfg, log=lambda text: None)
+    assert plan.space.parse(best.arch) == nets['maedet-digits_found_retinanet']
+    proof = json.loads((tmp_path / 'certificate.json').read_text())
+    assert 0 <= proof['gap'] < 0.005
+    found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
+    assert found.model == load('maedet-digits_found_retinanet').model
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures('data', 'quick')
-@pytest.mark.parametrize('name', MAEDET_NETS)
+@pytest.mark.parametrize('name', MAEDET_NETS + [name for name in MAEDET_DIGITS if 'search' not in name])
 def test_trains(name, tmp_path):
     """A step on synthetic images."""
     cfg = one_step.cut_down(Config.fromfile(LEAVES[name]), tmp_path)
