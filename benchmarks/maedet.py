@@ -3,8 +3,8 @@
 Four tables: published structures (and ResNet-50 encoded as one: its max-pool becomes the stride of its first block);
 structures scored a second, by arrays and, as the authors' first release did it, by running noise through a built net;
 the evolution at ResNet-50's budget (188e8 FLOPs in the authors' count at 480x480, 91 layers, their space) over seeds;
-and exact search at that budget and at those of the published nets. Rates are by the clock, rivals in turn; searches in CPU
-seconds, so that other work on the machine counts less.
+and exact search at that budget and at those of the published nets. Rates are by the clock, rivals in turn; searches are
+timed in CPU seconds, so that other work on the machine counts less.
 
 Example:
   OMP_NUM_THREADS=1 python benchmarks/maedet.py     # five minutes on 1 core

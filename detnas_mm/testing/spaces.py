@@ -148,6 +148,6 @@ def _check_codes(space: ArraySpace, archs: list[Architecture], seed: int) -> Non
     for kinds in (None, *([kind] for kind in space.gene_kinds)):
         mutants = space.mutate_codes(codes, rng, 1.0, kinds)
         assert space.contains(mutants).all(), f'mutate_codes of {kinds} makes rows that are no members.'
+        assert (codes == before).all(), 'mutate_codes changes the rows that it is given.'
         assert kinds or (mutants != codes).any(), 'mutate_codes with probability 1 changes nothing.'
-    assert (codes == before).all(), 'mutate_codes changes the rows that it is given.'
     check_repeatable('mutate_codes', lambda rng: space.mutate_codes(codes, rng, 0.5).tolist(), seed)
