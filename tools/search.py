@@ -11,8 +11,8 @@ examples:
   bash tools/dist_search.sh CONFIG CHECKPOINT 8
 
 The folder then holds ledger.jsonl (a row for every candidate, or snapshots of a population), best.json, best/ (ordinary
-configs and, from a supernet, weights of the best), progress.png and, of exact searches, certificate.json. The last lines
-printed are the next commands to type.
+configs and, from a supernet, weights of the best), progress.png and, of exact searches, certificate.json. The last
+lines printed are the next commands to type.
 """
 
 

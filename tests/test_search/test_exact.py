@@ -178,6 +178,9 @@ def test_other_refusals():
         solve(SMALL, SUM, dict(macs=(Odd(SMALL), 1e9)))
     with pytest.raises(UnmeetableConstraint, match='The smallest structure of this space has flops'):
         solve(SMALL, SUM, dict(flops=(COSTS['flops'], 10)))
+    fine = MAEDetSpace(dict(width_step=1, widths=[8, 60_000], bottleneck_step=1))
+    with pytest.raises(ValueError, match='Block [234] .* Raise width_step'):
+        solve(fine, EntropyScore().block_sum((2, *fine.strides)), {})
     with pytest.raises(ValueError, match='gap must lie'):
         solve(SMALL, SUM, {}, gap=2)
     assert isinstance(SUM, BlockSum) and not hasattr(DeepMADScore(), 'block_sum')

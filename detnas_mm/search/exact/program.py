@@ -13,6 +13,8 @@ from detnas_mm.spaces import MAEDetSpace
 
 #: Bottlenecks at which the shape of scores and costs is checked, beside those that it is read off at.
 _PROBES = (8.0, 77.0, 1000.0)
+#: Values of a block at most (kernels * depths * pairs of widths): some gigabytes of arrays.
+_MOST = 30_000_000
 
 
 class _Shape(NamedTuple):
@@ -57,7 +59,7 @@ class BlockProgram:
         max_depth: Largest sum of depths; None for no limit.
 
     Raises:
-        ValueError: If score or a cost is of another shape.
+        ValueError: If score or a cost is of another shape, or the space is too fine.
     """
 
     def __init__(
@@ -92,6 +94,12 @@ class BlockProgram:
         rules = self.rules
         low, high = rules.out_range(number, before)
         counts = high - low + 1
+        values = int(counts.sum()) * len(self.kernels) * int(np.ptp(rules.depths[number - 1]) + 1)
+        if values > _MOST:
+            raise ValueError(
+                f'Block {number} of this space has {values:,} combinations of widths, kernels and depths; exact search '
+                f'takes {_MOST:,}. Raise width_step, or narrow widths, growth or depths.'
+            )
         cin = np.repeat(np.arange(len(before)), counts)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         cout = np.repeat(low, counts) + np.arange(len(cin)) - first
