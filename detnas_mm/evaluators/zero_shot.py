@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -47,9 +48,9 @@ class StructureScore(Evaluator, Ranker):
         except ValueError as error:
             raise ValueError(f'{type(self).__name__} cannot score {space!r}: {error}') from error
 
+    @abstractmethod
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
         """Scores of rows of genes, as :meth:`SearchSpace.encode` makes them; shape (candidates,)."""
-        raise NotImplementedError
 
     def scores(self, archs: Iterable[Any]) -> np.ndarray:
         """Scores of many structures.

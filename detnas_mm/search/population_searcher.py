@@ -84,7 +84,7 @@ class PopulationSearcher:
         """
         for constraint in self.budget.idle_constraints():
             self.log(f'The constraint {constraint} never binds. {self.budget.range_text()}')
-        bound = self.strategy.prove()
+        bound = self.strategy.prove(self.log)
         if bound is not None:
             self.log(f'Proven: nothing in this space within these budgets exceeds {bound:.4f}.')
         population = self._restored()

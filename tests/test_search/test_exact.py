@@ -138,6 +138,9 @@ def test_the_strategy_asks_for_one_and_proves_it():
     proof = job.strategy.certificate
     assert best.origin == 'exact' and best.metrics['entropy'] == pytest.approx(proof['value'], rel=1e-12)
     assert best.costs['flops'] <= 6e6 and proof['bound'] >= proof['value'] and set(proof['prices']) == {'flops'}
+    assert (
+        lines[0].startswith('program 1: bound ') and sum('program' in line for line in lines) == proof['iterations'] + 1
+    )
     line = next(line for line in lines if 'generation 1/2' in line)
     assert f'exceeds {proof["bound"]:.4f} (gap ' in line
     again, _ = strategy_search()

@@ -77,7 +77,7 @@ class ExactStrategy(Strategy):
         if generation:
             return []
         assert isinstance(self.space, MAEDetSpace)
-        found = solve(self.space, self._sum, self._budgets, self.gap, self.max_iterations)
+        found = solve(self.space, self._sum, self._budgets, self.gap, self.max_iterations, self.log)
         self.certificate = dict(
             value=found.value, bound=found.bound, gap=found.gap, prices=found.prices,
             budgets={name: limit for name, (_, limit) in self._budgets.items()},

@@ -128,9 +128,14 @@ class PopulationEvolution:
             constraints = ' and '.join(map(str, budget.constraints))
             raise ValueError(f'An architecture of strategy.start does not meet {constraints}.')
 
-    def prove(self) -> float | None:
-        """Upper bound on what any feasible candidate scores, if a proof was asked for; computed once."""
+    def prove(self, log: Callable[[str], None]) -> float | None:
+        """Upper bound on what any feasible candidate scores, if a proof was asked for; computed once.
+
+        Args:
+            log: Receives lines on the way.
+        """
         if self._exact is not None and self.certificate is None:
+            self._exact.log = log
             self._exact.ask(0)
             self.certificate = self._exact.certificate
         return None if self.certificate is None else float(self.certificate['bound'])
