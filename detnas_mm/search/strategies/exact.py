@@ -99,8 +99,9 @@ class ExactStrategy(Strategy):
             ValueError: If the evaluator scored otherwise than ``score``.
         """
         super().tell(records)
-        for record in records if self.certificate else ():
+        proof = self.certificate
+        for record in records:
             value = record.metrics.get(self.score.metric, math.nan)
-            if not math.isclose(value, self.certificate['value'], rel_tol=1e-9):  # type: ignore[index]
-                raise ValueError(f"The evaluator gives {value}, strategy.score {self.certificate['value']}: "  # type: ignore[index]
-                                 f'give both the same settings.')  # fmt: skip
+            if proof is not None and not math.isclose(value, proof['value'], rel_tol=1e-9):
+                raise ValueError(f'The evaluator gives {value}, strategy.score {proof["value"]}: give both the same '
+                                 f'settings.')  # fmt: skip
