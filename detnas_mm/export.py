@@ -29,6 +29,47 @@ def written_model(cfg: Any) -> Any:
     return cfg.get(AS_WRITTEN, cfg)['model']
 
 
+def without_search(cfg: Config) -> Config:
+    """A search's config as its author wrote it, with the settings of ``search.export.retrain``, for training alone."""
+    out = Config(copy.deepcopy(cfg.to_dict()))
+    search = out.pop('search')
+    out.model = written_model(out)
+    out.env_cfg = out.pop(AS_WRITTEN, {}).get('env_cfg', out.get('env_cfg', {}))
+    for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
+        out.pop(key, None)
+    hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in _SEARCH_HOOKS]
+    out.pop('custom_hooks', None)
+    if hooks:
+        out.custom_hooks = hooks
+    for key, value in search.get('export', {}).get('retrain', {}).items():
+        out[key] = value
+    return out
+
+
+def backbone_config(cfg: Config, backbone: dict[str, Any], channels: Sequence[int]) -> Config:
+    """A search's config with another fixed backbone, to be trained from scratch.
+
+    What follows the backbone is told its channels: ``in_channels`` of the neck where it is a list, else of the head.
+
+    Args:
+        cfg: The config of the search; if it has no model, the result holds the backbone alone.
+        backbone: Type and architecture; all other settings stay those of the config's backbone.
+        channels: Of every stage of the backbone.
+    """
+    if 'model' not in cfg:
+        return Config(dict(model=dict(backbone=backbone)))
+    out = without_search(cfg)
+    out.model.backbone.update(backbone)
+    wanted = out.model.backbone.get('out_indices')
+    outputs = [channels[i] for i in ([wanted] if isinstance(wanted, int) else wanted or range(len(channels)))]
+    neck = out.model.get('neck') or {}
+    if isinstance(neck.get('in_channels'), (list, tuple)):
+        neck['in_channels'] = outputs
+    elif 'in_channels' in (out.model.get('head') or {}):
+        out.model.head.in_channels = outputs[-1]
+    return out
+
+
 def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
     """A search's config with a fixed backbone in the supernet's place, and nothing of the search left.
 
@@ -39,25 +80,14 @@ def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
         cfg: The config of the search.
         backbone: Config of the fixed backbone.
     """
-    out = Config(copy.deepcopy(cfg.to_dict()))
-    search = out.pop('search')
-    evaluator = search['evaluator']
-    out.model = written_model(out)
+    out = without_search(cfg)
+    evaluator = cfg.search['evaluator']
     if 'norm_cfg' in out.model.backbone:  # as written: SyncBN may have been turned into BN for the search
         backbone = backbone | dict(norm_cfg=out.model.backbone.norm_cfg)
     out.model.backbone = backbone
-    out.env_cfg = out.pop(AS_WRITTEN, {}).get('env_cfg', out.get('env_cfg', {}))
-    for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
-        out.pop(key, None)
-    layout = dict(type='detnas_mm.ChannelsLastHook', evaluation=True) if evaluator.get('channels_last') else None
-    unwanted = (*_SEARCH_HOOKS, 'ChannelsLastHook') if layout else _SEARCH_HOOKS
-    hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in unwanted]
-    hooks += [layout] if layout else []
-    out.pop('custom_hooks', None)
-    if hooks:
-        out.custom_hooks = hooks
-    for key, value in search.get('export', {}).get('retrain', {}).items():
-        out[key] = value
+    if evaluator.get('channels_last'):  # tested in the layout that it was searched in
+        hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] != 'ChannelsLastHook']
+        out.custom_hooks = [*hooks, dict(type='detnas_mm.ChannelsLastHook', evaluation=True)]
     dataloader = dict(evaluator['dataloader'])
     dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
     out.val_dataloader = out.test_dataloader = dataloader
@@ -98,6 +128,28 @@ def export_subnet(
     return config, checkpoint
 
 
+def export_backbone(cfg: Config, space: SearchSpace, arch: Architecture, stem: Path) -> Path | None:
+    """Writes one architecture as an ordinary config without weights, where its space says how it is built.
+
+    Args:
+        cfg: The config of the search.
+        space: The search space.
+        arch: What to export.
+        stem: Path of the file, without suffix.
+
+    Returns:
+        Path of the config; None if the space has no backbone that stands alone.
+    """
+    backbone, channels = space.backbone_cfg(arch), space.feature_channels(arch)
+    if backbone is None or channels is None:
+        return None
+    config = stem.with_suffix('.py')
+    if is_main_process():
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        backbone_config(cfg, backbone, channels).dump(config)
+    return config
+
+
 def _cpu_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu() for key, value in model.state_dict().items()}
 
@@ -126,11 +178,14 @@ def export_best(
             rank=rank, id=record.id, arch=record.arch, space=space.spec(), metrics=record.metrics,
             costs=record.costs,
         )  # fmt: skip
+        stem = work_dir / 'best' / f'rank{rank}_{record.id}'
+        arch = space.parse(record.arch)
         if isinstance(evaluator, OneShotEvaluator):
             meta = {key: entry[key] for key in ('id', 'arch', 'space', 'metrics', 'costs')}
-            stem = work_dir / 'best' / f'rank{rank}_{record.id}'
-            config, checkpoint = export_subnet(cfg, evaluator, space.parse(record.arch), stem, meta)
+            config, checkpoint = export_subnet(cfg, evaluator, arch, stem, meta)
             entry |= dict(config=str(config.relative_to(work_dir)), checkpoint=str(checkpoint.relative_to(work_dir)))
+        elif (backbone := export_backbone(cfg, space, arch, stem)) is not None:
+            entry |= dict(config=str(backbone.relative_to(work_dir)))
         entries.append(entry)
     if not is_main_process():
         return
@@ -145,7 +200,11 @@ def export_best(
     values = [f'{name} {value:.4f}' for name, value in winner['metrics'].items()]
     values += [f'{name} {number_text(value)}' for name, value in winner['costs'].items()]
     log(f'Best of {work_dir}: {winner["arch"]} ({", ".join(values)})')
-    if 'config' in winner:
+    if 'checkpoint' in winner:
         config, checkpoint = work_dir / winner['config'], work_dir / winner['checkpoint']
         log(f'Test it:    python tools/test.py {config} {checkpoint}')
         log(f'Retrain it: python tools/train.py {config} --cfg-options load_from={checkpoint}')
+    elif 'config' in winner and 'model' in cfg:
+        log(f'Train it: python tools/train.py {work_dir / winner["config"]}')
+    elif 'config' in winner:
+        log(f'Its backbone, for any config: {work_dir / winner["config"]}')

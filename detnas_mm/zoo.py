@@ -6,9 +6,12 @@ code state a figure, it is the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from detnas_mm.spaces import Architecture, DetNASSpace, SearchSpace
+from detnas_mm.spaces import Architecture, DetNASSpace, MAEDetSpace, SearchSpace
+from detnas_mm.spaces.structure import PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class Published:
         params: Learnable parameters of the backbone, without last convolution and classifier.
         macs: Multiply-adds of the backbone's convolutions at ``input_size``.
         input_size: (height, width) in pixels.
-        channel_split: How its stride-1 blocks deal their channels.
+        channel_split: How its stride-1 blocks deal their channels; None where there is no such choice.
+        space_type: The class of its space.
+        layers: Convolutions in a row, without those of shortcuts; None where nobody counts them.
         source: Where the architecture was published.
     """
 
@@ -33,11 +38,13 @@ class Published:
     macs: int
     source: str
     input_size: tuple[int, int] = (224, 224)
-    channel_split: str = 'even_odd'
+    channel_split: str | None = 'even_odd'
+    space_type: Callable[[str], SearchSpace] = DetNASSpace
+    layers: int | None = None
 
     def build_space(self) -> SearchSpace:
         """The search space that the architecture belongs to."""
-        return DetNASSpace(self.space)
+        return self.space_type(self.space)
 
     def architecture(self) -> Architecture:
         """The architecture as a member of its space."""
@@ -46,6 +53,14 @@ class Published:
 
 _DETNAS = 'Chen et al., DetNAS, NeurIPS 2019'
 _LARGE = '00312102|03123320|2113202221310333|13333333'
+
+
+def _maedet(name: str, params: int, macs: int, layers: int) -> Published:
+    source = "Sun et al., MAE-DET, ICML 2022; authors' code"
+    return Published(
+        name, 'relaxed', PUBLISHED[name], params, macs, source, (480, 480), None, MAEDetSpace, layers
+    )  # fmt: skip
+
 
 #: All published networks by name.
 ZOO: dict[str, Published] = {
@@ -71,16 +86,24 @@ ZOO: dict[str, Published] = {
             'coco-fpn-3.8g', 'large-3.8g', _LARGE, 26_724_428, 3_937_832_864,
             f"{_DETNAS}, DetNASNet (3.8): the 1.3G net 1.8 times as wide; authors' code",
         ),
+        _maedet('maedet-s', 21_233_120, 10_883_750_400, 79),
+        _maedet('maedet-m', 25_843_536, 20_096_294_400, 91),
+        _maedet('maedet-l', 43_879_552, 34_218_064_800, 109),
     )
 }  # fmt: skip
 
 
-def get(name: str) -> Published:
+def get(name: str, space_type: Any = None) -> Published:
     """The published network of that name.
+
+    Args:
+        name: See :data:`ZOO`.
+        space_type: Only networks of this class of spaces. Defaults to any.
 
     Raises:
         ValueError: If there is none; lists those there are.
     """
-    if name not in ZOO:
-        raise ValueError(f'No published network is called {name!r}. There are: {", ".join(ZOO)}.')
-    return ZOO[name]
+    known = {key: net for key, net in ZOO.items() if space_type in (None, net.space_type)}
+    if name not in known:
+        raise ValueError(f'No published network is called {name!r}. There are: {", ".join(known)}.')
+    return known[name]

@@ -3,15 +3,20 @@
 import pytest
 
 from detnas_mm import zoo
-from detnas_mm.cost import MacsTable, ParamsTable
+from detnas_mm.cost import MacsTable, ParamsTable, StructureLayers, StructureMacs, StructureParams
+from detnas_mm.spaces import DetNASSpace, MAEDetSpace
 
 torch = pytest.importorskip('torch')
 
 from detnas_mm.cost.count import count_macs, count_params  # noqa: E402
-from detnas_mm.models import DetNASNet  # noqa: E402
+from detnas_mm.models import DetNASNet, MAEDetNet  # noqa: E402
+
+DETNAS, MAEDET = (
+    [name for name, net in zoo.ZOO.items() if net.space_type is kind] for kind in (DetNASSpace, MAEDetSpace)
+)
 
 
-@pytest.mark.parametrize('name', zoo.ZOO)
+@pytest.mark.parametrize('name', DETNAS)
 def test_totals_are_counted_on_the_built_net(name):
     net = zoo.get(name)
     with torch.device('meta'):
@@ -22,6 +27,19 @@ def test_totals_are_counted_on_the_built_net(name):
     assert count_macs(built, net.input_size) == net.macs
     assert MacsTable(net.space, net.input_size).total(net.architecture()) == net.macs
     assert ParamsTable(net.space).total(net.architecture()) == net.params
+
+
+@pytest.mark.parametrize('name', MAEDET)
+def test_totals_of_structures_are_counted_on_the_built_net(name):
+    net = zoo.get(name)
+    with torch.device('meta'):
+        built = MAEDetNet(name)
+    assert built.arch == net.architecture()
+    assert (count_params(built), count_macs(built, net.input_size)) == (net.params, net.macs)
+    convs = [key for key, m in built.named_modules() if isinstance(m, torch.nn.Conv2d) and 'shortcut' not in key]
+    assert len(convs) == net.layers == StructureLayers().total(name)
+    assert StructureMacs(input_size=net.input_size).total(name) == net.macs
+    assert StructureParams().total(name) == net.params
 
 
 def test_figures_of_the_reference_and_the_paper():
@@ -40,9 +58,12 @@ def test_figures_of_the_reference_and_the_paper():
 @pytest.mark.parametrize('name', zoo.ZOO)
 def test_entries_are_complete(name):
     net = zoo.ZOO[name]
-    assert net.name == name and net.source and net.input_size == (224, 224) and net.channel_split == 'even_odd'
+    size, split = ((224, 224), 'even_odd') if name in DETNAS else ((480, 480), None)
+    assert net.name == name and net.source and net.input_size == size and net.channel_split == split
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="called 'detnasnet'. There are: coco-fpn-300m, .*coco-fpn-3.8g"):
         zoo.get('detnasnet')
+    with pytest.raises(ValueError, match="called 'maedet-s'. There are: coco-fpn-300m, .*coco-fpn-3.8g\\.$"):
+        zoo.get('maedet-s', DetNASSpace)

@@ -12,7 +12,7 @@ examples:
   python tools/export_subnet.py work_dirs/detnas-digits_search_retinanet "2|1|20|3" --checkpoint SUPERNET.pth
 
 The weights are the supernet's with the row's own recalibrated BN statistics: tested on search-val they score the
-fitness in the ledger.
+fitness in the ledger. A row of a search without a supernet, such as one for entropy, becomes a config alone.
 """
 
 
@@ -32,6 +32,9 @@ def main() -> None:
         config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
+    if checkpoint is None:
+        print(f'Without weights, as the search had none: {config}')
+        return
     print(f'Test it:    python tools/test.py {config} {checkpoint}')
     print(f'Retrain it: python tools/train.py {config} --cfg-options load_from={checkpoint}')
 

@@ -7,10 +7,12 @@ EPILOG = """
 examples:
   python tools/search.py configs/digits/detnas-digits_search_retinanet.py SUPERNET.pth
   python tools/search.py CONFIG CHECKPOINT --work-dir work_dirs/search --cfg-options search.budget.generations=5
+  python tools/search.py configs/mae_det/maedet_search_gfl_coco.py       # a score that needs no training: no checkpoint
   bash tools/dist_search.sh CONFIG CHECKPOINT 8
 
-The folder then holds ledger.jsonl (a row for every candidate), best.json, best/ (ordinary configs and weights of the
-best) and progress.png. The last lines printed are the next commands to type.
+The folder then holds ledger.jsonl (a row for every candidate, or snapshots of a population), best.json, best/ (ordinary
+configs and, from a supernet, weights of the best), progress.png and, of exact searches, certificate.json. The last
+lines printed are the next commands to type.
 """
 
 

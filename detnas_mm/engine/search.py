@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from torch import nn
 from detnas_mm import __version__
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import export_best, export_subnet, written_model
+from detnas_mm.export import export_backbone, export_best, export_subnet, written_model
 from detnas_mm.models import build_model
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
@@ -30,6 +31,8 @@ from detnas_mm.search import (
     Ledger,
     LedgerError,
     Objective,
+    PopulationEvolution,
+    PopulationSearcher,
     Record,
     Searcher,
     Strategy,
@@ -37,7 +40,7 @@ from detnas_mm.search import (
     read_ledger,
 )
 from detnas_mm.spaces import SearchSpace
-from detnas_mm.visualization import plot_progress
+from detnas_mm.visualization import plot_population, plot_progress
 
 LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
 _SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraints', 'budget', 'seed', 'export')
@@ -64,7 +67,7 @@ class SearchPlan:
             )
         self.seed = int(cfg.get('seed', 0))
         self.space: SearchSpace = build_from(SPACES, cfg['space'])
-        self.strategy: Strategy = build_from(STRATEGIES, cfg['strategy'])
+        self.strategy: Strategy | PopulationEvolution = build_from(STRATEGIES, cfg['strategy'])
         self.evaluator: Evaluator = build_from(EVALUATORS, cfg['evaluator'])
         self.objectives = [Objective(**objective) for objective in cfg['objectives']]
         costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in cfg.get('costs', {}).items()}
@@ -137,14 +140,14 @@ def open_ledger(path: Path, header: Mapping[str, Any]) -> Ledger:
     if is_main_process():
         try:
             ledger = Ledger(path, header, environment())
-            box = [ledger.records, None]
+            box = [(ledger.records, ledger.snapshots), None]
         except LedgerError as error:
             box = [None, str(error)]
     broadcast_object_list(box)
     if box[1]:
         raise LedgerError(box[1])
     if ledger is None:
-        ledger = Ledger(None, header, records=box[0])
+        ledger = Ledger(None, header, None, *box[0])
     return ledger
 
 
@@ -152,8 +155,8 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
     """Runs the search of a config to its end, and exports what it found.
 
     Everything lands in ``cfg.work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the best nets
-    (with several objectives, of the Pareto front) and ``progress.png``. Run again on the same folder, it goes on where
-    it stopped.
+    (with several objectives, of the Pareto front), ``progress.png``, and ``certificate.json`` where something is
+    proven. Run again on the same folder, it goes on where it stopped.
 
     Args:
         cfg: A config with ``search`` and ``work_dir``.
@@ -177,10 +180,7 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
     with open_ledger(work_dir / LEDGER, plan.header(None if model is None else model_digest(cfg, model))) as ledger:
         if is_main_process():
             cfg.dump(work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
-        searcher = Searcher(
-            plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations,
-            plan.seed, log, show_progress=is_main_process() and os.environ.get('TQDM_DISABLE') != '1',
-        )  # fmt: skip
+        searcher = _searcher(plan, ledger, log)
         best = searcher.run()
         if not best:
             reasons = sorted({record.reason or '' for record in ledger.records})
@@ -188,13 +188,37 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
                 f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. See {work_dir}/ledger.jsonl.'
             )
         if is_main_process():
-            plot_progress(ledger.records, plan.objectives, work_dir / 'progress.png')
+            if ledger.snapshots:
+                bound = (plan.strategy.certificate or {}).get('bound')
+                plot_population(ledger.snapshots, plan.objectives[0], work_dir / 'progress.png', bound)
+            else:
+                plot_progress(ledger.records, plan.objectives, work_dir / 'progress.png')
+            _write_certificate(work_dir / 'certificate.json', plan.strategy.certificate)
         chosen = best[: plan.top_k] if len(plan.objectives) == 1 else pareto_front(best, plan.objectives)
         export_best(cfg, plan.space, plan.evaluator, chosen, work_dir, log)
     return best
 
 
-def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust: bool = False) -> tuple[Path, Path]:
+def _searcher(plan: SearchPlan, ledger: Ledger, log: Callable[[str], None]) -> Searcher | PopulationSearcher:
+    """The loop that fits the strategy."""
+    kind: Any = PopulationSearcher if isinstance(plan.strategy, PopulationEvolution) else Searcher
+    show = is_main_process() and os.environ.get('TQDM_DISABLE') != '1'
+    return kind(
+        plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations, plan.seed,
+        log, show_progress=show,
+    )  # fmt: skip
+
+
+def _write_certificate(path: Path, certificate: Mapping[str, Any] | None) -> None:
+    if certificate is not None:
+        temporary = path.with_suffix('.tmp')
+        temporary.write_text(json.dumps(certificate, indent=2) + '\n')
+        temporary.replace(path)
+
+
+def export_row(
+    work_dir: Path, wanted: str, checkpoint: str | None = None, trust: bool = False
+) -> tuple[Path, Path | None]:
     """Exports any row of a finished or running search as an ordinary config and checkpoint.
 
     Args:
@@ -204,11 +228,12 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
         trust: Whether the checkpoint may hold more than tensors, see :func:`~detnas_mm.compat.load_checkpoint_file`.
 
     Returns:
-        Paths of the config and of the checkpoint, in the folder's ``exported/``.
+        Paths of the config and of the checkpoint, in the folder's ``exported/``; None if the search had no weights.
 
     Raises:
         FileNotFoundError: If the folder holds no search.
-        ValueError: If there is no such row, it failed, or the checkpoint is another one than the search's.
+        ValueError: If there is no such row, it failed, the checkpoint is another one than the search's, or the space
+            has no backbone that stands alone.
     """
     for name in (LEDGER, CONFIG):
         if not (work_dir / name).is_file():
@@ -225,6 +250,13 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
             f'{wanted!r} is no successfully evaluated row of {work_dir / LEDGER}. The best are '
             f'{", ".join(f"{record.id} ({record.arch})" for record in best)}.'
         )
+    row = found[0]
+    arch, stem = plan.space.parse(row.arch), work_dir / 'exported' / row.id
+    if not plan.evaluator.needs_model:
+        config = export_backbone(cfg, plan.space, arch, stem)
+        if config is None:
+            raise ValueError(f'{type(plan.space).__name__} has no backbone that could be exported without weights.')
+        return config, None
     checkpoint = checkpoint or cfg.get('load_from')
     if checkpoint is None:
         raise ValueError('The search ran right after training, so its config names no checkpoint: give one.')
@@ -235,7 +267,5 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
         if weights_digest(model) != header['weights']:
             raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
         plan.evaluator.setup(plan.space, model.to(get_device()), plan.seed)
-        row = found[0]
         meta = dict(id=row.id, arch=row.arch, space=plan.space.spec(), metrics=row.metrics, costs=row.costs)
-        stem = work_dir / 'exported' / row.id
-        return export_subnet(cfg, plan.evaluator, plan.space.parse(row.arch), stem, meta)  # type: ignore[arg-type]
+        return export_subnet(cfg, plan.evaluator, arch, stem, meta)  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.one_shot import OneShotEvaluator
+from detnas_mm.evaluators.path_entropy import PathEntropy
 from detnas_mm.evaluators.tabular import TabularEvaluator
+from detnas_mm.evaluators.zero_shot import DeepMADScore, EntropyScore
 
-__all__ = ['Evaluator', 'OneShotEvaluator', 'TabularEvaluator']
+__all__ = ['DeepMADScore', 'EntropyScore', 'Evaluator', 'OneShotEvaluator', 'PathEntropy', 'TabularEvaluator']

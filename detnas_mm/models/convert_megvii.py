@@ -8,12 +8,10 @@ operation, so that the architecture can be read off the keys and the space off t
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from detnas_mm import zoo
 from detnas_mm.models.backbones import DetNASNet, DetNASSupernet
+from detnas_mm.models.convert_common import check_keys, listed, load_checkpoint
 from detnas_mm.spaces import Architecture, DetNASSpace
 from detnas_mm.spaces.detnas import PRESETS, Block
 
@@ -35,6 +34,8 @@ _UNIT_KEY = re.compile(
     r'features\.(?P<index>\d+)\.(?:(?P<choice>\d+)\.)?conv\.\d+\.interstellar(?P<stage>\d+)[a-z]_'
     rf'(?P<op>{"|".join(OP_NAMES)})_branch2a\.weight'
 )
+
+__all__ = ['Converted', 'convert', 'infer', 'load_checkpoint']
 
 
 @dataclass(frozen=True)
@@ -52,42 +53,6 @@ class Converted:
     meta: dict[str, Any]
     state_dict: OrderedDict[str, Tensor]
     dropped: tuple[str, ...]
-
-
-def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict[str, Tensor]:
-    """Reads the state dict in a checkpoint file, on its own or under ``model`` or ``state_dict``.
-
-    Args:
-        path: The file.
-        trust_pickle: Also read files that hold more than plain tensors. Such a file can run any code.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds no state dict, or more than plain tensors without ``trust_pickle``.
-    """
-    try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=not trust_pickle)
-    except pickle.UnpicklingError as error:
-        if trust_pickle:
-            raise ValueError(f'{path} is no checkpoint: {error}') from error
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f'{path} is no checkpoint, or holds more than plain tensors, and reading that can run any code ({reason}). '
-            f'If you trust where it comes from, give --trust-pickle.'
-        ) from error
-    except (RuntimeError, EOFError, AttributeError, ImportError) as error:
-        raise ValueError(f'{path} cannot be read as a checkpoint: {error}') from error
-    while isinstance(checkpoint, Mapping):
-        inner = next((checkpoint[k] for k in ('state_dict', 'model') if isinstance(checkpoint.get(k), Mapping)), None)
-        if inner is None:
-            break
-        checkpoint = inner
-    if not isinstance(checkpoint, Mapping):
-        raise ValueError(f'{path} holds a {type(checkpoint).__name__}; a state dict (tensors by name) is needed.')
-    odd = [str(key) for key, value in checkpoint.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise ValueError(f'{path} is no state dict: no tensors under {", ".join(odd[:10])}.')
-    return OrderedDict(checkpoint)
 
 
 def convert(
@@ -117,7 +82,7 @@ def convert(
     elif others:
         raise ValueError(
             f'{len(others)} tensors belong to no backbone and no classifier of the authors, and cannot be converted. '
-            f'Give --backbone-only to leave them out:\n' + _listed(others)
+            f'Give --backbone-only to leave them out:\n' + listed(others)
         )
     space, arch = infer(own)
     with_last_conv = any(key.startswith('last_conv.') for key in own) or bool(classifier)
@@ -171,7 +136,7 @@ def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
         raise ValueError(
             'No blocks of the authors\' code found: keys such as "first_conv.conv.weight" and '
             '"features.0.conv.0.interstellar1a_shufflenet_3x3_branch2a.weight" are expected; there are:\n'
-            + _listed(list(own)[:10])
+            + listed(list(own)[:10])
         )
     order = sorted(ops)
     depths = Counter(stages[index] for index in order)
@@ -262,14 +227,8 @@ def _translated(
         keys |= {f'{theirs}.{part}': f'{ours}.{part}' for part in parts}
     if classifier:
         keys |= {f'{_CLASSIFIER}{part}': f'head.fc.{part}' for part in ('weight', 'bias')}
-    unknown = [prefix + key for key in own if key not in keys]
-    lacking = [prefix + key for key in keys if key not in own and not key.endswith(_BN_COUNTER)]
-    if unknown or lacking:
-        raise ValueError(
-            f'{len(unknown)} keys of the checkpoint have no place here, {len(lacking)} that are needed are not there.'
-            + (f'\nno place:\n{_listed(unknown)}' if unknown else '')
-            + (f'\nnot there:\n{_listed(lacking)}' if lacking else '')
-        )
+    optional = {key for key in keys if key.endswith(_BN_COUNTER)}
+    check_keys(own, keys, optional, prefix)
     tensors: OrderedDict[str, Tensor] = OrderedDict()
     for theirs, ours in keys.items():
         # Checkpoints written before torch 0.4.1 have no counter. It plays no part in the outputs.
@@ -292,7 +251,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
         if tensors[key].shape != shape
     ]
     if unfit:
-        raise ValueError(f'{len(unfit)} tensors have another shape than the net inferred, {cfg}:\n' + _listed(unfit))
+        raise ValueError(f'{len(unfit)} tensors have another shape than the net inferred, {cfg}:\n' + listed(unfit))
 
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:
@@ -300,7 +259,3 @@ def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split
         if net.space == space.name and net.channel_split == channel_split and net.architecture() == arch:
             return net.name
     return None
-
-
-def _listed(keys: Iterable[str]) -> str:
-    return '\n'.join(f'  {key}' for key in keys)

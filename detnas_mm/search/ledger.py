@@ -1,4 +1,8 @@
-"""The state of a search: a file with one JSON line for every evaluated candidate."""
+"""The state of a search: a file with one JSON line for every evaluated candidate.
+
+Where thousands are evaluated a second, a line is a snapshot of the population instead, and the rows are those of the
+last one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detnas_mm.search.record import Record
+from detnas_mm.search.record import Record, Snapshot
 
 SCHEMA = 2
 
@@ -45,21 +49,27 @@ def read_ledger(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """Reads a ledger without touching it, also while a search writes it.
 
     Returns:
-        The header (empty if the file is) and the rows.
+        The header (empty if the file is) and the rows; of snapshots, those of the last one.
 
     Raises:
         LedgerError: If a line other than the last is damaged; the last one is dropped with a warning.
         FileNotFoundError: If there is no such file.
     """
-    header, records, _ = _read(Path(path))
+    header, records, _, _ = _read(Path(path))
     return header, records
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[Record], int]:
-    """Header, rows, and the number of bytes that hold whole lines."""
+def read_snapshots(path: str | Path) -> list[Snapshot]:
+    """All snapshots of a ledger; none if it has a line for every candidate. Raises what :func:`read_ledger` does."""
+    return _read(Path(path))[2]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int]:
+    """Header, rows, snapshots, and the number of bytes that hold whole lines."""
     lines = path.read_bytes().splitlines(keepends=True)
     header: dict[str, Any] = {}
     records: list[Record] = []
+    snapshots: list[Snapshot] = []
     good = 0
     for number, line in enumerate(lines, 1):
         try:
@@ -72,6 +82,12 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], int]:
                         f'{path} is not a ledger of this version (schema {SCHEMA}); its first line is {line[:80]!r}.'
                     )
                 header = row
+            elif 'population' in row:
+                snapshot = Snapshot.from_json(row)
+                if snapshot.generation != len(snapshots):
+                    raise ValueError(f'its generation is {snapshot.generation}, expected {len(snapshots)}')
+                snapshots.append(snapshot)
+                records = list(snapshot.population)
             else:
                 record = Record.from_json(row)
                 if record.index != len(records):
@@ -87,7 +103,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], int]:
             warnings.warn(f'The last line of {path} is incomplete ({error}) and is dropped.', stacklevel=3)
             break
         good += len(line)
-    return header, records, good
+    return header, records, snapshots, good
 
 
 class Ledger:
@@ -101,6 +117,11 @@ class Ledger:
         header: What makes rows comparable (weights, space, evaluator, seed, …). A file with another header is refused.
         environment: What may change between starts (versions, threads); kept in the first line, never compared.
         records: Rows to begin with, if ``path`` is None.
+        snapshots: Snapshots to begin with, if ``path`` is None.
+
+    Attributes:
+        records: All rows; where there are snapshots, the population of the last one.
+        snapshots: All snapshots.
 
     Raises:
         LedgerError: If the file is damaged, in use by another search, or belongs to another one.
@@ -112,11 +133,13 @@ class Ledger:
         header: Mapping[str, Any],
         environment: Mapping[str, Any] | None = None,
         records: Sequence[Record] = (),
+        snapshots: Sequence[Snapshot] = (),
     ) -> None:
         self.path = None if path is None else Path(path)
         self.header = json.loads(_dump(dict(schema=SCHEMA, **header)))
         self.environment = dict(environment or {})
         self.records: list[Record] = list(records)
+        self.snapshots: list[Snapshot] = list(snapshots)
         self._file: int | None = None
         self._lock: int | None = None
         if self.path is not None:
@@ -128,7 +151,8 @@ class Ledger:
             except BaseException:
                 self.close()
                 raise
-        self.attempt = 1 + max((record.attempt for record in self.records), default=0)
+        attempts = [snapshot.attempt for snapshot in self.snapshots] + [record.attempt for record in self.records]
+        self.attempt = 1 + max(attempts, default=0)
 
     def _take_lock(self, path: Path) -> int:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -146,7 +170,7 @@ class Ledger:
 
     def _open(self) -> None:
         assert self.path is not None and self._file is not None
-        found, self.records, good = _read(self.path)
+        found, self.records, self.snapshots, good = _read(self.path)
         if good < os.fstat(self._file).st_size:
             os.ftruncate(self._file, good)
         if not found:
@@ -184,6 +208,12 @@ class Ledger:
         new = list(records)
         self._write(*(record.to_json() for record in new))
         self.records += new
+
+    def append_snapshot(self, snapshot: Snapshot) -> None:
+        """Writes a snapshot to the disk; it is safe when this returns."""
+        self._write(snapshot.to_json())
+        self.snapshots.append(snapshot)
+        self.records = list(snapshot.population)
 
     def close(self) -> None:
         """Releases the file for other processes."""

@@ -146,17 +146,30 @@ class Budget:
 
     def allows(self, archs: Sequence[Architecture]) -> np.ndarray:
         """Boolean array of shape (candidates,): which of them meet all constraints."""
-        allowed = np.ones(len(archs), dtype=bool)
-        if self.constraints and len(archs):
-            ids = self.space.encode(archs)
-            for constraint in self.constraints:
-                values = self._costs[constraint.cost].totals(ids)
-                allowed &= (constraint.low <= values) & (values <= constraint.high)
+        if not self.constraints or not len(archs):
+            return np.ones(len(archs), dtype=bool)
+        return self.allows_codes(self.space.encode(archs))
+
+    def allows_codes(self, codes: np.ndarray) -> np.ndarray:
+        """The same for rows of :meth:`SearchSpace.encode`."""
+        allowed = np.ones(len(codes), dtype=bool)
+        for constraint in self.constraints:
+            values = self._costs[constraint.cost].totals(codes)
+            allowed &= (constraint.low <= values) & (values <= constraint.high)
         return allowed
 
     def costs(self, arch: Architecture) -> dict[str, float]:
         """All costs of one architecture by name."""
         return {name: cost.total(arch) for name, cost in self._costs.items()}
+
+    def costs_of_codes(self, codes: np.ndarray) -> list[dict[str, float]]:
+        """The same for rows of :meth:`SearchSpace.encode`."""
+        columns = {name: cost.totals(codes).tolist() for name, cost in self._costs.items()}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(codes))]
+
+    def cost_model(self, name: str) -> Any:
+        """The cost model of that name."""
+        return self._costs[name]
 
     def spec(self) -> dict[str, Any]:
         """What is counted and what is allowed, JSON-ready."""

@@ -124,3 +124,45 @@ class Record:
             return cls(**(row | {'parents': tuple(row['parents'])}))
         except (TypeError, KeyError) as error:
             raise ValueError(f'not a ledger row: {error}') from error
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The population after many candidates, where these are too many for a row each: a line of the ledger.
+
+    Attributes:
+        generation: Number of the snapshot, from 0.
+        drawn: Candidates drawn up to here.
+        evaluated: How many of them were new and feasible, and so were scored.
+        population: The best, each as a row whose index is its rank and whose generation is the one it came in.
+        time: Seconds since the snapshot before.
+        host: Machine that made it.
+        attempt: How often the search had been started when it was written.
+    """
+
+    generation: int
+    drawn: int
+    evaluated: int
+    population: tuple[Record, ...]
+    time: float = 0.0
+    host: str = ''
+    attempt: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """The snapshot as a JSON object; fields that all rows leave empty are left out."""
+        rows = [{k: v for k, v in r.to_json().items() if v not in ({}, [], None, '')} for r in self.population]
+        return vars(self) | dict(population=rows)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Snapshot:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ValueError: If fields are missing or unknown.
+        """
+        try:
+            empty: dict[str, Any] = dict(parents=[], reason=None, metrics={}, costs={})
+            population = tuple(Record.from_json(empty | one) for one in row['population'])
+            return cls(**(row | dict(population=population)))
+        except (TypeError, KeyError) as error:
+            raise ValueError(f'not a snapshot: {error}') from error

@@ -64,6 +64,7 @@ class Searcher:
         self.log = log
         self.show_progress = show_progress
         self._told = 0  # rows of the ledger that the strategy knows
+        strategy.log = log
         strategy.setup(space, budget, objectives, seed)
 
     def run(self) -> list[Record]:

@@ -38,7 +38,11 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
-        """A copy in which every gene is redrawn with probability ``prob``."""
+        """A copy with changes, more of them the larger ``prob``: none at 0, at 1 all that the space ever makes.
+
+        Where genes are independent, every gene is redrawn with probability ``prob``; where rules tie them together,
+        the space says what a change is.
+        """
 
     @abstractmethod
     def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
@@ -60,6 +64,54 @@ class SearchSpace(ABC):
         """Raises ValueError unless ``arch`` is a member of this space."""
         self.parse(arch)
 
+    def backbone_cfg(self, arch: Architecture) -> dict[str, Any] | None:
+        """Config of the fixed backbone of an architecture, where no supernet gives its weights; else None."""
+        return None
+
+    def feature_channels(self, arch: Architecture) -> tuple[int, ...] | None:
+        """Channels of all stages that this backbone can return, for the layers after it; None if there is none."""
+        return None
+
     def encode(self, archs: Sequence[Architecture]) -> np.ndarray:
         """Genes as an integer array of shape (candidates, genes), for cost tables that add up in bulk."""
         return np.array([arch.genes for arch in archs], dtype=np.int64)
+
+
+class ArraySpace(SearchSpace):
+    """A space whose architectures can be drawn and changed as rows of an integer array, thousands at a time.
+
+    Rows are what :meth:`SearchSpace.encode` makes; what is said there of one architecture holds here of each row.
+
+    Attributes:
+        gene_kinds: What a mutation may change, by name.
+    """
+
+    gene_kinds: tuple[str, ...]
+
+    @abstractmethod
+    def sample_codes(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draws members; shape (count, genes)."""
+
+    @abstractmethod
+    def mutate_codes(
+        self, codes: np.ndarray, rng: np.random.Generator, prob: float, kinds: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """Changed copies of members.
+
+        Args:
+            codes: Shape (candidates, genes); left as it is.
+            rng: Generator.
+            prob: See :meth:`SearchSpace.mutate`.
+            kinds: Which of :attr:`gene_kinds` may change. Defaults to all.
+
+        Returns:
+            Members, shape (candidates, genes).
+        """
+
+    @abstractmethod
+    def contains(self, codes: np.ndarray) -> np.ndarray:
+        """Boolean array of shape (candidates,): which rows are members."""
+
+    def decode(self, codes: np.ndarray) -> list[Architecture]:
+        """The inverse of :meth:`SearchSpace.encode`."""
+        return [Architecture(tuple(row)) for row in np.asarray(codes).tolist()]

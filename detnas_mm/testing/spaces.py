@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces import Architecture, ArraySpace, SearchSpace
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
 
 #: Architectures drawn; with a space of two, all alike come by chance once in 2**63.
@@ -40,6 +40,8 @@ def check_search_space(space: SearchSpace, seed: int = 0) -> None:
     _check_crossover(space, archs, seed)
     _check_refusals(space)
     _check_encoding(space, archs)
+    if isinstance(space, ArraySpace):
+        _check_codes(space, archs, seed)
     check_light_import(space)
     assert space.spec() == spec, f'{space!r} was changed by using it: spec() was {spec}, now is {space.spec()}.'
 
@@ -128,3 +130,24 @@ def _check_encoding(space: SearchSpace, archs: list[Architecture]) -> None:
     for row, arch in zip(table, archs, strict=True):
         assert (space.encode([arch])[0] == row).all(), f'encode of {arch} depends on its neighbours.'
     assert len(np.unique(table, axis=0)) == len(set(archs)), 'encode gives equal rows for different architectures.'
+
+
+def _check_codes(space: ArraySpace, archs: list[Architecture], seed: int) -> None:
+    """What holds of one architecture holds of rows."""
+    codes = space.encode(archs)
+    assert space.decode(codes) == archs, 'decode(encode(archs)) must give the architectures back.'
+    assert space.contains(codes).all(), 'contains() refuses members.'
+    assert not space.contains(codes + 10**9).any(), 'contains() takes rows of any numbers.'
+    drawn = space.sample_codes(np.random.default_rng(seed), DRAWS)
+    assert drawn.shape == codes.shape and space.contains(drawn).all(), 'sample_codes draws rows that are no members.'
+    for arch in space.decode(drawn):
+        space.validate(arch)
+    rng = np.random.default_rng([seed, 4])
+    before = codes.copy()
+    assert (space.mutate_codes(codes, rng, 0.0) == codes).all(), 'mutate_codes with probability 0 changes rows.'
+    for kinds in (None, *([kind] for kind in space.gene_kinds)):
+        mutants = space.mutate_codes(codes, rng, 1.0, kinds)
+        assert space.contains(mutants).all(), f'mutate_codes of {kinds} makes rows that are no members.'
+        assert (codes == before).all(), 'mutate_codes changes the rows that it is given.'
+        assert kinds or (mutants != codes).any(), 'mutate_codes with probability 1 changes nothing.'
+    check_repeatable('mutate_codes', lambda rng: space.mutate_codes(codes, rng, 0.5).tolist(), seed)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from detnas_mm.search import Objective, Record, pareto_front
+from detnas_mm.search import Objective, Record, Snapshot, pareto_front
 
 _COLOURS = {'random': '#8c8c8c', 'mutation': '#1f77b4', 'crossover': '#d95f02'}
 
@@ -67,6 +67,42 @@ def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], pa
         right.legend(fontsize=8, loc='best')
     for axes in figure.axes:
         axes.spines[['top', 'right']].set_visible(False)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def plot_population(
+    snapshots: Sequence[Snapshot], objective: Objective, path: str | Path, bound: float | None = None
+) -> Path:
+    """Draws a search by its snapshots: the best, the median and the last of the population against candidates drawn.
+
+    Args:
+        snapshots: Of a ledger, in order.
+        objective: What was optimised.
+        path: The PNG to write.
+        bound: What nothing can exceed, drawn as a line.
+
+    Returns:
+        The path.
+    """
+    figure = Figure(figsize=(7, 4.8), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    drawn = [snapshot.drawn for snapshot in snapshots]
+    values = [[objective.value(record) for record in snapshot.population] for snapshot in snapshots]
+    best = [own[0] for own in values]
+    axes.fill_between(drawn, [own[-1] for own in values], best, alpha=0.2, linewidth=0, label='population')
+    axes.plot(drawn, [float(np.median(own)) for own in values], lw=1, label='median')
+    axes.plot(drawn, best, color='black', lw=1.2, marker='o', ms=3, label='best')
+    if bound is not None:
+        axes.axhline(bound, color='#d95f02', lw=1, ls='--', label=f'proven bound {bound:.2f}')
+    axes.set_title(f'best {best[-1]:.4f}: {snapshots[-1].population[0].arch}', fontsize=8)
+    axes.set_xlabel('candidates drawn')
+    axes.set_ylabel(objective.name)
+    axes.legend(fontsize=8, loc='lower right')
+    axes.spines[['top', 'right']].set_visible(False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

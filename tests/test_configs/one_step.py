@@ -23,6 +23,7 @@ SETTINGS = {
 TYPES = {
     'CenterCrop': dict(crop_size=64),
     'RandomResizedCrop': dict(scale=64),
+    'RandomResize': dict(scale=[(96, 64), (96, 64)]),
     'Resize': dict(scale=(96, 64)),
     'ResizeEdge': dict(scale=64),
     'RandomSampler': dict(num=16),

@@ -9,7 +9,7 @@ from detnas_mm.engine.search import SearchPlan
 from detnas_mm.models import DetNASNet, DetNASSupernet
 from detnas_mm.spaces import DetNASSpace
 
-from .leaves import LEAVES, NETS, SEARCHES, SUPERNETS
+from .leaves import DETNAS, NETS, SEARCHES, SUPERNETS
 
 SPACES = {'small': 'small', 'large': 'large', 'large-3800m': 'large-3.8g', 'digits': None}
 METRICS = {'coco': 'coco/bbox_mAP', 'voc': 'pascal_voc/mAP', 'imagenet': 'accuracy/top1'}
@@ -26,7 +26,7 @@ def heads(model):
     return model.roi_head.bbox_head if hasattr(model, 'roi_head') else getattr(model, 'bbox_head', None) or model.head
 
 
-@pytest.mark.parametrize('name', LEAVES)
+@pytest.mark.parametrize('name', DETNAS)
 def test_builds(name, load):
     """The model builds, of the space and the number of classes that the name tells, and its parts fit together."""
     cfg = load(name)
@@ -89,7 +89,7 @@ def test_search(name, load):
 def test_the_large_space_has_what_the_small_one_has():
     """But published nets, and the MAC bins of the authors' ImageNet script, in which no large path lies."""
     kinds = {
-        space: {rest for name in LEAVES for rest in [name.removeprefix(f'detnas-{space}_')] if rest != name}
+        space: {rest for name in DETNAS for rest in [name.removeprefix(f'detnas-{space}_')] if rest != name}
         for space in ('small', 'large')
     }
     missing = kinds['small'] - kinds['large']

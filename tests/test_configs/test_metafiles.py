@@ -8,7 +8,7 @@ import yaml
 
 from detnas_mm import zoo
 
-from .leaves import LEAVES, ROOT
+from .leaves import DETNAS, LEAVES, ROOT
 
 FOLDERS = sorted({path.parent for path in LEAVES.values()})
 INDEX = ROOT / 'model-index.yml'
@@ -29,7 +29,7 @@ def test_lists_every_config_and_nothing_else(folder):
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
 def test_readme_names_every_config(folder):
     """In backticks, once and with its suffix; ``{a,b}`` means both."""
-    patterns = re.findall(r'`(detnas-[^`]*\.py)`', (folder / 'README.md').read_text())
+    patterns = re.findall(r'`((?:detnas|maedet|resnet)[\w{}.,-]*\.py)`', (folder / 'README.md').read_text())
     named = Counter(name.removesuffix('.py') for pattern in patterns for name in expand(pattern))
     assert named == Counter(path.stem for path in LEAVES.values() if path.parent == folder)
 
@@ -78,7 +78,7 @@ def test_totals_of_published_nets(load):
     published = {model['Name']: model['Metadata'] for model in models(ROOT / 'configs' / 'detnas')}
     published = {name: data for name, data in published.items() if 'FLOPs' in data}
     kinds = ('supernet', 'search', 'net')
-    assert set(published) == {name for name in LEAVES if name.split('_')[1].split('-')[0] not in kinds}
+    assert set(published) == {name for name in DETNAS if name.split('_')[1].split('-')[0] not in kinds}
     for name, data in published.items():
         net = zoo.get(load(name).model.backbone.arch)
         assert (data['FLOPs'], data['Parameters']) == (net.macs, net.params)

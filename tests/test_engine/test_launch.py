@@ -65,7 +65,7 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__space__space='tiny'), "Unknown DetNAS space 'tiny'"),
         (
             dict(search__strategy__type='Magic'),
-            "'Magic' is no search strategy. There are: EvolutionStrategy, ParetoStrat",
+            "'Magic' is no search strategy. There are: EvolutionStrategy, ExactStrategy, ParetoStrat",
         ),
         (dict(search__strategy__size=3), "EvolutionStrategy has no argument 'size'; it takes population"),
         (dict(search__constraints=[dict(cost='latency', high=1)]), "'latency', which nothing produces"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detnas_mm.spaces import Architecture, DetNASSpace
+from detnas_mm.spaces import Architecture, DetNASSpace, MAEDetSpace
 from detnas_mm.testing import check_search_space
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(2, 2))
@@ -106,6 +106,52 @@ class Drifting(DetNASSpace):
 def test_broken_spaces_are_caught(kind, match):
     with pytest.raises(AssertionError, match=match):
         check_search_space(kind(TINY))
+
+
+class Shuffled(MAEDetSpace):
+    def decode(self, codes):
+        return super().decode(codes)[::-1]
+
+
+class Trusting(MAEDetSpace):
+    def contains(self, codes):
+        return np.ones(len(codes), bool)
+
+
+class EagerRows(MAEDetSpace):
+    def mutate_codes(self, codes, rng, prob, kinds=None):
+        return super().mutate_codes(codes, rng, max(prob, 0.9), kinds)
+
+    def mutate(self, arch, rng, prob):
+        return arch if prob == 0 else super().mutate(arch, rng, prob)
+
+
+class RowsInPlace(MAEDetSpace):
+    def mutate_codes(self, codes, rng, prob, kinds=None):
+        mutants = super().mutate_codes(codes, rng, prob, kinds)
+        codes[:] = mutants
+        return mutants
+
+
+class RowsAstray(MAEDetSpace):
+    def mutate_codes(self, codes, rng, prob, kinds=None):
+        mutants = super().mutate_codes(codes, rng, prob, kinds)
+        return mutants + 1 if kinds == ['out'] else mutants
+
+
+@pytest.mark.parametrize(
+    ('kind', 'match'),
+    [
+        (Shuffled, 'decode.* must give the architectures back'),
+        (Trusting, 'contains.. takes rows of any numbers|must raise a ValueError'),
+        (EagerRows, 'mutate_codes with probability 0 changes rows'),
+        (RowsInPlace, 'mutate_codes changes the rows that it is given'),
+        (RowsAstray, r"mutate_codes of \['out'\] makes rows that are no members"),
+    ],
+)
+def test_broken_spaces_of_arrays_are_caught(kind, match):
+    with pytest.raises(AssertionError, match=match):
+        check_search_space(kind('authors'))
 
 
 def test_a_draw_outside_the_space_is_caught():

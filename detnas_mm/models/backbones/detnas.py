@@ -8,20 +8,19 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm import zoo
+from detnas_mm.models.backbones.base import Backbone
 from detnas_mm.models.layers import CHANNEL_SPLITS, ShuffleUnit, conv_norm
 from detnas_mm.models.supernet import Segment, Supernet
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture, DetNASSpace
 
 
-class _DetNASBackbone(BaseModule):
-    """What supernet and net share: stem, blocks, the last convolution, freezing, initialisation, loading."""
+class _DetNASBackbone(Backbone):
+    """What supernet and net share: stem, blocks, the last convolution, initialisation."""
 
     def __init__(
         self,
@@ -36,40 +35,18 @@ class _DetNASBackbone(BaseModule):
         min_loaded: float,
         init_cfg: dict | list[dict] | None,
     ) -> None:
-        super().__init__(init_cfg)
-        stages = len(space.channels)
-        if out_indices is None:
-            out_indices = range(stages)
-        out_indices = tuple([out_indices] if isinstance(out_indices, int) else out_indices)
-        if not all(isinstance(i, int) and 0 <= i < stages for i in out_indices) or list(out_indices) != sorted(
-            set(out_indices)
-        ):
-            raise ValueError(
-                f'out_indices must be stages in rising order, from 0 (stride 4) to {stages - 1} '
-                f'(stride {2 ** (stages + 1)}); got {out_indices}.'
-            )
-        if not out_indices and not with_last_conv:
-            raise ValueError('out_indices is empty: give at least one stage, such as (0, 1, 2, 3), or with_last_conv.')
+        super().__init__(
+            len(space.channels), out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg,
+            may_be_empty=with_last_conv,
+        )  # fmt: skip
         if channel_split not in CHANNEL_SPLITS:
             raise ValueError(f'channel_split must be one of {CHANNEL_SPLITS}; got {channel_split!r}.')
-        if not -1 <= frozen_stages <= stages:
-            raise ValueError(
-                f'frozen_stages must lie between -1 (nothing), 0 (stem) and {stages} (stem and all stages); '
-                f'got {frozen_stages}.'
-            )
-        if not 0 <= min_loaded <= 1:
-            raise ValueError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')
         self.space = space
-        self.out_indices = out_indices
         self.channel_split = channel_split
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
-        self.min_loaded = min_loaded
         self.norm_cfg = norm = dict(norm_cfg or dict(type='BN'))
         self.stem = conv_norm(space.stem_conv, norm, act=True)
         self.blocks = nn.ModuleList(self._make_block(block.index, norm) for block in space.blocks)
-        self._stage_ends = {sum(space.depths[: s + 1]) - 1: s for s in range(stages)}
+        self._stage_ends = {sum(space.depths[: s + 1]) - 1: s for s in range(self.num_stages)}
         self.last_conv = None
         if with_last_conv:
             self.last_conv = conv_norm(space.last_conv, norm, act=True)
@@ -116,49 +93,11 @@ class _DetNASBackbone(BaseModule):
                 nn.init.constant_(module.bias, 1e-4)
         super().init_weights()
 
-    def _freeze(self) -> None:
-        if self.frozen_stages < 0:
-            return
-        frozen = [
-            b for b, place in zip(self.blocks, self.space.blocks, strict=True) if place.stage < self.frozen_stages
-        ]
-        for module in [self.stem, *frozen]:
-            module.eval()
-            for param in module.parameters():
-                param.requires_grad = False
-
-    def train(self, mode: bool = True) -> _DetNASBackbone:
-        """Keeps frozen stages and, with ``norm_eval``, all BN in evaluation mode."""
-        super().train(mode)
-        self._freeze()
-        if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Says how much of this backbone a checkpoint holds, and refuses too little.
-
-        torch's and mmengine's loaders both pass here, strict or not, so that weights are never silently left random.
-        """
-        own = {k: v for k, v in self.state_dict().items() if not k.endswith('num_batches_tracked')}
-        lacking = [k for k in own if prefix + k not in state_dict]
-        unfit = [k for k in own if k not in lacking and state_dict[prefix + k].shape != own[k].shape]
-        share = 1 - (len(lacking) + len(unfit)) / len(own)
-        where = f'{prefix.rstrip(".")} ({type(self).__name__})' if prefix else type(self).__name__
-        message = f'{share:.1%} of the {len(own)} tensors of {where} found in the checkpoint'
-        if share < self.min_loaded:
-            examples = ', '.join([f'{prefix}{k} (missing)' for k in lacking[:3]] + [f'{k} (shape)' for k in unfit[:3]])
-            there = ', '.join(list(state_dict)[:3])
-            raise RuntimeError(
-                f'Only {message}; {self.min_loaded:.1%} are required. Not loaded: {examples}, … The checkpoint has '
-                f'{len(state_dict)} keys, such as {there}. Check the architecture, and the prefix (init_cfg=dict(type='
-                f"'Pretrained', checkpoint=…, prefix='backbone.') reads a backbone out of a whole model), or lower the "
-                f"backbone's min_loaded if the rest is meant to start at random."
-            )
-        print_log(f'{message}.', logger='current')
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def stage_modules(self, stages: int) -> list[nn.Module]:
+        """See :meth:`Backbone.stage_modules`."""
+        return [
+            self.stem, *(b for b, place in zip(self.blocks, self.space.blocks, strict=True) if place.stage < stages)
+        ]  # fmt: skip
 
 
 @MODELS.register_module()
@@ -315,7 +254,7 @@ class DetNASNet(_DetNASBackbone):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if isinstance(arch, str) and any(c.isalpha() for c in arch):
-            published = zoo.get(arch)
+            published = zoo.get(arch, DetNASSpace)
             arch = published.arch
             space = published.space if space is None else space
             channel_split = channel_split or published.channel_split

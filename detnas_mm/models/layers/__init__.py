@@ -1,5 +1,6 @@
 """Building blocks of the backbones."""
 
+from detnas_mm.models.layers.bottleneck import Bottleneck
 from detnas_mm.models.layers.shuffle_unit import CHANNEL_SPLITS, ShuffleUnit, conv_norm
 
-__all__ = ['CHANNEL_SPLITS', 'ShuffleUnit', 'conv_norm']
+__all__ = ['CHANNEL_SPLITS', 'Bottleneck', 'ShuffleUnit', 'conv_norm']

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -88,14 +88,16 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, cin, h, w) → (n, cout, ceil(h / stride), ceil(w / stride))."""
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(
-                self._forward,
-                x,
-                use_reentrant=False,
-                context_fn=lambda: (contextlib.nullcontext(), hold_bn_still(self)),
-            )
-        return self._forward(x)
+        return run_checkpointed(self, self._forward, x) if self.with_cp else self._forward(x)
+
+
+def run_checkpointed(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Runs a module's forward and keeps no inner activations: they are computed again in the backward pass."""
+    if not torch.is_grad_enabled():
+        return forward(x)
+    return checkpoint(
+        forward, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), hold_bn_still(module))
+    )
 
 
 @contextlib.contextmanager

@@ -25,12 +25,17 @@ class Strategy(ABC):
     Attributes:
         acceptance: Share of the candidates drawn for the last generation that were new and feasible.
         remark: What else the log should say of the last generation.
+        certificate: What was proven of the result, JSON-ready; None where nothing is.
+        log: Receives lines while a strategy works long on what to ask for; the searcher sets it.
     """
+
+    certificate: dict[str, Any] | None = None
 
     def __init__(self, max_attempts: int = 20_000) -> None:
         if max_attempts < 1:
             raise ValueError(f'max_attempts must be at least 1; got {max_attempts}.')
         self.max_attempts = max_attempts
+        self.log: Callable[[str], None] = lambda text: None
         self.records: list[Record] = []
         self.acceptance = 0.0
         self.remark = ''

@@ -1,0 +1,141 @@
+"""How fast are scoring and searching for MAE-DET, how good is what is found, and what do published nets score?
+
+Four tables: published structures (and ResNet-50 encoded as one: its max-pool becomes the stride of its first block);
+structures scored a second, by arrays and, as the authors' first release did it, by running noise through a built net;
+the evolution at ResNet-50's budget (188e8 FLOPs in the authors' count at 480x480, 91 layers, their space) over seeds;
+and exact search at that budget and at those of the published nets. Rates are by the clock, rivals in turn; searches are
+timed in CPU seconds, so that other work on the machine counts less.
+
+Example:
+  OMP_NUM_THREADS=1 python benchmarks/maedet.py     # five minutes on 1 core
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from common import add_output, interleave, spread, table, write_json
+
+from detnas_mm import zoo
+from detnas_mm.cost import StructureFlops, StructureLayers, StructureMacs, StructureParams
+from detnas_mm.evaluators import EntropyScore
+from detnas_mm.evaluators.entropy import WEIGHTS
+from detnas_mm.evaluators.entropy_forward import forward_entropy
+from detnas_mm.models import MAEDetNet
+from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
+from detnas_mm.search.exact import solve
+from detnas_mm.spaces import MAEDetSpace
+from detnas_mm.spaces.structure import RESNET50
+
+STRUCTURES = {name: name for name in ('maedet-s', 'maedet-m', 'maedet-l', 'maedet-init')} | {'ResNet-50': RESNET50}
+BUDGET = dict(flops=188e8, layers=91)
+
+
+def published() -> list[dict]:
+    """Score and costs of every published structure."""
+    costs = dict(params=StructureParams(), macs=StructureMacs(), flops=StructureFlops(), layers=StructureLayers())
+    return [
+        dict(structure=name, entropy=f'{EntropyScore().score(arch):.4f}')
+        | {key: int(cost.total(arch)) for key, cost in costs.items()}
+        for name, arch in STRUCTURES.items()
+    ]
+
+
+def rates(rounds: int) -> list[dict]:
+    """Structures scored a second."""
+    space = MAEDetSpace('authors')
+    codes = space.sample_codes(np.random.default_rng(0), 200_000)
+    chunks = np.array_split(codes, 25)
+    few = space.decode(codes[:1000])
+    plain, borders, flops = EntropyScore(), EntropyScore(input_size=480), StructureFlops(space)
+
+    def authors() -> None:
+        """Builds a net, draws its weights, and runs noise through it once at 64x64."""
+        with torch.device('meta'):
+            net = MAEDetNet('maedet-s')
+        forward_entropy(net.to_empty(device='cpu'), WEIGHTS[1:], 64, repeats=1)
+
+    rivals = {
+        'closed form, arrays': (len(codes), lambda: [plain.score_codes(chunk) for chunk in chunks]),
+        'closed form, one at a time': (len(few), lambda: [plain.score(arch) for arch in few]),
+        'with borders at 480, arrays': (8000, lambda: borders.score_codes(chunks[0])),
+        'FLOPs, arrays': (len(codes), lambda: [flops.totals(chunk) for chunk in chunks]),
+        'noise through MAE-DET-S, once, 64x64': (1, authors),
+    }
+    seconds = interleave({name: run for name, (_, run) in rivals.items()}, rounds)
+    rows = {name: spread([number / s for s in seconds[name]]) for name, (number, _) in rivals.items()}
+    slowest = rows['noise through MAE-DET-S, once, 64x64']['median']
+    return [
+        {'way': name, 'a second': rate['median'], 'min': rate['min'], 'max': rate['max']}
+        | {'ratio': rate['median'] / slowest}
+        for name, rate in rows.items()
+    ]
+
+
+def evolution(seeds: int) -> list[dict]:
+    """The best of 100,000 candidates by seed."""
+    space = MAEDetSpace('authors')
+    costs = dict(flops=StructureFlops(space), layers=StructureLayers(space))
+    budget = Budget(space, costs, [Constraint(name, high=high) for name, high in BUDGET.items()])
+    rows = []
+    for seed in range(seeds):
+        start = time.process_time()
+        searcher = PopulationSearcher(
+            space, PopulationEvolution(start=['maedet-init']), EntropyScore(), [Objective('entropy')], budget,
+            Ledger(None, {}), 10, seed, lambda text: None, show_progress=False,
+        )  # fmt: skip
+        best = searcher.run()[0]
+        seconds = time.process_time() - start
+        value = f'{best.metrics["entropy"]:.4f}'
+        rows.append({'seed': seed, 'best': value, 'CPU seconds': seconds, 'a second': 100_000 / seconds})
+    return rows
+
+
+def exact() -> list[dict]:
+    """Best, bound and time by budget."""
+    authors, relaxed = MAEDetSpace('authors'), MAEDetSpace('relaxed')
+    jobs: list[tuple[str, MAEDetSpace, dict[str, float]]] = [
+        ('ResNet-50: flops, layers', authors, BUDGET),
+        ('ResNet-50: flops, layers, params', authors, BUDGET | dict(params=23.5e6)),
+    ]
+    for name in ('maedet-s', 'maedet-m', 'maedet-l'):
+        net = zoo.get(name)
+        assert net.layers is not None
+        limits = dict(flops=StructureFlops().total(name), layers=net.layers, params=net.params)
+        jobs.append((f'{name}: flops, layers, params', relaxed, limits))
+    rows = []
+    for what, space, limits in jobs:
+        kinds = dict(flops=StructureFlops, layers=StructureLayers, params=StructureParams)
+        score = EntropyScore().block_sum((2, *space.strides))
+        start = time.process_time()
+        found = solve(space, score, {name: (kinds[name](space), limit) for name, limit in limits.items()})
+        seconds = time.process_time() - start
+        rows.append(
+            {'budget': what, 'best': f'{found.value:.4f}', 'bound': f'{found.bound:.4f}'}
+            | {'gap %': 100 * found.gap, 'programs': found.iterations, 'CPU seconds': seconds}
+            | {'structure': space.describe(space.decode(found.genes[None])[0])}
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--rounds', type=int, default=5, help='[%(default)s]')
+    parser.add_argument('--seeds', type=int, default=5, help='[%(default)s]')
+    add_output(parser, 'maedet.json')
+    args = parser.parse_args()
+    result = {}
+    for name, rows in (
+        ('published', published()), ('rates', rates(args.rounds)), ('evolution', evolution(args.seeds)),
+        ('exact', exact()),
+    ):  # fmt: skip
+        result[name] = rows
+        print(f'\n{table(rows)}')
+    write_json(args.out, dict(benchmark='maedet', rounds=args.rounds, **result))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,10 @@
+# COCO for training from scratch: every image at a shorter side drawn from 480 to 960, the longer at most 1333.
+_base_ = './coco.py'
+multi_scale_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomResize', scale=[(1333, 480), (1333, 960)], keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=multi_scale_pipeline))

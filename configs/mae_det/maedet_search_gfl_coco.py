@@ -1,0 +1,9 @@
+# The evolution of MAE-DET at ResNet-50's budget, in a second; it exports the net it finds in GFL, ready to be trained.
+#   python tools/search.py configs/mae_det/maedet_search_gfl_coco.py
+_base_ = [
+    '../_base_/models/maedet_gfl.py',
+    '../_base_/datasets/coco_maedet.py',
+    '../_base_/schedules/maedet_coco_73e.py',
+    '../_base_/default_runtime_mmdet.py',
+    '../_base_/search/maedet.py',
+]

@@ -1,0 +1,111 @@
+"""What the backbones of this package share: stages, freezing, loading."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Backbone(BaseModule):
+    """A backbone of a stem and stages, of which some return their output.
+
+    Args:
+        num_stages: Stages after the stem.
+        out_indices: Stages whose outputs are returned, from 0 (stride 4) on. Defaults to all.
+        frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
+        norm_eval: Keep BN in evaluation mode while training.
+        with_cp: Trade compute for memory.
+        min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails.
+        init_cfg: mmengine's.
+        may_be_empty: Whether ``out_indices`` may be empty.
+
+    Raises:
+        ValueError: If an argument does not fit; names the value and what is allowed.
+    """
+
+    def __init__(
+        self,
+        num_stages: int,
+        out_indices: Sequence[int] | None,
+        frozen_stages: int,
+        norm_eval: bool,
+        with_cp: bool,
+        min_loaded: float,
+        init_cfg: dict | list[dict] | None,
+        may_be_empty: bool = False,
+    ) -> None:
+        super().__init__(init_cfg)
+        if out_indices is None:
+            out_indices = range(num_stages)
+        out_indices = tuple([out_indices] if isinstance(out_indices, int) else out_indices)
+        if not all(isinstance(i, int) and 0 <= i < num_stages for i in out_indices) or list(out_indices) != sorted(
+            set(out_indices)
+        ):
+            raise ValueError(
+                f'out_indices must be stages in rising order, from 0 (stride 4) to {num_stages - 1} '
+                f'(stride {2 ** (num_stages + 1)}); got {out_indices}.'
+            )
+        if not out_indices and not may_be_empty:
+            raise ValueError('out_indices is empty: give at least one stage, such as (0, 1, 2, 3), or with_last_conv.')
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(
+                f'frozen_stages must lie between -1 (nothing), 0 (stem) and {num_stages} (stem and all stages); '
+                f'got {frozen_stages}.'
+            )
+        if not 0 <= min_loaded <= 1:
+            raise ValueError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')
+        self.num_stages = num_stages
+        self.out_indices = out_indices
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self.min_loaded = min_loaded
+
+    @abstractmethod
+    def stage_modules(self, stages: int) -> list[nn.Module]:
+        """The stem, and what the first ``stages`` stages are made of."""
+
+    def _freeze(self) -> None:
+        for module in self.stage_modules(self.frozen_stages) if self.frozen_stages >= 0 else ():
+            module.eval()
+            for param in module.parameters():
+                param.requires_grad = False
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Keeps frozen stages and, with ``norm_eval``, all BN in evaluation mode."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Says how much of this backbone a checkpoint holds, and refuses too little.
+
+        torch's and mmengine's loaders both pass here, strict or not, so that weights are never silently left random.
+        """
+        own = {k: v for k, v in self.state_dict().items() if not k.endswith('num_batches_tracked')}
+        lacking = [k for k in own if prefix + k not in state_dict]
+        unfit = [k for k in own if k not in lacking and state_dict[prefix + k].shape != own[k].shape]
+        share = 1 - (len(lacking) + len(unfit)) / len(own)
+        where = f'{prefix.rstrip(".")} ({type(self).__name__})' if prefix else type(self).__name__
+        message = f'{share:.1%} of the {len(own)} tensors of {where} found in the checkpoint'
+        if share < self.min_loaded:
+            examples = ', '.join([f'{prefix}{k} (missing)' for k in lacking[:3]] + [f'{k} (shape)' for k in unfit[:3]])
+            there = ', '.join(list(state_dict)[:3])
+            raise RuntimeError(
+                f'Only {message}; {self.min_loaded:.1%} are required. Not loaded: {examples}, … The checkpoint has '
+                f'{len(state_dict)} keys, such as {there}. Check the architecture, and the prefix (init_cfg=dict(type='
+                f"'Pretrained', checkpoint=…, prefix='backbone.') reads a backbone out of a whole model), or lower the "
+                f"backbone's min_loaded if the rest is meant to start at random."
+            )
+        print_log(f'{message}.', logger='current')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

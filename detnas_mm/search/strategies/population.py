@@ -1,0 +1,245 @@
+"""The evolution of MAE-DET: one population, thousands of candidates a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.registry import STRATEGIES, build_from
+from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint
+from detnas_mm.search.strategies.exact import ExactStrategy
+from detnas_mm.spaces import ArraySpace, SearchSpace
+
+
+@dataclass(frozen=True)
+class Population:
+    """The best so far, as arrays, the best first.
+
+    Attributes:
+        codes: Shape (members, genes), see :meth:`SearchSpace.encode`.
+        gains: Shape (members,), the larger the better.
+        born: Shape (members,), the snapshot in which each came in.
+        drawn: Candidates drawn up to here.
+        evaluated: How many of them were scored.
+    """
+
+    codes: np.ndarray
+    gains: np.ndarray
+    born: np.ndarray
+    drawn: int = 0
+    evaluated: int = 0
+
+
+@STRATEGIES.register_module()
+class PopulationEvolution:
+    """Mutates members drawn uniformly from a population, and keeps the best (the authors' code of MAE-DET).
+
+    Children are made and scored a batch at a time; those that break a constraint or are there already are dropped. The
+    population after a generation follows from the seed, the generation and the population before it, so that a search
+    needs to keep nothing else: the ledger gets a snapshot a generation.
+
+    Args:
+        population: Members kept. Defaults to the authors' 256.
+        candidates: Children drawn a generation, that is, between two snapshots. The authors draw 100,000 in all.
+        batch: Children made at a time from one population.
+        mutation_prob: See the space's ``mutate``. At 1, the default, a child has two mutations, as the authors' have.
+        phases: Which kinds of genes may change, and for how many generations; the last phase lasts to the end. Coarse
+            to fine, as in the paper: ``[dict(kinds=['out', 'kernel', 'depth', 'bottleneck'], generations=5),
+            dict(kinds=['out', 'bottleneck'])]``. Defaults to one phase with all kinds.
+        start: Architectures to begin with, as the space reads them, such as ``['maedet-init']``. By default a
+            population drawn at random.
+        max_attempts: Random candidates drawn without a feasible one among them before giving up.
+        proof: Arguments of :class:`~detnas_mm.search.strategies.exact.ExactStrategy`, such as
+            ``dict(score=dict(type='EntropyScore'))``: what it proves is told and drawn with the search, which it takes
+            some seconds longer. Candidates do not depend on it. Defaults to none.
+
+    Attributes:
+        certificate: After :meth:`prove`, what was proven.
+
+    Raises:
+        ValueError: If a number or a phase does not fit.
+    """
+
+    certificate: dict[str, Any] | None = None
+
+    def __init__(
+        self,
+        population: int = 256,
+        candidates: int = 10_000,
+        batch: int = 256,
+        mutation_prob: float = 1.0,
+        phases: Sequence[Mapping[str, Any]] | None = None,
+        start: Sequence[Any] = (),
+        max_attempts: int = 100_000,
+        proof: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, number in dict(
+            population=population, candidates=candidates, batch=batch, max_attempts=max_attempts
+        ).items():
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise ValueError(f'{name} must be an integer of at least 1; got {number!r}.')
+        if not 0 < mutation_prob <= 1:
+            raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
+        if isinstance(start, (str, bytes)):
+            raise ValueError(f"start is a list of architectures, such as ['maedet-init']; got {start!r}.")
+        self.population = population
+        self.candidates = candidates
+        self.batch = batch
+        self.mutation_prob = mutation_prob
+        self.phases = _checked_phases(phases)
+        self.start = list(start)
+        self.max_attempts = max_attempts
+        self._exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
+        self.acceptance = 0.0
+
+    def spec(self) -> dict[str, Any]:
+        """The settings that decide which candidates are drawn, JSON-ready."""
+        names = ('population', 'candidates', 'batch', 'mutation_prob', 'max_attempts')
+        phases = [dict(kinds=kinds and list(kinds), generations=generations) for kinds, generations in self.phases]
+        return dict(type='PopulationEvolution', phases=phases, start=[str(one) for one in self.start]) | {
+            name: getattr(self, name) for name in names
+        }
+
+    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
+        """Called once before the first generation.
+
+        Raises:
+            ValueError: If the space cannot be searched in arrays, there are several objectives, a phase names a kind of
+                genes that the space lacks, or an architecture to begin with does not fit.
+        """
+        if not isinstance(space, ArraySpace):
+            raise ValueError(f'PopulationEvolution wants a space whose candidates are rows of an array (ArraySpace); '
+                             f'{type(space).__name__} is none. Take EvolutionStrategy.')  # fmt: skip
+        if len(objectives) != 1:
+            raise ValueError(f'PopulationEvolution optimises one objective; got {[o.name for o in objectives]}.')
+        for kinds, _ in self.phases:
+            if kinds is not None and not set(kinds) <= set(space.gene_kinds):
+                raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
+        if self._exact is not None:
+            self._exact.setup(space, budget, objectives, seed)
+        self.space = space
+        self.budget = budget
+        self.seed = seed
+        self._first = space.encode([space.parse(one) for one in self.start]) if self.start else None
+        if self._first is not None and not budget.allows_codes(self._first).all():
+            constraints = ' and '.join(map(str, budget.constraints))
+            raise ValueError(f'An architecture of strategy.start does not meet {constraints}.')
+
+    def prove(self, log: Callable[[str], None]) -> float | None:
+        """Upper bound on what any feasible candidate scores, if a proof was asked for; computed once.
+
+        Args:
+            log: Receives lines on the way.
+        """
+        if self._exact is not None and self.certificate is None:
+            self._exact.log = log
+            self._exact.ask(0)
+            self.certificate = self._exact.certificate
+        return None if self.certificate is None else float(self.certificate['bound'])
+
+    def advance(
+        self, generation: int, population: Population | None, score: Callable[[np.ndarray], np.ndarray]
+    ) -> Population:
+        """One generation: ``candidates`` children, and the best of them and of the population.
+
+        Args:
+            generation: Its number, from 0.
+            population: The one before; None at first.
+            score: Gains of rows, the larger the better.
+
+        Raises:
+            UnmeetableConstraint: If not one feasible candidate was found to begin with.
+        """
+        rng = np.random.default_rng([self.seed, generation])
+        if population is None:
+            population = self._begin(rng, score)
+        kinds = self._kinds(generation)
+        drawn = scored = 0
+        while drawn < self.candidates:
+            size = min(self.batch, self.candidates - drawn)
+            parents = population.codes[rng.integers(len(population.codes), size=size)]
+            children = self.space.mutate_codes(parents, rng, self.mutation_prob, kinds)
+            children = children[self.budget.allows_codes(children)]
+            children = _new_rows(children, population.codes)
+            drawn += size
+            scored += len(children)
+            if len(children):
+                population = self._best(population, children, score(children), generation)
+        self.acceptance = scored / drawn
+        return Population(population.codes, population.gains, population.born, population.drawn + drawn,
+                          population.evaluated + scored)  # fmt: skip
+
+    def _kinds(self, generation: int) -> tuple[str, ...] | None:
+        for kinds, generations in self.phases:
+            if generations is None or generation < generations:
+                return kinds
+            generation -= generations
+        raise AssertionError('unreachable: the last phase has no end')
+
+    def _begin(self, rng: np.random.Generator, score: Callable[[np.ndarray], np.ndarray]) -> Population:
+        """The architectures to begin with, or feasible ones drawn at random."""
+        empty = self.space.sample_codes(rng, 0)
+        codes, drawn = (self._first, 0) if self._first is not None else (empty, 0)
+        while self._first is None and len(codes) < self.population and drawn < self.max_attempts:
+            found = self.space.sample_codes(rng, 1024)
+            drawn += 1024
+            codes = np.concatenate([codes, _new_rows(found[self.budget.allows_codes(found)], codes)])
+        if not len(codes):
+            constraints = ' and '.join(map(str, self.budget.constraints))
+            raise UnmeetableConstraint(
+                f'None of {drawn:,} candidates drawn meets {constraints} (acceptance rate 0). '
+                f'{self.budget.range_text()} Loosen the constraint, raise strategy.max_attempts, or give '
+                f'strategy.start an architecture that meets it.'
+            )
+        nobody = Population(empty, np.empty(0), np.empty(0, dtype=np.int64), drawn, len(codes))
+        return self._best(nobody, codes, score(codes), 0)
+
+    def _best(self, population: Population, children: np.ndarray, gains: np.ndarray, generation: int) -> Population:
+        """The best of members and children; among equals, older and then earlier ones stay."""
+        codes = np.concatenate([population.codes, children])
+        gains = np.concatenate([population.gains, gains])
+        born = np.concatenate([population.born, np.full(len(children), generation)])
+        order = np.argsort(-gains, kind='stable')[: self.population]
+        return Population(codes[order], gains[order], born[order], population.drawn, population.evaluated)
+
+
+#: Odd numbers that rows are hashed with, the same in every run.
+_FACTORS = np.random.default_rng(0).integers(1 << 62, size=512, dtype=np.int64) * 2 + 1
+
+
+def _hashes(codes: np.ndarray) -> np.ndarray:
+    """64 bits a row; two different rows share them once in 10**19 pairs, and then one of them is dropped."""
+    mixed = codes * _FACTORS[: codes.shape[1]]
+    return (mixed ^ (mixed >> 29)).sum(axis=1)
+
+
+def _new_rows(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Rows that are not known, each once, in their order."""
+    hashes = _hashes(codes)
+    _, first = np.unique(hashes, return_index=True)
+    first.sort()
+    return codes[first[~np.isin(hashes[first], _hashes(known))]]
+
+
+def _checked_phases(
+    phases: Sequence[Mapping[str, Any]] | None,
+) -> list[tuple[tuple[str, ...] | None, int | None]]:
+    """Pairs of (kinds, generations), the last without an end."""
+    found: list[tuple[tuple[str, ...] | None, int | None]] = []
+    given = [dict(phase) for phase in phases] if phases is not None else [{}]
+    for number, phase in enumerate(given):
+        last = number + 1 == len(given)
+        kinds, generations = phase.pop('kinds', None), phase.pop('generations', None)
+        fits = generations is None if last else type(generations) is int and generations >= 1
+        if phase or not fits or (kinds is not None and (isinstance(kinds, str) or not kinds)):
+            raise ValueError(
+                f'Phase {number} of strategy.phases must be dict(kinds=[…], generations=…), the last one without '
+                f'generations, since it lasts to the end; got {dict((phases or [{}])[number])}.'
+            )
+        found.append((None if kinds is None else tuple(kinds), generations))
+    if not found:
+        raise ValueError('strategy.phases is empty: give at least one, or leave it out.')
+    return found

@@ -1,0 +1,233 @@
+"""Residual nets written as data: a stem and super-blocks of bottlenecks, the family that MAE-DET searches.
+
+An :class:`Architecture` of this family has flat integer genes, so that many are one array: ``(out, kernel, stride)`` of
+the stem, then ``(out, kernel, stride, depth, bottleneck)`` of every super-block. Source: the authors' public code
+(github.com/alibaba/lightweight-neural-architecture-search), whose files hold the same as lists of dicts.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detnas_mm.spaces.architecture import Architecture
+
+#: Genes of the stem and of a super-block, in order.
+STEM_GENES = ('out', 'kernel', 'stride')
+BLOCK_GENES = ('out', 'kernel', 'stride', 'depth', 'bottleneck')
+#: Limits that keep mistaken and hostile input from being built or scored for hours.
+MAX_WIDTH, MAX_DEPTH, MAX_BLOCKS, MAX_KERNEL, MAX_FILE_BYTES = 1 << 16, 1000, 64, 31, 1 << 20
+
+_STEM_CLASS, _BLOCK_CLASS = 'ConvKXBNRELU', 'SuperResK1KXK1'
+_STEM_KEYS = dict(out='out', kernel='k', stride='s')
+_BLOCK_KEYS = dict(out='out', kernel='k', stride='s', depth='L', bottleneck='btn')
+_STEM_TEXT = re.compile(r'(\d{1,9})k(\d{1,9})s(\d{1,9})', re.ASCII)
+_BLOCK_TEXT = re.compile(r'(\d{1,9})k(\d{1,9})s(\d{1,9})x(\d{1,9})b(\d{1,9})', re.ASCII)
+
+#: Published nets of Sun et al., MAE-DET, ICML 2022, and the structure that the authors' search begins with.
+PUBLISHED = {
+    'maedet-s': '32k3s2|48k5s2x2b32|272k3s2x4b120|1024k5s2x10b80|2048k3s2x10b240',
+    'maedet-m': '64k3s2|120k3s2x2b64|512k5s2x10b72|1632k5s2x10b112|2048k5s2x8b184',
+    'maedet-l': '80k3s2|144k3s2x2b80|608k5s2x12b88|1912k5s2x12b136|2400k5s2x10b220',
+    'maedet-init': '32k3s2|256k3s2x1b64|512k3s2x1b128|768k3s2x1b256|1024k3s1x1b256|2048k3s2x1b512',
+}
+
+#: ResNet-50 written as a structure, to be compared with; the stride of its max-pool goes to the first block.
+RESNET50 = '64k7s2|256k3s2x3b64|512k3s2x4b128|1024k3s2x6b256|2048k3s2x3b512'
+
+
+class Stem(NamedTuple):
+    """The first convolution; BN and ReLU follow it."""
+
+    out: int
+    kernel: int
+    stride: int
+
+
+class SuperBlock(NamedTuple):
+    """``depth`` bottlenecks in a row, of which the first takes the stride and ``cin`` channels.
+
+    A bottleneck is 1x1 to ``bottleneck`` channels, kernel x kernel, 1x1 to ``out`` channels.
+    """
+
+    cin: int
+    out: int
+    kernel: int
+    stride: int
+    depth: int
+    bottleneck: int
+
+
+def unpack(arch: Architecture) -> tuple[Stem, tuple[SuperBlock, ...]]:
+    """Stem and super-blocks of a checked architecture."""
+    genes = arch.genes
+    stem = Stem(*genes[:3])
+    blocks: list[SuperBlock] = []
+    cin = stem.out
+    for first in range(3, len(genes), 5):
+        blocks.append(SuperBlock(cin, *genes[first : first + 5]))
+        cin = blocks[-1].out
+    return stem, tuple(blocks)
+
+
+def stages(strides: Sequence[int]) -> list[int]:
+    """The stage of every super-block: 0 is the stem's, and every block of stride 2 begins a new one."""
+    return np.cumsum(np.asarray(strides) == 2).tolist()
+
+
+def stage_ends(strides: Sequence[int]) -> list[int]:
+    """Indices of the super-blocks that end a stage, but for the stem's."""
+    numbers = stages(strides)
+    return [i for i, own in enumerate(numbers) if own and (i + 1 == len(numbers) or numbers[i + 1] > own)]
+
+
+def to_text(arch: Architecture) -> str:
+    """The compact form, such as ``'32k3s2|48k5s2x2b32|…'``: width, kernel, stride, depth (x), bottleneck (b)."""
+    stem, blocks = unpack(arch)
+    parts = [f'{stem.out}k{stem.kernel}s{stem.stride}']
+    parts += [f'{b.out}k{b.kernel}s{b.stride}x{b.depth}b{b.bottleneck}' for b in blocks]
+    return '|'.join(parts)
+
+
+def to_dicts(arch: Architecture) -> list[dict[str, Any]]:
+    """The authors' list of dicts."""
+    stem, blocks = unpack(arch)
+    dicts: list[dict[str, Any]] = [{'class': _STEM_CLASS, 'in': 3, 'out': stem.out, 's': stem.stride, 'k': stem.kernel}]
+    for b in blocks:
+        dicts.append(
+            {'class': _BLOCK_CLASS, 'in': b.cin, 'out': b.out, 's': b.stride, 'k': b.kernel, 'L': b.depth}
+            | {'btn': b.bottleneck}
+        )  # fmt: skip
+    return dicts
+
+
+def read_structure(value: Any) -> Architecture:
+    """Reads one net from what users write.
+
+    Args:
+        value: The name of a published net, the compact text (:func:`to_text`), the authors' list of dicts, a flat
+            sequence of genes, or an :class:`Architecture`.
+
+    Raises:
+        ValueError: If it is no such net; names block and rule.
+    """
+    if isinstance(value, Architecture):
+        genes: list[Any] = list(value.genes)
+    elif isinstance(value, str):
+        genes = _from_text(PUBLISHED.get(value, value))
+    elif isinstance(value, (Sequence, np.ndarray)) and len(value):
+        if all(isinstance(item, Mapping) for item in value):
+            return Architecture(tuple(_from_dicts(list(value))))
+        genes = list(value)
+    else:
+        raise ValueError(f'A structure is {_FORMS}; got {value!r} of type {type(value).__name__}.')
+    _check_genes(genes, value)
+    return Architecture(tuple(int(gene) for gene in genes))
+
+
+_FORMS = (
+    f'a published name ({", ".join(PUBLISHED)}), a text such as {PUBLISHED["maedet-s"]!r}, or the list of dicts of the '
+    f"authors' files, [{{'class': '{_STEM_CLASS}', …}}, {{'class': '{_BLOCK_CLASS}', …}}, …]"
+)
+
+
+def _from_text(text: str) -> list[int]:
+    parts = re.sub(r'\s', '', text[:10_000]).split('|')
+    found = [(_BLOCK_TEXT if i else _STEM_TEXT).fullmatch(part) for i, part in enumerate(parts)]
+    if not all(found) or len(text) > 10_000:
+        bad = next((part for part, ok in zip(parts, found, strict=True) if not ok), '…')
+        raise ValueError(f'Cannot read {bad[:60]!r} in {text[:200]!r}. A structure is {_FORMS}.')
+    return [int(number) for match in found if match for number in match.groups()]
+
+
+def _from_dicts(dicts: Sequence[Mapping]) -> list[int]:
+    genes: list[int] = []
+    cin = 3
+    for index, block in enumerate(dicts):
+        where = _place(index)
+        kind, keys = (_BLOCK_CLASS, _BLOCK_KEYS) if index else (_STEM_CLASS, _STEM_KEYS)
+        missing = [key for key in ('class', 'in', *keys.values()) if key not in block]
+        unknown = [key for key in block if key not in ('class', 'in', *keys.values())]
+        if missing or unknown:
+            raise ValueError(f'{where} lacks {missing} and has unknown keys {unknown[:5]}: {str(dict(block))[:200]}.')
+        if block['class'] != kind:
+            raise ValueError(f'{where} is of class {block["class"]!r}; the first must be {_STEM_CLASS}, the others '
+                             f'{_BLOCK_CLASS}.')  # fmt: skip
+        own = [block[key] for key in keys.values()]
+        _check_block(index, own, dicts)
+        if block['in'] != cin:
+            raise ValueError(f'{where} has in={block["in"]!r}; the one before it gives {cin} channels.')
+        cin = block['out']
+        genes += own
+    _check_genes(genes, dicts)
+    return genes
+
+
+def _place(index: int) -> str:
+    return f'Block {index}' if index else 'The stem (block 0)'
+
+
+def _check_block(index: int, genes: Sequence[Any], value: Any) -> None:
+    """One block of a structure, whatever space it may belong to."""
+    limits = dict(out=MAX_WIDTH, kernel=MAX_KERNEL, stride=2, depth=MAX_DEPTH, bottleneck=MAX_WIDTH)
+    for name, gene in zip(BLOCK_GENES if index else STEM_GENES, genes, strict=True):
+        if isinstance(gene, bool) or not isinstance(gene, (int, np.integer)) or not 1 <= gene <= limits[name]:
+            raise ValueError(f'{_place(index)} of {str(value)[:200]} has {name}={gene!r}; it must be an integer in '
+                             f'1–{limits[name]}.')  # fmt: skip
+        if name == 'kernel' and gene % 2 == 0:
+            raise ValueError(f'{_place(index)} of {str(value)[:200]} has kernel={gene}; kernels must be odd.')
+
+
+def _check_genes(genes: Sequence[Any], value: Any) -> None:
+    count, rest = divmod(len(genes) - 3, 5)
+    if rest or not 1 <= count <= MAX_BLOCKS:
+        raise ValueError(
+            f'{str(value)[:200]} has {len(genes)} genes; a structure has 3 for its stem {STEM_GENES} and 5 for each of '
+            f'1–{MAX_BLOCKS} blocks {BLOCK_GENES}.'
+        )
+    _check_block(0, genes[:3], value)
+    for index in range(count):
+        _check_block(index + 1, genes[3 + 5 * index : 8 + 5 * index], value)
+
+
+def read_file(path: str | Path) -> list[Architecture]:
+    """Reads the nets of one of the authors' text files; the text is parsed as a literal, never evaluated.
+
+    Args:
+        path: A file with ``{'best_structures': [[{'class': …}, …], …], …}`` or with one list of dicts.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is too large, no literal, or holds no structure; says which one is wrong.
+    """
+    path = Path(path)
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f'{path} has {path.stat().st_size:,} bytes; structure files have at most {MAX_FILE_BYTES:,}.')
+    try:
+        data = ast.literal_eval(path.read_text(encoding='utf-8').strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f'{path} holds no plain Python literal ({reason}); nothing else is read.') from error
+    if isinstance(data, Mapping):
+        data = data.get('best_structures')
+    if not isinstance(data, list) or not data:
+        raise ValueError(f"{path} holds no structures: a list of dicts, or {{'best_structures': [[…], …]}}, is needed.")
+    structures = [data] if isinstance(data[0], Mapping) else data
+    archs = []
+    for number, structure in enumerate(structures):
+        try:
+            archs.append(read_structure(structure))
+        except ValueError as error:
+            raise ValueError(f'Structure {number} of {path}: {error}') from error
+    return archs
+
+
+def write_file(path: str | Path, archs: Sequence[Architecture]) -> None:
+    """Writes nets as the authors' code reads them; :func:`read_file` reads them back."""
+    data = dict(best_structures=[to_dicts(arch) for arch in archs], space_arch='CnnNet')
+    Path(path).write_text(f'{data!r}\n', encoding='utf-8')

@@ -1,0 +1,58 @@
+"""Structures side by side: width, depth and kernel of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from detnas_mm.spaces import Architecture
+from detnas_mm.spaces.structure import unpack
+
+_COLOURS = {1: '#c6dbef', 3: '#6baed6', 5: '#2171b5', 7: '#08306b'}
+
+
+def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path:
+    """Draws structures, each as a row of boxes from input to output.
+
+    A bottleneck is a box: as high as it has output channels, with its inner channels dark in the middle; the colour is
+    its kernel. A line begins every stage.
+
+    Args:
+        archs: Structures by name.
+        path: The PNG to write.
+
+    Returns:
+        The path.
+    """
+    figure = Figure(figsize=(12, 1 + 2 * len(archs)), layout='constrained')
+    FigureCanvasAgg(figure)
+    kernels: set[int] = set()
+    axes = figure.subplots(len(archs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axis, (name, arch) in zip(axes, archs.items(), strict=True):
+        stem, blocks = unpack(arch)
+        boxes = [(stem.out, 0, stem.kernel, stem.stride)]
+        for block in blocks:
+            boxes += [(block.out, block.bottleneck, block.kernel, 1 if j else block.stride) for j in range(block.depth)]
+        for x, (width, inner, kernel, stride) in enumerate(boxes):
+            kernels.add(kernel)
+            colour = _COLOURS.get(kernel, '#969696')
+            axis.add_patch(Rectangle((x + 0.05, -width / 2), 0.9, width, facecolor=colour, linewidth=0))
+            if inner:
+                axis.add_patch(Rectangle((x + 0.3, -inner / 2), 0.4, inner, facecolor='#333333', linewidth=0))
+            if stride == 2:
+                axis.axvline(x, color='#bbbbbb', lw=0.8, zorder=0)
+        axis.set_title(f'{name}: {len(boxes) - 1} bottlenecks', fontsize=9, loc='left')
+        axis.set_ylabel('channels', fontsize=8)
+        axis.autoscale_view()
+        axis.spines[['top', 'right', 'bottom']].set_visible(False)
+        axis.tick_params(bottom=False, labelbottom=False, labelsize=8)
+    handles = [Rectangle((0, 0), 1, 1, facecolor=_COLOURS.get(k, '#969696'), label=f'{k}x{k}') for k in sorted(kernels)]
+    axes[0].legend(handles=handles, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path

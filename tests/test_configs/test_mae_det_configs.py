@@ -1,0 +1,171 @@
+"""The configs of MAE-DET: what they build, the authors' recipe, and searches that end in such a config."""
+
+import json
+import math
+
+import pytest
+import torch
+from mmdet.models import ResNet
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from detnas_mm import zoo
+from detnas_mm.engine.launch import as_search_job, fit_to_machine
+from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.models import MAEDetNet
+from detnas_mm.search import ExactStrategy
+
+from . import one_step
+from .leaves import LEAVES, MAEDET, MAEDET_DIGITS, MAEDET_NETS, MAEDET_SEARCHES
+from .test_metafiles import ROOT, models
+
+EPOCH = 7330
+OF_RESNET50 = dict(flops=188e8, layers=91)
+
+
+def build(cfg):
+    fit_to_machine(cfg)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('name', MAEDET)
+def test_builds(name, load):
+    """The net and detector of its name; neck and head fit; all from random weights."""
+    cfg = load(name)
+    assert cfg.model.backbone.norm_cfg == cfg.model.neck.norm_cfg == dict(type='SyncBN')
+    assert cfg.model.backbone.get('init_cfg') is None and cfg.model.backbone.get('frozen_stages', -1) == -1
+    assert not cfg.model.backbone.get('norm_eval', False) and cfg.load_from is None
+    model = build(cfg)
+    net, detector = name.split('_')[0], cfg.model.type.lower()
+    assert detector == name.split('_')[-2] and model.bbox_head.num_classes == 80
+    if net == 'resnet50-control':
+        assert type(model.backbone) is ResNet and model.backbone.depth == 50
+        channels = [256, 512, 1024, 2048]
+    else:
+        assert type(model.backbone) is MAEDetNet
+        assert net == 'maedet' or model.backbone.arch == zoo.get(net).architecture()
+        channels = list(model.backbone.channels)
+    assert cfg.model.neck.in_channels == channels
+    width = 192 if net == 'maedet-s' else 256
+    assert (cfg.model.neck.out_channels, cfg.model.bbox_head.in_channels, cfg.model.bbox_head.feat_channels) == (
+        width, width, width,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('name', MAEDET)
+def test_the_recipe(name, load):
+    cfg = load(name)
+    assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4)
+    warm_up, steps = cfg.param_scheduler
+    assert warm_up == dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=7330)
+    assert steps.milestones == [65 * EPOCH, 71 * EPOCH] and steps.gamma == 0.1
+    assert cfg.train_cfg.max_iters == steps.end == 73 * EPOCH
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 16
+    assert math.ceil(117_266 / 16) == EPOCH  # images of train2017 with boxes
+    (resize,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'Resize' in step.type)
+    assert resize == dict(type='RandomResize', scale=[(1333, 480), (1333, 960)], keep_ratio=True)
+    (resize,) = (step for step in cfg.test_dataloader.dataset.pipeline if 'Resize' in step.type)
+    assert resize == dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+    assert cfg.train_dataloader.dataset.ann_file == 'annotations/instances_train2017.json'
+
+
+@pytest.mark.parametrize('name', MAEDET_SEARCHES)
+def test_searches(name, load):
+    """No model, no checkpoint, no data; budgets are ResNet-50's, or those that the name says."""
+    cfg = load(name)
+    job = as_search_job(cfg, None)
+    assert job is cfg
+    plan = SearchPlan(cfg.search)
+    assert not plan.evaluator.needs_model and plan.budget.idle_constraints() == [
+        constraint for constraint in plan.budget.constraints if constraint.cost == 'rho' and 'deepmad' not in name
+    ]
+    limits = {constraint.cost: constraint.high for constraint in plan.budget.constraints}
+    published = name.split('_')[1].removeprefix('search-exact-')
+    if f'maedet-{published}' in zoo.ZOO:
+        net = zoo.get(f'maedet-{published}')
+        assert plan.space.name == 'relaxed' and plan.space.parse(net.name)
+        flops = plan.budget.cost_model('flops').total(net.name)
+        assert limits == dict(flops=flops, params=net.params, layers=net.layers)
+    else:
+        more = {'search-exact-params': dict(params=23.5e6), 'search-deepmad': dict(rho=0.3)}
+        assert plan.space.name == 'authors' and limits == OF_RESNET50 | more.get(name.split('_')[1], {})
+    if 'exact' in name:
+        assert isinstance(plan.strategy, ExactStrategy) and plan.generations == 1
+        assert plan.strategy.score.spec() == plan.evaluator.spec()
+    else:
+        strategy = plan.strategy
+        assert (strategy.population, strategy.candidates * plan.generations) == (256, 100_000)
+
+
+@pytest.mark.parametrize('name', [name for name in MAEDET_SEARCHES if 'exact' not in name])
+def test_a_search_ends_in_a_config_like_the_others(name, load, tmp_path):
+    cfg = load(name)
+    cfg.work_dir = str(tmp_path)
+    cfg.search.strategy.candidates = 1000
+    cfg.search.budget.generations = 7
+    fit_to_machine(cfg)
+    best = run_search(cfg, log=lambda text: None)
+    found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
+    plain = load('maedet-m_gfl_coco')
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'test_dataloader', 'env_cfg'):
+        assert found[key] == plain[key], key
+    model = build(found)
+    assert model.backbone.arch == SearchPlan(load(name).search).space.parse(best[0].arch)
+    assert found.model.neck.in_channels == list(model.backbone.channels)
+
+
+def test_the_phases_are_coarse_to_fine(load):
+    first, second = SearchPlan(load('maedet_search-coarse-to-fine_gfl_coco').search).strategy.phases
+    assert set(first[0]) == {'out', 'kernel', 'depth', 'bottleneck'} and set(second[0]) == {'out', 'bottleneck'}
+
+
+def test_totals_of_published_nets(load):
+    """FLOPs (multiply-adds) and parameters are the zoo's; no others are told."""
+    told = {model['Name']: model['Metadata'] for model in models(ROOT / 'configs' / 'mae_det')}
+    told = {name: data for name, data in told.items() if 'FLOPs' in data}
+    assert set(told) == {name for name in MAEDET_NETS if name.startswith('maedet-')}
+    for name, data in told.items():
+        net = zoo.get(load(name).model.backbone.arch)
+        assert (data['FLOPs'], data['Parameters']) == (net.macs, net.params)
+
+
+# -- Digits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', MAEDET_DIGITS)
+def test_digits_builds(name, load):
+    cfg = load(name)
+    model = build(cfg)
+    assert type(model.backbone) is MAEDetNet and model.bbox_head.num_classes == 10
+    assert cfg.model.neck.in_channels == list(model.backbone.channels[1:])
+    assert cfg.model.backbone.out_indices == (1, 2, 3) and cfg.train_cfg.max_iters == 2000
+
+
+def test_digits_searches_at_the_cost_of_the_control(load, tmp_path):
+    """The budget is the control's to the unit; the three nets are within it; the config holds what the search finds."""
+    cfg = load('maedet-digits_search_retinanet')
+    plan = SearchPlan(cfg.search)
+    nets = {name: plan.space.parse(load(name).model.backbone.arch) for name in MAEDET_DIGITS if 'search' not in name}
+    limits = {constraint.cost: constraint.high for constraint in plan.budget.constraints}
+    assert plan.budget.costs(nets['maedet-digits_resnet_retinanet']) == limits
+    assert plan.budget.allows(list(nets.values())).all() and len(set(nets.values())) == 3
+    cfg.work_dir = str(tmp_path)
+    (best,) = run_search(cfg, log=lambda text: None)
+    assert plan.space.parse(best.arch) == nets['maedet-digits_found_retinanet']
+    proof = json.loads((tmp_path / 'certificate.json').read_text())
+    assert 0 <= proof['gap'] < 0.005
+    found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
+    assert found.model == load('maedet-digits_found_retinanet').model
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('data', 'quick')
+@pytest.mark.parametrize('name', MAEDET_NETS + [name for name in MAEDET_DIGITS if 'search' not in name])
+def test_trains(name, tmp_path):
+    """A step on synthetic images."""
+    cfg = one_step.cut_down(Config.fromfile(LEAVES[name]), tmp_path)
+    runner = one_step.train(cfg)
+    assert runner.iter == 1
+    assert math.isfinite(runner.message_hub.get_scalar('train/loss').current())

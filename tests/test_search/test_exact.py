@@ -1,0 +1,189 @@
+"""Exact search against trying everything, and the bound against whatever else is found."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from detnas_mm.cost import StructureFlops, StructureLayers, StructureMacs, StructureParams
+from detnas_mm.cost.blocks import BlockSum
+from detnas_mm.evaluators import DeepMADScore, EntropyScore
+from detnas_mm.search import (
+    Budget,
+    Constraint,
+    ExactStrategy,
+    Ledger,
+    Objective,
+    Searcher,
+    UnmeetableConstraint,
+)
+from detnas_mm.search.exact import BlockProgram, solve
+from detnas_mm.spaces import DetNASSpace, MAEDetSpace
+
+SMALL = MAEDetSpace(
+    dict(
+        strides=[2, 1, 2], stem_widths=[8, 16], widths=[8, 40], growth=[1, 2.5], depths=[[1, 2], [1, 3], [1, 2]],
+        bottlenecks=[8, 24], bottleneck_ratio=[0.3, 1],
+    )
+)  # fmt: skip
+WEIGHTS = (0, 1, 2)
+SCORE = EntropyScore(WEIGHTS)
+SUM = SCORE.block_sum((2, 2, 1, 2))
+COSTS = dict(
+    flops=StructureFlops(SMALL, 64), macs=StructureMacs(SMALL, (64, 48)), params=StructureParams(SMALL),
+    layers=StructureLayers(SMALL),
+)  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def everything():
+    """All members: the product of all genes, less what breaks a rule."""
+    spec = SMALL.spec()
+    widths = range(8, 41, 8)
+    chains = np.array(list(itertools.product((8, 16), widths, widths, widths)))
+    blocks = [
+        np.array(list(itertools.product(spec['kernels'], [stride], range(low, high + 1), range(8, 25, 8))))
+        for stride, (low, high) in zip(spec['strides'], spec['depths'], strict=True)
+    ]
+    rows = []
+    for chain in chains:
+        if not all(a <= b <= 2.5 * a for a, b in itertools.pairwise(chain.tolist())):
+            continue
+        picks = np.stack(np.meshgrid(*[np.arange(len(b)) for b in blocks], indexing='ij'), -1).reshape(-1, 3)
+        own = np.empty((len(picks), 18), dtype=np.int64)
+        own[:, 0], own[:, 1], own[:, 2] = chain[0], 3, 2
+        for number, block in enumerate(blocks):
+            own[:, 3 + 5 * number] = chain[number + 1]
+            own[:, 4 + 5 * number : 8 + 5 * number] = block[picks[:, number]]
+        rows.append(own)
+    codes = np.concatenate(rows)
+    codes = codes[SMALL.contains(codes)]
+    assert len(codes) == SMALL.size > 30_000
+    return codes
+
+
+@pytest.mark.parametrize('max_depth', [None, 4, 5, 6])
+def test_the_program_finds_the_best_at_any_prices(everything, max_depth):
+    costs = [COSTS['flops'], COSTS['params']]
+    program = BlockProgram(SMALL, SUM, costs, max_depth)
+    scores, used = SUM.totals(everything), [cost.totals(everything) for cost in costs]
+    allowed = everything[:, 6::5].sum(axis=1) <= (max_depth or 99)
+    rng = np.random.default_rng(0)
+    for prices in [(0.0, 0.0), (1e-6, 0.0), (0.0, 1e-3), *(10 ** rng.uniform([-8, -6], [-5, -2], size=(30, 2)))]:
+        value, genes = program.solve(prices)
+        values = scores - prices[0] * used[0] - prices[1] * used[1]
+        assert value == pytest.approx(values[allowed].max(), rel=1e-12)
+        own = float(SUM.totals(genes[None])[0] - sum(p * c.totals(genes[None])[0] for p, c in zip(prices, costs)))
+        assert own == pytest.approx(value, rel=1e-12) and SMALL.contains(genes[None])[0]
+        assert genes[6::5].sum() <= (max_depth or 99)
+
+
+SUBSETS = [names for count in range(5) for names in itertools.combinations(COSTS, count)]
+
+
+@pytest.mark.parametrize('names', SUBSETS, ids='+'.join)
+def test_bound_and_best_against_trying_everything(everything, names):
+    """Any subset of budgets, tight and loose: the bound holds, and the best found is the best or close below it."""
+    scores = SUM.totals(everything)
+    for quantile in (0.02, 0.3, 0.9):
+        limits = {n: float(np.quantile(COSTS[n].totals(everything), quantile)) for n in names}
+        feasible = np.ones(len(everything), dtype=bool)
+        for name, limit in limits.items():
+            feasible &= COSTS[name].totals(everything) <= limit
+        best = scores[feasible].max()
+        found = solve(SMALL, SUM, {n: (COSTS[n], limit) for n, limit in limits.items()}, gap=0.0)
+        assert found.bound >= best - 1e-9, 'the bound must hold'
+        assert found.value <= best + 1e-9 and SMALL.contains(found.genes[None])[0]
+        assert all(COSTS[n].totals(found.genes[None])[0] <= limit for n, limit in limits.items())
+        assert found.value == pytest.approx(float(SUM.totals(found.genes[None])[0]), rel=1e-12)
+        # On so coarse a grid a step is a per cent of the score.
+        assert found.value > best - 0.01 * abs(best) and found.bound < best + 0.05 * abs(best)
+        if set(names) <= {'layers'}:
+            assert found.value == pytest.approx(best, rel=1e-12) and found.gap < 1e-9
+
+
+def test_the_budget_of_resnet50():
+    """The authors' space and budget; the aim is a gap of 0.01 % with FLOPs and layers, 0.05 % with parameters too."""
+    space = MAEDetSpace('authors')
+    score = EntropyScore().block_sum((2, *space.strides))
+    budgets = dict(flops=(StructureFlops(space), 188e8), layers=(StructureLayers(space), 91))
+    found = solve(space, score, budgets)
+    assert found.value == pytest.approx(2096.85, abs=0.005) and found.bound == pytest.approx(2096.91, abs=0.005)
+    assert found.gap <= 1e-4
+    tighter = solve(space, score, budgets | dict(params=(StructureParams(space), 23.5e6)))
+    assert tighter.gap <= 5e-4 and tighter.bound < found.bound
+    (arch,) = space.decode(tighter.genes[None])
+    assert EntropyScore().score(arch) == pytest.approx(tighter.value, rel=1e-12)
+    assert StructureParams().total(arch) <= 23.5e6 and StructureFlops().total(arch) <= 188e8
+
+
+# -- the strategy -------------------------------------------------------------------------------------------------
+
+
+LIMIT = Constraint('flops', high=6e6)
+
+
+def strategy_search(constraints=(LIMIT,), evaluator=SCORE, space=SMALL, objective=None, **more):
+    budget = Budget(space, COSTS, constraints)
+    strategy = ExactStrategy(**(dict(score=dict(type='EntropyScore', weights=WEIGHTS)) | more))
+    lines = []
+    job = Searcher(space, strategy, evaluator, [objective or Objective('entropy')], budget, Ledger(None, {}), 2, 0,
+                   lines.append, False)  # fmt: skip
+    return job, lines
+
+
+def test_the_strategy_asks_for_one_and_proves_it():
+    job, lines = strategy_search()
+    (best,) = job.run()
+    proof = job.strategy.certificate
+    assert best.origin == 'exact' and best.metrics['entropy'] == pytest.approx(proof['value'], rel=1e-12)
+    assert best.costs['flops'] <= 6e6 and proof['bound'] >= proof['value'] and set(proof['prices']) == {'flops'}
+    assert (
+        lines[0].startswith('program 1: bound ') and sum('program' in line for line in lines) == proof['iterations'] + 1
+    )
+    line = next(line for line in lines if 'generation 1/2' in line)
+    assert f'exceeds {proof["bound"]:.4f} (gap ' in line
+    again, _ = strategy_search()
+    assert again.run()[0].id == best.id
+
+
+class Odd(StructureMacs):
+    def rest(self, place, cout, kernel, bottleneck):
+        return super().rest(place, cout, kernel, bottleneck) + np.sqrt(bottleneck)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        (dict(score=dict(type='DeepMADScore')), 'DeepMADScore is no sum over blocks'),
+        (dict(score=dict(type='EntropyScore', weights=WEIGHTS, input_size=64)), 'is no sum over blocks'),
+        (dict(score=dict(type='EntropyScore')), '5 stage weights'),
+        (dict(gap=-1), 'gap must lie in'),
+        (dict(max_iterations=0), 'max_iterations be at least 1'),
+        (dict(objective=Objective('entropy', 'minimize')), "maximises 'entropy' alone"),
+        (dict(constraints=[Constraint('flops', low=1, high=1e7)]), 'one upper limit on a cost'),
+        (dict(constraints=[Constraint('flops', high=1e7)] * 2), 'one upper limit on a cost'),
+    ],
+)
+def test_what_it_cannot_serve_is_refused_before_the_search(kwargs, match):
+    with pytest.raises(ValueError, match=match):
+        strategy_search(**kwargs)
+
+
+def test_other_refusals():
+    job, _ = strategy_search(evaluator=EntropyScore((1, 1, 1)))
+    with pytest.raises(ValueError, match='give both the same settings'):
+        job.run()
+    strategy = ExactStrategy(SCORE)
+    with pytest.raises(ValueError, match='searches structures .*DetNASSpace'):
+        strategy.setup(DetNASSpace('small'), Budget(DetNASSpace('small'), {}), [Objective('entropy')], 0)
+    with pytest.raises(ValueError, match='quadratic in the bottleneck; Odd in stage'):
+        solve(SMALL, SUM, dict(macs=(Odd(SMALL), 1e9)))
+    with pytest.raises(UnmeetableConstraint, match='The smallest structure of this space has flops'):
+        solve(SMALL, SUM, dict(flops=(COSTS['flops'], 10)))
+    fine = MAEDetSpace(dict(width_step=1, widths=[8, 60_000], bottleneck_step=1))
+    with pytest.raises(ValueError, match='Block [234] .* Raise width_step'):
+        solve(fine, EntropyScore().block_sum((2, *fine.strides)), {})
+    with pytest.raises(ValueError, match='gap must lie'):
+        solve(SMALL, SUM, {}, gap=2)
+    assert isinstance(SUM, BlockSum) and not hasattr(DeepMADScore(), 'block_sum')

@@ -1,0 +1,99 @@
+"""Structures as data: every form is read, bad ones are refused with the block and the rule, files are literals."""
+
+import numpy as np
+import pytest
+
+from detnas_mm.spaces import Architecture, MAEDetSpace
+from detnas_mm.spaces.structure import PUBLISHED, read_file, read_structure, to_dicts, to_text, unpack, write_file
+
+TEXT = '32k3s2|48k5s2x2b32|272k3s1x4b120'
+DICTS = [
+    {'class': 'ConvKXBNRELU', 'in': 3, 'out': 32, 's': 2, 'k': 3},
+    {'class': 'SuperResK1KXK1', 'in': 32, 'out': 48, 's': 2, 'k': 5, 'L': 2, 'btn': 32},
+    {'class': 'SuperResK1KXK1', 'in': 48, 'out': 272, 's': 1, 'k': 3, 'L': 4, 'btn': 120},
+]
+GENES = (32, 3, 2, 48, 5, 2, 2, 32, 272, 3, 1, 4, 120)
+
+
+@pytest.mark.parametrize('value', [TEXT, DICTS, list(GENES), GENES, np.array(GENES), Architecture(GENES)])
+def test_every_form_is_read(value):
+    assert read_structure(value) == Architecture(GENES)
+
+
+def test_and_written():
+    arch = Architecture(GENES)
+    assert to_text(arch) == TEXT and to_dicts(arch) == DICTS
+    stem, blocks = unpack(arch)
+    assert stem == (32, 3, 2) and [b.cin for b in blocks] == [32, 48]
+
+
+def changed(block, **values):
+    return [{**d, **values} if i == block else d for i, d in enumerate(DICTS)]
+
+
+@pytest.mark.parametrize(
+    ('value', 'match'),
+    [
+        (changed(1, btn=0), 'Block 1 of .* has bottleneck=0; it must be an integer in 1–65536'),
+        (changed(1, k=4), 'Block 1 of .* has kernel=4; kernels must be odd'),
+        (changed(2, **{'in': 64}), 'Block 2 has in=64; the one before it gives 48'),
+        (changed(2, L=0), 'Block 2 of .* has depth=0'),
+        (changed(2, L=1.0), 'Block 2 of .* has depth=1.0'),
+        (changed(0, out=True), 'stem .* has out=True'),
+        (changed(0, out='32'), "stem .* has out='32'"),
+        (changed(1, s=3), 'Block 1 of .* has stride=3'),
+        (changed(1, out=1 << 20), 'Block 1 of .* has out=1048576'),
+        (changed(1, extra=1), r"Block 1 lacks \[\] and has unknown keys \['extra'\]"),
+        (DICTS[1:], "lacks|is of class 'SuperResK1KXK1'"),
+        ([DICTS[0], DICTS[0]], 'Block 1 lacks'),
+        (DICTS[:1], 'has 3 genes'),
+        ([{}], 'lacks'),
+        (TEXT + '|', "Cannot read ''"),
+        ('32k3s2|48k5s2x-2b32', 'Cannot read'),
+        ('٣٢k3s2|48k5s2x2b32', 'Cannot read'),
+        ('resnet50', 'maedet-s, maedet-m, maedet-l'),
+        ('1' * 20_000, 'Cannot read'),
+        (GENES[:-1], 'has 12 genes'),
+        (list(GENES[:-1]) + [float('nan')], 'Block 2 of .* has bottleneck=nan'),
+        ([], 'of type list'),
+        (None, 'of type NoneType'),
+    ],
+)
+def test_what_is_no_structure_is_refused(value, match):
+    with pytest.raises(ValueError, match=match):
+        read_structure(value)
+
+
+def test_files_of_the_authors(tmp_path):
+    archs = [read_structure(name) for name in PUBLISHED]
+    write_file(tmp_path / 'all.txt', archs)
+    assert read_file(tmp_path / 'all.txt') == archs
+    (tmp_path / 'one.txt').write_text(repr(DICTS))
+    assert read_file(tmp_path / 'one.txt') == [Architecture(GENES)]
+
+
+@pytest.mark.parametrize(
+    ('text', 'match'),
+    [
+        ('', 'no plain Python literal'),
+        ('__import__("os").system("touch HOSTILE")', 'no plain Python literal'),
+        ('[' * 5000 + ']' * 5000, 'no plain Python literal'),
+        ('{"best_structures": []}', 'holds no structures'),
+        ('{"best": 3}', 'holds no structures'),
+        ('"maedet-s"', 'holds no structures'),
+        (repr([DICTS, changed(1, btn=0)]), 'Structure 1 of .*: Block 1 .* has bottleneck=0'),
+        ('# ' + 'x' * (1 << 20), 'structure files have at most 1,048,576'),
+    ],
+)
+def test_hostile_and_broken_files_are_refused(tmp_path, monkeypatch, text, match):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file.txt').write_text(text)
+    with pytest.raises(ValueError, match=match):
+        read_file(tmp_path / 'file.txt')
+    assert not (tmp_path / 'HOSTILE').exists()
+
+
+def test_published_nets_in_their_spaces():
+    for name in ('maedet-s', 'maedet-m', 'maedet-l'):
+        MAEDetSpace('relaxed').validate(read_structure(name))
+    MAEDetSpace('authors').validate(read_structure('maedet-init'))

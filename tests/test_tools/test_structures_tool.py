@@ -1,0 +1,71 @@
+"""The tools that compare structures, and score backbones of any config."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from detnas_mm.spaces.structure import read_file, read_structure, write_file
+
+TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
+TOOL = TOOLS / 'structures.py'
+
+
+def run(monkeypatch, *arguments, tool=TOOL):
+    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
+    runpy.run_path(str(tool), run_name='__main__')
+
+
+def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
+    write_file(tmp_path / 'two.txt', [read_structure('maedet-s'), read_structure('maedet-m')])
+    (tmp_path / 'search').mkdir()
+    (tmp_path / 'search/best.json').write_text(
+        json.dumps([dict(arch='8k3s2|8k3s2x1b8|16k3s2x1b8|16k3s2x1b8|16k3s2x1b8')])
+    )
+    arguments = ['maedet-s', 'resnet50', tmp_path / 'two.txt', tmp_path / 'search']
+    run(monkeypatch, *arguments, '--draw', tmp_path / 'a.png', '--write', tmp_path / 'all.txt')
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:6]] == [
+        'structure', 'maedet-s', 'resnet50', 'two.txt[0]', 'two.txt[1]', 'search',
+    ]  # fmt: skip
+    assert lines[1].split()[1:] == ['1731.9070', '21,233,120', '10,883,750,400', '10,992,870,000', '79']
+    assert lines[3].split()[1:] == lines[1].split()[1:]
+    assert lines[2].split()[2] == '23,508,032', "torchvision's ResNet-50 without its classifier"
+    assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'
+    assert read_file(tmp_path / 'all.txt')[0] == read_structure('maedet-s')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'match'),
+    [
+        (['maedet-xl'], 'error: Cannot read'),
+        (['maedet-s', '--weights', '1', '1'], '2 stage weights'),
+        (['.'], 'has no best.json'),
+    ],
+)
+def test_mistakes_end_in_one_line(arguments, match, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=match):
+        run(monkeypatch, *arguments)
+
+
+def test_backbones_of_any_config(tmp_path, monkeypatch, capsys):
+    config = tmp_path / 'config.py'
+    tool = TOOLS / 'score_backbone.py'
+    config.write_text("default_scope = 'mmdet'\nmodel = dict(backbone=dict(type='ResNet', depth=50, norm_cfg=dict("
+                      "type='SyncBN'), init_cfg=None))\n")  # fmt: skip
+    run(monkeypatch, config, '--input-size', '64', '64', '--repeats', '1', tool=tool)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'ResNet: 23,508,032 parameters'
+    assert [line.split(':')[0] for line in lines[2:6]] == [f'map {i}' for i in range(4)]
+    config.write_text("model = dict(backbone=dict(type='detnas_mm.MAEDetNet', arch='maedet-s'))\n")
+    run(monkeypatch, config, '--input-size', '64', '64', '--repeats', '1', tool=tool)
+    lines = capsys.readouterr().out.splitlines()
+    assert float(lines[-1].split()[-1]) == pytest.approx(1684.69, rel=0.005)  # with borders, see test_entropy.py
+    with pytest.raises(SystemExit, match='2 weights for 4 maps'):
+        run(monkeypatch, config, '--weights', '1', '1', '--input-size', '64', '64', tool=tool)
+    config.write_text('model = dict()\n')
+    with pytest.raises(SystemExit, match='has no model.backbone'):
+        run(monkeypatch, config, tool=tool)

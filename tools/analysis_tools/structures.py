@@ -1,0 +1,84 @@
+#!/usr/bin/env python
+"""Compares structures of MAE-DET's family: entropy, parameters, multiply-adds, FLOPs, layers; and draws them."""
+
+import argparse
+from pathlib import Path
+
+from detnas_mm.cli import one_line_errors
+
+EPILOG = """
+A structure is a published name (maedet-s, maedet-m, maedet-l, maedet-init), resnet50 (written as a structure), a text
+such as '32k3s2|48k5s2x2b32|...', a text file of the authors, or the folder of a search, of which the best is taken.
+
+examples:
+  python tools/analysis_tools/structures.py maedet-s maedet-m maedet-l maedet-init resnet50
+  python tools/analysis_tools/structures.py work_dirs/maedet_search_gfl_coco resnet50 --draw found.png
+  python tools/analysis_tools/structures.py work_dirs/maedet_search_gfl_coco --write best_structure.txt
+"""
+
+
+def read(text: str) -> dict:
+    """Structures by name."""
+    import json
+
+    from detnas_mm.spaces.structure import RESNET50, read_file, read_structure
+
+    path = Path(text)
+    if path.is_dir():
+        best = path / 'best.json'
+        if not best.is_file():
+            raise SystemExit(f'error: {path} has no best.json: it is no folder of a finished search.')
+        return {path.name: read_structure(json.loads(best.read_text())[0]['arch'])}
+    if path.is_file():
+        archs = read_file(path)
+        return {f'{path.name}{f"[{i}]" if len(archs) > 1 else ""}': arch for i, arch in enumerate(archs)}
+    return {text: read_structure(RESNET50 if text == 'resnet50' else text)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('structures', nargs='+', metavar='STRUCTURE', help='see below')
+    parser.add_argument(
+        '--input-size', type=int, nargs=2, default=(480, 480), metavar=('HEIGHT', 'WIDTH'),
+        help='of MACs and FLOPs; default: 480 480',
+    )  # fmt: skip
+    parser.add_argument(
+        '--weights', type=float, nargs='+', help='of the stages, the stem first; default: 0 0 1 1 6'
+    )  # fmt: skip
+    parser.add_argument('--draw', type=Path, metavar='PNG', help='a picture of all of them')
+    parser.add_argument('--write', type=Path, metavar='FILE', help='a text file that the code of the authors reads')
+    args = parser.parse_args()
+
+    from detnas_mm.cost import StructureFlops, StructureLayers, StructureMacs, StructureParams
+    from detnas_mm.evaluators import EntropyScore
+    from detnas_mm.spaces.structure import write_file
+
+    found: dict = {}
+    try:
+        for text in args.structures:
+            found |= read(text)
+        score = EntropyScore(args.weights) if args.weights else EntropyScore()
+        scores = score.scores(found.values()).tolist()
+    except (ValueError, OSError) as error:
+        raise SystemExit(f'error: {error}') from error
+    costs = [StructureParams(), StructureMacs(input_size=args.input_size), StructureFlops(input_size=args.input_size)]
+    costs.append(StructureLayers())
+    width = max(map(len, [*found, 'structure']))
+    heads = ''.join(f'{cost.name:>17}' for cost in costs)
+    print(f'{"structure":{width}}{"entropy":>12}{heads}')
+    for (name, arch), value in zip(found.items(), scores, strict=True):
+        print(f'{name:{width}}{value:>12.4f}' + ''.join(f'{cost.total(arch):>17,}' for cost in costs))
+    print('\n' + '\n'.join(f'{cost.name}: {cost.scope}' for cost in costs))
+    if args.draw:
+        from detnas_mm.visualization import draw_structures
+
+        print(f'drawn: {draw_structures(found, args.draw)}')
+    if args.write:
+        write_file(args.write, list(found.values()))
+        print(f'written: {args.write}')
+
+
+if __name__ == '__main__':
+    one_line_errors(main)
