@@ -99,6 +99,7 @@ def test_counters_of_old_checkpoints_may_be_missing(reference):
 
 def tool(monkeypatch, *arguments):
     monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+    monkeypatch.syspath_prepend(TOOL.parent)  # as when it is run by python
     runpy.run_path(str(TOOL), run_name='__main__')
 
 

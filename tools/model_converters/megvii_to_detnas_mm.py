@@ -1,11 +1,9 @@
 """Converts a checkpoint of the DetNAS authors' code (github.com/megvii-model/DetNAS) to detnas_mm."""
 
-import argparse
-import os
-import sys
-import tempfile
 from collections import Counter
-from pathlib import Path
+from typing import Any
+
+from _converter import convert_file, converter_parser
 
 EPILOG = """\
 Takes fixed nets and supernets, with and without classifier, from ImageNet and from detection training. Architecture
@@ -29,43 +27,21 @@ examples:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('src', metavar='SRC', type=Path, help="the authors' checkpoint")
-    parser.add_argument('dst', metavar='DST', type=Path, help='file to write')
-    parser.add_argument('--backbone-only', action='store_true', help='leave out classifier, neck and detection heads')
+    parser = converter_parser(__doc__, EPILOG, 'classifier, neck and detection heads')
     parser.add_argument(
         '--channel-split',
         choices=['shuffle', 'even_odd'],
         help='how channels were dealt, for weights of your own training; by default shuffle for supernets and even_odd '
         "for fixed nets, as in the authors' released ones",
     )
-    parser.add_argument(
-        '--trust-pickle',
-        action='store_true',
-        help='read a file that holds more than plain tensors; this runs whatever code the file brings along',
-    )
-    parser.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
     args = parser.parse_args()
-    if args.dst.exists() and not args.overwrite:
-        sys.exit(f'{parser.prog}: {args.dst} exists; give --overwrite to replace it.')
 
-    import torch
+    def convert_state(source: Any) -> Any:
+        from detnas_mm.models.convert_megvii import convert  # after the arguments: it loads torch
 
-    from detnas_mm.models.convert_megvii import convert, load_checkpoint
+        return convert(source, args.backbone_only, args.channel_split)
 
-    try:
-        source = load_checkpoint(args.src, args.trust_pickle)
-        converted = convert(source, args.backbone_only, args.channel_split)
-        args.dst.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed, so that no half-written checkpoint is ever found under this name.
-        with tempfile.TemporaryDirectory(prefix='.convert-', dir=args.dst.parent) as folder:
-            torch.save(dict(meta=converted.meta, state_dict=converted.state_dict), Path(folder, 'checkpoint'))
-            os.replace(Path(folder, 'checkpoint'), args.dst)
-    except (OSError, ValueError) as error:
-        sys.exit(f'{parser.prog}: {error}')
-
+    converted = convert_file(parser, args, convert_state)
     meta = converted.meta
     if converted.dropped:
         parts = Counter('.'.join(key.split('.')[:-1][:3]) for key in converted.dropped)
