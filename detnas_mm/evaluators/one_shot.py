@@ -50,7 +50,7 @@ class OneShotEvaluator(Evaluator):
         chunk_size: How many candidates are evaluated together; 0 for a whole generation. They share what their paths
             have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk, and
             the progress bar moves by chunks. Defaults to 10.
-        racing: Arguments of :class:`Racing`, such as ``dict(shares=[0.25], confidence=0.95, keep=10)``: candidates
+        racing: Arguments of :class:`Racing`, such as ``dict(shares=[0.25, 0.5], confidence=0.99, keep=10)``: candidates
             without prospects are judged on a share of the images alone. None (the default) judges all on all images.
         metric_workers: Processes, on each rank, that compute metrics while the model goes on with the next chunk; a
             crash then loses up to two chunks. Scores do not depend on it. Defaults to 0: none.

@@ -32,7 +32,7 @@ class Racing:
     """
 
     def __init__(
-        self, shares: Sequence[float] = (0.25,), confidence: float = 0.95, keep: int = 10, at_least: int = 20
+        self, shares: Sequence[float] = (0.25, 0.5), confidence: float = 0.99, keep: int = 10, at_least: int = 20
     ) -> None:
         self.shares = [float(share) for share in shares]
         if not self.shares or self.shares != sorted(set(self.shares)) or not 0 < self.shares[0] <= self.shares[-1] < 1:
