@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 from common import add_output, table, write_json
+from scipy.stats import spearmanr
 
-from detnas_mm.cost import MacsTable
-from detnas_mm.evaluators import TabularEvaluator
+from detnas_mm.cost import MacsTable, ParamsTable
+from detnas_mm.evaluators import PathEntropy, TabularEvaluator
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, Record, Searcher, read_ledger
 from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy
 from detnas_mm.spaces import DetNASSpace
@@ -68,6 +69,7 @@ class Replay:
         allowed = self.budget.allows(paths)
         self.optimum = max(self.full[path.id] for path, fits in zip(paths, allowed, strict=True) if fits)
         self.allowed = int(allowed.sum())
+        self.paths = paths
 
     def search(self, seed: int, strategy: Any, racing: dict[str, Any] | None) -> list[Record]:
         """All rows of one search."""
@@ -94,6 +96,21 @@ class Replay:
         return dict(
             images=sum(r.images or 0 for r in records) / whole, kept=kept, regret=regret, short=self.optimum - best
         )
+
+
+def cheap_ranks(replay: Replay) -> dict[str, float]:
+    """Rank correlation (Spearman's) with the fitness of all paths, of what needs no evaluation."""
+    paths = replay.paths
+    ids = replay.space.encode(paths)
+    entropy = PathEntropy()
+    entropy.setup(replay.space, replay.objective, 0)
+    guesses = {
+        'macs': MacsTable(replay.space, (96, 96)).totals(ids),
+        'params': ParamsTable(replay.space).totals(ids),
+        'entropy': entropy.scores(paths),
+    }
+    fitness = [replay.full[path.id] for path in paths]
+    return {name: float(spearmanr(guess, fitness).statistic) for name, guess in guesses.items()}
 
 
 def main() -> None:
@@ -137,7 +154,11 @@ def main() -> None:
         f'{values.std():.4f}\n'
     )
     print(table(rows))
-    write_json(args.out, dict(rows=rows, outcomes=everything, settings={k: str(v) for k, v in vars(args).items()}))
+    ranks = cheap_ranks(replay)
+    print('\nrank correlation with fitness: ' + ', '.join(f'{name} {value:.2f}' for name, value in ranks.items()))
+    write_json(
+        args.out, dict(rows=rows, ranks=ranks, outcomes=everything, settings={k: str(v) for k, v in vars(args).items()})
+    )
 
 
 if __name__ == '__main__':
