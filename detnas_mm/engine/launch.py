@@ -205,6 +205,11 @@ def check_inputs(cfg: Config, trust: bool = False, splits: Sequence[str] = ('tra
     for key in [*(f'{split}_dataloader' for split in splits), 'search']:
         for node in _nodes(cfg.get(key)):
             folder = node.get('data_root')
+            annotations = node.get('ann_file')
+            if annotations and '://' not in f'{folder}{annotations}':
+                file = Path(folder or '', annotations)
+                if (folder is None or Path(folder).is_dir()) and not file.exists():
+                    raise SystemExit(f'error: there is no file {file}, where {key} looks for annotations.')
             if folder and '://' not in folder and not Path(folder).is_dir():
                 raise SystemExit(
                     f'error: there is no folder {folder}, where {key} looks for {node.get("type", "data")}. Digits is '

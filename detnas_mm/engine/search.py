@@ -39,10 +39,13 @@ from detnas_mm.search import (
     pareto_front,
     read_ledger,
 )
+from detnas_mm.search.checks import keyed, listed, whole
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.visualization import plot_population, plot_progress
 
 LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
+_OBJECTIVES = "[dict(name='coco/bbox_mAP', direction='maximize')]"
+_CONSTRAINTS = "[dict(cost='macs', high=300e6)]"
 _SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraints', 'budget', 'seed', 'export')
 
 
@@ -58,6 +61,8 @@ class SearchPlan:
     """
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
+        if not isinstance(cfg, Mapping):
+            raise ValueError(f'The search section of the config must be a dict; got {cfg!r}.')
         unknown = sorted(set(cfg) - set(_SECTION))
         missing = [key for key in ('space', 'strategy', 'evaluator', 'objectives') if key not in cfg]
         if unknown or missing:
@@ -65,17 +70,24 @@ class SearchPlan:
                 f'The search section of the config has no {missing or "room for"} {unknown or ""}. It holds '
                 f'{", ".join(_SECTION)}; the first four are required. See configs/_base_/search/.'
             )
-        self.seed = int(cfg.get('seed', 0))
+        self.seed = whole('search.seed', cfg.get('seed', 0))
         self.space: SearchSpace = build_from(SPACES, cfg['space'])
         self.strategy: Strategy | PopulationEvolution = build_from(STRATEGIES, cfg['strategy'])
         self.evaluator: Evaluator = build_from(EVALUATORS, cfg['evaluator'])
-        self.objectives = [Objective(**objective) for objective in cfg['objectives']]
+        self.objectives = [
+            Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES))
+            for objective in listed('search.objectives', cfg['objectives'], _OBJECTIVES)
+        ]
+        if not self.objectives:
+            raise ValueError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
         costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in cfg.get('costs', {}).items()}
-        self.budget = Budget(self.space, costs, [Constraint(**c) for c in cfg.get('constraints', ())])
-        self.generations = int(cfg.get('budget', {}).get('generations', 20))
-        unknown = sorted(set(cfg.get('budget', {})) - {'generations'})
-        if unknown:
-            raise ValueError(f'search.budget holds generations=…; unknown: {unknown}.')
+        constraints = [
+            Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS))
+            for constraint in listed('search.constraints', cfg.get('constraints', ()), _CONSTRAINTS)
+        ]
+        self.budget = Budget(self.space, costs, constraints)
+        budget = keyed('search.budget', cfg.get('budget', {}), ('generations',), 'dict(generations=20)')
+        self.generations = whole('search.budget.generations', budget.get('generations', 20), 1)
         export = dict(cfg.get('export', {}))
         self.top_k = export.get('top_k', 1)
         if set(export) - {'top_k', 'retrain'} or not isinstance(self.top_k, int) or self.top_k < 1:

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch.utils.data import DataLoader
 
 from detnas_mm.evaluators.seeding import kept_random_states
+from detnas_mm.search.checks import whole
 
 
 def _num_bytes(data: Any) -> int:
@@ -57,7 +58,7 @@ class FixedBatches:
         self.dataset = DATASETS.build(cfg['dataset'])
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
-        self.batch_size = cfg['batch_size']
+        self.batch_size = whole('batch_size', cfg['batch_size'], 1)
         self.num_workers = cfg.get('num_workers', 0)
         collate = dict(cfg.get('collate_fn', dict(type='pseudo_collate')))
         kind = collate.pop('type')
@@ -68,7 +69,9 @@ class FixedBatches:
         if num_images is None:
             num_images = available
         if not 0 < num_images <= available:
-            raise ValueError(f'{num_images} images are asked for, but {name} has {available}. Lower num_images.')
+            raise ValueError(
+                f'num_images is {num_images!r}; {name} has {available} images, so 1 to {available} can be taken.'
+            )
         if whole_batches and num_images % self.batch_size:
             raise ValueError(
                 f'batch_size {self.batch_size} does not divide the {num_images} images, so that the last batch would '

@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from mmengine.evaluator import BaseMetric
 
 from detnas_mm.evaluators.metrics import compute
+from detnas_mm.search.checks import whole
 
 #: What a job gives: the metric's values by name, and the seconds that they took.
 Computed = tuple[dict[str, float], float]
@@ -42,8 +43,7 @@ class MetricWorkers:
     """
 
     def __init__(self, metric: BaseMetric, count: int = 0) -> None:
-        if count < 0:
-            raise ValueError(f'metric_workers is a number of processes, 0 or more; got {count}.')
+        whole('metric_workers', count)
         self.metric = metric
         self._threads = ThreadPoolExecutor(count) if count else None  # each talks to a process of its own
         self._own = threading.local()

@@ -29,6 +29,7 @@ from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Objective, Record
+from detnas_mm.search.checks import real, whole
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
@@ -77,12 +78,10 @@ class OneShotEvaluator(Evaluator):
         precision: str = 'fp32',
         channels_last: bool = False,
     ) -> None:
-        if chunk_size < 0:
-            raise ValueError(f'chunk_size is a number of candidates, or 0 for a whole generation; got {chunk_size}.')
-        self.chunk_size = chunk_size
+        self.chunk_size = whole('evaluator.chunk_size', chunk_size)
         self.dataloader = dataloader
         self.metric_cfg = metric
-        self.cache_mb = cache_mb
+        self.cache_mb = real('evaluator.cache_mb', cache_mb)
         if calibration is not None:
             unknown = set(calibration) - {'dataloader', 'num_images', 'seed'}
             if unknown or 'dataloader' not in calibration:
@@ -91,7 +90,7 @@ class OneShotEvaluator(Evaluator):
                 )
         self.calibration_cfg = calibration
         self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
-        self.metric_workers = metric_workers
+        self.metric_workers = whole('evaluator.metric_workers', metric_workers)
         self.precision = checked_precision(precision)
         self.channels_last = channels_last
 

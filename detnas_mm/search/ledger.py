@@ -24,6 +24,14 @@ class LedgerError(RuntimeError):
     """A ledger that cannot be used: damaged, in use, or of another search."""
 
 
+#: What every ledger begins with.
+_BEGINNING = b'{"schema":'
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no number that a ledger may hold')
+
+
 def _dump(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, separators=(',', ':'), allow_nan=False).encode() + b'\n'
 
@@ -73,11 +81,15 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
     good = 0
     for number, line in enumerate(lines, 1):
         try:
+            if number == 1 and line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+                raise LedgerError(f'{path} is no ledger; it begins with {line[:80]!r}.')
             if not line.endswith(b'\n'):
                 raise ValueError('the line is cut short')
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_refuse)
+            if not isinstance(row, dict):
+                raise ValueError('it is no JSON object')
             if number == 1:
-                if not isinstance(row, dict) or row.get('schema') != SCHEMA:
+                if row['schema'] != SCHEMA:
                     raise LedgerError(
                         f'{path} is not a ledger of this version (schema {SCHEMA}); its first line is {line[:80]!r}.'
                     )
@@ -93,7 +105,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
                 if record.index != len(records):
                     raise ValueError(f'its index is {record.index}, expected {len(records)}')
                 records.append(record)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise LedgerError(
                     f'Line {number} of {path} is damaged ({error}). Lines are only ever appended, so something else '
@@ -177,6 +189,10 @@ class Ledger:
             self._write(self.header | dict(environment=self.environment))
             return
         self.environment_at_start = found.pop('environment', {})
+        if found != self.header and not (self.records or self.snapshots):
+            os.ftruncate(self._file, 0)  # an earlier start got no further than to this line
+            self._write(self.header | dict(environment=self.environment))
+            return
         if found != self.header:
             details = differences(found, self.header)
             raise LedgerError(

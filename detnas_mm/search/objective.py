@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.search.checks import real
 from detnas_mm.search.pareto import front_ranks
 from detnas_mm.search.record import Record
 from detnas_mm.spaces import Architecture, SearchSpace
@@ -84,6 +85,8 @@ class Constraint:
     high: float = math.inf
 
     def __post_init__(self) -> None:
+        for bound in (self.low, self.high):
+            real(f'A bound of the constraint on {self.cost!r}', bound)
         if not self.low <= self.high:
             raise ValueError(f'The constraint on {self.cost!r} has low={self.low} above high={self.high}.')
         if math.isinf(self.low) and math.isinf(self.high):

@@ -118,12 +118,21 @@ class Record:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            ValueError: If fields are missing or unknown.
+            ValueError: If fields are missing, unknown, or of another type.
         """
         try:
-            return cls(**(row | {'parents': tuple(row['parents'])}))
-        except (TypeError, KeyError) as error:
+            record = cls(**(row | {'parents': tuple(row['parents'])}))
+            shares = record.partial.values()
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f'not a ledger row: {error}') from error
+        for numbers in (record.metrics, record.costs, record.time, *shares):
+            if not isinstance(numbers, dict) or any(type(value) not in (int, float) for value in numbers.values()):
+                raise ValueError(f'not a ledger row: numbers by name are wanted, not {numbers!r}')
+        if record.status not in ('ok', 'failed', 'dropped'):
+            raise ValueError(f"not a ledger row: its status is {record.status!r}, not 'ok', 'failed' or 'dropped'")
+        if type(record.generation) is not int or not isinstance(record.id, str) or not isinstance(record.arch, str):
+            raise ValueError('not a ledger row: generation must be a whole number, id and arch text')
+        return record
 
 
 @dataclass(frozen=True)

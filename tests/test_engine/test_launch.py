@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from detnas_mm.cli import one_line_errors
-from detnas_mm.engine import SearchPlan, launch
+from detnas_mm.engine import EvolutionSearchHook, SearchPlan, launch
 from detnas_mm.engine.search import model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import subnet_config
@@ -70,7 +71,20 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__strategy__size=3), "EvolutionStrategy has no argument 'size'; it takes population"),
         (dict(search__constraints=[dict(cost='latency', high=1)]), "'latency', which nothing produces"),
         (dict(search__constraints=[dict(cost='macs', high=1)]), 'No architecture can meet macs ≤ 1'),
-        (dict(search__budget__epochs=3), "unknown: \\['epochs'\\]"),
+        (dict(search__budget__epochs=3), "keys generations and no unknown ones; got .*'epochs': 3"),
+        (
+            dict(search__budget__generations=2.7),
+            'generations must be a whole number of at least 1; got 2.7',
+        ),
+        (dict(search__seed=-1), 'search.seed must be a whole number of at least 0; got -1'),
+        (dict(search__objectives=[]), 'search.objectives is empty'),
+        (dict(search__constraints='macs'), 'search.constraints must be a list'),
+        (dict(search__constraints=[dict(cost='macs', max=1)]), 'with the keys cost, low, high and no unknown ones'),
+        (dict(search__constraints=[dict(cost='macs', high='300M')]), "'macs' must be a number, .*'300M'"),
+        (dict(search__strategy__parents=2.5), 'parents must be a whole number'),
+        (dict(search__evaluator__chunk_size=2.5), 'evaluator.chunk_size must be a whole number'),
+        (dict(search__evaluator__metric_workers=-5), 'evaluator.metric_workers must be a whole number'),
+        (dict(search__evaluator__cache_mb='x'), 'evaluator.cache_mb must be a number'),
         (dict(search__extra=1), "room for.*'extra'"),
         (dict(search__export__topk=5), "top_k=.*'topk': 5"),
         (dict(search__export__top_k=0), 'top_k=.* 1 or more'),
@@ -251,3 +265,29 @@ def test_a_missing_config_is_one_line():
 def test_config_dict_options_reach_the_section():
     cfg = search_cfg(search__budget__generations=3)
     assert isinstance(cfg.search, ConfigDict) and SearchPlan(cfg.search).generations == 3
+
+
+@pytest.mark.parametrize('epochs', [0, 12])
+def test_a_search_only_job_refuses_a_checkpoint_of_another_model(epochs):
+    model = torch.nn.ModuleDict(dict(backbone=torch.nn.Linear(1, 1), head=torch.nn.Linear(1, 1)))
+    cfg = Config(dict(train_cfg=dict(max_epochs=epochs), load_from='step1.pth'))
+    runner = SimpleNamespace(cfg=cfg, model=model)
+    hook, whole = EvolutionSearchHook(), model.state_dict()
+    hook.after_load_checkpoint(runner, dict(state_dict=whole))
+    hook.after_load_checkpoint(runner, dict(state_dict={f'module.{key}': value for key, value in whole.items()}))
+    part = dict(state_dict={key: value for key, value in whole.items() if key.startswith('backbone')})
+    if epochs:  # what is missing will be trained
+        hook.after_load_checkpoint(runner, part)
+    else:
+        with pytest.raises(ValueError, match='step1.pth lacks 2 of the 4 tensors of this model, such as head.bias'):
+            hook.after_load_checkpoint(runner, part)
+
+
+def test_missing_annotations_are_named_before_anything_is_built(tmp_path):
+    (tmp_path / 'here.json').write_text('{}')
+    dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='here.json')
+    launch.check_inputs(Config(dict(search=dict(dataset=dataset))))
+    with pytest.raises(SystemExit, match=f'there is no file {tmp_path}/gone.json, where search looks'):
+        launch.check_inputs(Config(dict(search=dict(dataset=dataset | dict(ann_file='gone.json')))))
+    with pytest.raises(SystemExit, match='there is no file gone.json'):
+        launch.check_inputs(Config(dict(search=dict(metric=dict(type='CocoMetric', ann_file='gone.json')))))

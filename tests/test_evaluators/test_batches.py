@@ -80,7 +80,7 @@ def test_ranks_share_the_same_batches(world, monkeypatch):
 
 
 def test_bad_sizes():
-    with pytest.raises(ValueError, match='11 images are asked for, but TenImages has 10'):
+    with pytest.raises(ValueError, match='num_images is 11; TenImages has 10 images'):
         make(num_images=11)
     with pytest.raises(ValueError, match='batch_size 3 does not divide the 10 images.*such as 2'):
         make(whole_batches=True)

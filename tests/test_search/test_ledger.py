@@ -69,6 +69,42 @@ def test_a_damaged_inner_line_is_an_error_with_its_number(path):
         assert len(read_ledger(path)[1]) == 1
 
 
+@pytest.mark.parametrize(
+    'line',
+    [
+        '5', 'null', '[' * 100_000, '{"index":1}', '{"index":NaN}',
+        *(json.dumps(record(1).to_json() | wrong) for wrong in (
+            dict(status='foo'), dict(metrics=None), dict(metrics={'acc': '0.9'}), dict(generation='1'), dict(id=7),
+            dict(partial={'25': 3}), dict(partial=[1]),
+        )),
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_rows_are_errors_inside_and_dropped_at_the_end(path, line):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(''.join([lines[0], lines[1], f'{line}\n', lines[3]]))
+    with pytest.raises(LedgerError, match='Line 3 of .* is damaged'):
+        Ledger(path, {'seed': 0})
+    path.write_text(''.join([lines[0], lines[1], f'{line}\n']))
+    with pytest.warns(UserWarning, match='last line'):
+        assert len(read_ledger(path)[1]) == 1
+
+
+@pytest.mark.parametrize('text', ['my important notes\n', 'notes', '{"a": 1}\n'])
+def test_a_file_that_is_no_ledger_is_left_alone(tmp_path, text):
+    path = tmp_path / 'ledger.jsonl'
+    path.write_text(text)
+    with pytest.raises(LedgerError, match='is no ledger; it begins with'):
+        Ledger(path, {'seed': 0})
+    assert path.read_text() == text
+
+
+def test_a_search_that_ended_before_its_first_row_does_not_lock_its_folder(tmp_path):
+    Ledger(tmp_path / 'l.jsonl', {'objective': 'misspelt'}).close()
+    with Ledger(tmp_path / 'l.jsonl', {'objective': 'right'}) as ledger:
+        ledger.append(record(0))
+    assert read_ledger(tmp_path / 'l.jsonl')[0]['objective'] == 'right'
+
+
 def test_another_search_is_refused_and_says_what_differs(path):
     with pytest.raises(LedgerError, match='belongs to another search.*seed: there 0, now 1'):
         Ledger(path, {'seed': 1})
@@ -78,7 +114,8 @@ def test_another_search_is_refused_and_says_what_differs(path):
 
 def test_a_refusal_names_the_values_that_differ_and_no_others(tmp_path):
     header = {'evaluator': {'images': 5000, 'calibration': {'images': 500, 'digest': 'a' * 200}}}
-    Ledger(tmp_path / 'l.jsonl', header).close()
+    with Ledger(tmp_path / 'l.jsonl', header) as ledger:
+        ledger.append(record(0))
     header['evaluator']['calibration']['digest'] = 'a' * 199 + 'b'
     with pytest.raises(LedgerError) as refusal:
         Ledger(tmp_path / 'l.jsonl', header)

@@ -28,6 +28,25 @@ class EvolutionSearchHook(Hook):
             )
         SearchPlan(runner.cfg.search)
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuses a checkpoint of another model, where nothing is trained after.
+
+        Raises:
+            ValueError: If weights of the model are missing in it.
+        """
+        if runner.cfg.train_cfg.get('max_epochs') != 0:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        found = checkpoint.get('state_dict', checkpoint)
+        found = {key.removeprefix('module.') for key in found}
+        missing = [key for key in model.state_dict() if key not in found]
+        if missing:
+            raise ValueError(
+                f'{runner.cfg.load_from} lacks {len(missing)} of the {len(model.state_dict())} tensors of this model, '
+                f'such as {missing[-1]}: the search would run on random weights. Give the supernet that was trained in '
+                f'this very model (with DetNAS the one of step 2, not of step 1).'
+            )
+
     def after_train(self, runner: Runner) -> None:
         """Searches on the weights in force: the averaged ones where the config keeps an average.
 

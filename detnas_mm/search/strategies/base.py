@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.search.checks import whole
 from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import SearchSpace
@@ -32,9 +33,7 @@ class Strategy(ABC):
     certificate: dict[str, Any] | None = None
 
     def __init__(self, max_attempts: int = 20_000) -> None:
-        if max_attempts < 1:
-            raise ValueError(f'max_attempts must be at least 1; got {max_attempts}.')
-        self.max_attempts = max_attempts
+        self.max_attempts = whole('max_attempts', max_attempts, 1)
         self.log: Callable[[str], None] = lambda text: None
         self.records: list[Record] = []
         self.acceptance = 0.0

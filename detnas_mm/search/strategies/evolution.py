@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.registry import STRATEGIES, build_from
+from detnas_mm.search.checks import whole
 from detnas_mm.search.objective import Budget, Objective
 from detnas_mm.search.prefilter import Prefilter
 from detnas_mm.search.record import Proposal, Record
@@ -51,20 +52,20 @@ class EvolutionStrategy(Strategy):
         prefilter: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(max_attempts)
+        whole('population', population, 1)
+        whole('parents', parents, 1)
+        for name, children in dict(mutation=mutation, crossover=crossover, random=random).items():
+            if children is not None:
+                whole(name, children)
         self.prefilter = None if prefilter is None else build_from(STRATEGIES, prefilter, type=Prefilter)
         if mutation is None:
             mutation = population - random - crossover if crossover is not None else (population - random + 1) // 2
         if crossover is None:
             crossover = population - random - mutation
-        if min(population, parents) < 1 or min(mutation, crossover, random) < 0:
+        if mutation + crossover + random != population or min(mutation, crossover) < 0:
             raise ValueError(
-                f'population and parents must be at least 1, the kinds of children at least 0; got population='
-                f'{population}, parents={parents}, mutation={mutation}, crossover={crossover}, random={random}.'
-            )
-        if mutation + crossover + random != population:
-            raise ValueError(
-                f'mutation + crossover + random must be the population; got {mutation} + {crossover} + {random} '
-                f'!= {population}.'
+                f'mutation + crossover + random, each at least 0, must be the population; got {mutation} + '
+                f'{crossover} + {random} != {population}.'
             )
         if not 0 < mutation_prob <= 1:
             raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.registry import STRATEGIES
+from detnas_mm.search.checks import whole
 from detnas_mm.search.record import Proposal
 from detnas_mm.search.strategies.base import Strategy
 
@@ -22,9 +23,7 @@ class RandomStrategy(Strategy):
 
     def __init__(self, population: int = 50, max_attempts: int = 20_000) -> None:
         super().__init__(max_attempts)
-        if population < 1:
-            raise ValueError(f'population must be at least 1; got {population}.')
-        self.population = population
+        self.population = whole('population', population, 1)
 
     def spec(self) -> dict[str, Any]:
         return dict(type='RandomStrategy', population=self.population, max_attempts=self.max_attempts)

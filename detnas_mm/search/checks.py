@@ -1,0 +1,53 @@
+"""Numbers that users give, checked before any work starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def whole(name: str, value: Any, least: int = 0) -> int:
+    """The value, if it is a whole number.
+
+    Raises:
+        ValueError: If it is none, or below ``least``; names the setting, the value and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f'{name} must be a whole number of at least {least}; got {value!r}.')
+    return value
+
+
+def real(name: str, value: Any) -> float:
+    """The value, if it is a number; infinity is one.
+
+    Raises:
+        ValueError: If it is none; names the setting, the value and what is allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        raise ValueError(f'{name} must be a number, such as 300e6; got {value!r}.')
+    return value
+
+
+def listed(name: str, value: Any, example: str) -> list[Any]:
+    """The value, if it is a list.
+
+    Raises:
+        ValueError: If it is not; gives an example.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f'{name} must be a list, such as {example}; got {value!r}.')
+    return list(value)
+
+
+def keyed(name: str, value: Any, allowed: tuple[str, ...], example: str) -> dict[str, Any]:
+    """The value, if it is a mapping that has no other keys than the allowed ones.
+
+    Raises:
+        ValueError: If it is not; names what is wrong and gives an example.
+    """
+    if not isinstance(value, Mapping) or set(value) - set(allowed):
+        raise ValueError(
+            f'{name} must be as in {example}, with the keys {", ".join(allowed)} and no unknown ones; got {value!r}.'
+        )
+    return dict(value)
