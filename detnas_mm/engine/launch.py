@@ -172,8 +172,10 @@ def run(cfg: Config, trust: bool = False) -> Any:
     """Trains, or searches where the config's evaluator needs no model.
 
     Raises:
-        SystemExit: With one sentence, if a checkpoint cannot be loaded.
+        SystemExit: With one sentence, if a checkpoint cannot be loaded or the work dir cannot be made.
     """
+    if cfg.get('work_dir') and Path(cfg.work_dir).is_file():
+        raise SystemExit(f'error: --work-dir {cfg.work_dir} is a file; name a folder.')
     if 'search' in cfg:
         if not _plan(cfg).evaluator.needs_model:
             return run_search(cfg, log=print)

@@ -30,13 +30,18 @@ def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
     """Builds one metric of mmdet, mmpretrain, …, or what takes its place: see :func:`available`.
 
     Raises:
-        ValueError: If more than one metric is asked for.
+        ValueError: If more than one metric is asked for, or there is no such metric.
     """
     if isinstance(cfg, Sequence):
         if len(cfg) != 1:
             raise ValueError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
         cfg = cfg[0]
-    metric = METRICS.build(available(cfg))
+    cfg = available(cfg)
+    if isinstance(cfg.get('type'), str) and METRICS.get(cfg['type']) is None:
+        raise ValueError(
+            f'There is no metric {cfg["type"]!r}; mmdet has CocoMetric and VOCMetric, mmpretrain Accuracy.'
+        )
+    metric = METRICS.build(cfg)
     metric.dataset_meta = dataset_meta
     return metric
 

@@ -291,3 +291,9 @@ def test_missing_annotations_are_named_before_anything_is_built(tmp_path):
         launch.check_inputs(Config(dict(search=dict(dataset=dataset | dict(ann_file='gone.json')))))
     with pytest.raises(SystemExit, match='there is no file gone.json'):
         launch.check_inputs(Config(dict(search=dict(metric=dict(type='CocoMetric', ann_file='gone.json')))))
+
+
+def test_a_work_dir_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit, match='file is a file; name a folder'):
+        launch.run(Config(dict(work_dir=str(tmp_path / 'file'))))

@@ -146,3 +146,8 @@ def test_no_worker_computes_here():
     assert values == {'picky/sum': 3, 'picky/process': os.getpid()} and seconds >= 0
     with pytest.raises(ValueError, match='got -1'):
         MetricWorkers(Picky(), -1)
+
+
+def test_an_unknown_metric_is_named():
+    with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(ValueError, match="no metric 'NoSuchMetric'"):
+        metrics.build_metric(dict(type='NoSuchMetric'), {})
