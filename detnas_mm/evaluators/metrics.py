@@ -37,11 +37,14 @@ def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
             raise ValueError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
         cfg = cfg[0]
     cfg = available(cfg)
-    if isinstance(cfg.get('type'), str) and METRICS.get(cfg['type']) is None:
+    try:
+        metric = METRICS.build(cfg)
+    except KeyError as error:
+        if 'registry' not in str(error):
+            raise
         raise ValueError(
-            f'There is no metric {cfg["type"]!r}; mmdet has CocoMetric and VOCMetric, mmpretrain Accuracy.'
-        )
-    metric = METRICS.build(cfg)
+            f'There is no metric {cfg.get("type")!r}; mmdet has CocoMetric, VOCMetric and others, mmpretrain Accuracy.'
+        ) from error
     metric.dataset_meta = dataset_meta
     return metric
 
