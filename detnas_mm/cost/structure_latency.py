@@ -88,11 +88,20 @@ def _between(low: int, high: int, step: int, points: int) -> list[int]:
     return sorted({low, high, *(int(width) for width in np.clip(inner, low, high))})
 
 
+def _growing(values: np.ndarray) -> np.ndarray:
+    """Makes values grow along all axes: midway between the largest up to a point and the smallest from it on."""
+    largest, smallest = values, np.flip(values)
+    for axis in range(values.ndim):
+        largest = np.maximum.accumulate(largest, axis=axis)
+        smallest = np.minimum.accumulate(smallest, axis=axis)
+    return (largest + np.flip(smallest)) / 2
+
+
 class _Table:
     """A piece's milliseconds between the points of its grid, linear in each axis.
 
-    A wider convolution that was measured to be quicker than a narrower one tells of noise: it counts as just as slow,
-    so that a structure's latency grows with every gene, and the space's extremes are those of its latency.
+    A wider convolution that was measured to be quicker than a narrower one tells of noise: the two are evened out, so
+    that a structure's latency grows with every gene, and the space's extremes are those of its latency.
 
     Args:
         names: Of the axes.
@@ -101,8 +110,7 @@ class _Table:
     """
 
     def __init__(self, names: Sequence[str], axes: Sequence[Sequence[int]], values: np.ndarray) -> None:
-        for axis in range(values.ndim):
-            values = np.maximum.accumulate(values, axis=axis)
+        values = _growing(values)
         # Between two points multiply-adds of a k x k convolution grow with the square of its width, of 1 x 1 with each.
         self._squared = 'kernel' in names
         # Axes of one point have nothing to interpolate between.
