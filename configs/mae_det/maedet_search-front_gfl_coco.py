@@ -9,6 +9,6 @@ search = dict(
         dict(name='entropy', direction='maximize'),
         dict(name='latency', direction='minimize'),
     ],
-    budget=dict(generations=30),
+    budget=dict(generations=60),
     export=dict(front_k=12),
 )
