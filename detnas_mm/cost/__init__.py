@@ -3,6 +3,7 @@
 from detnas_mm.cost.base import AdditiveTable, CostModel, MaximumTable, TableCost
 from detnas_mm.cost.blocks import BlockSum
 from detnas_mm.cost.latency import LatencyTable
+from detnas_mm.cost.latency_file import MeasuredLatency
 from detnas_mm.cost.macs import MacsTable, ParamsTable
 from detnas_mm.cost.memory import PeakMemoryTable
 from detnas_mm.cost.structure import (
@@ -13,6 +14,7 @@ from detnas_mm.cost.structure import (
     StructureMacs,
     StructureParams,
 )
+from detnas_mm.cost.structure_latency import StructureLatency
 
 __all__ = [
     'AdditiveTable',
@@ -21,11 +23,13 @@ __all__ = [
     'LatencyTable',
     'MacsTable',
     'MaximumTable',
+    'MeasuredLatency',
     'ParamsTable',
     'PeakMemoryTable',
     'StructureCost',
     'StructureDepthToWidth',
     'StructureFlops',
+    'StructureLatency',
     'StructureLayers',
     'StructureMacs',
     'StructureParams',

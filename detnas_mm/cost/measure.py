@@ -195,11 +195,11 @@ def measure_space(
     whole = {names[number]: rounds for (kind, number), rounds in samples.items() if kind == 'net'}
     even = {names[number]: rounds for (kind, number), rounds in steadied(samples).items() if kind == 'net'}
     return dict(
-        table_ms=_ms(middle[:positions]),
-        iqr_ms=_ms(width[:positions]),
-        constant_ms=_ms(before + stem + after),
-        constant_parts_ms=dict(before=_ms(before), stem=_ms(stem), after=_ms(after)),
-        constant_iqr_parts_ms=dict(zip(('before', 'stem', 'after'), _ms(width[positions:, 0]), strict=True)),
+        table_ms=milliseconds(middle[:positions]),
+        iqr_ms=milliseconds(width[:positions]),
+        constant_ms=milliseconds(before + stem + after),
+        constant_parts_ms=dict(before=milliseconds(before), stem=milliseconds(stem), after=milliseconds(after)),
+        constant_iqr_parts_ms=dict(zip(('before', 'stem', 'after'), milliseconds(width[positions:, 0]), strict=True)),
         check=compared(dict(zip(whole, predicted, strict=True)), whole, even),
     )
 
@@ -283,10 +283,10 @@ def compared(
         kendall_of_two_halves=_correlation(
             stats.kendalltau, np.median(rounds[::2], axis=0), np.median(rounds[1::2], axis=0)
         ),
-        measured_range_ms=[_ms(middle.min()), _ms(middle.max())],
+        measured_range_ms=[milliseconds(middle.min()), milliseconds(middle.max())],
         iqr_percent=float(np.median(width / middle) * 100),
         rows=[
-            dict(arch=name, predicted_ms=_ms(p), measured_ms=_ms(m), iqr_ms=_ms(w))
+            dict(arch=name, predicted_ms=milliseconds(p), measured_ms=milliseconds(m), iqr_ms=milliseconds(w))
             for name, p, m, w in zip(names, wanted, middle, width, strict=True)
         ],
     )
@@ -298,6 +298,6 @@ def _correlation(how: Callable[[Any, Any], Any], first: np.ndarray, second: np.n
     return float(how(first, second).statistic)
 
 
-def _ms(seconds: Any) -> Any:
+def milliseconds(seconds: Any) -> Any:
     """Milliseconds with the digits that a measurement may have."""
     return np.round(np.asarray(seconds, dtype=float) * 1000, 6).tolist()

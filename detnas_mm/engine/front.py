@@ -85,7 +85,7 @@ def search_front(
     check = remeasured(cfg, table, nets, work_dir, device, pace)
     say(f'Testing {len(nets)} nets …')
     plan = SearchPlan(cfg.search)
-    name, _ = latency_cost(cfg)
+    name, _ = latency_cost(cfg, LatencyTable)
     rows = [
         dict(
             id=net['id'],
@@ -124,7 +124,7 @@ def checked_cost(cfg: Any) -> dict[str, Any]:
     Raises:
         ValueError: If there is none, it lacks a file or an input size, or nothing is searched by it.
     """
-    name, cost = latency_cost(cfg)
+    name, cost = latency_cost(cfg, LatencyTable)
     if name is None or not cost.get('file') or not cost.get('input_size'):
         raise ValueError(
             "The search section needs costs=dict(latency=dict(type='LatencyTable', file='…', part='detector', "
@@ -145,7 +145,7 @@ def check_rest(cfg: Any) -> None:
     Raises:
         ValueError: If something else does not fit.
     """
-    name, _ = latency_cost(cfg)
+    name, _ = latency_cost(cfg, LatencyTable)
     section = dict(cfg.search)
     section['costs'] = {key: cost for key, cost in cfg.search.costs.items() if key != name}
     section['constraints'] = [one for one in cfg.search.get('constraints', ()) if one['cost'] != name]

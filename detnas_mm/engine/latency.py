@@ -20,14 +20,17 @@ from tqdm import tqdm
 
 from detnas_mm import __version__
 from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.cost import MeasuredLatency
 from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.latency import PARTS, SCHEMA
+from detnas_mm.cost.latency_file import PARTS, SCHEMA
 from detnas_mm.cost.macs import checked_input_size
-from detnas_mm.cost.measure import measure_space, stopwatch
+from detnas_mm.cost.measure import Stopwatch, measure_space, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.search import weights_digest
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.models import build_model, find_supernet
+from detnas_mm.registry import COSTS
+from detnas_mm.spaces import SearchSpace
 
 #: Images that a detector runs on: what follows the heads takes longer where there is more to see.
 NUM_IMAGES = 4
@@ -172,24 +175,31 @@ def measure_latency(
             supernet, subject.runner(model), subject.inputs, subject.batch(model), watch, pace, nets,
             progress_bar('measuring'),
         )  # fmt: skip
-    found: dict[str, Any] = dict(
+    name = type(model if part == 'detector' else supernet).__name__
+    size = subject.height, subject.width
+    found = file_content(part, name, supernet.space, size, device, watch, pace)
+    found |= dict(weights=digest, images=subject.images, **result)
+    write_json(file, found)
+    return found
+
+
+def file_content(
+    part: str, model: str, space: SearchSpace, size: tuple[int, int], device: str, watch: Stopwatch, pace: Pace
+) -> dict[str, Any]:
+    """What all files of measured latencies say of themselves, see :data:`detnas_mm.cost.latency_file.FIELDS`."""
+    return dict(
         schema=SCHEMA,
         part=part,
-        model=type(model).__name__ if part == 'detector' else type(supernet).__name__,
-        weights=digest,
-        images=subject.images,
-        space=supernet.space.spec(),
-        input_size=[subject.height, subject.width],
+        model=model,
+        space=space.spec(),
+        input_size=list(size),
         batch_size=1,
         device=describe_device(device),
         clock=watch.name,
         versions=dict(detnas_mm=__version__, torch=torch.__version__, python=platform.python_version()),
         measured=datetime.now(UTC).strftime('%Y-%m-%dT%H:%MZ'),
         pace=vars(pace),
-        **result,
     )
-    write_json(file, found)
-    return found
 
 
 def write_json(file: str | Path, content: Any) -> None:
@@ -203,14 +213,9 @@ def write_json(file: str | Path, content: Any) -> None:
 
 def summary(found: dict[str, Any]) -> str:
     """A measured table in a few lines."""
-    check, parts = found['check'], found['constant_parts_ms']
+    parts = found['constant_parts_ms']
     height, width = found['input_size']
-    low, high = check['measured_range_ms']
     cells, spreads = (np.array(found[key]) for key in ('table_ms', 'iqr_ms'))
-
-    def shown(value: float | None) -> str:
-        return 'undefined' if value is None else f'{value:.3f}'
-
     return '\n'.join(
         [
             f'{found["part"]} ({found["model"]}), one image of {height}x{width} ({found["images"]}), '
@@ -219,20 +224,36 @@ def summary(found: dict[str, Any]) -> str:
             f'{parts["stem"]:.3f}, after the blocks {parts["after"]:.3f}',
             f'  choices {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
             f'{np.median(spreads / cells):.1%}, at most {(spreads / cells).max():.1%}',
-            f'  sums against {check["nets"]} whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
-            f'{check["iqr_percent"]:.1f} %):',
-            f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias '
-            f'{check["bias_percent"]:+.2f} %',
-            f'    rank correlation: Spearman {shown(check["spearman"])}, Kendall {shown(check["kendall"])}; of two '
-            f'halves of the rounds: Kendall {shown(check["kendall_of_two_halves"])}',
+            *check_text(found['check']),
         ]
-        + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
     )
 
 
-def latency_cost(cfg: Any) -> tuple[str | None, dict[str, Any]]:
-    """Name and settings of the measured table in a config's search section; (None, {}) if there is none."""
+def check_text(check: dict[str, Any]) -> list[str]:
+    """How well sums agree with whole nets, in lines."""
+    low, high = check['measured_range_ms']
+
+    def shown(value: float | None) -> str:
+        return 'undefined' if value is None else f'{value:.3f}'
+
+    return [
+        f'  sums against {check["nets"]} whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
+        f'{check["iqr_percent"]:.1f} %):',
+        f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias {check["bias_percent"]:+.2f} %',
+        f'    rank correlation: Spearman {shown(check["spearman"])}, Kendall {shown(check["kendall"])}; of two halves '
+        f'of the rounds: Kendall {shown(check["kendall_of_two_halves"])}',
+    ] + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
+
+
+def latency_cost(cfg: Any, kind: type[MeasuredLatency] = MeasuredLatency) -> tuple[str | None, dict[str, Any]]:
+    """Name and settings of the first measured latency in a config's search section; (None, {}) if there is none.
+
+    Args:
+        cfg: A config.
+        kind: Which measured latencies count.
+    """
     for name, cost in cfg.get('search', {}).get('costs', {}).items():
-        if str(cost.get('type')).split('.')[-1] == 'LatencyTable':
+        registered = COSTS.get(str(cost.get('type')))
+        if isinstance(registered, type) and issubclass(registered, kind):
             return name, cost
     return None, {}

@@ -38,6 +38,7 @@ from detnas_mm.search import (
     Strategy,
     pareto_front,
     read_ledger,
+    thinned,
 )
 from detnas_mm.search.checks import keyed, listed, whole
 from detnas_mm.spaces import SearchSpace
@@ -90,9 +91,12 @@ class SearchPlan:
         self.generations = whole('search.budget.generations', budget.get('generations', 20), 1)
         export = dict(cfg.get('export', {}))
         self.top_k = export.get('top_k', 1)
-        if set(export) - {'top_k', 'retrain'} or not isinstance(self.top_k, int) or self.top_k < 1:
+        self.front_k = export.get('front_k')
+        counts = [self.top_k, *([] if self.front_k is None else [self.front_k])]
+        if set(export) - {'top_k', 'front_k', 'retrain'} or not all(isinstance(k, int) and k > 0 for k in counts):
             raise ValueError(
-                f'search.export holds top_k=… (how many nets are written out, 1 or more) and retrain=dict(…) (training '
+                f'search.export holds top_k=… (how many nets are written out, 1 or more), front_k=… (how many of a '
+                f'front, those with most room around them; None, the default: all) and retrain=dict(…) (training '
                 f'settings for their configs); got {export}.'
             )
 
@@ -206,7 +210,10 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
             else:
                 plot_progress(ledger.records, plan.objectives, work_dir / 'progress.png')
             _write_certificate(work_dir / 'certificate.json', plan.strategy.certificate)
-        chosen = best[: plan.top_k] if len(plan.objectives) == 1 else pareto_front(best, plan.objectives)
+        if len(plan.objectives) == 1:
+            chosen = best[: plan.top_k]
+        else:
+            chosen = thinned(pareto_front(best, plan.objectives), plan.objectives, plan.front_k)
         export_best(cfg, plan.space, plan.evaluator, chosen, work_dir, log)
     return best
 

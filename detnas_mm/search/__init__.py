@@ -1,7 +1,15 @@
 """How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
 
 from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger, read_snapshots
-from detnas_mm.search.objective import Budget, Constraint, Objective, UnmeetableConstraint, number_text, pareto_front
+from detnas_mm.search.objective import (
+    Budget,
+    Constraint,
+    Objective,
+    UnmeetableConstraint,
+    number_text,
+    pareto_front,
+    thinned,
+)
 from detnas_mm.search.population_searcher import PopulationSearcher
 from detnas_mm.search.prefilter import Prefilter, Ranker, SurrogateRanker
 from detnas_mm.search.record import Evaluation, Proposal, Record, Snapshot
@@ -41,4 +49,5 @@ __all__ = [
     'pareto_front',
     'read_ledger',
     'read_snapshots',
+    'thinned',
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.search.checks import real
-from detnas_mm.search.pareto import front_ranks
+from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.search.record import Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
@@ -55,6 +55,21 @@ def pareto_front(records: Iterable[Record], objectives: Sequence[Objective]) -> 
     ok = objectives[0].best_first(records)
     ranks = front_ranks(np.array([[objective.gain(record) for objective in objectives] for record in ok]))
     return [record for record, rank in zip(ok, ranks, strict=True) if rank == 0]
+
+
+def thinned(front: Sequence[Record], objectives: Sequence[Objective], count: int | None) -> list[Record]:
+    """At most ``count`` records of a front, in their order: the one with least room around it goes first.
+
+    Args:
+        front: What :func:`pareto_front` returns.
+        objectives: Its objectives.
+        count: How many are wanted, 1 or more; None for all.
+    """
+    kept = list(front)
+    while count is not None and len(kept) > count:
+        gains = np.array([[objective.gain(record) for objective in objectives] for record in kept])
+        del kept[int(np.argmin(crowding_distances(gains)))]
+    return kept
 
 
 def number_text(value: float) -> str:

@@ -48,7 +48,7 @@ def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], pa
         best = [first.value(ok[int(np.argmax(gains[: i + 1]))]) for i in range(len(ok))]
         left.step([record.index for record in ok], best, where='post', color='black', lw=1.2, label='best so far')
         front = pareto_front(ok, objectives)
-        left.set_title(f'best {first.value(front[0]):.4f}: {front[0].arch}', fontsize=10)
+        left.set_title(f'best {first.value(front[0]):.4f}: {front[0].arch}', fontsize=10, loc='left')
         if right is not None and second is not None:
             marks = dict(marker='*', s=140, label='best') if len(objectives) == 1 else dict(s=30, label='Pareto front')
             x, y = [second.value(record) for record in front], [first.value(record) for record in front]

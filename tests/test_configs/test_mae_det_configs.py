@@ -13,13 +13,14 @@ from detnas_mm import zoo
 from detnas_mm.engine.launch import as_search_job, fit_to_machine
 from detnas_mm.engine.search import SearchPlan, run_search
 from detnas_mm.models import MAEDetNet
-from detnas_mm.search import ExactStrategy
+from detnas_mm.search import ExactStrategy, ParetoStrategy
 
 from . import one_step
 from .leaves import LEAVES, MAEDET, MAEDET_DIGITS, MAEDET_NETS, MAEDET_SEARCHES
 from .test_metafiles import ROOT, models
 
-EPOCH = 7330
+#: Images to train on, and iterations that make an epoch of them.
+DATA = {'coco': (117_266, 7330), 'voc': (16_551, 1035)}
 OF_RESNET50 = dict(flops=188e8, layers=91)
 
 
@@ -39,7 +40,8 @@ def test_builds(name, load):
     assert not cfg.model.backbone.get('norm_eval', False) and cfg.load_from is None
     model = build(cfg)
     net, detector = name.split('_')[0], cfg.model.type.lower()
-    assert detector == name.split('_')[-2] and model.bbox_head.num_classes == 80
+    assert detector == name.split('_')[-2]
+    assert model.bbox_head.num_classes == {'coco': 80, 'voc': 20}[name.split('_')[-1]]
     if net == 'resnet50-control':
         assert type(model.backbone) is ResNet and model.backbone.depth == 50
         channels = [256, 512, 1024, 2048]
@@ -57,18 +59,24 @@ def test_builds(name, load):
 @pytest.mark.parametrize('name', MAEDET)
 def test_the_recipe(name, load):
     cfg = load(name)
+    images, epoch = DATA[name.split('_')[-1]]
+    assert math.ceil(images / 16) == epoch
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4)
     warm_up, steps = cfg.param_scheduler
-    assert warm_up == dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=7330)
-    assert steps.milestones == [65 * EPOCH, 71 * EPOCH] and steps.gamma == 0.1
-    assert cfg.train_cfg.max_iters == steps.end == 73 * EPOCH
+    assert warm_up == dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=epoch)
+    assert steps.milestones == [65 * epoch, 71 * epoch] and steps.gamma == 0.1
+    assert cfg.train_cfg.max_iters == steps.end == 73 * epoch
+    assert cfg.default_hooks.checkpoint.interval == epoch and cfg.train_cfg.val_interval == 5 * epoch
     assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 16
-    assert math.ceil(117_266 / 16) == EPOCH  # images of train2017 with boxes
-    (resize,) = (step for step in cfg.train_dataloader.dataset.pipeline if 'Resize' in step.type)
-    assert resize == dict(type='RandomResize', scale=[(1333, 480), (1333, 960)], keep_ratio=True)
+    datasets = cfg.train_dataloader.dataset.get('datasets', [cfg.train_dataloader.dataset])
+    for dataset in datasets:
+        (resize,) = (step for step in dataset.pipeline if 'Resize' in step.type)
+        assert resize == dict(type='RandomResize', scale=[(1333, 480), (1333, 960)], keep_ratio=True)
     (resize,) = (step for step in cfg.test_dataloader.dataset.pipeline if 'Resize' in step.type)
     assert resize == dict(type='Resize', scale=(1333, 800), keep_ratio=True)
-    assert cfg.train_dataloader.dataset.ann_file == 'annotations/instances_train2017.json'
+    files = [dataset.ann_file for dataset in datasets]
+    voc = [f'VOC{year}/ImageSets/Main/trainval.txt' for year in (2007, 2012)]
+    assert files == (voc if name.endswith('_voc') else ['annotations/instances_train2017.json'])
 
 
 @pytest.mark.parametrize('name', MAEDET_SEARCHES)
@@ -90,16 +98,23 @@ def test_searches(name, load):
         assert limits == dict(flops=flops, params=net.params, layers=net.layers)
     else:
         more = {'search-exact-params': dict(params=23.5e6), 'search-deepmad': dict(rho=0.3)}
-        assert plan.space.name == 'authors' and limits == OF_RESNET50 | more.get(name.split('_')[1], {})
+        wanted = OF_RESNET50 | more.get(name.split('_')[1], {})
+        if name.split('_')[1] in ('search-latency', 'search-front'):
+            wanted = dict(latency_to_resnet50=1.0, layers=91)
+        assert plan.space.name == 'authors' and limits == wanted
     if 'exact' in name:
         assert isinstance(plan.strategy, ExactStrategy) and plan.generations == 1
         assert plan.strategy.score.spec() == plan.evaluator.spec()
+    elif 'front' in name:
+        assert isinstance(plan.strategy, ParetoStrategy) and len(plan.objectives) == 2 and plan.front_k == 12
     else:
         strategy = plan.strategy
         assert (strategy.population, strategy.candidates * plan.generations) == (256, 100_000)
 
 
-@pytest.mark.parametrize('name', [name for name in MAEDET_SEARCHES if 'exact' not in name])
+@pytest.mark.parametrize(
+    'name', [name for name in MAEDET_SEARCHES if not {'exact', 'front'} & set(name.replace('_', '-').split('-'))]
+)
 def test_a_search_ends_in_a_config_like_the_others(name, load, tmp_path):
     cfg = load(name)
     cfg.work_dir = str(tmp_path)
@@ -108,12 +123,37 @@ def test_a_search_ends_in_a_config_like_the_others(name, load, tmp_path):
     fit_to_machine(cfg)
     best = run_search(cfg, log=lambda text: None)
     found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
-    plain = load('maedet-m_gfl_coco')
+    plain = load(f'maedet-s_gfl_{name.split("_")[-1]}')
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'test_dataloader', 'env_cfg'):
         assert found[key] == plain[key], key
     model = build(found)
     assert model.backbone.arch == SearchPlan(load(name).search).space.parse(best[0].arch)
     assert found.model.neck.in_channels == list(model.backbone.channels)
+
+
+def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
+    """Each net of the front is better or quicker than all others, within the limits; some, far apart, are exported."""
+    cfg = load('maedet_search-front_gfl_coco')
+    cfg.work_dir = str(tmp_path)
+    cfg.search.strategy.update(population=60, parents=20)
+    cfg.search.budget.generations = 4
+    cfg.search.export.front_k = 3
+    fit_to_machine(cfg)
+    best = run_search(cfg, log=lambda text: None)
+    entries = json.loads((tmp_path / 'best.json').read_text())
+    assert len(best) == 240 and len(entries) == 3
+    entropy = [entry['metrics']['entropy'] for entry in entries]
+    latency = [entry['costs']['latency'] for entry in entries]
+    assert entropy == sorted(entropy, reverse=True) and latency == sorted(latency, reverse=True)
+    assert entropy[0] == max(record.metrics['entropy'] for record in best)
+    assert latency[-1] == min(record.costs['latency'] for record in best)
+    assert all(record.costs['latency_to_resnet50'] <= 1 for record in best)
+    for entry in entries:
+        found = Config.fromfile(tmp_path / entry['config'])
+        model = build(found)
+        assert model.backbone.arch == SearchPlan(cfg.search).space.parse(entry['arch'])
+        assert found.model.neck.in_channels == list(model.backbone.channels) and 'search' not in found
+    assert (tmp_path / 'progress.png').read_bytes()[:4] == b'\x89PNG'
 
 
 def test_the_phases_are_coarse_to_fine(load):

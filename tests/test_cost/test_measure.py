@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
 
 from detnas_mm.cost import MacsTable
 from detnas_mm.cost.measure import (
@@ -29,27 +28,6 @@ from detnas_mm.spaces import DetNASSpace
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))
 SIZE = (16, 24)
 PACE = Pace(rounds=3, min_time=0, pause=0)
-
-
-@pytest.fixture
-def watch():
-    """A stopwatch: a microsecond passes with every multiply-add."""
-
-    class OnPaper(Stopwatch):
-        now = 0.0
-
-        def mark(self):
-            return self.now
-
-    paper = OnPaper()
-
-    def pass_time(module, inputs, output):
-        if isinstance(module, nn.Conv2d):
-            paper.now += 1e-6 * output[0].numel() * module.weight[0].numel()
-
-    handle = register_module_forward_hook(pass_time)
-    yield paper
-    handle.remove()
 
 
 def measured(watch, spec=TINY, nets=6, run=lambda net, image: net(image)):

@@ -88,6 +88,7 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__extra=1), "room for.*'extra'"),
         (dict(search__export__topk=5), "top_k=.*'topk': 5"),
         (dict(search__export__top_k=0), 'top_k=.* 1 or more'),
+        (dict(search__export__front_k=0), 'front_k=.*how many of a front.*: 0'),
         (dict(search__evaluator__calibration__images=1), 'calibration is dict'),
     ],
 )

@@ -108,3 +108,63 @@ def test_mistakes_end_in_one_line(tmp_path, change, match):
     import re
 
     assert re.search(match, done.stderr) and 'Traceback' not in done.stderr, done.stderr
+
+
+# -- by latency ---------------------------------------------------------------------------------------------------
+
+TINY = dict(strides=[2, 2], stem_widths=[8, 16], widths=[8, 32], growth=[1, 4], depths=[1, 2])
+
+
+def by_latency(file):
+    """A search for the front of entropy against latency, in a space that is measured in seconds."""
+    costs = dict(
+        latency=dict(type='StructureLatency', file=str(file), input_size=(32, 48)),
+        ratio=dict(type='StructureLatency', file=str(file), relative_to='resnet50'),
+    )
+    return dict(
+        space=dict(type='MAEDetSpace', space=TINY),
+        strategy=dict(type='ParetoStrategy', population=20, parents=10, mutation_prob=1.0),
+        evaluator=dict(type='EntropyScore', weights=(0, 1, 1)),
+        objectives=[dict(name='entropy'), dict(name='latency', direction='minimize')],
+        costs=costs,
+        constraints=[dict(cost='ratio', high=1.0)],
+        budget=dict(generations=2),
+        export=dict(front_k=2),
+    )
+
+
+def run_tool(script, *arguments):
+    command = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / script), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    )
+
+
+@pytest.mark.slow
+def test_measuring_and_searching_by_latency(tmp_path):
+    """The two commands of the docs: tables on this machine, with their check, then a front of nets of the space."""
+    from detnas_mm.cost import StructureLatency
+
+    path, file = tmp_path / 'search.py', tmp_path / 'tables' / 'latency.json'
+    path.write_text(f'search = {by_latency(file)!r}\n')
+    early = run_tool('search.py', path, '--work-dir', tmp_path / 'w')
+    assert early.returncode == 1 and 'measure_latency.py CONFIG' in early.stderr and 'Traceback' not in early.stderr
+    arguments = [path, '--device', 'cpu', '--threads', 1, '--rounds', 2, '--nets', 4, '--grid', 2]
+    done = run_tool('analysis_tools/measure_latency.py', *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'backbone (MAEDetNet), one image of 32x48 (noise)' in done.stdout
+    assert 'sums against 4 whole nets' in done.stdout and "relative_to='resnet50'" in done.stdout
+    found = json.loads(file.read_text())
+    assert found['device']['threads'] == 1 and found['pace']['rounds'] == 2 and len(found['check']['rows']) == 4
+    table = StructureLatency(TINY, file, (32, 48))
+    for row in found['check']['rows']:
+        assert row['predicted_ms'] == pytest.approx(table.total(row['arch']), rel=1e-4) and row['measured_ms'] > 0
+    done = run_tool('search.py', path, '--work-dir', tmp_path / 'w')
+    assert done.returncode == 0, done.stderr[-3000:]
+    entries = json.loads((tmp_path / 'w/best.json').read_text())
+    assert 1 <= len(entries) <= 2 and all((tmp_path / 'w' / entry['config']).is_file() for entry in entries)
+    assert all(entry['costs']['latency'] == pytest.approx(table.total(entry['arch'])) for entry in entries)
+    refused = run_tool('analysis_tools/measure_latency.py', path, '--part', 'detector')
+    assert refused.returncode == 1 and 'measured as the part backbone' in refused.stderr
+    one = run_tool('analysis_tools/measure_latency.py', *arguments[:-1], 1)
+    assert one.returncode == 1 and 'A grid has 2 widths or more; got 1' in one.stderr

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from detnas_mm.cost import AdditiveTable
-from detnas_mm.search import Budget, Constraint, Objective, ParetoStrategy, UnmeetableConstraint, pareto_front
+from detnas_mm.search import (
+    Budget,
+    Constraint,
+    Objective,
+    ParetoStrategy,
+    UnmeetableConstraint,
+    pareto_front,
+    thinned,
+)
 from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.testing import check_strategy
 
@@ -88,6 +96,16 @@ def test_parents_with_room_around_them_come_first(make_search):
         record(i, str(i), metrics={'acc': float(a)}, costs={'macs': a * a}) for i, a in enumerate([1, 5, 2, 3])
     ]
     assert {r.id for r in search.strategy.choose_parents()} == {'0', '1'}
+
+
+@pytest.mark.parametrize(
+    ('count', 'ids'), [(None, '01234'), (9, '01234'), (5, '01234'), (4, '0134'), (3, '034'), (2, '04')]
+)
+def test_a_front_is_thinned_where_it_is_crowded(count, ids):
+    """The ends stay; whoever has the least room between its neighbours goes, one after another."""
+    places = [0.0, 4.0, 5.0, 5.5, 10.0]
+    front = [record(i, str(i), metrics={'acc': -x}, costs={'macs': -x}) for i, x in enumerate(places)]
+    assert ''.join(row.id for row in thinned(front, [MAP, MACS], count)) == ids
 
 
 LATENCY = Objective('latency', 'minimize')

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures a latency table on this machine, and how well its sums agree with whole nets."""
+"""Measures latency tables on this machine, and how well their sums agree with whole nets."""
 
 from detnas_mm.cli import one_line_errors, parser
 
@@ -8,13 +8,18 @@ examples:
   python tools/analysis_tools/measure_latency.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth
   python tools/analysis_tools/measure_latency.py configs/detnas/detnas-small_supernet_fpn_coco.py \\
       --part backbone --input-size 800 1088 --device cuda --out work_dirs/latency_gpu.json
+  python tools/analysis_tools/measure_latency.py configs/mae_det/maedet_search-latency_gfl_coco.py --threads 1
 
-A choice's time is taken inside whole nets. All nets take turns in ever new order, with rests, for some rounds; medians
-of the rounds count, and their spread is reported. Part 'backbone' is the backbone alone, 'detector' is all from the
-image to the boxes. With a checkpoint a detector looks at images of search-val, otherwise at noise, in which random
-weights find nothing: post-processing is then cheaper than it will be.
+Times are taken inside whole nets. All nets take turns in ever new order, with rests, for some rounds; medians of the
+rounds count, and their spread is reported. Part 'backbone' is the backbone alone, 'detector' is all from the image to
+the boxes. With a checkpoint a detector looks at images of search-val, otherwise at noise, in which random weights find
+nothing: post-processing is then cheaper than it will be.
 
-The table is used by costs=dict(latency=dict(type='LatencyTable', file='…')) in a config's search section.
+Of a supernet the choices are measured. Of structures, which need no supernet, it is every convolution over a grid of
+widths; ResNet-50, written as a structure, is measured with them, and its latency told, to be put in as a limit.
+
+The tables are used by costs=dict(latency=dict(type='LatencyTable', file='…')) in a config's search section, or by
+type='StructureLatency' for structures.
 """
 
 
@@ -30,6 +35,10 @@ def main() -> None:
     args_parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")
     args_parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
     args_parser.add_argument('--nets', type=int, default=30, help='whole nets to check by; default: %(default)s')
+    args_parser.add_argument(
+        '--grid', type=int, default=5, metavar='N',
+        help='of structures: widths of each place that are measured, in N x N nets; default: %(default)s',
+    )  # fmt: skip
     args = args_parser.parse_args()
 
     import torch
@@ -38,6 +47,7 @@ def main() -> None:
     from detnas_mm.cost.timing import Pace
     from detnas_mm.engine.latency import latency_cost, measure_latency, summary
     from detnas_mm.engine.launch import check_checkpoint, check_inputs, read_config
+    from detnas_mm.engine.structure_latency import measure_structure_latency, standalone_space, structures_summary
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -46,8 +56,16 @@ def main() -> None:
     out = args.out or cost.get('file') or f'{cfg.work_dir}/latency.json'
     size = args.input_size or cost.get('input_size')
     if not size:
-        raise SystemExit(f'error: {args.config} has no LatencyTable with an input size: give --input-size H W.')
+        raise SystemExit(f'error: {args.config} has no measured latency with an input size: give --input-size H W.')
     part = args.part or cost.get('part', 'backbone')
+    device, pace = args.device or ('cuda' if cuda_usable() else 'cpu'), Pace(args.rounds)
+    space = standalone_space(cfg)
+    if space is not None:
+        if args.checkpoint or part != 'backbone':
+            raise SystemExit('error: structures have no checkpoint, and are measured as the part backbone.')
+        print(structures_summary(measure_structure_latency(space, out, size, device, pace, args.nets, args.grid)))
+        print(f'Written to {out}')
+        return
     cfg.load_from = args.checkpoint
     cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights; without one they are random
     if part == 'detector' and args.checkpoint:
@@ -55,8 +73,7 @@ def main() -> None:
     else:
         check_checkpoint(args.checkpoint, args.trust_checkpoint)
     found = measure_latency(
-        cfg, args.checkpoint, out, part, size, args.device or ('cuda' if cuda_usable() else 'cpu'), Pace(args.rounds),
-        args.nets, args.trust_checkpoint,
+        cfg, args.checkpoint, out, part, size, device, pace, args.nets, args.trust_checkpoint,
     )  # fmt: skip
     print(summary(found))
     print(f'Written to {out}')

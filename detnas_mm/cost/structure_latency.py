@@ -1,0 +1,269 @@
+"""Latency of structures, interpolated between widths that were measured on the device at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import RegularGridInterpolator
+
+from detnas_mm.cost.base import CostModel
+from detnas_mm.cost.blocks import Columns, columns
+from detnas_mm.cost.latency_file import MeasuredLatency, read_latency_file
+from detnas_mm.registry import COSTS
+from detnas_mm.spaces import Architecture, MAEDetSpace
+from detnas_mm.spaces.structure import read_structure
+
+#: What such files hold besides what all do.
+FIELDS: dict[str, Any] = dict(grid=dict, tables_ms=list, iqr_ms=list, references_ms=dict)
+#: Tables of a super-block, and what each depends on. A convolution has its BN and ReLU with it, ``shortcut`` the pool
+#: before it, ``sum`` the last ReLU. Those of the first bottleneck alone are called so.
+PIECES: dict[str, tuple[str, ...]] = dict(
+    reduce_first=('cin', 'bottleneck'),
+    kernel_first=('kernel', 'bottleneck'),
+    shortcut=('cin', 'out'),
+    reduce=('out', 'bottleneck'),
+    kernel=('kernel', 'bottleneck'),
+    expand=('bottleneck', 'out'),
+    sum=('out',),
+)
+#: The one table of the stem.
+STEM: dict[str, tuple[str, ...]] = dict(stem=('out',))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The widths that are measured, per place: the stem is 0, super-blocks count from 1.
+
+    Attributes:
+        widths: Of stem and super-blocks, ascending.
+        bottlenecks: Of super-blocks.
+        kernels: Of all super-blocks.
+    """
+
+    widths: list[list[int]]
+    bottlenecks: list[list[int]]
+    kernels: list[int]
+
+    @classmethod
+    def of(cls, space: MAEDetSpace, points: int) -> Grid:
+        """Covers all that a space holds, by at most ``points`` widths in about equal ratios.
+
+        Raises:
+            ValueError: If there are fewer than two points.
+        """
+        if points < 2:
+            raise ValueError(f'A grid has 2 widths or more; got {points}.')
+        spec = space.spec()
+        small, large = space.encode([space.smallest(), space.largest()]).tolist()
+        pairs = list(zip(small, large, strict=True))
+        widths = [_between(*pair, spec['width_step'], points) for pair in [pairs[0], *pairs[3::5]]]
+        bottlenecks = [_between(*pair, spec['bottleneck_step'], points) for pair in pairs[7::5]]
+        return cls(widths, bottlenecks, spec['kernels'])
+
+    @property
+    def places(self) -> list[dict[str, tuple[str, ...]]]:
+        """The tables of every place, see :data:`PIECES`."""
+        return [STEM, *[PIECES] * len(self.bottlenecks)]
+
+    def axis(self, place: int, name: str) -> list[int]:
+        """The values that ``'cin'``, ``'out'``, ``'bottleneck'`` or ``'kernel'`` takes at a place."""
+        if name == 'kernel':
+            return self.kernels
+        if name == 'bottleneck':
+            return self.bottlenecks[place - 1]
+        return self.widths[place - (name == 'cin')]
+
+    def shape(self, place: int, axes: Sequence[str]) -> tuple[int, ...]:
+        """The shape of a table."""
+        return tuple(len(self.axis(place, name)) for name in axes)
+
+
+def _between(low: int, high: int, step: int, points: int) -> list[int]:
+    """Multiples of ``step`` from low to high, in about equal ratios."""
+    inner = np.round(np.geomspace(low, high, points) / step) * step
+    return sorted({low, high, *(int(width) for width in np.clip(inner, low, high))})
+
+
+def _growing(values: np.ndarray) -> np.ndarray:
+    """Makes values grow along all axes: midway between the largest up to a point and the smallest from it on."""
+    largest, smallest = values, np.flip(values)
+    for axis in range(values.ndim):
+        largest = np.maximum.accumulate(largest, axis=axis)
+        smallest = np.minimum.accumulate(smallest, axis=axis)
+    return (largest + np.flip(smallest)) / 2
+
+
+class _Table:
+    """A piece's milliseconds between the points of its grid, linear in each axis.
+
+    A wider convolution that was measured to be quicker than a narrower one tells of noise: the two are evened out, so
+    that a structure's latency grows with every gene, and the space's extremes are those of its latency.
+
+    Args:
+        names: Of the axes.
+        axes: Their points.
+        values: Measured, an axis each.
+    """
+
+    def __init__(self, names: Sequence[str], axes: Sequence[Sequence[int]], values: np.ndarray) -> None:
+        values = _growing(values)
+        # Between two points multiply-adds of a k x k convolution grow with the square of its width, of 1 x 1 with each.
+        self._squared = 'kernel' in names
+        # Axes of one point have nothing to interpolate between.
+        self._names = [name for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
+        points = [self._scaled(name, axis) for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
+        self._constant = float(values.squeeze()) if not points else 0.0
+        self._between = RegularGridInterpolator(points, values.squeeze()) if points else None
+
+    def _scaled(self, name: str, values: Any) -> np.ndarray:
+        values = np.asarray(values, dtype=float)
+        return values**2 if self._squared and name == 'bottleneck' else values
+
+    def __call__(self, genes: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Milliseconds, shape (candidates,)."""
+        if self._between is None:
+            return np.full(len(next(iter(genes.values()))), self._constant)
+        return self._between(np.stack([self._scaled(name, genes[name]) for name in self._names], axis=-1))
+
+
+class StructureTables:
+    """The tables of all places, and their sums.
+
+    Args:
+        grid: The widths that were measured.
+        constant_ms: What every structure pays.
+        tables_ms: Tables of every place by the names of :attr:`Grid.places`.
+    """
+
+    def __init__(self, grid: Grid, constant_ms: float, tables_ms: Sequence[Mapping[str, Any]]) -> None:
+        self.constant_ms = constant_ms
+        self.tables: list[dict[str, _Table]] = []
+        for place, pieces in enumerate(grid.places):
+            own = {}
+            for name, axes in pieces.items():
+                points = [grid.axis(place, axis) for axis in axes]
+                own[name] = _Table(axes, points, np.array(tables_ms[place][name], dtype=float))
+            self.tables.append(own)
+
+    def totals(self, genes: Columns) -> np.ndarray:
+        """Milliseconds of structures of the grid's strides, shape (candidates,).
+
+        Raises:
+            ValueError: If one lies outside of the grid.
+        """
+        total = self.constant_ms + self.tables[0]['stem'](dict(out=genes.widths[0]))
+        for block, tables in enumerate(self.tables[1:]):
+            at = dict(
+                cin=genes.widths[block],
+                out=genes.widths[block + 1],
+                kernel=genes.kernels[block],
+                bottleneck=genes.bottlenecks[block],
+            )
+            ms = {name: table(at) for name, table in tables.items()}
+            every = ms['expand'] + ms['sum']
+            total = total + ms['reduce_first'] + ms['kernel_first'] + ms['shortcut'] + every
+            total = total + (genes.depths[block] - 1) * (ms['reduce'] + ms['kernel'] + every)
+        return total
+
+
+@COSTS.register_module()
+class StructureLatency(CostModel, MeasuredLatency):
+    """Milliseconds for one image, backbone alone, as the sum over convolutions of what was measured of each.
+
+    The file is written by ``tools/analysis_tools/measure_latency.py``, which also tells how well the sums agree with
+    whole nets. It holds a table for every convolution of every super-block over a grid of widths; between its points
+    they are interpolated.
+
+    Args:
+        space: A :class:`MAEDetSpace` or what makes one.
+        file: The measured tables, JSON.
+        input_size: (height, width) in pixels, if the file must be of that one.
+        relative_to: Name of a net that was measured with the tables, such as ``'resnet50'``: latencies are then
+            multiples of its own. Defaults to None: milliseconds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file, or was measured of another space or input size, or without that net.
+
+    Warns:
+        UserWarning: If it was measured on another device than this machine has.
+    """
+
+    name = 'latency'
+
+    def __init__(
+        self,
+        space: MAEDetSpace | str | Mapping[str, Any],
+        file: str | Path,
+        input_size: int | Sequence[int] | None = None,
+        relative_to: str | None = None,
+    ) -> None:
+        self.space = MAEDetSpace(space)
+        found = read_latency_file(file, FIELDS, _problem)
+        self.take(file, found, self.space, 'backbone', input_size)
+        references = found['references_ms']
+        if relative_to is not None and relative_to not in references:
+            raise ValueError(f'{file} holds no latency of {relative_to!r}; it holds those of {sorted(references)}.')
+        self._unit = 1.0 if relative_to is None else references[relative_to]
+        self._tables = StructureTables(Grid(**found['grid']), found['constant_ms'], found['tables_ms'])
+        told = self.told(found['grid'], found['tables_ms'], found['constant_ms'])
+        self.scope = told if relative_to is None else f'multiples of the {self._unit:g} ms of {relative_to}; {told}'
+
+    def totals(self, ids: np.ndarray) -> np.ndarray:
+        """See :meth:`CostModel.totals`.
+
+        Raises:
+            ValueError: If the array's shape does not fit, or a structure lies outside of what was measured.
+        """
+        out = np.empty(len(ids))
+        fixed = self.space.encode([self.space.smallest()])[0]
+        for rows, genes in columns(ids):
+            if genes.strides != (fixed[2], *self.space.strides) or genes.stem_kernel != fixed[1]:
+                raise ValueError(f'A structure has other strides or another stem than {self.space!r}.')
+            try:
+                out[rows] = self._tables.totals(genes) / self._unit
+            except ValueError as error:
+                raise ValueError(f'A structure lies outside of {self.space!r}, which was measured: {error}') from error
+        return out
+
+    def bounds(self) -> tuple[float, float]:
+        low, high = self.totals(self.space.encode([self.space.smallest(), self.space.largest()])).tolist()
+        return low, high
+
+    def total(self, arch: Any) -> Any:
+        """The latency of one structure, given in any of the forms of :func:`read_structure`."""
+        arch = arch if isinstance(arch, Architecture) else read_structure(arch)
+        return self.totals(np.array([arch.genes]))[0].item()
+
+
+def _problem(found: dict[str, Any]) -> str | None:
+    """What is wrong with the numbers of a file."""
+    try:
+        grid = Grid(**found['grid'])
+        axes = [*grid.widths, *grid.bottlenecks, grid.kernels]
+        ordered = all(len(axis) and min(axis) > 0 and (np.diff(axis) > 0).all() for axis in axes)
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered or len(grid.widths) != len(grid.bottlenecks) + 1:
+        return 'its grid is no ascending lists of widths, bottlenecks and kernels'
+    references = found['references_ms'].values()
+    if not all(isinstance(ms, (int, float)) and 0 < ms < float('inf') for ms in references):
+        return 'references_ms must be positive numbers'
+    if not 0 <= found['constant_ms'] < float('inf'):
+        return f'constant_ms is {found["constant_ms"]!r}'
+    if len(found['tables_ms']) != len(grid.places):
+        return f'tables_ms has {len(found["tables_ms"])} places; the grid has {len(grid.places)}'
+    for place, pieces in enumerate(grid.places):
+        for name, axes_of_it in pieces.items():
+            try:
+                table = np.array(found['tables_ms'][place][name], dtype=float)
+            except (TypeError, ValueError, KeyError, IndexError):
+                return f'tables_ms has no table {name!r} of numbers at place {place}'
+            shape = grid.shape(place, axes_of_it)
+            if table.shape != shape or not (np.isfinite(table).all() and (table >= 0).all()):
+                return f'{name!r} at place {place} is no table of numbers of at least 0, of shape {shape}'
+    return None
