@@ -19,7 +19,7 @@ def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path
     """Draws structures, each as a row of boxes from input to output.
 
     A bottleneck is a box: as high as it has output channels, with its inner channels dark in the middle; the colour is
-    its kernel. A line begins every stage.
+    its kernel. A line begins every stage, C1 (the stem) to C5.
 
     Args:
         archs: Structures by name.
@@ -37,6 +37,7 @@ def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path
         boxes = [(stem.out, 0, stem.kernel, stem.stride)]
         for block in blocks:
             boxes += [(block.out, block.bottleneck, block.kernel, 1 if j else block.stride) for j in range(block.depth)]
+        stages = 0
         for x, (width, inner, kernel, stride) in enumerate(boxes):
             kernels.add(kernel)
             colour = _COLOURS.get(kernel, '#969696')
@@ -45,12 +46,20 @@ def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path
                 axis.add_patch(Rectangle((x + 0.3, -inner / 2), 0.4, inner, facecolor='#333333', linewidth=0))
             if stride == 2:
                 axis.axvline(x, color='#bbbbbb', lw=0.8, zorder=0)
+                stages += 1
+                axis.annotate(
+                    f'C{stages}', (x, 1), (3, -2), xycoords=('data', 'axes fraction'), textcoords='offset points',
+                    va='top', fontsize=8, color='#666666',
+                )  # fmt: skip
         axis.set_title(f'{name}: {len(boxes) - 1} bottlenecks', fontsize=9, loc='left')
         axis.set_ylabel('channels', fontsize=8)
+        axis.yaxis.set_major_formatter(lambda y, _: f'{2 * abs(y):.0f}')  # boxes stand half above and half below zero
+        axis.margins(y=0.12)  # room for the names of stages
         axis.autoscale_view()
         axis.spines[['top', 'right', 'bottom']].set_visible(False)
         axis.tick_params(bottom=False, labelbottom=False, labelsize=8)
     handles = [Rectangle((0, 0), 1, 1, facecolor=_COLOURS.get(k, '#969696'), label=f'{k}x{k}') for k in sorted(kernels)]
+    handles.append(Rectangle((0, 0), 1, 1, facecolor='#333333', label='bottleneck'))
     axes[0].legend(handles=handles, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
