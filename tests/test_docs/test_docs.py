@@ -132,12 +132,19 @@ def build(cfg):
         return MODELS.build(cfg.model)
 
 
+def assert_images_as_trained(cfg):
+    """The images reach the backbone as they do in this package's own configs."""
+    own = read_config('configs/detnas/detnas-small_net_retinanet_coco.py').model.data_preprocessor
+    assert cfg.model.data_preprocessor == own and 'mean' not in own
+
+
 def test_the_configs_for_ones_own_detector(tmp_path):
     for kind, text in FENCE.findall(DETNAS.read_text()):
         if kind == 'python':
             (tmp_path / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text)
     supernet, search = (Config.fromfile(tmp_path / f'my_{what}.py') for what in ('supernet', 'search'))
     assert supernet.val_dataloader is None and supernet.custom_hooks
+    assert_images_as_trained(supernet)
     model = build(supernet)
     job = as_search_job(search, 'supernet.pth')
     plan = SearchPlan(job.search)
@@ -232,6 +239,8 @@ def test_a_net_in_ones_own_project(tmp_path):
     """The example config builds, and its channels are those of the backbone."""
     (text,) = (text for kind, text in FENCE.findall(README) if kind == 'python')
     (tmp_path / 'mine.py').write_text(text)
-    model = build(Config.fromfile(tmp_path / 'mine.py'))
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert_images_as_trained(cfg)
+    model = build(cfg)
     assert model.backbone.arch == zoo.get('coco-retinanet-300m').architecture()
     assert tuple(model.neck.in_channels) == model.backbone.space.channels
