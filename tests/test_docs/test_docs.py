@@ -222,6 +222,18 @@ def test_the_steps_on_coco(monkeypatch):
     ]
 
 
+def test_the_supernet_that_was_measured():
+    """The command below the table does what its row says."""
+    text = (ROOT / 'docs/measured.md').read_text().replace('\\\n', ' ')
+    row = re.search(r"^\| torch's own \| no \| AdamW ([\de-]+) \| ([\d,]+) \|", text, re.MULTILINE)
+    config, *words = shlex.split(re.search(r'^python tools/train.py (\S+_supernet_cls.py .*)$', text, re.MULTILINE)[1])
+    cfg = Config.fromfile(ROOT / config)
+    cfg.merge_from_dict(options(words))
+    assert cfg.model.backbone.aligned_init is False
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW' and cfg.optim_wrapper.optimizer.lr == float(row[1])
+    assert cfg.train_cfg.max_iters == int(row[2].replace(',', ''))
+
+
 def test_the_published_nets():
     rows = {}
     for line in README.splitlines():
