@@ -6,9 +6,13 @@ Imports no torch, so that ``--help`` and mistyped arguments answer at once.
 from __future__ import annotations
 
 import argparse
+import ast
+import json
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from detnas_mm.compat import require
 
@@ -29,15 +33,24 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     require('mmengine')
     from mmengine.config import DictAction
 
+    class Options(DictAction):
+        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+            for word in values:
+                if not re.match('[^=]+=', word):
+                    raise SystemExit(
+                        f'error: --cfg-options wants KEY=VALUE, such as train_dataloader.batch_size=8; got {word!r}.'
+                    )
+            super().__call__(parser, namespace, values, option_string)
+
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     out.add_argument(
-        'config', type=_existing_file, help='a config file, such as configs/digits/detnas-digits_supernet_retinanet.py'
+        'config', type=_config_file, help='a config file, such as configs/digits/detnas-digits_supernet_retinanet.py'
     )
     out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     out.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
         help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5',
     )  # fmt: skip
     out.set_defaults(launcher='none', local_rank=0)
@@ -51,10 +64,53 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     return out
 
 
-def _existing_file(path: str) -> str:
+def _config_file(path: str) -> str:
     if not Path(path).is_file():
         raise SystemExit(f'error: there is no config {path!r}. Configs are in configs/, listed in its READMEs.')
+    _check_syntax(Path(path))
     return path
+
+
+def _check_syntax(path: Path) -> None:
+    """Refuses a config that mmengine could not read, or that inherits such a file by a path of its own.
+
+    Raises:
+        SystemExit: Names the file.
+    """
+    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise SystemExit(f'error: {path} is no config: its name must end in .py, .json, .yaml or .yml.')
+    import yaml  # mmengine's; not all tools need it
+
+    bases: list[str] = []
+    try:
+        text = path.read_text(encoding='utf-8')
+        if path.suffix == '.py':
+            bases = _bases(ast.parse(text))
+            mapping = True
+        elif path.suffix == '.json':
+            mapping = isinstance(json.loads(re.sub(r'\{\{.*?\}\}', '0', text)), dict)  # {{…}} is filled in by mmengine
+        else:
+            mapping = isinstance(yaml.compose(text), yaml.MappingNode)
+    except SyntaxError as error:
+        raise SystemExit(f'error: {path} is no config: line {error.lineno}: {error.msg}.') from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise SystemExit(f'error: {path} is no config: {" ".join(str(error).split())}.') from error
+    if not mapping:
+        raise SystemExit(f'error: {path} is no config: it must hold settings by name, such as {{"model": …}}.')
+    for base in bases:
+        file = path.parent / base
+        if not file.is_file():
+            raise SystemExit(f'error: {path} inherits {base!r}, but there is no {file}.')
+        _check_syntax(file)
+
+
+def _bases(tree: ast.Module) -> list[str]:
+    """The paths that a Python config inherits; not those from packages, ``mmdet::…``."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == '_base_' for t in node.targets):
+            texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+            return [text for text in texts if isinstance(text, str) and '::' not in text and '://' not in text]
+    return []
 
 
 def one_line_errors(main: Callable[[], None]) -> None:

@@ -230,6 +230,14 @@ def _statistics_method(owner: Any, name: str) -> Any:
     return getattr(HistoryBuffer, name)
 
 
+def refused_for(error: BaseException) -> str:
+    """What torch found wrong with a checkpoint, in one line and without its advice to load the file regardless."""
+    advice = ('Weights only load failed', '(1)', '(2)', 'Please file an issue', 'Check the documentation')
+    lines = [line.strip().removeprefix('WeightsUnpickler error: ') for line in str(error).splitlines()]
+    reasons = [line.partition('. Please ')[0] for line in lines if line and not line.startswith(advice)]
+    return reasons[0].rstrip('.') if reasons else type(error).__name__
+
+
 def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
     """Load a checkpoint onto the CPU without running code that may be hidden in it.
 
@@ -256,7 +264,7 @@ def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
     try:
         return torch.load(path, map_location='cpu', weights_only=not trust)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = refused_for(error)
         if trust:
             raise ValueError(f'{path} cannot be read as a checkpoint: {reason}') from error
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,15 @@ def _cpu_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.detach().cpu() for key, value in model.state_dict().items()}
 
 
+def next_commands(config: Path, checkpoint: Path) -> list[str]:
+    """What to type to test and to retrain an exported net, in any folder; one line each."""
+    test, weights = shlex.join([str(config), str(checkpoint)]), shlex.quote(f'load_from={checkpoint}')
+    return [
+        f'Test it:    python tools/test.py {test}',
+        f'Retrain it: python tools/train.py {shlex.quote(str(config))} --cfg-options {weights}',
+    ]
+
+
 def export_best(
     cfg: Config,
     space: SearchSpace,
@@ -201,10 +211,9 @@ def export_best(
     values += [f'{name} {number_text(value)}' for name, value in winner['costs'].items()]
     log(f'Best of {work_dir}: {winner["arch"]} ({", ".join(values)})')
     if 'checkpoint' in winner:
-        config, checkpoint = work_dir / winner['config'], work_dir / winner['checkpoint']
-        log(f'Test it:    python tools/test.py {config} {checkpoint}')
-        log(f'Retrain it: python tools/train.py {config} --cfg-options load_from={checkpoint}')
+        for line in next_commands(work_dir / winner['config'], work_dir / winner['checkpoint']):
+            log(line)
     elif 'config' in winner and 'model' in cfg:
-        log(f'Train it: python tools/train.py {work_dir / winner["config"]}')
+        log(f'Train it: python tools/train.py {shlex.quote(str(work_dir / winner["config"]))}')
     elif 'config' in winner:
         log(f'Its backbone, for any config: {work_dir / winner["config"]}')

@@ -12,6 +12,9 @@ die() {
 # Prints the header comment of the script that asks, from its second line to the first that is no comment.
 usage() { awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"; }
 
+# Refuses a config that is not there before several processes are started that would each say so.
+need_config() { [ -f "$1" ] || die "there is no config '$1'. Configs are in configs/, listed in its READMEs."; }
+
 minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
 
 # The virtual environment of a family: $DETNAS_VENV, or .venv / .venv-openmmlab in the checkout.

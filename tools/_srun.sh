@@ -1,11 +1,12 @@
 # Sourced by slurm_*.sh: starts one of the package's scripts as a slurm job.
 . "$(dirname "${BASH_SOURCE[0]}")/_common.sh"
 
-# srun_script PARTITION JOB_NAME SCRIPT [ARGS…]
+# srun_script PARTITION JOB_NAME SCRIPT CONFIG [ARGS…]
 srun_script() {
   local partition=$1 job=$2 script=$3 gpus=${GPUS:-8} options
   shift 3
   command -v srun >/dev/null || die 'there is no srun on this machine; without slurm use tools/dist_*.sh.'
+  need_config "$1"
   local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
   read -ra options <<<"${SRUN_ARGS:-}"
   PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec srun -p "$partition" --job-name="$job" \

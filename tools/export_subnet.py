@@ -27,6 +27,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from detnas_mm.engine.search import export_row  # after the arguments: it loads torch
+    from detnas_mm.export import next_commands
 
     try:
         config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)
@@ -35,8 +36,7 @@ def main() -> None:
     if checkpoint is None:
         print(f'Without weights, as the search had none: {config}')
         return
-    print(f'Test it:    python tools/test.py {config} {checkpoint}')
-    print(f'Retrain it: python tools/train.py {config} --cfg-options load_from={checkpoint}')
+    print('\n'.join(next_commands(config, checkpoint)))
 
 
 if __name__ == '__main__':

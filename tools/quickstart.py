@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -145,10 +146,9 @@ def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: fl
     ]:
         print(f'  {what:36}{path}')
     print('\nNext, test the found net with the test script that any mmdet project has:')
-    print(
-        f'  DETNAS_DIGITS={plan.digits} {sys.executable} {ROOT / "tools" / "test.py"} {config} '
-        f"{nets['found']['checkpoint']} --cfg-options model.backbone.arch='{nets['found']['arch']}'"
-    )
+    test = [sys.executable, ROOT / 'tools' / 'test.py', config, nets['found']['checkpoint'], '--cfg-options']
+    command = shlex.join([*map(str, test), f'model.backbone.arch={nets["found"]["arch"]}'])
+    print(f'  DETNAS_DIGITS={shlex.quote(str(plan.digits))} {command}')
 
 
 def parse_args() -> Plan:

@@ -20,6 +20,11 @@ def main() -> None:
     from detnas_mm.engine.launch import check_inputs, read_config
 
     cfg = read_config(args)
+    if cfg.get('test_dataloader') is None:
+        raise SystemExit(
+            f'error: {args.config} has no test set. A supernet has no one path to be tested on: search, or export a '
+            f'row of a search by: python tools/export_subnet.py FOLDER ID, and test what it writes.'
+        )
     cfg.load_from = args.checkpoint
     check_inputs(cfg, args.trust_checkpoint, ['test'])
     Runner.from_cfg(cfg).test()

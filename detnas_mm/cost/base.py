@@ -37,8 +37,20 @@ class CostModel(ABC):
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest cost in the space."""
 
-    def total(self, arch: Architecture | Sequence[int]) -> Any:
-        """The cost of one architecture."""
+    def total(self, arch: Architecture | str | Sequence[int]) -> Any:
+        """The cost of one architecture; a text is read by the space of this cost, if it has one.
+
+        Raises:
+            ValueError: If a text is no architecture of that space, or there is no space to read it by.
+        """
+        if isinstance(arch, str):
+            space = getattr(self, 'space', None)
+            if space is None:
+                raise ValueError(
+                    f'{type(self).__name__} {self.name!r} has no space to read the text {arch!r} by. Give an '
+                    f'Architecture: space.parse({arch!r}).'
+                )
+            arch = space.parse(arch)
         genes = arch.genes if isinstance(arch, Architecture) else arch
         return self.totals(np.asarray([genes]))[0].item()
 

@@ -158,6 +158,11 @@ class StructureDepthToWidth(CostModel):
     def __init__(self, space: MAEDetSpace | str | Mapping[str, Any] = 'authors') -> None:
         self.space = MAEDetSpace(space)
 
+    def total(self, arch: Any) -> Any:
+        """See :meth:`StructureCost.total`."""
+        arch = arch if isinstance(arch, Architecture) else read_structure(arch)
+        return super().total(arch)
+
     def totals(self, ids: np.ndarray) -> np.ndarray:
         """See :meth:`CostModel.totals`."""
         out = np.zeros(len(ids))

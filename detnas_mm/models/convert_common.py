@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from detnas_mm.compat import refused_for
+
 
 def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict[str, Tensor]:
     """Reads the state dict in a checkpoint file, on its own or under ``model`` or ``state_dict``.
@@ -26,14 +28,14 @@ def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict
         checkpoint = torch.load(path, map_location='cpu', weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         if trust_pickle:
-            raise ValueError(f'{path} is no checkpoint: {error}') from error
-        reason = str(error).strip().splitlines()[0]
+            raise ValueError(f'{path} is no checkpoint: {refused_for(error)}') from error
         raise ValueError(
-            f'{path} is no checkpoint, or holds more than plain tensors, and reading that can run any code ({reason}). '
+            f'{path} is no checkpoint, or holds more than plain tensors, and reading that can run any code '
+            f'({refused_for(error)}). '
             f'If you trust where it comes from, give --trust-pickle.'
         ) from error
     except (RuntimeError, EOFError, AttributeError, ImportError) as error:
-        raise ValueError(f'{path} cannot be read as a checkpoint: {error}') from error
+        raise ValueError(f'{path} cannot be read as a checkpoint: {refused_for(error)}') from error
     while isinstance(checkpoint, Mapping):
         inner = next((checkpoint[k] for k in ('state_dict', 'model') if isinstance(checkpoint.get(k), Mapping)), None)
         if inner is None:
@@ -44,6 +46,9 @@ def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict
     odd = [str(key) for key, value in checkpoint.items() if not isinstance(value, Tensor)]
     if odd:
         raise ValueError(f'{path} is no state dict: no tensors under {", ".join(odd[:10])}.')
+    unnamed = [repr(key) for key in checkpoint if not isinstance(key, str)]
+    if unnamed:
+        raise ValueError(f'{path} is no state dict: names must be text; got {", ".join(unnamed[:10])}.')
     return OrderedDict(checkpoint)
 
 

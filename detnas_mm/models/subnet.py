@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,33 +14,60 @@ from detnas_mm.spaces import Architecture
 
 
 def slice_state_dict(
-    state_dict: Mapping[str, Tensor], path: Architecture, supernet: type[Supernet] | Supernet, prefix: str = ''
+    state_dict: Mapping[str, Tensor],
+    path: Architecture | str | Sequence[int],
+    supernet: type[Supernet] | Supernet,
+    prefix: str = '',
 ) -> OrderedDict[str, Tensor]:
     """The weights that one path uses, under the fixed net's keys.
 
     Args:
         state_dict: Of a supernet, or of a model that holds one under ``prefix``; other keys are kept.
-        path: The architecture to keep.
+        path: What to keep; anything but an :class:`Architecture` needs the supernet itself, whose space reads it.
         supernet: The supernet or its class, which knows how keys translate.
-        prefix: Where the supernet's keys begin, such as ``'backbone.'``.
+        prefix: Where the supernet's keys begin, such as ``'backbone'``, with or without a dot at the end.
 
     Returns:
         A state dict of the fixed net, or of the same model with the fixed net in the supernet's place. Tensors are
         copied, so that later changes of the supernet do not reach them.
+
+    Raises:
+        ValueError: If there are no weights of that path under the prefix, or it is no member of the space.
     """
+    if not isinstance(supernet, type):
+        path = supernet.space.parse(path)
+    elif not isinstance(path, Architecture):
+        raise ValueError(
+            f'{supernet.__name__} is a class and has no space to read {path!r} by. Give the supernet itself, or an '
+            f'Architecture: space.parse({path!r}).'
+        )
+    prefix = prefix.rstrip('.')
+    prefix += '.' if prefix else ''
+    own = [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]
+    names = {key: supernet.subnet_key(key, path) for key in own} if supernet.has_path(own, path) else {}
+    if all(new == key for key, new in names.items()):
+        raise ValueError(
+            f'Under the prefix {prefix!r} there are no weights of the path {list(path.genes)}. Check the prefix, such '
+            f"as 'backbone.', and that the path is of the supernet's space. Keys: {', '.join(list(state_dict)[:3])}, …"
+        )
     sliced: OrderedDict[str, Tensor] = OrderedDict()
     for key, value in state_dict.items():
         new_key: str | None = key
         if key.startswith(prefix):
-            new_key = supernet.subnet_key(key[len(prefix) :], path)
+            new_key = names[key[len(prefix) :]]
             new_key = None if new_key is None else prefix + new_key
         if new_key is not None:
             sliced[new_key] = value.detach().clone()
     return sliced
 
 
-def extract_subnet(supernet: Supernet, path: Architecture) -> nn.Module:
-    """Builds the fixed net of a path with the supernet's weights, in the supernet's training mode and on its device."""
+def extract_subnet(supernet: Supernet, path: Architecture | str | Sequence[int]) -> nn.Module:
+    """Builds the fixed net of a path with the supernet's weights, in the supernet's training mode and on its device.
+
+    Raises:
+        ValueError: If the path is no member of the supernet's space.
+    """
+    path = supernet.space.parse(path)
     net = MODELS.build(supernet.subnet_cfg(path))
     net.load_state_dict(slice_state_dict(supernet.state_dict(), path, supernet))
     return net.to(next(supernet.parameters()).device).train(supernet.training)

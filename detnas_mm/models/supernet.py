@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -71,6 +71,14 @@ class Supernet(BaseModule):
     @abstractmethod
     def subnet_key(key: str, path: Architecture) -> str | None:
         """What a key of the supernet's state dict is called in the fixed net; None if the path does not have it."""
+
+    @staticmethod
+    def has_path(keys: Collection[str], path: Architecture) -> bool:
+        """Whether the keys of a state dict can be those of such a supernet whose space holds that path.
+
+        For callers that have a state dict and no supernet, thus no space, at hand. By default nothing is refused.
+        """
+        return True
 
 
 def find_supernet(model: nn.Module) -> Supernet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from detnas_mm.search.record import Record
 
 #: Fields of a row that a condition may name, beside its metrics and costs.
 FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt', 'images')
+_TEXTS = ('id', 'arch', 'origin', 'status', 'reason', 'host')
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     '<=': operator.le, '>=': operator.ge, '!=': operator.ne, '<': operator.lt, '>': operator.gt, '=': operator.eq,
 }  # fmt: skip
@@ -38,11 +40,12 @@ def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:
     """A test of rows, from text such as ``'macs<=300e6'`` or ``'origin=mutation'``.
 
     Args:
-        text: Name, one of ``<= >= < > = !=``, and a number or a word.
+        text: Name, one of ``<= >= < > = !=``, and a value: a number for metrics, costs and counts, or None for rows
+            that have none; for ids, architectures and other words a text, with ``=`` or ``!=``.
         known: The names that may stand there.
 
     Raises:
-        ValueError: If the text is no condition, or names something unknown.
+        ValueError: If the text is no condition, names something unknown, or the value does not fit the name.
     """
     found = re.fullmatch(r'\s*(.+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*', text)
     if not found:
@@ -52,13 +55,21 @@ def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:
     name, symbol, wanted = found.groups()
     if name not in known:
         raise ValueError(f'{name!r} is nothing that a row has. There are: {", ".join(known)}.')
+    if not wanted or wanted[0] in '=<>':
+        raise ValueError(
+            f'{text!r}: a value is wanted after {symbol}; got {wanted!r}. Operators are {" ".join(_OPERATORS)}.'
+        )
     compare = _OPERATORS[symbol]
+    if name in _TEXTS or wanted == 'None':
+        if symbol not in ('=', '!='):
+            raise ValueError(f'{text!r}: {name if name in _TEXTS else wanted} is compared by = or != alone.')
+        return lambda record: compare(str(value(record, name)), wanted)
     try:
         number = float(wanted)
     except ValueError:
-        if symbol not in ('=', '!='):
-            raise ValueError(f'{text!r}: {symbol} wants a number; got {wanted!r}.') from None
-        return lambda record: compare(str(value(record, name)), wanted)
+        number = math.nan
+    if math.isnan(number):
+        raise ValueError(f'{text!r}: {symbol} wants a number for {name}; got {wanted!r}.')
 
     def holds(record: Record) -> bool:
         own = value(record, name)
@@ -77,13 +88,19 @@ def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
         The header, and the rows with new indices, in the order of generations and files.
 
     Raises:
-        LedgerError: If one cannot be read or has no first line, or belongs to another search than the first.
+        LedgerError: If one is no ledger, cannot be read or has no first line, or belongs to another search than the
+            first.
         FileNotFoundError: If there is no such file.
     """
     paths = [path / 'ledger.jsonl' if path.is_dir() else path for path in map(Path, ledgers)]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f'there is no ledger {path}. Name the folder of a search, or its ledger.jsonl.')
+        with path.open('rb') as file:
+            first = file.readline(60)
+        begin = b'{"schema"'
+        if not (first.startswith(begin) or begin.startswith(first)):  # a search may just be writing its first line
+            raise LedgerError(f"{path} is no ledger: it begins with {first!r}. Name a search's folder or ledger.jsonl.")
     read = [read_ledger(path) for path in paths]
     header = read[0][0]
     if 'objectives' not in header:

@@ -88,6 +88,7 @@ def test_depth_to_width():
             inputs += [block.out if j else block.cin, block.bottleneck * block.kernel**2, block.bottleneck]
         worst.append(len(inputs) / np.exp(np.mean(np.log(inputs))))
     assert StructureDepthToWidth('relaxed').total(arch) == pytest.approx(max(worst), rel=1e-12)
+    assert StructureDepthToWidth().total('maedet-s') == StructureDepthToWidth('relaxed').total(arch)
 
 
 def test_text_stays_what_it_is():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detnas_mm.cost import AdditiveTable, MacsTable, MaximumTable, ParamsTable
+from detnas_mm.cost import AdditiveTable, MacsTable, MaximumTable, ParamsTable, PeakMemoryTable
 from detnas_mm.spaces import DetNASSpace
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))
@@ -51,6 +51,20 @@ def test_total_takes_architectures_and_gives_plain_numbers():
     assert table.total(arch) == table.total(arch.genes) == table.totals(space.encode([arch]))[0]
     halves = AdditiveTable('x', 'y', np.array([[0.5, 1.5]]), 1.0)
     assert halves.total([1]) == 2.5 and type(halves.total([1])) is float
+
+
+@pytest.mark.parametrize('kind', [MacsTable, ParamsTable, PeakMemoryTable])
+def test_total_reads_text_by_the_space(kind):
+    table = kind(DetNASSpace(TINY))
+    assert table.total('3|12') == table.total([3, 1, 2]) != table.total('0|00')
+    with pytest.raises(ValueError, match=r"'3\|123' has stages of \(1, 3\) blocks"):
+        table.total('3|123')
+
+
+def test_total_of_text_without_a_space():
+    table = AdditiveTable('x', 'y', np.array([[1, 2]]))
+    with pytest.raises(ValueError, match="AdditiveTable 'x' has no space to read the text '1' by. Give an Arch"):
+        table.total('1')
 
 
 @pytest.mark.parametrize(

@@ -132,12 +132,19 @@ def build(cfg):
         return MODELS.build(cfg.model)
 
 
+def assert_images_as_trained(cfg):
+    """The images reach the backbone as they do in this package's own configs."""
+    own = read_config('configs/detnas/detnas-small_net_retinanet_coco.py').model.data_preprocessor
+    assert cfg.model.data_preprocessor == own and 'mean' not in own
+
+
 def test_the_configs_for_ones_own_detector(tmp_path):
     for kind, text in FENCE.findall(DETNAS.read_text()):
         if kind == 'python':
             (tmp_path / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text)
     supernet, search = (Config.fromfile(tmp_path / f'my_{what}.py') for what in ('supernet', 'search'))
     assert supernet.val_dataloader is None and supernet.custom_hooks
+    assert_images_as_trained(supernet)
     model = build(supernet)
     job = as_search_job(search, 'supernet.pth')
     plan = SearchPlan(job.search)
@@ -215,6 +222,18 @@ def test_the_steps_on_coco(monkeypatch):
     ]
 
 
+def test_the_supernet_that_was_measured():
+    """The command below the table does what its row says."""
+    text = (ROOT / 'docs/measured.md').read_text().replace('\\\n', ' ')
+    row = re.search(r"^\| torch's own \| no \| AdamW ([\de-]+) \| ([\d,]+) \|", text, re.MULTILINE)
+    config, *words = shlex.split(re.search(r'^python tools/train.py (\S+_supernet_cls.py .*)$', text, re.MULTILINE)[1])
+    cfg = Config.fromfile(ROOT / config)
+    cfg.merge_from_dict(options(words))
+    assert cfg.model.backbone.aligned_init is False
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW' and cfg.optim_wrapper.optimizer.lr == float(row[1])
+    assert cfg.train_cfg.max_iters == int(row[2].replace(',', ''))
+
+
 def test_the_published_nets():
     rows = {}
     for line in README.splitlines():
@@ -232,6 +251,8 @@ def test_a_net_in_ones_own_project(tmp_path):
     """The example config builds, and its channels are those of the backbone."""
     (text,) = (text for kind, text in FENCE.findall(README) if kind == 'python')
     (tmp_path / 'mine.py').write_text(text)
-    model = build(Config.fromfile(tmp_path / 'mine.py'))
+    cfg = Config.fromfile(tmp_path / 'mine.py')
+    assert_images_as_trained(cfg)
+    model = build(cfg)
     assert model.backbone.arch == zoo.get('coco-retinanet-300m').architecture()
     assert tuple(model.neck.in_channels) == model.backbone.space.channels

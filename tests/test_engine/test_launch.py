@@ -263,6 +263,15 @@ def test_a_missing_config_is_one_line():
     assert done.stderr.strip().splitlines()[-1].startswith("error: there is no config 'nowhere.py'")
 
 
+@pytest.mark.parametrize('name', ['detnas-digits_supernet_retinanet', 'detnas-digits_search_retinanet'])
+def test_a_supernet_is_not_tested(name):
+    command = [sys.executable, ROOT / 'tools' / 'test.py', digits.CONFIGS / f'{name}.py', 'x.pth']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'has no one path to be tested on' in done.stderr.strip().splitlines()[-1]
+    assert 'tools/export_subnet.py FOLDER ID' in done.stderr and 'Traceback' not in done.stderr
+
+
 def test_config_dict_options_reach_the_section():
     cfg = search_cfg(search__budget__generations=3)
     assert isinstance(cfg.search, ConfigDict) and SearchPlan(cfg.search).generations == 3

@@ -34,7 +34,7 @@ DETECTOR = dict(
 
 def config(tmp_path, **more):
     cfg = Config(dict(search=SEARCH, work_dir=str(tmp_path / 'work'), **more))
-    (tmp_path / 'work').mkdir(exist_ok=True)
+    (tmp_path / 'work').mkdir(parents=True, exist_ok=True)
     return cfg
 
 
@@ -62,19 +62,19 @@ def test_with_a_model_the_whole_config_is_exported(tmp_path):
     """All of the config but the search; the neck is told the channels; the search had turned SyncBN into BN."""
     from detnas_mm.engine.launch import fit_to_machine
 
-    cfg = config(tmp_path, model=DETECTOR, load_from=None, train_cfg=dict(max_epochs=73), default_scope='mmdet')
+    cfg = config(tmp_path / 'a b', model=DETECTOR, load_from=None, train_cfg=dict(max_epochs=73), default_scope='mmdet')
     fit_to_machine(cfg)
     assert cfg.model.backbone.norm_cfg.type == 'BN'
     lines = []
     best = run_search(cfg, log=lines.append)
-    path = tmp_path / 'work' / json.loads((tmp_path / 'work/best.json').read_text())[0]['config']
+    path = tmp_path / 'a b/work' / json.loads((tmp_path / 'a b/work/best.json').read_text())[0]['config']
     found = Config.fromfile(path)
     with torch.device('meta'):
         channels = MAEDetNet(best[0].arch).channels
     assert found.model.neck.in_channels == list(channels[1:])
     assert found.model.backbone == dict(DETECTOR['backbone'], arch=best[0].arch)
     assert found.train_cfg.max_epochs == 73 and not {'search', 'work_dir', 'load_from', 'as_written'} & set(found)
-    assert lines[-1] == f'Train it: python tools/train.py {path}'
+    assert lines[-1] == f"Train it: python tools/train.py '{path}'"
 
 
 @pytest.mark.slow

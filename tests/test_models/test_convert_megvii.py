@@ -270,6 +270,9 @@ def test_pickles_need_a_word_of_trust(tmp_path):
     torch.save(dict(model=source, scheduler=NotATensor()), tmp_path / 'a.pkl')
     with pytest.raises(ValueError, match='more than plain tensors.*--trust-pickle'):
         load_checkpoint(tmp_path / 'a.pkl')
+    with pytest.raises(ValueError, match=r'Unsupported global: .*NotATensor') as error:
+        load_checkpoint(tmp_path / 'a.pkl')
+    assert 'weights_only' not in str(error.value) and len(str(error.value).splitlines()) == 1
     assert load_checkpoint(tmp_path / 'a.pkl', trust_pickle=True).keys() == source.keys()
 
 
@@ -277,8 +280,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / 'text').write_text('no checkpoint')
     torch.save([1, 2], tmp_path / 'list')
     torch.save(dict(a=torch.zeros(1), epoch=3), tmp_path / 'mixed')
+    torch.save({1: torch.zeros(1)}, tmp_path / 'numbers')
     (tmp_path / 'empty').touch()
-    for name, match in (('text', 'no checkpoint'), ('list', 'holds a list'), ('mixed', 'no tensors under epoch')):
+    for name, match in (
+        ('text', 'no checkpoint'),
+        ('list', 'holds a list'),
+        ('mixed', 'no tensors under epoch'),
+        ('numbers', 'names must be text; got 1'),
+    ):
         with pytest.raises(ValueError, match=match):
             load_checkpoint(tmp_path / name)
     with pytest.raises(ValueError, match='cannot be read'):

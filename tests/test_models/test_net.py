@@ -129,6 +129,16 @@ def test_norm_cfg(kind, tiny, images):
 
 
 @both
+@pytest.mark.parametrize('norm_cfg', [dict(type='XX'), dict(momentum=0.1)])
+def test_a_norm_that_there_is_not(kind, tiny, norm_cfg):
+    with pytest.raises(
+        ValueError, match=r'norm_cfg \{.*(XX|momentum).*\} names no norm.* BN, .*SyncBN, GN, .*as in '
+    ) as error:
+        build(kind, tiny, norm_cfg=norm_cfg)
+    assert 'BN1d' not in str(error.value)
+
+
+@both
 def test_initialisation_is_the_authors(kind):
     torch.manual_seed(0)
     net = build(kind, dict(stem=64, channels=(128, 256), blocks=(2, 2)), with_last_conv=True)

@@ -8,6 +8,7 @@ from torch import nn
 from detnas_mm.models import DetNASNet, DetNASSupernet
 from detnas_mm.models.subnet import extract_subnet, max_difference, slice_state_dict
 from detnas_mm.registry import MODELS
+from detnas_mm.spaces import Architecture
 
 
 @pytest.mark.parametrize('split', ['shuffle', 'even_odd'])
@@ -78,3 +79,38 @@ def test_sliced_weights_are_copies(tiny, randomise):
         supernet.stem.conv.weight.zero_()
     assert torch.equal(sliced['stem.conv.weight'], before) and before.abs().sum() > 0
     assert not any(value.requires_grad for value in sliced.values())
+
+
+@pytest.mark.parametrize('prefix', ['backbone.', 'backbone'])
+@pytest.mark.parametrize('path', ['32|10', [3, 2, 1, 0]])
+def test_paths_as_people_write_them(tiny, randomise, prefix, path):
+    whole = nn.ModuleDict(dict(backbone=randomise(DetNASSupernet(tiny)), head=nn.Linear(2, 2)))
+    supernet = whole['backbone']
+    arch = supernet.space.parse('32|10')
+    wanted = slice_state_dict(whole.state_dict(), arch, DetNASSupernet, 'backbone.')
+    got = slice_state_dict(whole.state_dict(), path, supernet, prefix)
+    assert len(got) < len(whole.state_dict()) and list(got) == list(wanted)
+    assert all(torch.equal(got[key], value) for key, value in wanted.items())
+    assert extract_subnet(supernet, path).arch == arch
+    with pytest.raises(ValueError, match='DetNASSupernet is a class and has no space to read'):
+        slice_state_dict(whole.state_dict(), path, DetNASSupernet, prefix)
+
+
+@pytest.mark.parametrize('prefix', ['', 'neck.', 'back', 'backbone.stem'])
+@pytest.mark.parametrize('by_class', [False, True])
+def test_nothing_under_the_prefix(tiny, prefix, by_class):
+    whole = nn.ModuleDict(dict(backbone=DetNASSupernet(tiny), head=nn.Linear(2, 2)))
+    supernet = DetNASSupernet if by_class else whole['backbone']
+    with pytest.raises(ValueError, match=f"Under the prefix '{prefix}.*no weights of the path .*: backbone.stem"):
+        slice_state_dict(whole.state_dict(), whole['backbone'].space.parse('00|00'), supernet, prefix)
+
+
+@pytest.mark.parametrize('genes', [(0, 0, 0), (0, 0, 0, 0, 0), (0, 0, 0, 4)])
+def test_a_path_of_another_space(tiny, genes):
+    supernet = DetNASSupernet(tiny)
+    with pytest.raises(ValueError, match='no weights of the path'):
+        slice_state_dict(supernet.state_dict(), Architecture(genes), DetNASSupernet)
+    with pytest.raises(ValueError):
+        slice_state_dict(supernet.state_dict(), Architecture(genes), supernet)
+    with pytest.raises(ValueError):
+        extract_subnet(supernet, Architecture(genes))

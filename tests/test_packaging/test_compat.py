@@ -149,7 +149,14 @@ class TestLoadCheckpointFile:
         with pytest.raises(ValueError, match='was not loaded .*--trust-checkpoint') as error:
             compat.load_checkpoint_file(path)
         assert str(path) in str(error.value)
+        assert 'weights_only' not in str(error.value) and 'you have two options' not in str(error.value)
         assert compat.load_checkpoint_file(path, trust=True)['meta'] == 0
+
+    def test_torchs_advice_to_load_regardless_is_left_out(self, tmp_path):
+        (tmp_path / 'text.pth').write_text('no checkpoint')
+        with pytest.raises(ValueError, match='was not loaded') as error:
+            compat.load_checkpoint_file(tmp_path / 'text.pth')
+        assert 'weights_only' not in str(error.value) and '(Unsupported operand 110)' in str(error.value)
 
     def test_damaged_file(self, tmp_path):
         path = tmp_path / 'damaged.pth'

@@ -24,8 +24,10 @@ def bash(script, *arguments, **environment):
 
 
 @pytest.fixture
-def recorder(tmp_path):
-    """A program that prints its arguments, to stand for python and srun."""
+def recorder(tmp_path, monkeypatch):
+    """A program that prints its arguments, to stand for python and srun, in a folder with a config."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'c.py').touch()
     path = tmp_path / 'srun'
     path.write_text('#!/bin/sh\n[ "$1" = -c ] && { echo 4321; exit; }\nfor word; do echo "$word"; done\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
@@ -69,10 +71,27 @@ def test_dist_on_several_machines(recorder):
     assert {'--nnodes=2', '--node_rank=1', '--master_addr=first', '--master_port=1234'} <= set(words)
 
 
-def test_dist_names_a_wrong_number_of_processes():
-    run = bash('dist_train.sh', 'c.py', 'w.pth')
+@pytest.mark.parametrize('number', ['w.pth', '0', '10000', '2000000000000000000000'])
+def test_dist_names_a_wrong_number_of_processes(recorder, number):
+    run = bash('dist_train.sh', 'c.py', number, PYTHON=str(recorder))
+    assert run.returncode != 0 and not run.stdout
+    assert f"number of processes is '{number}'; a whole number from 1 to 9999" in run.stderr
+
+
+@pytest.mark.parametrize('script', LAUNCHERS)
+def test_config_that_is_not_there(recorder, script):
+    first = ['part', 'job'] if script.startswith('slurm') else []
+    last = ['2'] if script == 'dist_train.sh' else ['out' if first and 'train' in script else 'w.pth', '2']
+    path = f'{recorder.parent}:{os.environ["PATH"]}'
+    run = bash(script, *first, 'nosuch.py', *last, PATH=path, PYTHON=str(recorder))
+    assert run.returncode != 0 and not run.stdout
+    assert run.stderr.startswith("error: there is no config 'nosuch.py'.") and run.stderr.count('\n') == 1
+
+
+def test_dist_names_a_python_that_is_not_there(recorder):
+    run = bash('dist_train.sh', 'c.py', '2', PYTHON='/nosuch')
     assert run.returncode != 0
-    assert "number of processes is 'w.pth'" in run.stderr
+    assert run.stderr.startswith("error: there is no Python at '/nosuch'. Set PYTHON") and run.stderr.count('\n') == 1
 
 
 @pytest.mark.parametrize(

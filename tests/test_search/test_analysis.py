@@ -52,6 +52,15 @@ def test_the_best_the_front_and_selections(folder, capsys):
     assert run(capsys, folder, '--where', 'reason=no detections').startswith(
         '1 rows, 1 failed, 0 dropped early; best: 0'
     )
+    assert run(capsys, folder, '--where', 'acc=None').startswith('1 rows, 1 failed')
+
+
+def test_ids_of_digits_are_text(tmp_path, capsys):
+    folder = write(tmp_path / 'a', dict(arch_id='012345678901', arch='00|1'), dict(arch_id='1e5', arch='1'))
+    assert ids(run(capsys, folder, '--where', 'id=012345678901')) == ['012345678901']
+    assert ids(run(capsys, folder, '--where', 'id!=012345678901')) == ['1e5']
+    assert ids(run(capsys, folder, '--where', 'arch=1')) == ['1e5']
+    assert ids(run(capsys, folder, '--where', 'id=100000')) == []
 
 
 @pytest.mark.parametrize(
@@ -60,6 +69,17 @@ def test_the_best_the_front_and_selections(folder, capsys):
         (['--where', 'macs'], 'is no condition'),
         (['--where', 'mAP>3'], "'mAP' is nothing that a row has. There are: acc, macs, index"),
         (['--where', 'macs>many'], '> wants a number'),
+        (['--where', 'macs==50'], "'macs==50': a value is wanted after =; got '=50'. Operators are <= >="),
+        (['--where', 'macs=<60'], "a value is wanted after =; got '<60'"),
+        (['--where', 'macs='], "a value is wanted after =; got ''"),
+        (['--where', 'macs=abc'], "= wants a number for macs; got 'abc'"),
+        (['--where', 'macs=nan'], "= wants a number for macs; got 'nan'"),
+        (['--where', 'index!=first'], '!= wants a number for index'),
+        (['--where', 'id<5'], 'id is compared by = or != alone'),
+        (['--where', 'acc<None'], 'None is compared by = or != alone'),
+        (['--top', '-1'], '--top must be 1 or more; got -1'),
+        (['--top', '0'], '--top must be 1 or more; got 0'),
+        (['--csv', '/nowhere/x.csv'], 'cannot write /nowhere/x.csv: No such file'),
         (['--by', 'mAP'], "'mAP' is no metric or cost of these rows. There are: acc, macs"),
         (['--front', 'acc', 'origin'], "'origin' is no metric or cost"),
         (['/nowhere'], 'there is no ledger /nowhere'),
@@ -69,6 +89,19 @@ def test_the_best_the_front_and_selections(folder, capsys):
 def test_mistakes_are_one_line(folder, capsys, arguments, message):
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
         run(capsys, folder, *arguments)
+
+
+@pytest.mark.parametrize('text', ['[\n  {\n', '{\n', 'x', '{"rank": 1}\n'])
+def test_other_files_are_no_ledgers(folder, capsys, text):
+    (folder / 'best.json').write_text(text)
+    with pytest.raises(SystemExit, match='error: .*best.json is no ledger: .*ledger.jsonl'):
+        run(capsys, folder / 'best.json')
+
+
+def test_a_ledger_that_has_not_begun(tmp_path, capsys):
+    (tmp_path / 'ledger.jsonl').write_text('')
+    with pytest.raises(SystemExit, match='has not begun'):
+        run(capsys, tmp_path)
 
 
 def test_ledgers_of_one_search_become_one(folder, tmp_path, capsys):

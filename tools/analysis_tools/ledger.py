@@ -16,6 +16,7 @@ examples:
   python tools/analysis_tools/ledger.py work_dirs/a work_dirs/b --merge all.jsonl --csv all.csv
 
 Names are the metrics and costs of the rows; in conditions also: {fields}.
+Conditions compare by <= >= < > = !=; words by = and != alone; NAME=None finds the rows that have no such value.
 A row is exported by: python tools/export_subnet.py FOLDER ID
 """
 
@@ -38,6 +39,8 @@ def main() -> None:
     parser.add_argument('--merge', type=Path, metavar='FILE', help='write the selected rows as one new ledger')
     parser.add_argument('--csv', type=Path, metavar='FILE', help='write the selected rows as a table; - for the screen')
     args = parser.parse_args()
+    if args.top < 1:
+        raise SystemExit(f'error: --top must be 1 or more; got {args.top}.')
 
     header, records = analysis.merge(args.ledgers)
     known = analysis.names(records)
@@ -54,11 +57,16 @@ def main() -> None:
         return Objective(name, direction or 'maximize')
 
     wanted = [Objective(**one) for one in header['objectives']]
+    if args.csv and str(args.csv) != '-':
+        try:
+            with args.csv.open('w', newline='') as file:
+                analysis.write_csv(file, records)
+        except OSError as error:
+            raise SystemExit(
+                f'error: cannot write {args.csv}: {error.strerror}. Name a file in a folder that exists.'
+            ) from error
     if args.merge:
         analysis.write_merged(args.merge, header, records)
-    if args.csv and str(args.csv) != '-':
-        with args.csv.open('w', newline='') as file:
-            analysis.write_csv(file, records)
     if str(args.csv) == '-':
         analysis.write_csv(sys.stdout, records)
         return

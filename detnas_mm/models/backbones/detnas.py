@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,9 @@ from detnas_mm.models.layers import CHANNEL_SPLITS, ShuffleUnit, conv_norm
 from detnas_mm.models.supernet import Segment, Supernet
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture, DetNASSpace
+
+#: Keys of the supernet's units: block, choice, the rest.
+_UNIT = re.compile(r'blocks\.(\d+)\.(\d+)\.(.+)')
 
 
 class _DetNASBackbone(Backbone):
@@ -209,11 +212,17 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
 
     @staticmethod
     def subnet_key(key: str, path: Architecture) -> str | None:
-        found = re.fullmatch(r'blocks\.(\d+)\.(\d+)\.(.+)', key)
+        found = _UNIT.fullmatch(key)
         if not found:
             return key
         block, choice, rest = int(found[1]), int(found[2]), found[3]
         return f'blocks.{block}.{rest}' if path.genes[block] == choice else None
+
+    @staticmethod
+    def has_path(keys: Collection[str], path: Architecture) -> bool:
+        """See :meth:`Supernet.has_path`: as many blocks as the path has, each with the path's choice."""
+        units = {(int(found[1]), int(found[2])) for key in keys if (found := _UNIT.fullmatch(key))}
+        return set(enumerate(path.genes)) <= units and len({block for block, _ in units}) == len(path.genes)
 
 
 @MODELS.register_module()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from inspect import isclass
 
 import torch
 from mmcv.cnn import build_norm_layer
+from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from detnas_mm.spaces.detnas import Conv
@@ -17,9 +19,27 @@ from detnas_mm.spaces.detnas import Conv
 CHANNEL_SPLITS = ('shuffle', 'even_odd')
 
 
+def _build_norm(norm_cfg: dict, channels: int) -> tuple[str, nn.Module]:
+    """Calls mmcv's ``build_norm_layer``, whose own message leaves out what was asked for."""
+    try:
+        return build_norm_layer(norm_cfg, channels)
+    except KeyError as error:
+        norms = (_NormBase, nn.GroupNorm)
+        names = [n for n, kind in MODELS.module_dict.items() if isclass(kind) and issubclass(kind, norms)]
+        allowed = ', '.join(name for name in names if not name.endswith(('1d', '3d')))
+        raise ValueError(
+            f'norm_cfg {dict(norm_cfg)} names no norm that is registered. Types of norms on images are {allowed}, as '
+            f"in norm_cfg=dict(type='BN')."
+        ) from error
+
+
 def conv_norm(conv: Conv, norm_cfg: dict, act: bool) -> nn.Sequential:
-    """Convolution, norm and, if ``act``, ReLU; the norm's key is mmcv's own (``bn``, ``gn``, …)."""
-    name, norm = build_norm_layer(norm_cfg, conv.cout)
+    """Convolution, norm and, if ``act``, ReLU; the norm's key is mmcv's own (``bn``, ``gn``, …).
+
+    Raises:
+        ValueError: If ``norm_cfg`` names no norm; lists those that there are.
+    """
+    name, norm = _build_norm(norm_cfg, conv.cout)
     layers: list[tuple[str, nn.Module]] = [
         (
             'conv',

@@ -1,0 +1,48 @@
+"""What the command line takes, and what it refuses in one line, before anything heavy is loaded."""
+
+import pytest
+
+from detnas_mm.cli import parser
+
+
+@pytest.mark.parametrize(
+    'name, text, message',
+    [
+        ('a.json', '[1, 2]', r'a.json is no config: it must hold settings by name'),
+        ('a.json', '{"a": ', r'a.json is no config: Expecting value'),
+        ('a.yaml', 'a: [', r'a.yaml is no config: while parsing'),
+        ('a.yaml', '- a', r'a.yaml is no config: it must hold'),
+        ('a.txt', 'a = 1', r'a.txt is no config: its name must end in .py'),
+        ('a.py', 'a = 1\nb = (', r"a.py is no config: line 2: '\(' was never closed"),
+        ('heir.py', "_base_ = ['mmdet::x.py', './broken.py']", r'broken.py is no config: line 1: invalid syntax'),
+        ('heir.py', "_base_ = './nosuch.py'", r"heir.py inherits './nosuch.py', but there is no .*nosuch.py"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_one_line(tmp_path, name, text, message):
+    (tmp_path / 'broken.py').write_text('a = = 1')
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SystemExit, match=f'^error: .*{message}.*$'):
+        parser('').parse_args([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize(
+    'name, text',
+    [
+        ('a.json', '{"_base_": "./b.json", "a": {{_base_.b}}}'),
+        ('a.yaml', 'a: 1'),
+        ('a.py', "_base_ = ['./b.py', 'mmdet::x.py']\na = {{_base_.b}}"),
+    ],
+)
+def test_a_config_that_can(tmp_path, name, text):
+    (tmp_path / 'b.py').write_text('b = 1')
+    (tmp_path / name).write_text(text)
+    assert parser('').parse_args([str(tmp_path / name)]).config == str(tmp_path / name)
+
+
+@pytest.mark.parametrize('word', ['foo', '=1'])
+def test_options_without_a_value_are_one_line(tmp_path, word):
+    (tmp_path / 'a.py').touch()
+    with pytest.raises(SystemExit, match=f"^error: --cfg-options wants KEY=VALUE, .*; got '{word}'"):
+        parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', word])
+    args = parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', 'b=x=y', '--cfg-options', 'c=[1,2]'])
+    assert args.cfg_options == dict(a=1, b='x=y', c=[1, 2])
