@@ -109,7 +109,7 @@ def _bases(tree: ast.Module) -> list[str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == '_base_' for t in node.targets):
             texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
-            return [text for text in texts if isinstance(text, str) and '::' not in text and '://' not in text]
+            return [t for t in texts if isinstance(t, str) and not any(mark in t for mark in ('::', '://', '{{'))]
     return []
 
 
