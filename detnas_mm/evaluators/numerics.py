@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from detnas_mm.models.layout import to_channels_last
+
 #: What ``precision`` may be, and torch's name for it.
 PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
@@ -39,8 +41,7 @@ def numerics(model: nn.Module, precision: str = 'fp32', channels_last: bool = Fa
     device = next(model.parameters()).device.type
     with contextlib.ExitStack() as stack:
         if channels_last:
-            model.to(memory_format=torch.channels_last)
-            stack.callback(model.to, memory_format=torch.contiguous_format)
+            stack.callback(to_channels_last(model))
         if precision != 'fp32':
             stack.enter_context(torch.autocast(device, PRECISIONS[precision]))
             for name, module in model.named_modules():

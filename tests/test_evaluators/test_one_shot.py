@@ -18,6 +18,7 @@ from detnas_mm.evaluators.metric_workers import MetricWorkers
 from detnas_mm.evaluators.racing import Racing
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.export import export_subnet
+from detnas_mm.models.layout import to_channels_last
 from detnas_mm.models.subnet import extract_subnet, slice_state_dict
 from detnas_mm.search import Objective, Record
 from detnas_mm.testing import check_evaluator
@@ -113,7 +114,7 @@ def test_recalibrated_statistics_against_an_independent_computation(which, reque
     before = judge.model.state_dict()
     detector = copy.deepcopy(judge.model)
     detector.backbone = extract_subnet(judge.model.backbone, path)
-    detector.to(memory_format=torch.channels_last)  # else proposals differ in last bits, and RoIs drawn from them
+    to_channels_last(detector)  # else proposals differ in last bits, and RoIs drawn from them
     inputs: dict[str, list] = {}
     for name, module in detector.eval().named_modules():
         if isinstance(module, _BatchNorm):
@@ -164,8 +165,9 @@ def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
     assert tested['coco/bbox_mAP'] == pytest.approx(metrics['coco/bbox_mAP'], abs=5.1e-4)
     assert metrics['coco/bbox_mAP'] != tested['coco/bbox_mAP']  # the fitness is not rounded
     with digits.scope():
-        layout = torch.channels_last if judge.evaluator.channels_last else torch.contiguous_format
-        exported = raw_predictions(runner.model.eval().to(memory_format=layout), judge.evaluator.batches)
+        if judge.evaluator.channels_last:
+            to_channels_last(runner.model)
+        exported = raw_predictions(runner.model.eval(), judge.evaluator.batches)
     assert all(torch.equal(a, b) for a, b in zip(exported, predictions, strict=True))
     assert sum(len(p) for p in predictions) > 50
 
@@ -262,6 +264,16 @@ def test_other_numerics_give_almost_the_same_scores(judge, retinanet_supernet, t
     np.testing.assert_allclose(found, wanted, atol=0.02)
     assert {name: p.stride() for name, p in other.model.named_parameters()} == before
     assert {p.dtype for p in other.model.parameters()} == {torch.float32}
+
+
+def test_the_layout_changes_next_to_nothing_where_rois_are_cut_out(fpn_judge, monkeypatch):
+    evaluator, archs = fpn_judge.evaluator, [fpn_judge.path(p) for p in PATHS[:2]]
+    assert evaluator.channels_last
+    found = [e.metrics['coco/bbox_mAP'] for e in evaluator.evaluate(archs)]
+    monkeypatch.setattr(evaluator, 'channels_last', False)
+    wanted = [e.metrics['coco/bbox_mAP'] for e in evaluator.evaluate(archs)]
+    np.testing.assert_allclose(found, wanted, atol=0.01)
+    assert min(wanted) > 0
 
 
 def test_half_precision_where_heads_are_mmdets(fpn_judge, monkeypatch):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from detnas_mm.models.layout import to_channels_last
 from detnas_mm.registry import HOOKS
 
 
@@ -25,25 +25,34 @@ class ChannelsLastHook(Hook):
 
     def __init__(self, evaluation: bool = False) -> None:
         self.evaluation = evaluation
+        self._back: Callable[[], None] | None = None  # puts the ordinary layout back, where it is another one
 
     def before_train(self, runner: Runner) -> None:
         """Changes the layout; values stay as they are."""
-        runner.model.to(memory_format=torch.channels_last)
+        self._change(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Changes it back."""
-        runner.model.to(memory_format=torch.contiguous_format)
+        self._change_back()
 
     def before_val(self, runner: Runner) -> None:
         """Changes the layout, if evaluation is to run in it."""
         if self.evaluation:
-            runner.model.to(memory_format=torch.channels_last)
+            self._change(runner)
 
     def before_test(self, runner: Runner) -> None:
         """See :meth:`before_val`."""
         self.before_val(runner)
 
-    def after_test(self, runner: Runner) -> Any:
+    def after_test(self, runner: Runner) -> None:
         """Changes it back."""
-        if self.evaluation:
-            runner.model.to(memory_format=torch.contiguous_format)
+        self._change_back()
+
+    def _change(self, runner: Runner) -> None:
+        if self._back is None:
+            self._back = to_channels_last(runner.model)
+
+    def _change_back(self) -> None:
+        if self._back is not None:
+            self._back()
+            self._back = None

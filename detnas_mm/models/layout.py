@@ -1,0 +1,40 @@
+"""Weights and activations channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def to_channels_last(model: nn.Module) -> Callable[[], None]:
+    """Lets the weights of convolutions lie channels last; activations follow them, values stay as they are.
+
+    mmcv's compiled operators (RoIAlign, …) read memory as if it were laid out in the ordinary way, whatever a tensor
+    says of itself, and would compute nonsense: they are handed their inputs in that layout.
+
+    Args:
+        model: The model.
+
+    Returns:
+        What puts the ordinary layout back.
+    """
+    model.to(memory_format=torch.channels_last)
+    operators = [module for module in model.modules() if type(module).__module__.startswith('mmcv.ops')]
+    handles = [one.register_forward_pre_hook(_contiguous, with_kwargs=True) for one in operators]
+
+    def back() -> None:
+        for handle in handles:
+            handle.remove()
+        model.to(memory_format=torch.contiguous_format)
+
+    return back
+
+
+def _contiguous(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def ordinary(value: Any) -> Any:
+        return value.contiguous() if isinstance(value, torch.Tensor) else value
+
+    return tuple(map(ordinary, args)), {key: ordinary(value) for key, value in kwargs.items()}
