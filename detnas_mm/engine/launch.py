@@ -159,7 +159,9 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
 
 def _plan(cfg: Config) -> SearchPlan:
     try:
-        return SearchPlan(cfg.search)
+        plan = SearchPlan(cfg.search)
+        plan.rehearse()
+        return plan
     except (ValueError, TypeError) as error:
         raise SystemExit(f'error: {error}') from error
 

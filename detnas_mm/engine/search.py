@@ -100,6 +100,17 @@ class SearchPlan:
                 f'settings for their configs); got {export}.'
             )
 
+    def rehearse(self) -> None:
+        """Draws a first generation, where that costs next to nothing.
+
+        Raises:
+            UnmeetableConstraint: If constraints cannot be met together.
+            ValueError: If the strategy cannot serve the objectives.
+        """
+        if getattr(self.strategy, 'begins_at_random', False):
+            self.strategy.setup(self.space, self.budget, self.objectives, self.seed)
+            self.strategy.ask(0)  # type: ignore[union-attr]
+
     def header(self, model: Mapping[str, str] | None) -> dict[str, Any]:
         """What makes rows comparable: the first line of the ledger; ``model`` is its :func:`model_digest`."""
         return dict(

@@ -82,6 +82,10 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__constraints=[dict(cost='macs', max=1)]), 'with the keys cost, low, high and no unknown ones'),
         (dict(search__constraints=[dict(cost='macs', high='300M')]), "'macs' must be a number, .*'300M'"),
         (dict(search__strategy__parents=2.5), 'parents must be a whole number'),
+        (
+            dict(search__constraints=[dict(cost='macs', low=6.7e6), dict(cost='params', high=82_000)]),
+            'candidates drawn meets 6,700,000 ≤ macs and params ≤ 82,000 \\(acceptance rate 0\\)',
+        ),
         (dict(search__evaluator__chunk_size=2.5), 'evaluator.chunk_size must be a whole number'),
         (dict(search__evaluator__metric_workers=-5), 'evaluator.metric_workers must be a whole number'),
         (dict(search__evaluator__cache_mb='x'), 'evaluator.cache_mb must be a number'),

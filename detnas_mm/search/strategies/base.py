@@ -28,8 +28,10 @@ class Strategy(ABC):
         remark: What else the log should say of the last generation.
         certificate: What was proven of the result, JSON-ready; None where nothing is.
         log: Receives lines while a strategy works long on what to ask for; the searcher sets it.
+        begins_at_random: Whether the first generation is drawn at random, so that drawing it costs next to nothing.
     """
 
+    begins_at_random: bool = False
     certificate: dict[str, Any] | None = None
 
     def __init__(self, max_attempts: int = 20_000) -> None:

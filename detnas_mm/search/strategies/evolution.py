@@ -40,6 +40,8 @@ class EvolutionStrategy(Strategy):
         ValueError: If a number does not fit, or the three kinds do not add up to the population.
     """
 
+    begins_at_random = True
+
     def __init__(
         self,
         population: int = 50,

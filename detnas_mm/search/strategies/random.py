@@ -21,6 +21,8 @@ class RandomStrategy(Strategy):
         max_attempts: See :class:`Strategy`.
     """
 
+    begins_at_random = True
+
     def __init__(self, population: int = 50, max_attempts: int = 20_000) -> None:
         super().__init__(max_attempts)
         self.population = whole('population', population, 1)
