@@ -28,6 +28,16 @@ def test_channels_are_dealt_as_the_authors_do():
         assert all(half.shape == (2, 4, 3, 5) for half in halves)
 
 
+@pytest.mark.parametrize('split', ['shuffle', 'even_odd'])
+def test_channels_last_in_gives_channels_last_out_and_the_same_channels(split):
+    unit = make(1, 0, split).eval()
+    x = torch.randn(2, 8, 6, 5)
+    last = x.to(memory_format=torch.channels_last)
+    for half, expected in zip(split_channels(last, split), split_channels(x, split), strict=True):
+        assert torch.equal(half, expected)
+    assert unit.to(memory_format=torch.channels_last)(last).is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize('choice', range(4))
 @pytest.mark.parametrize('size', [(8, 8), (7, 9), (1, 2)])
 def test_shapes(choice, size):
