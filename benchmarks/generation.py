@@ -5,14 +5,17 @@
       to recalibrate BN, mmdet's test loop and metric; with CocoMetric, and with FasterCocoMetric
   b   one candidate at a time by this package: images kept, the backbone alone recalibrated, boxes made in batches
   c   a generation together: what paths share is computed once; scores equal to b's to the last bit (checked)
-  d   the same with racing at 95 % on a quarter, as it goes from the second generation on
+  d   the same with racing, which learns from the generations before
 
-All run on one thread, with the same batches, interleaved. The supernet is trained first (minutes, once a work
-folder). A rival that takes candidates one by one is timed on a few of them.
+Timed are generations of a real evolution, the first (random paths) and a late one (relatives, which share more and of
+which racing knows more). All run on one thread, with the same batches, interleaved. The supernet is trained and the
+evolution run first, once a work folder. A rival that takes candidates one by one is timed on a few of them.
 
 Example:
-  python benchmarks/generation.py     # slim heads: trains 7 minutes, then 10 a round beside other work
-  python benchmarks/generation.py --config benchmarks/generation/wide.py    # 256 channels: not timed yet
+  python benchmarks/generation.py     # slim heads: trains 7 minutes, evolves 15, then 4 a round and generation
+  python benchmarks/generation.py --config benchmarks/generation/wide.py --generations 1 2     # 256 channels
+  python benchmarks/generation.py --val-images 2000 --generations 1 2 --population 20          # the paper's 1 : 10
+  python benchmarks/generation.py --config benchmarks/generation/fpn.py --generations 1        # Faster R-CNN
 """
 
 from __future__ import annotations
@@ -35,14 +38,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.datasets.digits import make_digits
-from detnas_mm.engine import SearchPlan
+from detnas_mm.engine import SearchPlan, run_search
 from detnas_mm.engine.launch import fit_to_machine
 from detnas_mm.evaluators.metrics import available, quiet
 from detnas_mm.evaluators.racing import Racing
 from detnas_mm.models import build_model
-from detnas_mm.search import Evaluation, Record
+from detnas_mm.search import Evaluation, Record, read_ledger
 
 HERE = Path(__file__).parent
+KEEP = 10  # parents, which racing must not lose
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,14 +54,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', type=Path, default=HERE / 'generation/slim.py', help='[%(default)s]')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/generation'), help='set and supernets')
     parser.add_argument('--population', type=int, default=50, help='candidates of a generation [%(default)s]')
+    parser.add_argument('--generations', type=int, nargs='+', default=[1, 10], help='which are timed [1 10]')
     parser.add_argument('--alone', type=int, default=4, help='candidates that a and b are timed on [%(default)s]')
     parser.add_argument('--rounds', type=int, default=3, help='how often everything is timed [%(default)s]')
+    parser.add_argument('--shares', type=float, nargs='+', default=[0.25, 0.5], help='racing stops there [0.25 0.5]')
+    parser.add_argument('--confidence', type=float, default=0.99, help='of racing [%(default)s]')
     parser.add_argument('--train-only', action='store_true', help='make the supernet, and end')
     parser.add_argument('--val-images', type=int, default=200, help='2000 for the ratio of the paper [%(default)s]')
     add_output(parser, 'generation.json')
     args = parser.parse_args()
-    if min(args.rounds, args.alone) < 1 or args.population < args.alone:
-        parser.error('--rounds and --alone must be at least 1, and --population no smaller than --alone')
+    if min(args.rounds, args.alone, *args.generations) < 1 or args.population < args.alone:
+        parser.error('--rounds, --alone and --generations must be at least 1, and --population no smaller than --alone')
     return args
 
 
@@ -120,13 +127,16 @@ class UsualWay:
         return score
 
 
-def past(plan: SearchPlan, evaluations: list[Evaluation], archs: list) -> list[Record]:
-    """Rows of a first generation, for racing to learn from."""
-    return [
-        Record(i, 0, a.id, plan.space.describe(a), 'random', (), e.status, e.failure, e.metrics, {}, images=e.images,
-               partial=e.partial)
-        for i, (a, e) in enumerate(zip(archs, evaluations, strict=True))
-    ]  # fmt: skip
+def evolution(cfg: Config, model: Any, folder: Path, args: argparse.Namespace) -> list[Record]:
+    """Rows of a search of as many generations as are timed, nobody dropped, all judged on the shares too."""
+    cfg = cfg.copy()
+    cfg.work_dir = str(folder)
+    cfg.search.strategy = dict(type='EvolutionStrategy', population=args.population, parents=KEEP)
+    cfg.search.evaluator.racing = dict(shares=args.shares, confidence=args.confidence, keep=1_000_000)
+    cfg.search.evaluator.chunk_size = 10
+    cfg.search.budget = dict(generations=max(args.generations))
+    run_search(cfg, model, print)
+    return read_ledger(folder / 'ledger.jsonl')[1]
 
 
 def main() -> None:
@@ -146,56 +156,64 @@ def main() -> None:
         model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])
         usual = build_model(cfg)
         usual.load_state_dict(model.state_dict())
+        folder = args.work_dir / f'{args.config.stem}_evolution_{args.population}_{args.val_images}'
+        records = evolution(cfg, model, folder, args)
         plan = SearchPlan(cfg.search)
-        evaluator: Any = plan.evaluator
-        evaluator.setup(plan.space, model, 0)
-        rng = np.random.default_rng(0)
-        first, archs = plan.space.sample_many(rng, args.population), plan.space.sample_many(rng, args.population)
-        few = archs[: args.alone]
-        racing = Racing(shares=[0.25], confidence=0.95, keep=10)
-        evaluator.racing = racing
-        evaluator.observe([], plan.objectives)
-        known = past(plan, list(evaluator.evaluate(first)), first)  # also fills the cache
-        evaluator.racing = None
-        scores: dict[str, list] = {}
+        plan.evaluator.setup(plan.space, model, 0)
+        outcomes = [measure(number, records, plan, usual, cfg, args) for number in args.generations]
+    write_json(args.out, dict(outcomes=outcomes, settings={key: str(value) for key, value in vars(args).items()}))
 
-        def alone() -> list[Evaluation]:
-            evaluator.chunk_size = 1
-            return list(evaluator.evaluate(few))
 
-        def together() -> list[Evaluation]:
-            evaluator.chunk_size = 0
-            return list(evaluator.evaluate(archs))
+def measure(
+    number: int, records: list[Record], plan: SearchPlan, usual: Any, cfg: Config, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Times one generation in all ways; prints and returns what came out."""
+    evaluator: Any = plan.evaluator
+    known = [record for record in records if record.generation < number - 1]
+    mine = [record for record in records if record.generation == number - 1]
+    archs = [plan.space.parse(record.arch) for record in mine]
+    few = archs[: args.alone]
 
-        def raced() -> list[Evaluation]:
-            evaluator.racing = racing
-            evaluator.observe(known, plan.objectives)
-            try:
-                return together()
-            finally:
-                evaluator.racing = None
+    def alone() -> list[Evaluation]:
+        evaluator.chunk_size = 1
+        return list(evaluator.evaluate(few))
 
-        ways = {
-            'a  usual way, CocoMetric': (lambda: [UsualWay(usual, cfg.search, 'CocoMetric')(a) for a in few], len(few)),
-            'a  usual way, FasterCocoMetric': (
-                lambda: [UsualWay(usual, cfg.search, 'FasterCocoMetric')(a) for a in few], len(few),
-            ),
-            'b  one at a time': (alone, len(few)),
-            'c  a generation together': (together, len(archs)),
-            'd  with racing': (raced, len(archs)),
-        }  # fmt: skip
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(args.rounds):
-            names = list(ways)
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                start = time.perf_counter()
-                scores[name] = ways[name][0]()
-                seconds[name].append((time.perf_counter() - start) / ways[name][1])
-                print(f'round {number + 1}: {name}: {seconds[name][-1]:.2f} s a candidate', flush=True)
-    whole = scores['c  a generation together']
+    def together() -> list[Evaluation]:
+        evaluator.chunk_size = 0
+        return list(evaluator.evaluate(archs))
+
+    def raced() -> list[Evaluation]:
+        evaluator.racing = Racing(args.shares, args.confidence, KEEP)
+        evaluator.observe(known, plan.objectives)
+        try:
+            return together()
+        finally:
+            evaluator.racing = None
+
+    ways = {
+        'a  usual way, CocoMetric': (lambda: [UsualWay(usual, cfg.search, 'CocoMetric')(a) for a in few], len(few)),
+        'a  usual way, FasterCocoMetric': (
+            lambda: [UsualWay(usual, cfg.search, 'FasterCocoMetric')(a) for a in few], len(few),
+        ),
+        'b  one at a time': (alone, len(few)),
+        'c  a generation together': (together, len(archs)),
+        'd  with racing': (raced, len(archs)),
+    }  # fmt: skip
+    list(evaluator.evaluate(few[:1]))  # fills the cache
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    scores: dict[str, list] = {}
+    for turn in range(args.rounds):
+        names = list(ways)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            scores[name] = ways[name][0]()
+            seconds[name].append((time.perf_counter() - start) / ways[name][1])
+            print(f'generation {number}, round {turn + 1}: {name}: {seconds[name][-1]:.2f} s a candidate', flush=True)
+    whole, dropped = scores['c  a generation together'], [e.dropped for e in scores['d  with racing']]
     same = [e.metrics for e in scores['b  one at a time']] == [e.metrics for e in whole[: len(few)]]
     values = [e.metrics['coco/bbox_mAP'] for e in whole]
-    dropped = sum(e.dropped is not None for e in scores['d  with racing'])
+    best = plan.objectives[0].best_first([*known, *mine])[:KEEP]
+    kept = not any(reason and record in best for record, reason in zip(mine, dropped, strict=True))
     rival = statistics.median(seconds['a  usual way, CocoMetric'])
     rows = [
         {
@@ -206,14 +224,12 @@ def main() -> None:
         }
         for name, taken in seconds.items()
     ]
-    print('\n' + table(rows))
+    print(f'\ngeneration {number}\n' + table(rows))
     print(f"\nb's and c's scores are {'equal to the last bit' if same else 'DIFFERENT'}; {len(set(values))} different "
-          f'mAPs from {min(values):.4f} to {max(values):.4f}; racing dropped {dropped} of {len(archs)}.')  # fmt: skip
-    write_json(
-        args.out,
-        dict(seconds=seconds, rows=rows, equal=same, mAPs=values, dropped=dropped, config=args.config.name,
-             val_images=args.val_images),
-    )  # fmt: skip
+          f'mAPs from {min(values):.4f} to {max(values):.4f}; racing dropped {sum(map(bool, dropped))} of {len(archs)}, '
+          f'{"none" if kept else "SOME"} of the ten best so far.\n')  # fmt: skip
+    return dict(generation=number, seconds=seconds, rows=rows, equal=same, mAPs=values,
+                dropped=sum(map(bool, dropped)), best_kept=kept)  # fmt: skip
 
 
 if __name__ == '__main__':

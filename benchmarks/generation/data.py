@@ -1,17 +1,11 @@
-# What benchmarks/generation.py measures on: the small space of the paper in a RetinaNet on P3-P7 with slim heads (64
-# channels, 2 convolutions), Digits scenes of 128x128, 200 images to calibrate on and 200 to judge on.
+# What benchmarks/generation.py measures on: Digits scenes of 128x128, 200 images to calibrate on and 200 to judge on.
+# The files beside this one put the small space of the paper into a detector.
 _base_ = [
-    '../../configs/_base_/models/detnas_retinanet.py',
     '../../configs/_base_/datasets/digits_detection.py',
     '../../configs/_base_/schedules/digits.py',
     '../../configs/_base_/default_runtime_mmdet.py',
     '../../configs/_base_/search/detnas.py',
 ]
-model = dict(
-    backbone=dict(type='detnas_mm.DetNASSupernet', space='small', aligned_init=True),
-    neck=dict(out_channels=64),
-    bbox_head=dict(num_classes=10, in_channels=64, feat_channels=64, stacked_convs=2),
-)
 size = (128, 128)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
