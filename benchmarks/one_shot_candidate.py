@@ -29,7 +29,7 @@ from mmengine.registry import DefaultScope
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine import SearchPlan
 from detnas_mm.engine.launch import fit_to_machine
-from detnas_mm.evaluators import dense_boxes, path_tree
+from detnas_mm.evaluators import dense_boxes, path_tree, roi_boxes
 from detnas_mm.models import build_model
 
 #: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.
@@ -106,7 +106,8 @@ def main() -> None:
         for name, method, text in PARTS:
             if hasattr(model, name) and hasattr(getattr(model, name), method):
                 clock.watch(getattr(model, name), method, label(text))
-        clock.watch(dense_boxes, '_predict', label('boxes from head (decoding, NMS)'))
+        for owner, method in ((dense_boxes, '_predict'), (roi_boxes, '_propose'), (roi_boxes, '_classify')):
+            clock.watch(owner, method, label('boxes from heads (decoding, NMS)'))
         clock.watch(path_tree, '_run', label('backbone'))
         clock.watch(evaluator.metric, 'process', label("metric's input"))
         clock.watch(evaluator.metric, 'compute_metrics', label('metric'))

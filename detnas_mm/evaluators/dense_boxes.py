@@ -37,20 +37,29 @@ def together(model: nn.Module) -> Iterator[bool]:
 def _works_as_expected(head: Any) -> bool:
     """Whether a head does what :func:`_predict` does: mmdet's own methods, coder and NMS, one score a class."""
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
-    from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 
     if not isinstance(head, BaseDenseHead):
         return False
     own = ('predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
-    cfg: Any = head.test_cfg or {}
     return (
         all(getattr(type(head), name) is getattr(BaseDenseHead, name) for name in own)
-        and type(getattr(head, 'bbox_coder', None)) is DeltaXYWHBBoxCoder
-        and not head.bbox_coder.use_box_type
+        and standard_coder(head)
         and not getattr(head.loss_cls, 'custom_cls_channels', False)
-        and (cfg.get('nms') or {}).get('type') == 'nms'
-        and set(cfg.nms) <= {'type', 'iou_threshold'}
+        and plain_nms(head.test_cfg)
     )
+
+
+def standard_coder(head: Any) -> bool:
+    """Whether a head's boxes are what :func:`decode` makes."""
+    from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
+
+    return type(getattr(head, 'bbox_coder', None)) is DeltaXYWHBBoxCoder and not head.bbox_coder.use_box_type
+
+
+def plain_nms(cfg: Any) -> bool:
+    """Whether test settings ask for what :func:`suppress` does."""
+    nms = (cfg or {}).get('nms') or {}
+    return nms.get('type') == 'nms' and set(nms) <= {'type', 'iou_threshold'}
 
 
 def _predict(
@@ -78,22 +87,39 @@ def _predict(
     order = torch.argsort(images, stable=True)  # image by image, and in each level by level
     images, scores, labels, deltas, anchors = (x[order] for x in (images, scores, labels, deltas, anchors))
     counts = torch.bincount(images, minlength=len(batch_img_metas)).tolist()
-    boxes = _decode(head.bbox_coder, anchors, deltas, counts, images, batch_img_metas)
+    boxes = decode(head.bbox_coder, anchors, deltas, counts, images, batch_img_metas)
     if rescale:
-        factors = [[1 / s for s in meta['scale_factor']] * 2 for meta in batch_img_metas]
-        boxes = boxes * boxes.new_tensor(factors)[images]
-    if cfg.get('min_bbox_size', -1) >= 0:
-        width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-        valid = (width > cfg.min_bbox_size) & (height > cfg.min_bbox_size)
-        boxes, scores, labels, images = boxes[valid], scores[valid], labels[valid], images[valid]
-        counts = torch.bincount(images, minlength=len(batch_img_metas)).tolist()
-    return _suppress(cfg, boxes, scores, labels, images, counts)
+        boxes = rescaled(boxes, images, batch_img_metas)
+    return suppress(cfg, boxes, scores, labels, images, len(batch_img_metas), cfg.get('min_bbox_size', -1))
 
 
-def _suppress(
-    cfg: Any, boxes: Tensor, scores: Tensor, labels: Tensor, images: Tensor, counts: Sequence[int]
+def rescaled(boxes: Tensor, images: Tensor, metas: Sequence[Mapping[str, Any]]) -> Tensor:
+    """Boxes on the images as they were before they were resized; ``images`` tells whose each is."""
+    return boxes * boxes.new_tensor([[1 / s for s in meta['scale_factor']] * 2 for meta in metas])[images]
+
+
+def suppress(
+    cfg: Any, boxes: Tensor, scores: Tensor, labels: Tensor, images: Tensor, count: int, smallest: float = -1
 ) -> list[InstanceData]:
-    """Non-maximum suppression, as mmcv's ``batched_nms``: boxes of different classes are moved apart."""
+    """Leaves out boxes that are too small, and suppresses as mmcv's ``batched_nms``: classes are moved apart.
+
+    Args:
+        cfg: Settings: ``nms`` and ``max_per_img``.
+        boxes: Shape (n, 4), image by image.
+        scores: Shape (n,).
+        labels: Shape (n,); boxes of different labels do not suppress each other.
+        images: Shape (n,): whose each is.
+        count: Number of images.
+        smallest: Width and height that a box must exceed; below 0 none is left out.
+
+    Returns:
+        What is left of each image.
+    """
+    if smallest >= 0:
+        width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        valid = (width > smallest) & (height > smallest)
+        boxes, scores, labels, images = boxes[valid], scores[valid], labels[valid], images[valid]
+    counts = torch.bincount(images, minlength=count).tolist()
     largest = [own.max() if len(own) else boxes.new_zeros(()) for own in boxes.split(counts)]
     apart = boxes + (labels.to(boxes) * (torch.stack(largest) + 1)[images])[:, None]
     results = []
@@ -134,7 +160,7 @@ def _select(
     return image, torch.cat(values), label, deltas[image, place], priors[place]
 
 
-def _decode(
+def decode(
     coder: Any,
     anchors: Tensor,
     deltas: Tensor,

@@ -15,7 +15,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from detnas_mm.evaluators import bn_recalibration, dense_boxes
+from detnas_mm.evaluators import bn_recalibration, dense_boxes, roi_boxes
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.evaluators.judge import Judge, Predictions
@@ -275,7 +275,7 @@ class OneShotEvaluator(Evaluator):
         stages = [list(range(len(self.batches)))] if self.racing is None else self.racing.stages(len(self.batches))
         for number, stage in enumerate(stages, 1):
             last = number == len(stages)
-            with quiet(), dense_boxes.together(self.model):
+            with quiet(), dense_boxes.together(self.model), roi_boxes.together(self.model):
                 judge.hear(partial(self._predict, tree, stage), last)
             if not last:
                 judge.decide()

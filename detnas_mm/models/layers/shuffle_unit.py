@@ -73,7 +73,9 @@ def split_channels(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
         pairs = x.view(n, c // 2, 2, h, w)
         return pairs[:, :, 0], pairs[:, :, 1]
     if x.is_contiguous(memory_format=torch.channels_last):  # and stays so: what follows would turn it back and forth
-        shuffled = x.permute(0, 2, 3, 1).view(n, h, w, 2, c // 2).transpose(3, 4).reshape(n, h, w, c).permute(0, 3, 1, 2)
+        shuffled = (
+            x.permute(0, 2, 3, 1).view(n, h, w, 2, c // 2).transpose(3, 4).reshape(n, h, w, c).permute(0, 3, 1, 2)
+        )
     else:
         shuffled = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
     return shuffled[:, : c // 2], shuffled[:, c // 2 :]
