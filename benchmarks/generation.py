@@ -27,7 +27,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from common import add_output, table, write_json
 from mmengine.config import Config
@@ -225,11 +224,11 @@ def measure(
         for name, taken in seconds.items()
     ]
     print(f'\ngeneration {number}\n' + table(rows))
+    lost = sum(map(bool, dropped))
     print(f"\nb's and c's scores are {'equal to the last bit' if same else 'DIFFERENT'}; {len(set(values))} different "
-          f'mAPs from {min(values):.4f} to {max(values):.4f}; racing dropped {sum(map(bool, dropped))} of {len(archs)}, '
+          f'mAPs from {min(values):.4f} to {max(values):.4f}; racing dropped {lost} of {len(archs)}, '
           f'{"none" if kept else "SOME"} of the ten best so far.\n')  # fmt: skip
-    return dict(generation=number, seconds=seconds, rows=rows, equal=same, mAPs=values,
-                dropped=sum(map(bool, dropped)), best_kept=kept)  # fmt: skip
+    return dict(generation=number, seconds=seconds, rows=rows, equal=same, mAPs=values, dropped=lost, best_kept=kept)
 
 
 if __name__ == '__main__':

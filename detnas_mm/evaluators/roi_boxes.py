@@ -84,16 +84,15 @@ def _propose(
     parts = []
     for level, (cls_score, bbox_pred, prior) in enumerate(zip(cls_scores, bbox_preds, priors, strict=True)):
         logits = cls_score.permute(0, 2, 3, 1).reshape(count, -1, head.cls_out_channels)
-        scores = [one.sigmoid()[:, 0] if head.use_sigmoid_cls else one.softmax(-1)[:, 0] for one in logits]
+        activated = [one.sigmoid()[:, 0] if head.use_sigmoid_cls else one.softmax(-1)[:, 0] for one in logits]
         deltas = bbox_pred.permute(0, 2, 3, 1).reshape(count, -1, 4)
         kept = cfg.get('nms_pre', -1)
         if 0 < kept < len(prior):
-            scores, order = zip(*(one.sort(descending=True) for one in scores), strict=True)
-            chosen = torch.stack([one[:kept] for one in order])
+            ranked = [one.sort(descending=True) for one in activated]
+            best, chosen = (torch.stack([one[:kept] for one in part]) for part in zip(*ranked, strict=True))
             deltas, anchors = deltas[rows, chosen], prior[chosen]
         else:
-            kept, anchors = len(prior), prior.expand(count, -1, -1)
-        best = torch.stack([one[:kept] for one in scores])
+            best, anchors = torch.stack(activated), prior.expand(count, -1, -1)
         parts.append((best, torch.full_like(best, level, dtype=torch.long), deltas, anchors))
     scores, levels, deltas, anchors = (torch.cat(part, 1).flatten(0, 1) for part in zip(*parts, strict=True))
     counts = [len(scores) // count] * count
