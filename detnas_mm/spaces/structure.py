@@ -195,6 +195,10 @@ def _check_genes(genes: Sequence[Any], value: Any) -> None:
         _check_block(index + 1, genes[3 + 5 * index : 8 + 5 * index], value)
 
 
+#: What a file holds, in error messages.
+_FILE = "a list of dicts, or {'best_structures': [[{'class': …}, …], …]}, is needed, and nothing else is read"
+
+
 def read_file(path: str | Path) -> list[Architecture]:
     """Reads the nets of one of the authors' text files; the text is parsed as a literal, never evaluated.
 
@@ -209,14 +213,15 @@ def read_file(path: str | Path) -> list[Architecture]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f'{path} has {path.stat().st_size:,} bytes; structure files have at most {MAX_FILE_BYTES:,}.')
     try:
-        data = ast.literal_eval(path.read_text(encoding='utf-8').strip())
+        text = path.read_text(encoding='utf-8-sig').strip()
+        data = ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f'{path} holds no plain Python literal ({reason}); nothing else is read.') from error
+        raise ValueError(f'{path} holds no plain Python literal ({reason}); {_FILE}.') from error
     if isinstance(data, Mapping):
         data = data.get('best_structures')
     if not isinstance(data, list) or not data:
-        raise ValueError(f"{path} holds no structures: a list of dicts, or {{'best_structures': [[…], …]}}, is needed.")
+        raise ValueError(f'{path} {"holds no structures" if text else "is empty"}; {_FILE}.')
     structures = [data] if isinstance(data[0], Mapping) else data
     archs = []
     for number, structure in enumerate(structures):

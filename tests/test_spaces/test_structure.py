@@ -70,12 +70,21 @@ def test_files_of_the_authors(tmp_path):
     assert read_file(tmp_path / 'all.txt') == archs
     (tmp_path / 'one.txt').write_text(repr(DICTS))
     assert read_file(tmp_path / 'one.txt') == [Architecture(GENES)]
+    (tmp_path / 'one.txt').write_text('\ufeff' + repr(DICTS), encoding='utf-8')  # as Windows' editors save it
+    assert read_file(tmp_path / 'one.txt') == [Architecture(GENES)]
+    (tmp_path / 'one.txt').write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match='no plain Python literal .*codec'):
+        read_file(tmp_path / 'one.txt')
 
 
 @pytest.mark.parametrize(
     ('text', 'match'),
     [
-        ('', 'no plain Python literal'),
+        ('', r'file.txt is empty; a list of dicts, or \{.best_structures'),
+        (' \n\n', 'is empty'),
+        ('-' * 500_000 + '1', 'no plain Python literal'),
+        ('9' * 500_000, 'no plain Python literal'),
+        ('\0', 'no plain Python literal'),
         ('__import__("os").system("touch HOSTILE")', 'no plain Python literal'),
         ('[' * 5000 + ']' * 5000, 'no plain Python literal'),
         ('{"best_structures": []}', 'holds no structures'),
