@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.registry import STRATEGIES, build_from
-from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint
+from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint, number_text
 from detnas_mm.search.strategies.exact import ExactStrategy
 from detnas_mm.spaces import ArraySpace, SearchSpace
 
@@ -123,10 +123,16 @@ class PopulationEvolution:
         self.space = space
         self.budget = budget
         self.seed = seed
-        self._first = space.encode([space.parse(one) for one in self.start]) if self.start else None
-        if self._first is not None and not budget.allows_codes(self._first).all():
-            constraints = ' and '.join(map(str, budget.constraints))
-            raise ValueError(f'An architecture of strategy.start does not meet {constraints}.')
+        archs = list(dict.fromkeys(space.parse(one) for one in self.start))
+        self._first = space.encode(archs) if archs else None
+        for arch in archs:
+            if not budget.allows([arch]).all():
+                costs = ', '.join(f'{name} {number_text(value)}' for name, value in budget.costs(arch).items())
+                raise ValueError(
+                    f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}, and '
+                    f'{" and ".join(map(str, budget.constraints))} is wanted. Give another, or none to begin with '
+                    f'random ones: --cfg-options search.strategy.start=[].'
+                )
 
     def prove(self, log: Callable[[str], None]) -> float | None:
         """Upper bound on what any feasible candidate scores, if a proof was asked for; computed once.
