@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import init_dist, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -85,6 +86,18 @@ def _join_process_group(dist_cfg: Any, cuda: bool) -> None:
             world_size=int(os.environ['WORLD_SIZE']),
         )
     dist.init_process_group(dist_cfg.backend, timeout=timedelta(seconds=dist_cfg.timeout), **where)
+
+
+def _join_without_runner(cfg: Config) -> None:
+    """Where there are GPUs a Runner makes the process group; a search without one needs it, to know who writes."""
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or dist.is_initialized():
+        return
+    dist_cfg = ConfigDict(cfg.env_cfg.dist_cfg, backend='gloo')  # it computes on no GPU
+    if launcher == 'pytorch':
+        _join_process_group(dist_cfg, cuda=False)
+    else:
+        init_dist(launcher, **dist_cfg)
 
 
 def _replace_norm(node: Any) -> int:
@@ -180,7 +193,8 @@ def run(cfg: Config, trust: bool = False) -> Any:
         raise SystemExit(f'error: --work-dir {cfg.work_dir} is a file; name a folder.')
     if 'search' in cfg:
         if not _plan(cfg).evaluator.needs_model:
-            return run_search(cfg, log=print)
+            _join_without_runner(cfg)
+            return run_search(cfg, log=print if is_main_process() else lambda text: None)
         if not any(_is_search_hook(hook) for hook in cfg.get('custom_hooks') or ()):
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '

@@ -89,6 +89,39 @@ def test_by_the_tool(tmp_path):
     assert (tmp_path / 'w/best.json').is_file()
 
 
+ON_A_GPU_MACHINE = """
+import runpy, sys
+from detnas_mm.engine import launch
+launch.cuda_usable = lambda: True
+sys.argv[0] = {tool!r}
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def plain(path):
+    return [(s.generation, s.drawn, s.evaluated, s.population) for s in read_snapshots(path)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('cuda', [False, True])
+def test_two_processes_make_one_ledger(tmp_path, cuda):
+    """Rank 0 writes and speaks; where there are GPUs no Runner makes the process group."""
+    (tmp_path / 'search.py').write_text(f'search = {SEARCH!r}\n')
+    run_search(config(tmp_path), log=lambda text: None)
+    (tmp_path / 'tool.py').write_text(ON_A_GPU_MACHINE.format(tool=str(ROOT / 'tools/search.py')))
+    command = ['bash', str(ROOT / 'tools/dist_search.sh'), str(tmp_path / 'search.py'), '2']
+    if cuda:
+        command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+        command += [str(tmp_path / 'tool.py'), str(tmp_path / 'search.py'), '--launcher', 'pytorch']
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
+    done = subprocess.run([*command, '--work-dir', str(tmp_path / 'two')], capture_output=True, text=True,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert plain(tmp_path / 'two/ledger.jsonl') == plain(tmp_path / 'work/ledger.jsonl')
+    for line in ('generation 1/2', 'generation 2/2', 'Best of '):
+        assert done.stdout.count(line) == 1, done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('change', 'match'),
