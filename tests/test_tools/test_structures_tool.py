@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detnas_mm.spaces.structure import read_file, read_structure, write_file
+from detnas_mm.visualization import draw_structures
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 TOOL = TOOLS / 'structures.py'
@@ -36,6 +37,18 @@ def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
     assert lines[2].split()[2] == '23,508,032', "torchvision's ResNet-50 without its classifier"
     assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'
     assert read_file(tmp_path / 'all.txt')[0] == read_structure('maedet-s')
+
+
+def test_boxes_are_as_high_as_there_are_channels(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda figure, *args, **kwargs: figures.append(figure))
+    draw_structures({name: read_structure(name) for name in ('maedet-s', 'maedet-l')}, tmp_path / 'a.png')
+    small, large = figures[0].axes
+    assert [p.get_height() for p in small.patches][:5] == [32, 48, 32, 48, 32] and len(small.patches) == 1 + 2 * 26
+    assert all(p.get_y() == 0 for p in small.patches) and small.get_ylim() == large.get_ylim()
+    assert large.get_ylim()[0] == 0 and large.get_ylim()[1] > 2400
+    texts = [text.get_text() for text in small.texts]
+    assert '272\n3x3\nb120\n×4' in texts and {'C1', 'C2', 'C3', 'C4', 'C5'} <= set(texts)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +119,10 @@ def test_backbones_by_their_types(backbone, params, linear, monkeypatch, capsys)
         (['no/such/config.py'], 'neither a config file'),
         (['mmdet.ResNet', '--cfg-options', 'depth=51'], r'mmdet.ResNet cannot be built: .*invalid depth 51'),
         (['detnas_mm.MAEDetNet', '--cfg-options', 'arch=8k3s2|8k4s2x1b8'], 'kernels must be odd'),
-        (['mmpretrain.SwinTransformer', '--input-size', '64', '64'], r'cannot be run at 64x64: The input shape \(4, 4\)'),
+        (
+            ['mmpretrain.SwinTransformer', '--input-size', '64', '64'],
+            r'cannot be run at 64x64: The input shape \(4, 4\)',
+        ),
         (['mmdet.ResNet', '--cfg-options', 'depth=18', '--rounds', '1'], 'rounds must be at least 2'),
     ],
 )
