@@ -19,8 +19,8 @@ def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path
     """Draws structures, each as a row of boxes from input to output.
 
     A bottleneck is a box: as high as it has output channels, in front of it in dark its inner channels; the colour is
-    its kernel. Under every super-block stand its width, kernel, inner channels (b) and depth (×). A line begins every stage, C1
-    (the stem) to C5.
+    its kernel. Under every super-block stand its width, kernel, inner channels (b) and depth (×). A line begins every
+    stage, C1 (the stem) to C5.
 
     Args:
         archs: Structures by name.
