@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from detnas_mm.engine.search import export_row, run_search
+from detnas_mm.engine.search import SearchPlan, export_row, run_search
 from detnas_mm.models import MAEDetNet
 from detnas_mm.search import read_snapshots
 
@@ -75,6 +75,17 @@ def test_with_a_model_the_whole_config_is_exported(tmp_path):
     assert found.model.backbone == dict(DETECTOR['backbone'], arch=best[0].arch)
     assert found.train_cfg.max_epochs == 73 and not {'search', 'work_dir', 'load_from', 'as_written'} & set(found)
     assert lines[-1] == f"Train it: python tools/train.py '{path}'"
+
+
+@pytest.mark.parametrize('score', [dict(weights=(0, 0, 1, 1, 8)), dict(input_size=(480, 480))])
+def test_nothing_is_proven_of_another_score(score):
+    """Refused before anything is searched: a bound on one score is none on another."""
+    section = SEARCH | dict(evaluator=dict(type='EntropyScore', **score))
+    proof = dict(score=dict(type='EntropyScore'))
+    for strategy in (dict(type='ExactStrategy', **proof), SEARCH['strategy'] | dict(proof=proof)):
+        with pytest.raises(ValueError, match=r'search.strategy.*score, .* does not hold of search.evaluator'):
+            SearchPlan(section | dict(strategy=strategy))
+        SearchPlan(SEARCH | dict(strategy=strategy))
 
 
 @pytest.mark.slow

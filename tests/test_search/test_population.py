@@ -228,6 +228,9 @@ def test_the_proof_is_told_and_changes_nothing():
     bound = proven.certificate['bound']
     assert best <= bound <= 2120 and any(f'exceeds {bound:.4f}' in line for line in lines)
     assert f'{(bound - best) / bound:.3%} below the bound' in lines[-1]
+    other = PopulationEvolution(proof=dict(score=dict(type='EntropyScore', weights=(0, 0, 1, 1, 8))))
+    with pytest.raises(ValueError, match=r'of search.strategy.proof.score, .*8.0.*does not hold .*6.0.*proof=None'):
+        search(strategy=other)
     with pytest.raises(ValueError, match='ExactStrategy has no argument'):
         PopulationEvolution(proof=dict(score=dict(type='EntropyScore'), rate=1))
     with pytest.raises(ValueError, match='is no sum over blocks'):

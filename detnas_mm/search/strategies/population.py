@@ -57,6 +57,7 @@ class PopulationEvolution:
             some seconds longer. Candidates do not depend on it. Defaults to none.
 
     Attributes:
+        exact: What proves, if a proof was asked for.
         certificate: After :meth:`prove`, what was proven.
 
     Raises:
@@ -92,7 +93,7 @@ class PopulationEvolution:
         self.phases = _checked_phases(phases)
         self.start = list(start)
         self.max_attempts = max_attempts
-        self._exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
+        self.exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
         self.acceptance = 0.0
 
     def spec(self) -> dict[str, Any]:
@@ -118,8 +119,8 @@ class PopulationEvolution:
         for kinds, _ in self.phases:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
                 raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
-        if self._exact is not None:
-            self._exact.setup(space, budget, objectives, seed)
+        if self.exact is not None:
+            self.exact.setup(space, budget, objectives, seed)
         self.space = space
         self.budget = budget
         self.seed = seed
@@ -140,10 +141,10 @@ class PopulationEvolution:
         Args:
             log: Receives lines on the way.
         """
-        if self._exact is not None and self.certificate is None:
-            self._exact.log = log
-            self._exact.ask(0)
-            self.certificate = self._exact.certificate
+        if self.exact is not None and self.certificate is None:
+            self.exact.log = log
+            self.exact.ask(0)
+            self.certificate = self.exact.certificate
         return None if self.certificate is None else float(self.certificate['bound'])
 
     def advance(
