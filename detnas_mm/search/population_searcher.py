@@ -140,20 +140,21 @@ class PopulationSearcher:
             raise LedgerError(f'{self.ledger.path}: its rows have other scores than the evaluator gives now. Choose '
                               f'another --work-dir.')  # fmt: skip
         # As written, not as scored now: another machine may differ in last digits, and then in what follows.
-        born = np.array([record.generation for record in last.population])
+        born = np.array([r.generation if r.origin == 'mutation' else -1 for r in last.population])
         return Population(codes, written, born, last.drawn, last.evaluated)
 
     def _snapshot(self, generation: int, population: Population, seconds: float) -> Snapshot:
         rows = []
         costs = self.budget.costs_of_codes(population.codes)
+        first = 'start' if self.strategy.start else 'random'
         for rank, arch in enumerate(self.space.decode(population.codes)):
             rows.append(
                 Record(
                     index=rank,
-                    generation=int(population.born[rank]),
+                    generation=max(int(population.born[rank]), 0),
                     id=arch.id,
                     arch=self.space.describe(arch),
-                    origin='mutation',
+                    origin=first if population.born[rank] < 0 else 'mutation',
                     parents=(),
                     status='ok',
                     reason=None,

@@ -39,6 +39,16 @@ def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
     assert read_file(tmp_path / 'all.txt')[0] == read_structure('maedet-s')
 
 
+def test_two_of_one_name_are_both_there(tmp_path, monkeypatch, capsys):
+    for folder, name in (('a', 'maedet-s'), ('b', 'maedet-m')):
+        (tmp_path / folder).mkdir()
+        write_file(tmp_path / folder / 'best.txt', [read_structure(name)])
+    run(monkeypatch, tmp_path / 'a/best.txt', tmp_path / 'b/best.txt')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith('best.txt ') and '1731.9070' in lines[1]
+    assert lines[2].startswith(f'{tmp_path}/b/best.txt: best.txt ') and '2114.7829' in lines[2]
+
+
 def test_boxes_are_as_high_as_there_are_channels(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda figure, *args, **kwargs: figures.append(figure))

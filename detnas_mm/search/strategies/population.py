@@ -21,7 +21,7 @@ class Population:
     Attributes:
         codes: Shape (members, genes), see :meth:`SearchSpace.encode`.
         gains: Shape (members,), the larger the better.
-        born: Shape (members,), the snapshot in which each came in.
+        born: Shape (members,), the snapshot in which each came in; -1 for those that it began with.
         drawn: Candidates drawn up to here.
         evaluated: How many of them were scored.
     """
@@ -202,7 +202,7 @@ class PopulationEvolution:
                 f'strategy.start an architecture that meets it.'
             )
         nobody = Population(empty, np.empty(0), np.empty(0, dtype=np.int64), drawn, len(codes))
-        return self._best(nobody, codes, score(codes), 0)
+        return self._best(nobody, codes, score(codes), -1)
 
     def _best(self, population: Population, children: np.ndarray, gains: np.ndarray, generation: int) -> Population:
         """The best of members and children; among equals, older and then earlier ones stay."""
