@@ -55,6 +55,18 @@ def test_what_does_not_fit_together_is_refused_before_the_search():
 def test_constraints_that_nothing_meets_end_the_search():
     smallest = StructureFlops(SPACE).bounds()[0]
     strategy = PopulationEvolution(max_attempts=2000)
-    strategy.setup(SPACE, budget([Constraint('flops', high=smallest + 1)]), [Objective('entropy')], 0)
+    strategy.setup(
+        SPACE, budget([Constraint('flops', low=smallest + 0.25, high=smallest + 0.75)]), [Objective('entropy')], 0
+    )
     with pytest.raises(UnmeetableConstraint, match='acceptance rate 0'):
         strategy.advance(0, None, EntropyScore().score_codes)
+
+
+def test_tight_limits_that_something_meets_are_searched_within():
+    """Hardly any draw meets them; the smallest structure does, and the search goes on from there."""
+    limits = [Constraint('flops', high=1.1 * StructureFlops(SPACE).bounds()[0]), Constraint('layers', high=19)]
+    strategy = PopulationEvolution(population=16, candidates=500, max_attempts=2000)
+    strategy.setup(SPACE, budget(limits), [Objective('entropy')], 0)
+    population = strategy.advance(0, None, EntropyScore().score_codes)
+    smallest = EntropyScore().score(SPACE.smallest())
+    assert budget(limits).allows_codes(population.codes).all() and population.gains[0] > smallest

@@ -187,13 +187,16 @@ class PopulationEvolution:
         raise AssertionError('unreachable: the last phase has no end')
 
     def _begin(self, rng: np.random.Generator, score: Callable[[np.ndarray], np.ndarray]) -> Population:
-        """The architectures to begin with, or feasible ones drawn at random."""
+        """The architectures to begin with, or feasible ones drawn at random, or the smallest if none were drawn."""
         empty = self.space.sample_codes(rng, 0)
         codes, drawn = (self._first, 0) if self._first is not None else (empty, 0)
         while self._first is None and len(codes) < self.population and drawn < self.max_attempts:
             found = self.space.sample_codes(rng, 1024)
             drawn += 1024
             codes = np.concatenate([codes, _new_rows(found[self.budget.allows_codes(found)], codes)])
+        smallest = self.space.smallest()
+        if not len(codes) and smallest is not None and self.budget.allows([smallest]).all():
+            codes = self.space.encode([smallest])
         if not len(codes):
             constraints = ' and '.join(map(str, self.budget.constraints))
             raise UnmeetableConstraint(
