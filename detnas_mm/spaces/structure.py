@@ -160,8 +160,9 @@ def _from_dicts(dicts: Sequence[Mapping]) -> list[int]:
                              f'{_BLOCK_CLASS}.')  # fmt: skip
         own = [block[key] for key in keys.values()]
         _check_block(index, own, dicts)
-        if block['in'] != cin:
-            raise ValueError(f'{where} has in={block["in"]!r}; the one before it gives {cin} channels.')
+        if not _is_integer(block['in']) or block['in'] != cin:
+            before = 'the one before it gives' if index else 'images have'
+            raise ValueError(f'{where} has in={block["in"]!r}; {before} {cin} channels.')
         cin = block['out']
         genes += own
     _check_genes(genes, dicts)
@@ -172,11 +173,15 @@ def _place(index: int) -> str:
     return f'Block {index}' if index else 'The stem (block 0)'
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _check_block(index: int, genes: Sequence[Any], value: Any) -> None:
     """One block of a structure, whatever space it may belong to."""
     limits = dict(out=MAX_WIDTH, kernel=MAX_KERNEL, stride=2, depth=MAX_DEPTH, bottleneck=MAX_WIDTH)
     for name, gene in zip(BLOCK_GENES if index else STEM_GENES, genes, strict=True):
-        if isinstance(gene, bool) or not isinstance(gene, (int, np.integer)) or not 1 <= gene <= limits[name]:
+        if not _is_integer(gene) or not 1 <= gene <= limits[name]:
             raise ValueError(f'{_place(index)} of {str(value)[:200]} has {name}={gene!r}; it must be an integer in '
                              f'1–{limits[name]}.')  # fmt: skip
         if name == 'kernel' and gene % 2 == 0:

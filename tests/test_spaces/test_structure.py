@@ -37,6 +37,8 @@ def changed(block, **values):
         (changed(1, btn=0), 'Block 1 of .* has bottleneck=0; it must be an integer in 1–65536'),
         (changed(1, k=4), 'Block 1 of .* has kernel=4; kernels must be odd'),
         (changed(2, **{'in': 64}), 'Block 2 has in=64; the one before it gives 48'),
+        (changed(2, **{'in': 48.0}), 'Block 2 has in=48.0; the one before it gives 48'),
+        (changed(0, **{'in': 1}), 'The stem .* has in=1; images have 3 channels'),
         (changed(2, L=0), 'Block 2 of .* has depth=0'),
         (changed(2, L=1.0), 'Block 2 of .* has depth=1.0'),
         (changed(0, out=True), 'stem .* has out=True'),
