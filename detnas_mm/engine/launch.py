@@ -145,6 +145,8 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
         cfg.search.seed = seed
     plan = _plan(cfg)
     if not plan.evaluator.needs_model:
+        if checkpoint:
+            print_log(f'{type(plan.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
         return cfg
     cfg.load_from = checkpoint or cfg.get('load_from')
     if not cfg.load_from:

@@ -156,6 +156,11 @@ def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
     assert (tmp_path / 'progress.png').read_bytes()[:4] == b'\x89PNG'
 
 
+def test_a_checkpoint_that_is_not_read_is_named(load, capsys):
+    as_search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
+    assert 'EntropyScore needs no model: supernet.pth is not read.' in capsys.readouterr().out
+
+
 def test_the_phases_are_coarse_to_fine(load):
     first, second = SearchPlan(load('maedet_search-coarse-to-fine_gfl_coco').search).strategy.phases
     assert set(first[0]) == {'out', 'kernel', 'depth', 'bottleneck'} and set(second[0]) == {'out', 'bottleneck'}
