@@ -135,7 +135,8 @@ def settled(net: nn.Module, batch: Tensor) -> nn.Module:
         batch: Images as the backbone gets them, shape (n, 3, h, w), n at least 2.
     """
     update_bn([batch], net)
-    return net.eval()
+    net.eval()  # of some backbones it returns nothing
+    return net
 
 
 def measure_space(

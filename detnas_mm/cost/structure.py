@@ -11,7 +11,7 @@ from detnas_mm.cost.base import CostModel
 from detnas_mm.cost.blocks import BlockSum, Place, columns
 from detnas_mm.cost.macs import checked_input_size
 from detnas_mm.registry import COSTS
-from detnas_mm.spaces import Architecture, MAEDetSpace
+from detnas_mm.spaces import MAEDetSpace
 from detnas_mm.spaces.structure import read_structure
 
 
@@ -41,8 +41,7 @@ class StructureCost(BlockSum, CostModel):
 
     def total(self, arch: Any) -> Any:
         """The cost of one structure, given in any of the forms of :func:`read_structure`."""
-        arch = arch if isinstance(arch, Architecture) else read_structure(arch)
-        return self.totals(np.array([arch.genes]))[0].item()
+        return self.totals(np.array([read_structure(arch).genes]))[0].item()
 
 
 def _area(size: tuple[int, int]) -> int:
@@ -160,8 +159,7 @@ class StructureDepthToWidth(CostModel):
 
     def total(self, arch: Any) -> Any:
         """See :meth:`StructureCost.total`."""
-        arch = arch if isinstance(arch, Architecture) else read_structure(arch)
-        return super().total(arch)
+        return super().total(read_structure(arch))
 
     def totals(self, ids: np.ndarray) -> np.ndarray:
         """See :meth:`CostModel.totals`."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import init_dist, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -87,6 +88,18 @@ def _join_process_group(dist_cfg: Any, cuda: bool) -> None:
     dist.init_process_group(dist_cfg.backend, timeout=timedelta(seconds=dist_cfg.timeout), **where)
 
 
+def _join_without_runner(cfg: Config) -> None:
+    """Where there are GPUs a Runner makes the process group; a search without one needs it, to know who writes."""
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or dist.is_initialized():
+        return
+    dist_cfg = ConfigDict(cfg.env_cfg.dist_cfg, backend='gloo')  # it computes on no GPU
+    if launcher == 'pytorch':
+        _join_process_group(dist_cfg, cuda=False)
+    else:
+        init_dist(launcher, **dist_cfg)
+
+
 def _replace_norm(node: Any) -> int:
     """Turns SyncBN into BN everywhere below a config node; returns how often."""
     found = [one for one in _nodes(node) if one.get('type') in ('SyncBN', 'MMSyncBN', 'NaiveSyncBN')]
@@ -132,6 +145,8 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
         cfg.search.seed = seed
     plan = _plan(cfg)
     if not plan.evaluator.needs_model:
+        if checkpoint:
+            print_log(f'{type(plan.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
         return cfg
     cfg.load_from = checkpoint or cfg.get('load_from')
     if not cfg.load_from:
@@ -180,7 +195,8 @@ def run(cfg: Config, trust: bool = False) -> Any:
         raise SystemExit(f'error: --work-dir {cfg.work_dir} is a file; name a folder.')
     if 'search' in cfg:
         if not _plan(cfg).evaluator.needs_model:
-            return run_search(cfg, log=print)
+            _join_without_runner(cfg)
+            return run_search(cfg, log=print if is_main_process() else lambda text: None)
         if not any(_is_search_hook(hook) for hook in cfg.get('custom_hooks') or ()):
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '

@@ -41,6 +41,7 @@ from detnas_mm.search import (
     thinned,
 )
 from detnas_mm.search.checks import keyed, listed, whole
+from detnas_mm.search.population_searcher import check_proof
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.visualization import plot_population, plot_progress
 
@@ -75,6 +76,7 @@ class SearchPlan:
         self.space: SearchSpace = build_from(SPACES, cfg['space'])
         self.strategy: Strategy | PopulationEvolution = build_from(STRATEGIES, cfg['strategy'])
         self.evaluator: Evaluator = build_from(EVALUATORS, cfg['evaluator'])
+        check_proof(self.strategy, self.evaluator)
         self.objectives = [
             Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES))
             for objective in listed('search.objectives', cfg['objectives'], _OBJECTIVES)

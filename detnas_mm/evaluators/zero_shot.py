@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,11 @@ class StructureScore(Evaluator, Ranker):
         Raises:
             ValueError: If one is no structure, or the stage weights do not fit one.
         """
-        genes = [arch.genes if isinstance(arch, Architecture) else read_structure(arch).genes for arch in archs]
+        archs = list(archs)
+        if archs and all(isinstance(arch, Mapping) for arch in archs):
+            raise ValueError(f'These are the {len(archs)} blocks of one structure: score() scores it; scores() wants a '
+                             f'list of structures.')  # fmt: skip
+        genes = [read_structure(arch).genes for arch in archs]
         out = np.empty(len(genes))
         for length in {len(own) for own in genes}:
             rows = [i for i, own in enumerate(genes) if len(own) == length]

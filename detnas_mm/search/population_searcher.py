@@ -13,8 +13,23 @@ from tqdm import tqdm
 from detnas_mm.search.ledger import Ledger, LedgerError
 from detnas_mm.search.objective import Budget, Objective, number_text
 from detnas_mm.search.record import Record, Snapshot
+from detnas_mm.search.strategies.exact import ExactStrategy
 from detnas_mm.search.strategies.population import Population, PopulationEvolution
 from detnas_mm.spaces import ArraySpace
+
+
+def check_proof(strategy: Any, evaluator: Any) -> None:
+    """What a strategy proves must be proven of the score that the evaluator gives.
+
+    Raises:
+        ValueError: If a strategy proves something of another score; names both.
+    """
+    exact = strategy.exact if isinstance(strategy, PopulationEvolution) else strategy
+    if isinstance(exact, ExactStrategy) and exact.score.spec() != evaluator.spec():
+        where = 'strategy.score' if exact is strategy else 'strategy.proof.score'
+        remedy = '' if exact is strategy else ', or prove nothing: --cfg-options search.strategy.proof=None'
+        raise ValueError(f'What is proven of search.{where}, {exact.score.spec()}, does not hold of search.evaluator, '
+                         f'{evaluator.spec()}: give both the same settings{remedy}.')  # fmt: skip
 
 
 class PopulationSearcher:
@@ -36,7 +51,7 @@ class PopulationSearcher:
 
     Raises:
         ValueError: If ``generations`` is below 1, the evaluator scores no arrays or another metric, or the strategy
-            cannot serve space and objectives.
+            cannot serve space and objectives, or proves something of another score.
     """
 
     def __init__(
@@ -57,6 +72,7 @@ class PopulationSearcher:
         if not hasattr(evaluator, 'score_codes'):
             raise ValueError(f'{type(strategy).__name__} wants an evaluator that scores arrays, such as EntropyScore; '
                              f'{type(evaluator).__name__} does not.')  # fmt: skip
+        check_proof(strategy, evaluator)
         strategy.setup(space, budget, objectives, seed)
         if objectives[0].name != evaluator.metric:
             raise ValueError(f'The objective {objectives[0].name!r} is no metric of the evaluator, which gives '
@@ -124,20 +140,21 @@ class PopulationSearcher:
             raise LedgerError(f'{self.ledger.path}: its rows have other scores than the evaluator gives now. Choose '
                               f'another --work-dir.')  # fmt: skip
         # As written, not as scored now: another machine may differ in last digits, and then in what follows.
-        born = np.array([record.generation for record in last.population])
+        born = np.array([r.generation if r.origin == 'mutation' else -1 for r in last.population])
         return Population(codes, written, born, last.drawn, last.evaluated)
 
     def _snapshot(self, generation: int, population: Population, seconds: float) -> Snapshot:
         rows = []
         costs = self.budget.costs_of_codes(population.codes)
+        first = 'start' if self.strategy.start else 'random'
         for rank, arch in enumerate(self.space.decode(population.codes)):
             rows.append(
                 Record(
                     index=rank,
-                    generation=int(population.born[rank]),
+                    generation=max(int(population.born[rank]), 0),
                     id=arch.id,
                     arch=self.space.describe(arch),
-                    origin='mutation',
+                    origin=first if population.born[rank] < 0 else 'mutation',
                     parents=(),
                     status='ok',
                     reason=None,

@@ -112,6 +112,13 @@ class ArraySpace(SearchSpace):
     def contains(self, codes: np.ndarray) -> np.ndarray:
         """Boolean array of shape (candidates,): which rows are members."""
 
+    def smallest(self) -> Architecture | None:
+        """The member that costs least, whatever is counted: if any member keeps to upper limits, it does.
+
+        None, the default, where there is no such member.
+        """
+        return None
+
     def decode(self, codes: np.ndarray) -> list[Architecture]:
         """The inverse of :meth:`SearchSpace.encode`."""
         return [Architecture(tuple(row)) for row in np.asarray(codes).tolist()]

@@ -160,7 +160,12 @@ class MAEDetSpace(ArraySpace):
         return self._codes(widths, kernels, depths, btns)
 
     def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
-        """See :meth:`mutate_codes`."""
+        """See :meth:`mutate_codes`.
+
+        Raises:
+            ValueError: If the architecture is no member.
+        """
+        self.validate(arch)
         return self.decode(self.mutate_codes(self.encode([arch]), rng, prob))[0]
 
     def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
@@ -168,7 +173,12 @@ class MAEDetSpace(ArraySpace):
 
         From the stem on, a width is brought to the nearest that the one before it allows, then the bottleneck to the
         nearest that its width allows.
+
+        Raises:
+            ValueError: If a parent is no member.
         """
+        self.validate(first)
+        self.validate(second)
         parents = self._columns(self.encode([first, second]))
         pick = rng.integers(2, size=self.num_blocks + 1)
         blocks = np.arange(self.num_blocks)

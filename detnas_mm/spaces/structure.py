@@ -160,8 +160,9 @@ def _from_dicts(dicts: Sequence[Mapping]) -> list[int]:
                              f'{_BLOCK_CLASS}.')  # fmt: skip
         own = [block[key] for key in keys.values()]
         _check_block(index, own, dicts)
-        if block['in'] != cin:
-            raise ValueError(f'{where} has in={block["in"]!r}; the one before it gives {cin} channels.')
+        if not _is_integer(block['in']) or block['in'] != cin:
+            before = 'the one before it gives' if index else 'images have'
+            raise ValueError(f'{where} has in={block["in"]!r}; {before} {cin} channels.')
         cin = block['out']
         genes += own
     _check_genes(genes, dicts)
@@ -172,11 +173,15 @@ def _place(index: int) -> str:
     return f'Block {index}' if index else 'The stem (block 0)'
 
 
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def _check_block(index: int, genes: Sequence[Any], value: Any) -> None:
     """One block of a structure, whatever space it may belong to."""
     limits = dict(out=MAX_WIDTH, kernel=MAX_KERNEL, stride=2, depth=MAX_DEPTH, bottleneck=MAX_WIDTH)
     for name, gene in zip(BLOCK_GENES if index else STEM_GENES, genes, strict=True):
-        if isinstance(gene, bool) or not isinstance(gene, (int, np.integer)) or not 1 <= gene <= limits[name]:
+        if not _is_integer(gene) or not 1 <= gene <= limits[name]:
             raise ValueError(f'{_place(index)} of {str(value)[:200]} has {name}={gene!r}; it must be an integer in '
                              f'1–{limits[name]}.')  # fmt: skip
         if name == 'kernel' and gene % 2 == 0:
@@ -195,6 +200,10 @@ def _check_genes(genes: Sequence[Any], value: Any) -> None:
         _check_block(index + 1, genes[3 + 5 * index : 8 + 5 * index], value)
 
 
+#: What a file holds, in error messages.
+_FILE = "a list of dicts, or {'best_structures': [[{'class': …}, …], …]}, is needed, and nothing else is read"
+
+
 def read_file(path: str | Path) -> list[Architecture]:
     """Reads the nets of one of the authors' text files; the text is parsed as a literal, never evaluated.
 
@@ -209,14 +218,15 @@ def read_file(path: str | Path) -> list[Architecture]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f'{path} has {path.stat().st_size:,} bytes; structure files have at most {MAX_FILE_BYTES:,}.')
     try:
-        data = ast.literal_eval(path.read_text(encoding='utf-8').strip())
+        text = path.read_text(encoding='utf-8-sig').strip()
+        data = ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f'{path} holds no plain Python literal ({reason}); nothing else is read.') from error
+        raise ValueError(f'{path} holds no plain Python literal ({reason}); {_FILE}.') from error
     if isinstance(data, Mapping):
         data = data.get('best_structures')
     if not isinstance(data, list) or not data:
-        raise ValueError(f"{path} holds no structures: a list of dicts, or {{'best_structures': [[…], …]}}, is needed.")
+        raise ValueError(f'{path} {"holds no structures" if text else "is empty"}; {_FILE}.')
     structures = [data] if isinstance(data[0], Mapping) else data
     archs = []
     for number, structure in enumerate(structures):

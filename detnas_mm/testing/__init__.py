@@ -2,7 +2,14 @@
 
 from detnas_mm.testing.costs import check_cost_model
 from detnas_mm.testing.evaluators import check_evaluator
+from detnas_mm.testing.populations import check_population_strategy
 from detnas_mm.testing.spaces import check_search_space
 from detnas_mm.testing.strategies import check_strategy
 
-__all__ = ['check_cost_model', 'check_evaluator', 'check_search_space', 'check_strategy']
+__all__ = [
+    'check_cost_model',
+    'check_evaluator',
+    'check_population_strategy',
+    'check_search_space',
+    'check_strategy',
+]

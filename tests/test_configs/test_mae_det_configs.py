@@ -156,6 +156,11 @@ def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
     assert (tmp_path / 'progress.png').read_bytes()[:4] == b'\x89PNG'
 
 
+def test_a_checkpoint_that_is_not_read_is_named(load, capsys):
+    as_search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
+    assert 'EntropyScore needs no model: supernet.pth is not read.' in capsys.readouterr().out
+
+
 def test_the_phases_are_coarse_to_fine(load):
     first, second = SearchPlan(load('maedet_search-coarse-to-fine_gfl_coco').search).strategy.phases
     assert set(first[0]) == {'out', 'kernel', 'depth', 'bottleneck'} and set(second[0]) == {'out', 'bottleneck'}
@@ -178,8 +183,15 @@ def test_totals_of_published_nets(load):
 def test_digits_builds(name, load):
     cfg = load(name)
     model = build(cfg)
-    assert type(model.backbone) is MAEDetNet and model.bbox_head.num_classes == 10
-    assert cfg.model.neck.in_channels == list(model.backbone.channels[1:])
+    assert model.bbox_head.num_classes == 10
+    if name == 'maedet-digits_resnet50-control_retinanet':
+        assert type(model.backbone) is ResNet and model.backbone.depth == 50
+        assert cfg.model.neck.in_channels == [512, 1024, 2048] and cfg.model.backbone.get('init_cfg') is None
+    else:
+        assert type(model.backbone) is MAEDetNet
+        assert cfg.model.neck.in_channels == list(model.backbone.channels[1:])
+        size = name.split('_')[1]
+        assert size not in ('s', 'm', 'l') or model.backbone.arch == zoo.get(f'maedet-{size}').architecture()
     assert cfg.model.backbone.out_indices == (1, 2, 3) and cfg.train_cfg.max_iters == 2000
 
 
@@ -187,7 +199,8 @@ def test_digits_searches_at_the_cost_of_the_control(load, tmp_path):
     """The budget is the control's to the unit; the three nets are within it; the config holds what the search finds."""
     cfg = load('maedet-digits_search_retinanet')
     plan = SearchPlan(cfg.search)
-    nets = {name: plan.space.parse(load(name).model.backbone.arch) for name in MAEDET_DIGITS if 'search' not in name}
+    names = [f'maedet-digits_{kind}_retinanet' for kind in ('found', 'random', 'resnet')]
+    nets = {name: plan.space.parse(load(name).model.backbone.arch) for name in names}
     limits = {constraint.cost: constraint.high for constraint in plan.budget.constraints}
     assert plan.budget.costs(nets['maedet-digits_resnet_retinanet']) == limits
     assert plan.budget.allows(list(nets.values())).all() and len(set(nets.values())) == 3
@@ -208,4 +221,20 @@ def test_trains(name, tmp_path):
     cfg = one_step.cut_down(Config.fromfile(LEAVES[name]), tmp_path)
     runner = one_step.train(cfg)
     assert runner.iter == 1
+    assert math.isfinite(runner.message_hub.get_scalar('train/loss').current())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('data', 'quick')
+def test_what_a_search_finds_trains(tmp_path):
+    """The exported config, a step on synthetic images."""
+    cfg = Config.fromfile(LEAVES['maedet_search_gfl_coco'])
+    cfg.work_dir = str(tmp_path / 'search')
+    cfg.search.strategy.update(candidates=1000, proof=None)
+    cfg.search.budget.generations = 2
+    fit_to_machine(cfg)
+    best = run_search(cfg, log=lambda text: None)
+    path = tmp_path / 'search' / json.loads((tmp_path / 'search/best.json').read_text())[0]['config']
+    runner = one_step.train(one_step.cut_down(Config.fromfile(path), tmp_path / 'train'))
+    assert runner.iter == 1 and runner.model.backbone.arch == SearchPlan(cfg.search).space.parse(best[0].arch)
     assert math.isfinite(runner.message_hub.get_scalar('train/loss').current())

@@ -10,7 +10,7 @@ from detnas_mm.cost import (
     StructureMacs,
     StructureParams,
 )
-from detnas_mm.spaces import MAEDetSpace
+from detnas_mm.spaces import Architecture, MAEDetSpace
 from detnas_mm.spaces.structure import to_text, unpack
 
 ALL = [StructureFlops, StructureMacs, StructureParams, StructureLayers, StructureDepthToWidth]
@@ -100,6 +100,13 @@ def test_text_stays_what_it_is():
 def test_arrays_of_another_shape_are_refused(codes):
     with pytest.raises(ValueError, match=r'integer array of shape \(candidates, 3 \+ 5 blocks\)'):
         StructureMacs().totals(codes)
+
+
+@pytest.mark.parametrize('kind', ALL)
+def test_an_architecture_that_is_no_structure_is_refused(kind):
+    for genes, match in (((32, 3, 2, -8, 3, 2, 1, 8), 'out=-8'), ((32, 3, 2, 8, 4, 2, 1, 8), 'kernels must be odd')):
+        with pytest.raises(ValueError, match=match):
+            kind().total(Architecture(genes))
 
 
 def test_input_sizes_that_make_no_sense_are_refused():

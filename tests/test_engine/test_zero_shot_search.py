@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from detnas_mm.engine.search import export_row, run_search
+from detnas_mm.engine.search import SearchPlan, export_row, run_search
 from detnas_mm.models import MAEDetNet
 from detnas_mm.search import read_snapshots
 
@@ -77,6 +77,17 @@ def test_with_a_model_the_whole_config_is_exported(tmp_path):
     assert lines[-1] == f"Train it: python tools/train.py '{path}'"
 
 
+@pytest.mark.parametrize('score', [dict(weights=(0, 0, 1, 1, 8)), dict(input_size=(480, 480))])
+def test_nothing_is_proven_of_another_score(score):
+    """Refused before anything is searched: a bound on one score is none on another."""
+    section = SEARCH | dict(evaluator=dict(type='EntropyScore', **score))
+    proof = dict(score=dict(type='EntropyScore'))
+    for strategy in (dict(type='ExactStrategy', **proof), SEARCH['strategy'] | dict(proof=proof)):
+        with pytest.raises(ValueError, match=r'search.strategy.*score, .* does not hold of search.evaluator'):
+            SearchPlan(section | dict(strategy=strategy))
+        SearchPlan(SEARCH | dict(strategy=strategy))
+
+
 @pytest.mark.slow
 def test_by_the_tool(tmp_path):
     (tmp_path / 'search.py').write_text(f'search = {SEARCH!r}\n')
@@ -87,6 +98,39 @@ def test_by_the_tool(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count('acceptance rate') == 2 and 'Best of ' in done.stdout
     assert (tmp_path / 'w/best.json').is_file()
+
+
+ON_A_GPU_MACHINE = """
+import runpy, sys
+from detnas_mm.engine import launch
+launch.cuda_usable = lambda: True
+sys.argv[0] = {tool!r}
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def plain(path):
+    return [(s.generation, s.drawn, s.evaluated, s.population) for s in read_snapshots(path)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('cuda', [False, True])
+def test_two_processes_make_one_ledger(tmp_path, cuda):
+    """Rank 0 writes and speaks; where there are GPUs no Runner makes the process group."""
+    (tmp_path / 'search.py').write_text(f'search = {SEARCH!r}\n')
+    run_search(config(tmp_path), log=lambda text: None)
+    (tmp_path / 'tool.py').write_text(ON_A_GPU_MACHINE.format(tool=str(ROOT / 'tools/search.py')))
+    command = ['bash', str(ROOT / 'tools/dist_search.sh'), str(tmp_path / 'search.py'), '2']
+    if cuda:
+        command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+        command += [str(tmp_path / 'tool.py'), str(tmp_path / 'search.py'), '--launcher', 'pytorch']
+    environment = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
+    done = subprocess.run([*command, '--work-dir', str(tmp_path / 'two')], capture_output=True, text=True,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert plain(tmp_path / 'two/ledger.jsonl') == plain(tmp_path / 'work/ledger.jsonl')
+    for line in ('generation 1/2', 'generation 2/2', 'Best of '):
+        assert done.stdout.count(line) == 1, done.stdout
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from detnas_mm.evaluators import DeepMADScore, EntropyScore
 from detnas_mm.evaluators.entropy import WEIGHTS, EntropySum
 from detnas_mm.evaluators.entropy_forward import forward_entropy
 from detnas_mm.models import MAEDetNet
-from detnas_mm.spaces import DetNASSpace, MAEDetSpace
+from detnas_mm.spaces import Architecture, DetNASSpace, MAEDetSpace
 from detnas_mm.spaces.structure import read_structure, to_dicts, unpack
 from detnas_mm.testing import check_evaluator
 
@@ -110,6 +110,23 @@ def test_every_form_of_a_structure_and_of_a_batch():
     mixed = score.scores(['maedet-s', arch, 'maedet-m'])  # of different depths
     assert mixed.tolist() == [score.score('maedet-s'), one, score.score('maedet-m')]
     assert score.scores([]).shape == (0,)
+    with pytest.raises(ValueError, match=r'6 blocks of one structure: score\(\)'):
+        score.scores(to_dicts(arch))
+
+
+@pytest.mark.parametrize(
+    ('genes', 'match'),
+    [
+        ((32, 3, 2, 0, 3, 2, 1, 8), 'Block 1 of .* has out=0'),
+        ((32, 3, 2, 8, 4, 2, 1, 8), 'Block 1 of .* has kernel=4; kernels must be odd'),
+        ((32, 3, 2, 8, 3, 2, 1, -8), 'Block 1 of .* has bottleneck=-8'),
+        ((1, 2, 0, 3), 'has 4 genes'),
+    ],
+)
+def test_an_architecture_that_is_no_structure_is_refused(genes, match):
+    for score in (EntropyScore((1, 1)), EntropyScore((1, 1), 64), DeepMADScore((1, 1))):
+        with pytest.raises(ValueError, match=match):
+            score.score(Architecture(genes))
 
 
 @pytest.mark.parametrize('evaluator', [EntropyScore(), EntropyScore(input_size=96), DeepMADScore()])

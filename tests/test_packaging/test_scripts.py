@@ -54,6 +54,7 @@ def test_too_few_arguments(script):
         ('dist_train.sh', ['c.py', '2', '--amp'], ['train.py', 'c.py', '--amp']),
         ('dist_test.sh', ['c.py', 'w.pth', '2', '--out', 'x'], ['test.py', 'c.py', 'w.pth', '--out', 'x']),
         ('dist_search.sh', ['c.py', 'w.pth', '2', '--seed', '1'], ['search.py', 'c.py', 'w.pth', '--seed', '1']),
+        ('dist_search.sh', ['c.py', '2', '--seed', '1'], ['search.py', 'c.py', '--seed', '1']),
     ],
 )
 def test_dist(recorder, script, arguments, started):
@@ -103,6 +104,12 @@ def test_dist_names_a_python_that_is_not_there(recorder):
             'slurm_search.sh',
             ['part', 'job', 'c.py', 'w.pth', 'out'],
             ['search.py', 'c.py', 'w.pth', '--work-dir', 'out'],
+        ),
+        ('slurm_search.sh', ['part', 'job', 'c.py', 'out'], ['search.py', 'c.py', '--work-dir', 'out']),
+        (
+            'slurm_search.sh',
+            ['part', 'job', 'c.py', 'out', '--seed', '1'],
+            ['search.py', 'c.py', '--work-dir', 'out', '--seed', '1'],
         ),
     ],
 )

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from detnas_mm.spaces import MAEDetSpace
+from detnas_mm.spaces import Architecture, MAEDetSpace
 from detnas_mm.spaces.mae_det_spec import PRESETS
+from detnas_mm.spaces.structure import read_structure
 from detnas_mm.testing import check_search_space
 
 TINY = dict(
@@ -92,6 +93,22 @@ def test_the_last_mutation_is_one_of_the_authors():
     assert {1.25, 0.8125, 0.796875, 0.6015625, 0.5} & ratios and 1.0 in ratios
     depths = space.mutate_codes(codes, np.random.default_rng(0), 1.0, ['depth'])[:, 6]
     assert set(depths.tolist()) <= set(range(4, 13)) and {6, 7, 9, 10} <= set(depths.tolist())
+
+
+def test_only_members_have_children():
+    """So that the rules hold for whatever comes out."""
+    space, rng = MAEDetSpace('authors'), np.random.default_rng(0)
+    member = space.parse('maedet-init')
+    foreign = read_structure('maedet-s')
+    broken = Architecture((*member.genes[:6], 9, *member.genes[7:]))
+    for arch, match in ((foreign, 'it has 4 blocks'), (broken, 'depth 9; allowed: 1–3'), (Architecture((1,)), 'genes')):
+        for call in (
+            lambda arch=arch: space.mutate(arch, rng, 0.0),
+            lambda arch=arch: space.crossover(arch, member, rng),
+            lambda arch=arch: space.crossover(member, arch, rng),
+        ):
+            with pytest.raises(ValueError, match=match):
+                call()
 
 
 def test_presets():

@@ -37,6 +37,8 @@ def changed(block, **values):
         (changed(1, btn=0), 'Block 1 of .* has bottleneck=0; it must be an integer in 1–65536'),
         (changed(1, k=4), 'Block 1 of .* has kernel=4; kernels must be odd'),
         (changed(2, **{'in': 64}), 'Block 2 has in=64; the one before it gives 48'),
+        (changed(2, **{'in': 48.0}), 'Block 2 has in=48.0; the one before it gives 48'),
+        (changed(0, **{'in': 1}), 'The stem .* has in=1; images have 3 channels'),
         (changed(2, L=0), 'Block 2 of .* has depth=0'),
         (changed(2, L=1.0), 'Block 2 of .* has depth=1.0'),
         (changed(0, out=True), 'stem .* has out=True'),
@@ -70,12 +72,21 @@ def test_files_of_the_authors(tmp_path):
     assert read_file(tmp_path / 'all.txt') == archs
     (tmp_path / 'one.txt').write_text(repr(DICTS))
     assert read_file(tmp_path / 'one.txt') == [Architecture(GENES)]
+    (tmp_path / 'one.txt').write_text('\ufeff' + repr(DICTS), encoding='utf-8')  # as Windows' editors save it
+    assert read_file(tmp_path / 'one.txt') == [Architecture(GENES)]
+    (tmp_path / 'one.txt').write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match='no plain Python literal .*codec'):
+        read_file(tmp_path / 'one.txt')
 
 
 @pytest.mark.parametrize(
     ('text', 'match'),
     [
-        ('', 'no plain Python literal'),
+        ('', r'file.txt is empty; a list of dicts, or \{.best_structures'),
+        (' \n\n', 'is empty'),
+        ('-' * 500_000 + '1', 'no plain Python literal'),
+        ('9' * 500_000, 'no plain Python literal'),
+        ('\0', 'no plain Python literal'),
         ('__import__("os").system("touch HOSTILE")', 'no plain Python literal'),
         ('[' * 5000 + ']' * 5000, 'no plain Python literal'),
         ('{"best_structures": []}', 'holds no structures'),

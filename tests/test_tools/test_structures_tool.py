@@ -1,6 +1,7 @@
 """The tools that compare structures, and score backbones of any config."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detnas_mm.spaces.structure import read_file, read_structure, write_file
+from detnas_mm.visualization import draw_structures
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 TOOL = TOOLS / 'structures.py'
@@ -37,6 +39,28 @@ def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
     assert read_file(tmp_path / 'all.txt')[0] == read_structure('maedet-s')
 
 
+def test_two_of_one_name_are_both_there(tmp_path, monkeypatch, capsys):
+    for folder, name in (('a', 'maedet-s'), ('b', 'maedet-m')):
+        (tmp_path / folder).mkdir()
+        write_file(tmp_path / folder / 'best.txt', [read_structure(name)])
+    run(monkeypatch, tmp_path / 'a/best.txt', tmp_path / 'b/best.txt')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith('best.txt ') and '1731.9070' in lines[1]
+    assert lines[2].startswith(f'{tmp_path}/b/best.txt: best.txt ') and '2114.7829' in lines[2]
+
+
+def test_boxes_are_as_high_as_there_are_channels(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr('matplotlib.figure.Figure.savefig', lambda figure, *args, **kwargs: figures.append(figure))
+    draw_structures({name: read_structure(name) for name in ('maedet-s', 'maedet-l')}, tmp_path / 'a.png')
+    small, large = figures[0].axes
+    assert [p.get_height() for p in small.patches][:5] == [32, 48, 32, 48, 32] and len(small.patches) == 1 + 2 * 26
+    assert all(p.get_y() == 0 for p in small.patches) and small.get_ylim() == large.get_ylim()
+    assert large.get_ylim()[0] == 0 and large.get_ylim()[1] > 2400
+    texts = [text.get_text() for text in small.texts]
+    assert '272\n3x3\nb120\n×4' in texts and {'C1', 'C2', 'C3', 'C4', 'C5'} <= set(texts)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'match'),
     [
@@ -51,21 +75,67 @@ def test_mistakes_end_in_one_line(arguments, match, monkeypatch, tmp_path):
         run(monkeypatch, *arguments)
 
 
+QUICK = ['--input-size', '64', '64', '--repeats', '1', '--rounds', '2', '--device', 'cpu']
+LATENCY = r'latency of one image at 64x64: \d+\.\d\d ms, half of 2 rounds within .* \(.*thread.*\)'
+
+
+def score(monkeypatch, *arguments):
+    run(monkeypatch, *arguments, tool=TOOLS / 'score_backbone.py')
+
+
 def test_backbones_of_any_config(tmp_path, monkeypatch, capsys):
     config = tmp_path / 'config.py'
-    tool = TOOLS / 'score_backbone.py'
     config.write_text("default_scope = 'mmdet'\nmodel = dict(backbone=dict(type='ResNet', depth=50, norm_cfg=dict("
                       "type='SyncBN'), init_cfg=None))\n")  # fmt: skip
-    run(monkeypatch, config, '--input-size', '64', '64', '--repeats', '1', tool=tool)
+    score(monkeypatch, config, *QUICK)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'ResNet: 23,508,032 parameters'
     assert [line.split(':')[0] for line in lines[2:6]] == [f'map {i}' for i in range(4)]
-    config.write_text("model = dict(backbone=dict(type='detnas_mm.MAEDetNet', arch='maedet-s'))\n")
-    run(monkeypatch, config, '--input-size', '64', '64', '--repeats', '1', tool=tool)
+    assert re.fullmatch(LATENCY, lines[-1]) and len(lines) == 8
+    config.write_text("model = dict(backbone=dict(type='detnas_mm.MAEDetNet', arch='maedet-init'))\n")
+    score(monkeypatch, config, '--cfg-options', 'model.backbone.arch=maedet-s', *QUICK)
     lines = capsys.readouterr().out.splitlines()
-    assert float(lines[-1].split()[-1]) == pytest.approx(1684.69, rel=0.005)  # with borders, see test_entropy.py
+    assert float(lines[-2].split()[-1]) == pytest.approx(1684.69, rel=0.005)  # with borders, see test_entropy.py
     with pytest.raises(SystemExit, match='2 weights for 4 maps'):
-        run(monkeypatch, config, '--weights', '1', '1', '--input-size', '64', '64', tool=tool)
+        score(monkeypatch, config, '--weights', '1', '1', *QUICK)
     config.write_text('model = dict()\n')
     with pytest.raises(SystemExit, match='has no model.backbone'):
-        run(monkeypatch, config, tool=tool)
+        score(monkeypatch, config)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'params', 'linear'),
+    [
+        (['mmdet.ResNet', '--cfg-options', 'depth=18', 'base_channels=8'], None, 0),
+        (['mmpretrain.MobileNetV2'], 2_223_872, 0),  # torchvision's without its classifier
+        (['mmpretrain.PoolFormer', '--cfg-options', 'arch=s12'], None, 0),
+        (['mmpretrain.SwinTransformer', '--cfg-options', 'arch=tiny', 'pad_small_map=True'], None, 51),
+        (['detnas_mm.MAEDetNet', '--cfg-options', 'arch=8k3s2|8k3s2x1b8|16k3s2x2b8'], None, 0),
+    ],
+)
+def test_backbones_by_their_types(backbone, params, linear, monkeypatch, capsys):
+    score(monkeypatch, *backbone, *QUICK)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f'{backbone[0]}: {f"{params:,}" if params else ""}') and 'multiply-adds' in lines[1]
+    assert [f'{linear} linear layers' in line for line in lines].count(True) == (linear > 0)
+    assert lines[-2].startswith('multi-scale entropy at 64x64') and re.fullmatch(LATENCY, lines[-1])
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'match'),
+    [
+        (['ResNet'], 'neither a config file nor a registered backbone with its scope, such as mmdet.ResNet'),
+        (['mmdet.NoSuchNet'], 'neither a config file nor a registered'),
+        (['no/such/config.py'], 'neither a config file'),
+        (['mmdet.ResNet', '--cfg-options', 'depth=51'], r'mmdet.ResNet cannot be built: .*invalid depth 51'),
+        (['detnas_mm.MAEDetNet', '--cfg-options', 'arch=8k3s2|8k4s2x1b8'], 'kernels must be odd'),
+        (
+            ['mmpretrain.SwinTransformer', '--input-size', '64', '64'],
+            r'cannot be run at 64x64: The input shape \(4, 4\)',
+        ),
+        (['mmdet.ResNet', '--cfg-options', 'depth=18', '--rounds', '1'], 'rounds must be at least 2'),
+    ],
+)
+def test_what_is_no_backbone_ends_in_one_line(backbone, match, monkeypatch):
+    with pytest.raises(SystemExit, match=match):
+        score(monkeypatch, *backbone)

@@ -1,25 +1,55 @@
 #!/usr/bin/env python
-"""Entropy, multiply-adds and parameters of the backbone of any config, whatever registry it comes from."""
+"""Entropy, multiply-adds, parameters and latency of any registered backbone, whatever registry it comes from."""
 
 import argparse
+from pathlib import Path
 
 from detnas_mm.cli import one_line_errors
 
 EPILOG = """
 Entropy is that of MAE-DET (Sun et al., ICML 2022), by running noise through the net: for every map that the backbone
 returns, and weighted. It compares nets of one family at one budget, and says nothing of nets of different families.
+Latency is that of one image on this machine, with random weights: the median of some rounds.
 
 examples:
   python tools/analysis_tools/score_backbone.py configs/mae_det/maedet-s_gfl_coco.py
   python tools/analysis_tools/score_backbone.py configs/mae_det/resnet50-control_gfl_coco.py --input-size 480 480
+  python tools/analysis_tools/score_backbone.py mmdet.ResNet --cfg-options depth=50 --threads 1
+  python tools/analysis_tools/score_backbone.py mmpretrain.MobileNetV2 --device cuda
 """
 
 
+def read(text: str, options: dict) -> tuple[dict, str | None]:
+    """The backbone's config, and the scope in which to look up what it is made of."""
+    from mmengine.config import Config
+    from mmengine.registry import MODELS
+
+    if Path(text).is_file():
+        cfg = Config.fromfile(text)
+        cfg.merge_from_dict(options)
+        if 'backbone' not in cfg.get('model', {}):
+            raise ValueError(f'{text} has no model.backbone.')
+        return cfg.model.backbone, cfg.get('default_scope')
+    scope, dot, _ = text.partition('.')
+    if not dot or '/' in text or MODELS.get(text) is None:
+        raise ValueError(f'{text!r} is neither a config file nor a registered backbone with its scope, such as '
+                         f'mmdet.ResNet, mmpretrain.MobileNetV2 or detnas_mm.MAEDetNet.')  # fmt: skip
+    return dict(options, type=text), scope
+
+
 def main() -> None:
+    from mmengine.config import DictAction
+
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='a config with a model that has a backbone, such as those of mmdet')
+    parser.add_argument(
+        'backbone', help='a config with a model that has a backbone, or the type of a backbone, such as mmdet.ResNet'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+        help='overrides of the config; of a type, its arguments',
+    )  # fmt: skip
     parser.add_argument(
         '--input-size', type=int, nargs=2, default=(224, 224), metavar=('HEIGHT', 'WIDTH'), help='default: 224 224'
     )  # fmt: skip
@@ -28,38 +58,60 @@ def main() -> None:
         help='one for every map that the backbone returns; default: 0 1 1 6 for four maps, else the last one alone',
     )  # fmt: skip
     parser.add_argument('--repeats', type=int, default=4, help='how often noise is run through it; default: 4')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if there is one')
+    parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")
+    parser.add_argument('--rounds', type=int, default=10, help='of measuring latency; default: %(default)s')
     args = parser.parse_args()
 
     import torch
-    from mmengine.config import Config
     from mmengine.model import revert_sync_batchnorm
     from mmengine.registry import MODELS, DefaultScope
 
+    from detnas_mm.compat import cuda_usable
     from detnas_mm.cost.count import count_macs, count_params
+    from detnas_mm.cost.device import describe_device, device_text
+    from detnas_mm.cost.measure import measure_nets, settled, stopwatch
+    from detnas_mm.cost.timing import Pace, spread
     from detnas_mm.evaluators.entropy_forward import map_entropies
 
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    size = f'{args.input_size[0]}x{args.input_size[1]}'
+    device = args.device or ('cuda' if cuda_usable() else 'cpu')
     try:
-        cfg = Config.fromfile(args.config)
-        if 'backbone' not in cfg.get('model', {}):
-            raise ValueError(f'{args.config} has no model.backbone.')
-        backbone_cfg = cfg.model.backbone
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')), torch.device('meta'):
-            backbone = MODELS.build(backbone_cfg)
-        # Its own weights play no part, so they need not be drawn.
-        backbone = revert_sync_batchnorm(backbone.to_empty(device='cpu'))
-        entropies = map_entropies(backbone, args.input_size, args.repeats)
+        pace = Pace(args.rounds)
+        cfg, scope = read(args.backbone, args.cfg_options)
+        try:
+            with DefaultScope.overwrite_default_scope(scope):
+                backbone = MODELS.build(cfg)
+        except Exception as error:  # whatever a stranger's class refuses its arguments with
+            raise ValueError(f'{cfg["type"]} cannot be built: {error}') from error
+        backbone = revert_sync_batchnorm(backbone).to(device)
+        try:
+            entropies = map_entropies(backbone, args.input_size, args.repeats)
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f'{cfg["type"]} cannot be run at {size}: {error}') from error
         weights = args.weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
         if len(weights) != len(entropies):
             raise ValueError(f'{len(weights)} weights for {len(entropies)} maps; give one for each.')
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f'error: {error}') from error
-    size = f'{args.input_size[0]}x{args.input_size[1]}'
-    print(f'{backbone_cfg.type}: {count_params(backbone):,} parameters')
+    print(f'{cfg["type"]}: {count_params(backbone):,} parameters')
     print(f'{count_macs(backbone, args.input_size):,} multiply-adds of convolutions at {size}')
+    linear = sum(isinstance(module, torch.nn.Linear) for module in backbone.modules())
+    if linear:
+        print(f'{linear} linear layers are left out of multiply-adds and entropy')
     for number, (entropy, weight) in enumerate(zip(entropies, weights, strict=True)):
         print(f'map {number}: entropy {entropy:.4f}, weight {weight:g}')
     total = sum(entropy * weight for entropy, weight in zip(entropies, weights, strict=True))
     print(f'multi-scale entropy at {size}, mean of {args.repeats}: {total:.4f}')
+    images = torch.randn(2, 3, *args.input_size, device=device)
+    watch = stopwatch(device)
+    samples, _ = measure_nets({'net': settled(backbone, images)}, [images[:1]], watch, pace)
+    seconds = samples['net'][:, 0]
+    print(f'latency of one image at {size}: {1000 * float(sorted(seconds)[len(seconds) // 2]):.2f} ms, half of '
+          f'{args.rounds} rounds within {1000 * float(spread(seconds)):.2f} ms ({watch.name}; '
+          f'{device_text(describe_device(device))})')  # fmt: skip
 
 
 if __name__ == '__main__':

@@ -58,7 +58,8 @@ def main() -> None:
     found: dict = {}
     try:
         for text in args.structures:
-            found |= read(text)
+            for name, arch in read(text).items():
+                found[f'{text}: {name}' if found.get(name, arch) != arch else name] = arch  # two of one name
         score = EntropyScore(args.weights) if args.weights else EntropyScore()
         scores = score.scores(found.values()).tolist()
     except (ValueError, OSError) as error:

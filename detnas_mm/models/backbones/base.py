@@ -53,10 +53,10 @@ class Backbone(BaseModule):
             )
         if not out_indices and not may_be_empty:
             raise ValueError('out_indices is empty: give at least one stage, such as (0, 1, 2, 3), or with_last_conv.')
-        if not -1 <= frozen_stages <= num_stages:
+        if type(frozen_stages) is not int or not -1 <= frozen_stages <= num_stages:
             raise ValueError(
                 f'frozen_stages must lie between -1 (nothing), 0 (stem) and {num_stages} (stem and all stages); '
-                f'got {frozen_stages}.'
+                f'got {frozen_stages!r}.'
             )
         if not 0 <= min_loaded <= 1:
             raise ValueError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')

@@ -13,7 +13,7 @@ from detnas_mm.models.layers import Bottleneck, conv_norm
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.detnas import Conv
-from detnas_mm.spaces.structure import read_structure, stage_ends, stages, unpack
+from detnas_mm.spaces.structure import read_structure, stage_ends, stages, to_text, unpack
 
 
 @MODELS.register_module()
@@ -57,6 +57,9 @@ class MAEDetNet(Backbone):
         self.arch = read_structure(arch)
         stem, blocks = unpack(self.arch)
         self._stages = stages([block.stride for block in blocks])
+        if not self._stages[-1]:
+            raise ValueError(f'{to_text(self.arch)} has no block of stride 2, with which a stage begins: there is '
+                             f'no feature map to return.')  # fmt: skip
         super().__init__(self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg)
         norm = dict(norm_cfg or dict(type='BN'))
         self.zero_init_residual = zero_init_residual

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.registry import STRATEGIES, build_from
-from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint
+from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint, number_text
 from detnas_mm.search.strategies.exact import ExactStrategy
 from detnas_mm.spaces import ArraySpace, SearchSpace
 
@@ -21,7 +21,7 @@ class Population:
     Attributes:
         codes: Shape (members, genes), see :meth:`SearchSpace.encode`.
         gains: Shape (members,), the larger the better.
-        born: Shape (members,), the snapshot in which each came in.
+        born: Shape (members,), the snapshot in which each came in; -1 for those that it began with.
         drawn: Candidates drawn up to here.
         evaluated: How many of them were scored.
     """
@@ -57,6 +57,7 @@ class PopulationEvolution:
             some seconds longer. Candidates do not depend on it. Defaults to none.
 
     Attributes:
+        exact: What proves, if a proof was asked for.
         certificate: After :meth:`prove`, what was proven.
 
     Raises:
@@ -92,7 +93,7 @@ class PopulationEvolution:
         self.phases = _checked_phases(phases)
         self.start = list(start)
         self.max_attempts = max_attempts
-        self._exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
+        self.exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
         self.acceptance = 0.0
 
     def spec(self) -> dict[str, Any]:
@@ -118,15 +119,21 @@ class PopulationEvolution:
         for kinds, _ in self.phases:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
                 raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
-        if self._exact is not None:
-            self._exact.setup(space, budget, objectives, seed)
+        if self.exact is not None:
+            self.exact.setup(space, budget, objectives, seed)
         self.space = space
         self.budget = budget
         self.seed = seed
-        self._first = space.encode([space.parse(one) for one in self.start]) if self.start else None
-        if self._first is not None and not budget.allows_codes(self._first).all():
-            constraints = ' and '.join(map(str, budget.constraints))
-            raise ValueError(f'An architecture of strategy.start does not meet {constraints}.')
+        archs = list(dict.fromkeys(space.parse(one) for one in self.start))
+        self._first = space.encode(archs) if archs else None
+        for arch in archs:
+            if not budget.allows([arch]).all():
+                costs = ', '.join(f'{name} {number_text(value)}' for name, value in budget.costs(arch).items())
+                raise ValueError(
+                    f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}, and '
+                    f'{" and ".join(map(str, budget.constraints))} is wanted. Give another, or none to begin with '
+                    f'random ones: --cfg-options search.strategy.start=[].'
+                )
 
     def prove(self, log: Callable[[str], None]) -> float | None:
         """Upper bound on what any feasible candidate scores, if a proof was asked for; computed once.
@@ -134,10 +141,10 @@ class PopulationEvolution:
         Args:
             log: Receives lines on the way.
         """
-        if self._exact is not None and self.certificate is None:
-            self._exact.log = log
-            self._exact.ask(0)
-            self.certificate = self._exact.certificate
+        if self.exact is not None and self.certificate is None:
+            self.exact.log = log
+            self.exact.ask(0)
+            self.certificate = self.exact.certificate
         return None if self.certificate is None else float(self.certificate['bound'])
 
     def advance(
@@ -180,13 +187,16 @@ class PopulationEvolution:
         raise AssertionError('unreachable: the last phase has no end')
 
     def _begin(self, rng: np.random.Generator, score: Callable[[np.ndarray], np.ndarray]) -> Population:
-        """The architectures to begin with, or feasible ones drawn at random."""
+        """The architectures to begin with, or feasible ones drawn at random, or the smallest if none were drawn."""
         empty = self.space.sample_codes(rng, 0)
         codes, drawn = (self._first, 0) if self._first is not None else (empty, 0)
         while self._first is None and len(codes) < self.population and drawn < self.max_attempts:
             found = self.space.sample_codes(rng, 1024)
             drawn += 1024
             codes = np.concatenate([codes, _new_rows(found[self.budget.allows_codes(found)], codes)])
+        smallest = self.space.smallest()
+        if not len(codes) and smallest is not None and self.budget.allows([smallest]).all():
+            codes = self.space.encode([smallest])
         if not len(codes):
             constraints = ' and '.join(map(str, self.budget.constraints))
             raise UnmeetableConstraint(
@@ -195,7 +205,7 @@ class PopulationEvolution:
                 f'strategy.start an architecture that meets it.'
             )
         nobody = Population(empty, np.empty(0), np.empty(0, dtype=np.int64), drawn, len(codes))
-        return self._best(nobody, codes, score(codes), 0)
+        return self._best(nobody, codes, score(codes), -1)
 
     def _best(self, population: Population, children: np.ndarray, gains: np.ndarray, generation: int) -> Population:
         """The best of members and children; among equals, older and then earlier ones stay."""

@@ -1,0 +1,117 @@
+"""What every strategy that evolves a population in arrays must keep, as one function that a test of it calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from detnas_mm.cost import StructureFlops
+from detnas_mm.search import Budget, Constraint, Objective, Population, PopulationEvolution, UnmeetableConstraint
+from detnas_mm.spaces import ArraySpace, MAEDetSpace
+from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
+
+GENERATIONS = 4
+#: FLOPs in the authors' count at 480x480, which about a third of their space meets.
+LIMIT = Constraint('flops', high=188e8)
+
+
+def check_population_strategy(make: Callable[[], PopulationEvolution]) -> None:
+    """Checks that a strategy keeps the contract of :class:`~detnas_mm.search.PopulationEvolution`.
+
+    A generation follows from the seed, its number and the population before it, and from nothing else, so a search
+    that is started again from a snapshot goes on as if nothing had happened. Members are of the space, meet the
+    constraints, differ from one another and stand with what they score, the best first; the best is never lost; what
+    is drawn and scored is counted; a constraint that nothing meets ends the search.
+
+    It is checked in the space ``MAEDetSpace('authors')``, under a limit on FLOPs that ``'maedet-init'`` meets.
+
+    Args:
+        make: Builds a new strategy. Small ones, such as ``PopulationEvolution(16, 200, 50)``, are checked faster.
+
+    Raises:
+        AssertionError: If the contract is broken; says where.
+    """
+    check_json('spec()', make().spec())
+    check_light_import(make())
+    _check_generations(make)
+    _check_unmeetable(make)
+
+
+def _score(codes: np.ndarray) -> np.ndarray:
+    """Gains of rows: something that wants large numbers everywhere, some more than others."""
+    return np.log(codes) @ np.arange(1.0, codes.shape[1] + 1)
+
+
+def _set_up(make: Callable[[], PopulationEvolution], constraint: Constraint = LIMIT, seed: int = 0) -> tuple[
+    PopulationEvolution, ArraySpace, Budget
+]:  # fmt: skip
+    space = MAEDetSpace('authors')
+    budget = Budget(space, dict(flops=StructureFlops(space)), [constraint])
+    strategy = make()
+    strategy.setup(space, budget, [Objective('score')], seed)
+    return strategy, space, budget
+
+
+def _check_generations(make: Callable[[], PopulationEvolution]) -> None:
+    strategy, space, budget = _set_up(make)
+    population: Population | None = None
+    for generation in range(GENERATIONS):
+        before = population
+
+        def again(_: object, generation: int = generation, before: Population | None = before) -> str:
+            return _text(_set_up(make)[0].advance(generation, before, _score))
+
+        unchanged = before and _text(before)
+        population = strategy.advance(generation, before, _score)
+        where = f'generation {generation}'
+        assert unchanged == (before and _text(before)), f'{where} changed the population before it.'
+        assert again(None) == _text(population), (
+            f'{where} of a new strategy is another, from the same population: it must follow from the seed, its number '
+            f'and the population alone, since a resumed search has only the last snapshot.'
+        )
+        check_repeatable(f'advance({generation}, …)', again, 0)
+        _check_population(where, population, before, space, budget)
+    other = _set_up(make, seed=1)[0].advance(0, None, _score)
+    first = _set_up(make)[0].advance(0, None, _score)
+    assert _text(other) != _text(first), 'generation 0 is the same for two seeds.'
+
+
+def _check_population(
+    where: str, population: Population, before: Population | None, space: ArraySpace, budget: Budget
+) -> None:
+    codes, gains, born = population.codes, population.gains, population.born
+    assert len(codes) == len(gains) == len(born) > 0, f'{where} has {len(codes)} members, {len(gains)} gains, '\
+        f'{len(born)} dates of birth.'  # fmt: skip
+    assert space.contains(codes).all(), f'{where} has members that are none of the space.'
+    assert budget.allows_codes(codes).all(), f'{where} has members that do not meet {budget.constraints[0]}.'
+    assert len(np.unique(codes, axis=0)) == len(codes), f'{where} has members twice.'
+    assert np.allclose(gains, _score(codes), rtol=1e-12), f'{where} has gains that its members do not score.'
+    assert (np.diff(gains) <= 0).all(), f'{where} does not have the best first.'
+    drawn, evaluated = (0, 0) if before is None else (before.drawn, before.evaluated)
+    assert drawn < population.drawn and evaluated <= population.evaluated <= population.drawn + len(codes), (
+        f'{where} counts {population.drawn} drawn and {population.evaluated} scored, after {drawn} and {evaluated}.'
+    )
+    if before is not None:
+        assert gains[0] >= before.gains[0], f'{where} has lost the best: {gains[0]}, and {before.gains[0]} before.'
+
+
+def _check_unmeetable(make: Callable[[], PopulationEvolution]) -> None:
+    """A limit between two costs that stand next to one another: bounds do not tell that nothing meets it."""
+    strategy = make()
+    if strategy.start:
+        return  # refused by setup(), which names the constraint
+    lowest = StructureFlops(MAEDetSpace('authors')).bounds()[0]
+    strategy, *_ = _set_up(make, Constraint('flops', low=lowest + 0.25, high=lowest + 0.75))
+    try:
+        strategy.advance(0, None, _score)
+    except UnmeetableConstraint as error:
+        assert 'acceptance rate' in str(error), f'the error must tell the acceptance rate; it says: {error}'
+    else:
+        raise AssertionError('advance(0, None, …) must raise UnmeetableConstraint where no candidate meets them.')
+
+
+def _text(population: Population) -> str:
+    return repr([array.tolist() for array in (population.codes, population.gains, population.born)]) + str(
+        (population.drawn, population.evaluated)
+    )
