@@ -53,6 +53,15 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
+def _sync(folder: Path) -> None:
+    """Puts a folder's entries on the disk: a flushed file is lost all the same where its name is not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def read_ledger(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
     """Reads a ledger without touching it, also while a search writes it.
 
@@ -187,6 +196,7 @@ class Ledger:
             os.ftruncate(self._file, good)
         if not found:
             self._write(self.header | dict(environment=self.environment))
+            _sync(self.path.parent)
             return
         self.environment_at_start = found.pop('environment', {})
         if found != self.header and not (self.records or self.snapshots):

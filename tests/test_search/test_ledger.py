@@ -152,6 +152,19 @@ def test_what_is_no_ledger_is_refused(tmp_path):
         Ledger(path, {})
 
 
+def test_rows_and_the_name_of_the_file_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', lambda handle: synced.append(os.readlink(f'/proc/self/fd/{handle}')))
+    path = tmp_path / 'new' / 'ledger.jsonl'
+    with Ledger(path, {'seed': 0}) as ledger:
+        assert synced == [str(path), str(path.parent)]
+        for count in (3, 4):
+            ledger.append(record(count - 3))
+            assert synced[2:] == [str(path)] * (count - 2)
+    with Ledger(path, {'seed': 0}):
+        assert len(synced) == 4
+
+
 def test_values_that_json_does_not_know_are_refused_and_not_written(path):
     size = os.path.getsize(path)
     with Ledger(path, {'seed': 0}) as ledger, pytest.raises(ValueError, match='(?i)json compliant'):
