@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import nn
 
 from detnas_mm import __version__
 from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.cost.device import describe_device
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import export_backbone, export_best, export_subnet, written_model
 from detnas_mm.models import build_model
@@ -152,7 +152,7 @@ def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """What may change the last digits of a score, or help to trace it: never compared, only told."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = describe_device('cuda' if torch.cuda.is_available() else 'cpu')['name']
     return dict(detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads())
 
 

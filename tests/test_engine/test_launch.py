@@ -10,8 +10,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from detnas_mm.cli import one_line_errors
+from detnas_mm.cost.device import describe_device
 from detnas_mm.engine import EvolutionSearchHook, SearchPlan, launch
-from detnas_mm.engine.search import model_digest, weights_digest
+from detnas_mm.engine.search import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import subnet_config
 from detnas_mm.models import build_model
@@ -99,6 +100,12 @@ def test_a_training_config_becomes_a_search_only_job():
 def test_what_is_wrong_in_the_search_section_is_said_at_once(changes, message):
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
         launch.as_search_job(search_cfg(**changes), 'supernet.pth')
+
+
+def test_the_ledger_names_the_machine():
+    """Another processor may change last digits, of which a search that goes on there warns."""
+    device = environment()['device']
+    assert device == (torch.cuda.get_device_name() if torch.cuda.is_available() else describe_device('cpu')['name'])
 
 
 def test_a_search_wants_its_section_and_its_checkpoint():
