@@ -64,8 +64,8 @@ def search_front(
     Raises:
         ValueError: If the config does not fit, or the table was measured on another device.
     """
-    cost = checked_cost(cfg)
     check_rest(cfg)
+    cost = checked_cost(cfg)
     checkpoint = checkpoint or cfg.get('load_from')
     if not Path(cost['file']).is_file():
         say(f'There is no {cost["file"]} yet: measuring what every choice takes on this device.')
@@ -131,7 +131,7 @@ def checked_cost(cfg: Any) -> dict[str, Any]:
             'input_size=(height, width))); take a config with search-latency in its name.'
         )
     objectives = [Objective(**objective) for objective in cfg.search.objectives]
-    if Objective(name, 'minimize') not in objectives[1:]:
+    if Objective(name, 'minimize') not in objectives[1:] or objectives[0].name in cfg.search.costs:
         raise ValueError(
             f"search.objectives must begin with a metric and hold dict(name={name!r}, direction='minimize'); they "
             f'are {objectives}.'
@@ -140,16 +140,18 @@ def checked_cost(cfg: Any) -> dict[str, Any]:
 
 
 def check_rest(cfg: Any) -> None:
-    """Builds all of the search section but the latency table, which takes minutes to make.
+    """Builds all of the search section but the latency table, which takes minutes to make, and rehearses it.
 
     Raises:
         ValueError: If something else does not fit.
     """
     name, _ = latency_cost(cfg, LatencyTable)
     section = dict(cfg.search)
-    section['costs'] = {key: cost for key, cost in cfg.search.costs.items() if key != name}
-    section['constraints'] = [one for one in cfg.search.get('constraints', ()) if one['cost'] != name]
-    SearchPlan(section)
+    section['costs'] = {key: cost for key, cost in cfg.search.get('costs', {}).items() if key != name}
+    constraints = cfg.search.get('constraints', ())
+    if isinstance(constraints, (list, tuple)):
+        section['constraints'] = [one for one in constraints if not isinstance(one, dict) or one.get('cost') != name]
+    SearchPlan(section).rehearse()
 
 
 def remeasured(

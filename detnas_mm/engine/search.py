@@ -76,14 +76,14 @@ class SearchPlan:
         self.strategy: Strategy | PopulationEvolution = build_from(STRATEGIES, cfg['strategy'])
         self.evaluator: Evaluator = build_from(EVALUATORS, cfg['evaluator'])
         self.objectives = [
-            Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES))
+            Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES, ('name',)))
             for objective in listed('search.objectives', cfg['objectives'], _OBJECTIVES)
         ]
         if not self.objectives:
             raise ValueError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
         costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in cfg.get('costs', {}).items()}
         constraints = [
-            Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS))
+            Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
             for constraint in listed('search.constraints', cfg.get('constraints', ()), _CONSTRAINTS)
         ]
         self.budget = Budget(self.space, costs, constraints)
