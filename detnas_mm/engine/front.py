@@ -27,7 +27,7 @@ from detnas_mm.engine.latency import (
     summary,
     write_json,
 )
-from detnas_mm.engine.launch import as_search_job, fit_to_machine, run
+from detnas_mm.engine.launch import as_search_job, fit_to_machine, refuse_second_search, run
 from detnas_mm.engine.search import LEDGER, SearchPlan
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.registry import COSTS, SPACES, build_from
@@ -66,6 +66,7 @@ def search_front(
     """
     check_rest(cfg)
     cost = checked_cost(cfg)
+    refuse_second_search(cfg)
     checkpoint = checkpoint or cfg.get('load_from')
     if not Path(cost['file']).is_file():
         say(f'There is no {cost["file"]} yet: measuring what every choice takes on this device.')

@@ -127,6 +127,30 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
     return header, records, snapshots, good
 
 
+def refuse_if_in_use(path: str | Path) -> None:
+    """Looks whether a search writes a ledger, without touching it: before anything long is begun.
+
+    Raises:
+        LedgerError: If one does; names it.
+    """
+    if Path(path).with_suffix('.lock').exists():
+        os.close(_locked(Path(path)))
+
+
+def _locked(path: Path) -> int:
+    """A handle that keeps other searches from a ledger as long as it is open."""
+    lock = os.open(path.with_suffix('.lock'), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(lock, 200).decode(errors='replace').strip() or 'another process'
+        os.close(lock)
+        raise LedgerError(
+            f'{path} is in use by {holder}. Wait for it, stop it, or choose another --work-dir.'
+        ) from error
+    return lock
+
+
 class Ledger:
     """Append-only rows on disk, and in memory.
 
@@ -165,7 +189,9 @@ class Ledger:
         self._lock: int | None = None
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = self._take_lock(self.path.with_suffix('.lock'))
+            self._lock = _locked(self.path)
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
                 self._open()
@@ -174,20 +200,6 @@ class Ledger:
                 raise
         attempts = [snapshot.attempt for snapshot in self.snapshots] + [record.attempt for record in self.records]
         self.attempt = 1 + max(attempts, default=0)
-
-    def _take_lock(self, path: Path) -> int:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(lock, 200).decode(errors='replace').strip() or 'another process'
-            os.close(lock)
-            raise LedgerError(
-                f'{self.path} is in use by {holder}. Wait for it, stop it, or choose another --work-dir.'
-            ) from error
-        os.ftruncate(lock, 0)
-        os.write(lock, f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
-        return lock
 
     def _open(self) -> None:
         assert self.path is not None and self._file is not None

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import subnet_config
 from detnas_mm.models import build_model
 from detnas_mm.registry import EVALUATORS
-from detnas_mm.search import Evaluation, read_ledger
+from detnas_mm.search import Evaluation, Ledger, LedgerError, read_ledger
 from tests import digits
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +151,23 @@ def test_a_missing_data_folder_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(
         SystemExit, match='no folder .*nowhere/, where train_dataloader looks for CustomDataset.*make_di'
     ):
+        launch.run(cfg)
+
+
+def test_a_second_search_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    cfg = search_cfg()
+    cfg.work_dir, cfg.load_from = str(tmp_path), 'no such checkpoint.pth'
+    with Ledger(tmp_path / 'ledger.jsonl', {}):
+        with pytest.raises(LedgerError, match=f'ledger.jsonl is in use by process {os.getpid()} on'):
+            launch.run(cfg)
+        cfg.launcher = 'pytorch'
+        for rank in '0', '1':
+            monkeypatch.setenv('RANK', rank)
+            with pytest.raises(LedgerError if rank == '0' else SystemExit, match='in use|there is no checkpoint'):
+                launch.run(cfg)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ['ledger.jsonl', 'ledger.lock']
+    cfg.launcher = 'none'
+    with pytest.raises(SystemExit, match='there is no checkpoint'):
         launch.run(cfg)
 
 
