@@ -73,6 +73,7 @@ def test_a_damaged_inner_line_is_an_error_with_its_number(path):
     'line',
     [
         '5', 'null', '[' * 100_000, '{"index":1}', '{"index":NaN}',
+        json.dumps(record(1).to_json()).replace('{"acc": 0.', '{"acc": 1e999, "other": 0.'),
         *(json.dumps(record(1).to_json() | wrong) for wrong in (
             dict(status='foo'), dict(metrics=None), dict(metrics={'acc': '0.9'}), dict(generation='1'), dict(id=7),
             dict(partial={'25': 3}), dict(partial=[1]),
