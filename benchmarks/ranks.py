@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """How much sooner is a search done by two processes than by one? For real; benchmarks/scaling.py simulates many.
 
-Searches by ``tools/dist_search.sh`` with 1 and 2 processes in turn, one thread each. A candidate's time is that of its
-ledger row, waiting for the other process and exchanging included, from the second generation on, when images are in
-memory. The rows must be the same for any number of processes, which is checked.
+Searches by ``tools/dist_search.sh`` with 1 and 2 processes in turn, one thread each. What counts is the time that
+passes from the last row of the first generation, when images are in memory, to the last row of all: waiting for one
+another, exchanging, judging and writing included, starting the processes not. The rows must be the same for any number
+of processes, which is checked. It needs as many idle cores as processes.
 
 Example:
   python benchmarks/ranks.py configs/digits/detnas-digits_search_retinanet.py \
@@ -18,31 +19,55 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from common import add_output, table, write_json
 
-from detnas_mm.search import Record, read_ledger
+from detnas_mm.search import read_ledger
 from detnas_mm.search.record import VOLATILE
 
 ROOT = Path(__file__).resolve().parents[1]
+GENERATIONS = 3
 
 
-def search(args: argparse.Namespace, processes: int, folder: Path) -> list[Record]:
-    """Rows of a search by so many processes."""
+def search(args: argparse.Namespace, processes: int, folder: Path) -> tuple[list[dict], float]:
+    """Rows of a search by so many processes, and the seconds that its later generations took."""
     changes = [
         f'search.strategy.population={args.population}',
         f'search.strategy.mutation={args.population // 2}',
         f'search.strategy.crossover={args.population - args.population // 2}',
-        'search.budget.generations=3',
+        f'search.budget.generations={GENERATIONS}',
+        f'search.evaluator.chunk_size={args.chunk}',
     ]
-    subprocess.run(
-        ['bash', str(ROOT / 'tools/dist_search.sh'), args.config, args.checkpoint, str(processes), '--work-dir',
-         str(folder), '--cfg-options', *changes],
-        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS='1', TQDM_DISABLE='1'),
-    )  # fmt: skip
-    return read_ledger(folder / 'ledger.jsonl')[1]
+    ledger, log = folder / 'ledger.jsonl', folder.with_suffix('.log')
+    with log.open('w') as file:
+        job = subprocess.Popen(
+            ['bash', str(ROOT / 'tools/dist_search.sh'), args.config, args.checkpoint, str(processes), '--work-dir',
+             str(folder), '--cfg-options', *changes],
+            stdout=file, stderr=subprocess.STDOUT,
+            env=os.environ | dict(PYTHON=sys.executable, OMP_NUM_THREADS='1', TQDM_DISABLE='1'),
+        )  # fmt: skip
+        begun = ended = wait_for(job, ledger, args.population)
+        if begun is not None:
+            ended = wait_for(job, ledger, GENERATIONS * args.population)
+    if job.wait() or begun is None or ended is None:
+        raise SystemExit(
+            f'error: the search by {processes} processes failed, or ended early:\n{log.read_text()[-3000:]}'
+        )
+    _, records = read_ledger(ledger)
+    return [{k: v for k, v in r.to_json().items() if k not in VOLATILE} for r in records], ended - begun
+
+
+def wait_for(job: subprocess.Popen, ledger: Path, rows: int) -> float | None:
+    """The moment at which a ledger has so many rows; None if the job has ended before."""
+    while True:
+        running = job.poll() is None
+        if ledger.is_file() and ledger.read_bytes().count(b'\n') > rows:  # the first line is none
+            return time.perf_counter()
+        if not running:
+            return None
+        time.sleep(0.01)
 
 
 def main() -> None:
@@ -51,25 +76,26 @@ def main() -> None:
     parser.add_argument('checkpoint', help='the trained supernet')
     parser.add_argument('--processes', type=int, nargs='+', default=[1, 2], help='in turn [1 2]')
     parser.add_argument('--population', type=int, default=10, help='candidates a generation [%(default)s]')
+    parser.add_argument('--chunk', type=int, default=0, help='evaluated together; 0: a generation [%(default)s]')
     parser.add_argument('--rounds', type=int, default=3, help='searches of each kind [%(default)s]')
     add_output(parser, 'ranks.json')
     args = parser.parse_args()
+    later = (GENERATIONS - 1) * args.population
     seconds: dict[int, list[float]] = {processes: [] for processes in args.processes}
     rows: dict[int, list[dict]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(args.rounds):
             for processes in args.processes:
-                records = search(args, processes, Path(folder) / f'{number}_{processes}')
-                later = [sum(r.time.values()) for r in records if r.generation > 0]
-                seconds[processes].append(statistics.mean(later))
-                rows[processes] = [{k: v for k, v in r.to_json().items() if k not in VOLATILE} for r in records]
+                rows[processes], taken = search(args, processes, Path(folder) / f'{number}_{processes}')
+                if rows[processes] != rows[args.processes[0]]:
+                    raise SystemExit(f'error: {processes} processes gave other rows than {args.processes[0]}')
+                seconds[processes].append(taken / later)
                 print(f'round {number + 1}, {processes}: {seconds[processes][-1]:.3f} s a candidate', flush=True)
     first = args.processes[0]
     alone = statistics.median(seconds[first])
     result = []
-    for processes, taken in seconds.items():
-        assert rows[processes] == rows[first], f'{processes} processes gave other rows than {first}'
-        median = statistics.median(taken)
+    for processes, values in seconds.items():
+        median = statistics.median(values)
         result.append(
             {
                 'processes': processes,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +113,16 @@ def _bases(tree: ast.Module) -> list[str]:
             texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
             return [t for t in texts if isinstance(t, str) and not any(mark in t for mark in ('::', '://', '{{'))]
     return []
+
+
+def until_nobody_reads(main: Callable[[], None]) -> None:
+    """Runs the main of a tool that only prints; it ends without a word where nobody reads on, as with ``… | head``."""
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+        raise SystemExit(1) from error
 
 
 def one_line_errors(main: Callable[[], None]) -> None:

@@ -65,7 +65,7 @@ def _problem(found: dict[str, Any]) -> str | None:
     """What is wrong with the numbers of a file."""
     try:
         numbers = [np.array(found[name], dtype=float) for name in ('constant_ms', 'table_ms')]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 'table_ms holds something else than rows of numbers, equally long'
     if numbers[1].ndim != 2 or not all(np.isfinite(n).all() and (n > 0).all() for n in numbers):
         return 'latencies must be positive numbers, a row for every block'

@@ -115,7 +115,7 @@ def read_latency_file(
         raise FileNotFoundError(f'there is no latency table {file}. Measure it: {how_to(file)}')
     try:
         found = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting beyond what Python reads
         raise ValueError(
             f'{file} is no latency table, since it is no JSON ({error}). Measure: {how_to(file)}'
         ) from None

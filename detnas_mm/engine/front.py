@@ -27,7 +27,7 @@ from detnas_mm.engine.latency import (
     summary,
     write_json,
 )
-from detnas_mm.engine.launch import as_search_job, fit_to_machine, run
+from detnas_mm.engine.launch import as_search_job, fit_to_machine, refuse_second_search, run
 from detnas_mm.engine.search import LEDGER, SearchPlan
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.registry import COSTS, SPACES, build_from
@@ -64,8 +64,9 @@ def search_front(
     Raises:
         ValueError: If the config does not fit, or the table was measured on another device.
     """
-    cost = checked_cost(cfg)
     check_rest(cfg)
+    cost = checked_cost(cfg)
+    refuse_second_search(cfg)
     checkpoint = checkpoint or cfg.get('load_from')
     if not Path(cost['file']).is_file():
         say(f'There is no {cost["file"]} yet: measuring what every choice takes on this device.')
@@ -131,7 +132,7 @@ def checked_cost(cfg: Any) -> dict[str, Any]:
             'input_size=(height, width))); take a config with search-latency in its name.'
         )
     objectives = [Objective(**objective) for objective in cfg.search.objectives]
-    if Objective(name, 'minimize') not in objectives[1:]:
+    if Objective(name, 'minimize') not in objectives[1:] or objectives[0].name in cfg.search.costs:
         raise ValueError(
             f"search.objectives must begin with a metric and hold dict(name={name!r}, direction='minimize'); they "
             f'are {objectives}.'
@@ -140,16 +141,18 @@ def checked_cost(cfg: Any) -> dict[str, Any]:
 
 
 def check_rest(cfg: Any) -> None:
-    """Builds all of the search section but the latency table, which takes minutes to make.
+    """Builds all of the search section but the latency table, which takes minutes to make, and rehearses it.
 
     Raises:
         ValueError: If something else does not fit.
     """
     name, _ = latency_cost(cfg, LatencyTable)
     section = dict(cfg.search)
-    section['costs'] = {key: cost for key, cost in cfg.search.costs.items() if key != name}
-    section['constraints'] = [one for one in cfg.search.get('constraints', ()) if one['cost'] != name]
-    SearchPlan(section)
+    section['costs'] = {key: cost for key, cost in cfg.search.get('costs', {}).items() if key != name}
+    constraints = cfg.search.get('constraints', ())
+    if isinstance(constraints, (list, tuple)):
+        section['constraints'] = [one for one in constraints if not isinstance(one, dict) or one.get('cost') != name]
+    SearchPlan(section).rehearse()
 
 
 def remeasured(

@@ -18,8 +18,9 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
-from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.engine.search import LEDGER, SearchPlan, run_search
 from detnas_mm.export import AS_WRITTEN
+from detnas_mm.search import refuse_if_in_use
 
 _HOURS = 3600
 
@@ -190,10 +191,12 @@ def run(cfg: Config, trust: bool = False) -> Any:
 
     Raises:
         SystemExit: With one sentence, if a checkpoint cannot be loaded or the work dir cannot be made.
+        LedgerError: If another search writes into the work dir.
     """
     if cfg.get('work_dir') and Path(cfg.work_dir).is_file():
         raise SystemExit(f'error: --work-dir {cfg.work_dir} is a file; name a folder.')
     if 'search' in cfg:
+        refuse_second_search(cfg)
         if not _plan(cfg).evaluator.needs_model:
             _join_without_runner(cfg)
             return run_search(cfg, log=print if is_main_process() else lambda text: None)
@@ -205,6 +208,20 @@ def run(cfg: Config, trust: bool = False) -> Any:
             )
     check_inputs(cfg, trust)
     return Runner.from_cfg(cfg).train()
+
+
+def refuse_second_search(cfg: Config) -> None:
+    """Looks whether another search is at work in the folder, before models and data are loaded.
+
+    Of several processes only the first looks, and only where torchrun says which it is: it may be the one that writes.
+    The ledger itself looks again.
+
+    Raises:
+        LedgerError: If one is; names it.
+    """
+    first = cfg.get('launcher', 'none') == 'none' or os.environ.get('RANK') == '0'
+    if first and cfg.get('work_dir'):
+        refuse_if_in_use(Path(cfg.work_dir) / LEDGER)
 
 
 def check_inputs(cfg: Config, trust: bool = False, splits: Sequence[str] = ('train', 'val')) -> None:

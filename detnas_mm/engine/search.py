@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import nn
 
 from detnas_mm import __version__
 from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.cost.device import describe_device
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import export_backbone, export_best, export_subnet, written_model
 from detnas_mm.models import build_model
@@ -78,14 +78,14 @@ class SearchPlan:
         self.evaluator: Evaluator = build_from(EVALUATORS, cfg['evaluator'])
         check_proof(self.strategy, self.evaluator)
         self.objectives = [
-            Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES))
+            Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES, ('name',)))
             for objective in listed('search.objectives', cfg['objectives'], _OBJECTIVES)
         ]
         if not self.objectives:
             raise ValueError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
         costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in cfg.get('costs', {}).items()}
         constraints = [
-            Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS))
+            Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
             for constraint in listed('search.constraints', cfg.get('constraints', ()), _CONSTRAINTS)
         ]
         self.budget = Budget(self.space, costs, constraints)
@@ -154,7 +154,7 @@ def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """What may change the last digits of a score, or help to trace it: never compared, only told."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = describe_device('cuda' if torch.cuda.is_available() else 'cpu')['name']
     return dict(detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads())
 
 

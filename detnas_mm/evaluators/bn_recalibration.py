@@ -32,6 +32,27 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     }
 
 
+def forward_mode(model: nn.Module) -> str:
+    """The cheapest mode in which a model's forward runs all of its BN layers as in training.
+
+    Returns:
+        ``'tensor'`` for one-stage detectors whose loss follows the same forward of the head, else ``'loss'``: heads of
+        two stages see other RoIs in training.
+    """
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+    from mmdet.models.detectors import SingleStageDetector
+
+    model_type: Any = type(model)
+    head_type: Any = type(getattr(model, 'bbox_head', None))
+    same = (
+        issubclass(model_type, SingleStageDetector)
+        and issubclass(head_type, BaseDenseHead)
+        and all(getattr(model_type, name) is getattr(SingleStageDetector, name) for name in ('loss', '_forward'))
+        and head_type.loss is BaseDenseHead.loss
+    )
+    return 'tensor' if same else 'loss'
+
+
 @contextlib.contextmanager
 def local_batch_norm(model: nn.Module) -> Iterator[None]:
     """Lets SyncBN layers behave as plain BN: ranks that split images must not mix their statistics."""

@@ -264,7 +264,7 @@ class OneShotEvaluator(Evaluator):
             return
         names = [os.path.basename(str(getattr(sample, 'img_path', ''))) for sample in data['data_samples']]
         with seeded(stable_seed([self.calibration_seed, *names])):
-            self.model(**copy.deepcopy(data), mode='loss')
+            self.model(**copy.deepcopy(data), mode=bn_recalibration.forward_mode(self.model))
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
 
-from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger, read_snapshots
+from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger, read_snapshots, refuse_if_in_use
 from detnas_mm.search.objective import (
     Budget,
     Constraint,
@@ -51,5 +51,6 @@ __all__ = [
     'pareto_front',
     'read_ledger',
     'read_snapshots',
+    'refuse_if_in_use',
     'thinned',
 ]

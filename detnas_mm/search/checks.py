@@ -40,14 +40,17 @@ def listed(name: str, value: Any, example: str) -> list[Any]:
     return list(value)
 
 
-def keyed(name: str, value: Any, allowed: tuple[str, ...], example: str) -> dict[str, Any]:
-    """The value, if it is a mapping that has no other keys than the allowed ones.
+def keyed(
+    name: str, value: Any, allowed: tuple[str, ...], example: str, needed: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The value, if it is a mapping that has the needed keys, and no other ones than the allowed ones.
 
     Raises:
         ValueError: If it is not; names what is wrong and gives an example.
     """
-    if not isinstance(value, Mapping) or set(value) - set(allowed):
+    if not isinstance(value, Mapping) or set(value) - set(allowed) or set(needed) - set(value):
         raise ValueError(
-            f'{name} must be as in {example}, with the keys {", ".join(allowed)} and no unknown ones; got {value!r}.'
+            f'{name} must be as in {example}, with the keys {", ".join(allowed)} and no unknown ones'
+            f'{"".join(f", {key} among them" for key in needed)}; got {value!r}.'
         )
     return dict(value)

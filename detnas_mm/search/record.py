@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Protocol
 
 from detnas_mm.spaces import Architecture
@@ -126,13 +127,18 @@ class Record:
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f'not a ledger row: {error}') from error
         for numbers in (record.metrics, record.costs, record.time, *shares):
-            if not isinstance(numbers, dict) or any(type(value) not in (int, float) for value in numbers.values()):
-                raise ValueError(f'not a ledger row: numbers by name are wanted, not {numbers!r}')
+            if not isinstance(numbers, dict) or not all(map(_is_number, numbers.values())):
+                raise ValueError(f'not a ledger row: finite numbers by name are wanted, not {numbers!r}')
         if record.status not in ('ok', 'failed', 'dropped'):
             raise ValueError(f"not a ledger row: its status is {record.status!r}, not 'ok', 'failed' or 'dropped'")
         if type(record.generation) is not int or not isinstance(record.id, str) or not isinstance(record.arch, str):
             raise ValueError('not a ledger row: generation must be a whole number, id and arch text')
         return record
+
+
+def _is_number(value: Any) -> bool:
+    """JSON reads 1e999 as infinity, which would win every search."""
+    return type(value) is int or (type(value) is float and isfinite(value))
 
 
 @dataclass(frozen=True)

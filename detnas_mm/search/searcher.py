@@ -161,6 +161,14 @@ class Searcher:
         if best:
             bar.set_postfix_str(f'best {self.objectives[0].value(best[0]):.4f} {best[0].arch}')
 
+    def _saved(self, records: list[Record]) -> str:
+        """Which part of the images rows were not judged on; of a generation that was dropped whole, too."""
+        full = max(r.images or 0 for r in self.ledger.records)
+        if not full:
+            return ''
+        saved = 1 - sum(full if r.images is None else r.images for r in records) / (full * len(records))
+        return f' (saved {saved:.0%} of the images)'
+
     def _summary(self, generation: int, records: list[Record]) -> None:
         """One line about a generation."""
         first = self.objectives[0]
@@ -170,9 +178,7 @@ class Searcher:
         if failed:
             text += f', {failed} failed'
         if dropped:
-            full = max(r.images or 0 for r in records)
-            saved = 1 - sum(r.images or full for r in records) / (full * len(records))
-            text += f', {dropped} dropped early (saved {saved:.0%} of the images)'
+            text += f', {dropped} dropped early{self._saved(records)}'
         if ok:
             front = pareto_front(self.ledger.records, self.objectives)
             median = statistics.median(map(first.value, ok))

@@ -78,6 +78,8 @@ def test_a_table_of_something_else_is_refused(tmp_path, arguments, match):
         (dict(table_ms=[[1.0, 'x']]), 'rows of numbers'),
         (dict(table_ms=[[1.0, 1.0, 1.0, float('nan')]] * 3), 'must be positive numbers'),
         (dict(table_ms=[1.0, 2.0]), 'a row for every block'),
+        (dict(table_ms=[[10**400]]), 'rows of numbers'),
+        (dict(constant_ms=10**400), 'rows of numbers'),
         (dict(table_ms=[[1.0, 2.0]] * 3), r'has the shape \(3, 2\); this space has 3 blocks of 4'),
     ],
 )
@@ -87,7 +89,16 @@ def test_damaged_files_are_refused(tmp_path, changes, match):
 
 
 @pytest.mark.parametrize(
-    ('text', 'match'), [('{', 'no JSON'), ('[1]', 'holds list'), ('{}', 'it lacks schema, part'), ('\x00', 'no JSON')]
+    ('text', 'match'),
+    [
+        ('{', 'no JSON'),
+        ('[1]', 'holds list'),
+        ('{}', 'it lacks schema, part'),
+        ('\x00', 'no JSON'),
+        ('[' * 100_000, 'no JSON'),
+        ('1' * 5000, 'no JSON'),
+    ],
+    ids=lambda text: text[:8],
 )
 def test_other_files_are_refused(tmp_path, text, match):
     (tmp_path / 'a.json').write_text(text)

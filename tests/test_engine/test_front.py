@@ -91,6 +91,7 @@ def config(tmp_path, **changes):
         (dict(search__costs__latency__file=''), "needs costs=dict.latency=dict.type='LatencyTable'"),
         (dict(search__objectives=[dict(name='coco/bbox_mAP')]), "hold dict.name='latency'"),
         (dict(search__objectives=[dict(name='latency', direction='minimize')]), 'must begin with a metric'),
+        (dict(search__objectives=[dict(name='macs'), vars(LATENCY)]), 'must begin with a metric'),
         (dict(search__objectives=[dict(name='coco/bbox_mAP'), dict(name='latency')]), "direction='minimize'"),
     ],
 )
@@ -106,6 +107,11 @@ def test_configs_that_do_not_fit_are_refused(tmp_path, changes, match):
     [
         (dict(search__strategy=dict(type='NoStrategy')), "'NoStrategy' is no search strategy"),
         (dict(search__constraints=[dict(cost='energy', high=1)]), "'energy', which nothing produces"),
+        (dict(search__constraints=[dict(high=1)]), 'cost among them; got .*high'),
+        (dict(search__constraints='macs'), 'constraints must be a list'),
+        (dict(search__objectives=[dict(named='latency')]), 'name among them; got .*named'),
+        (dict(search__strategy=dict(type='EvolutionStrategy')), 'or take ParetoStrategy'),
+        (dict(search__constraints=[dict(cost='macs', low=5_600_001, high=5_600_002)]), 'None of .* candidates'),
     ],
 )
 def test_the_rest_is_checked_before_a_table_is_measured(tmp_path, changes, match):

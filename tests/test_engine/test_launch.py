@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from detnas_mm.cli import one_line_errors
+from detnas_mm.cost.device import describe_device
 from detnas_mm.engine import EvolutionSearchHook, SearchPlan, launch
-from detnas_mm.engine.search import model_digest, weights_digest
+from detnas_mm.engine.search import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import subnet_config
 from detnas_mm.models import build_model
 from detnas_mm.registry import EVALUATORS
-from detnas_mm.search import Evaluation, read_ledger
+from detnas_mm.search import Evaluation, Ledger, LedgerError, read_ledger
 from tests import digits
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +103,12 @@ def test_what_is_wrong_in_the_search_section_is_said_at_once(changes, message):
         launch.as_search_job(search_cfg(**changes), 'supernet.pth')
 
 
+def test_the_ledger_names_the_machine():
+    """Another processor may change last digits, of which a search that goes on there warns."""
+    device = environment()['device']
+    assert device == (torch.cuda.get_device_name() if torch.cuda.is_available() else describe_device('cpu')['name'])
+
+
 def test_a_search_wants_its_section_and_its_checkpoint():
     with pytest.raises(SystemExit, match='no `search` section'):
         launch.as_search_job(Config.fromfile(digits.CONFIGS / 'detnas-digits_net_cls.py'), 'x.pth')
@@ -143,6 +151,23 @@ def test_a_missing_data_folder_is_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(
         SystemExit, match='no folder .*nowhere/, where train_dataloader looks for CustomDataset.*make_di'
     ):
+        launch.run(cfg)
+
+
+def test_a_second_search_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    cfg = search_cfg()
+    cfg.work_dir, cfg.load_from = str(tmp_path), 'no such checkpoint.pth'
+    with Ledger(tmp_path / 'ledger.jsonl', {}):
+        with pytest.raises(LedgerError, match=f'ledger.jsonl is in use by process {os.getpid()} on'):
+            launch.run(cfg)
+        cfg.launcher = 'pytorch'
+        for rank in '0', '1':
+            monkeypatch.setenv('RANK', rank)
+            with pytest.raises(LedgerError if rank == '0' else SystemExit, match='in use|there is no checkpoint'):
+                launch.run(cfg)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ['ledger.jsonl', 'ledger.lock']
+    cfg.launcher = 'none'
+    with pytest.raises(SystemExit, match='there is no checkpoint'):
         launch.run(cfg)
 
 

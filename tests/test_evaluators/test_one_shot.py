@@ -12,6 +12,7 @@ from mmengine.runner import Runner, load_checkpoint
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm.engine import SearchPlan
+from detnas_mm.evaluators import bn_recalibration
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.export import export_subnet
 from detnas_mm.models.layout import to_channels_last
@@ -121,6 +122,34 @@ def test_without_recalibration_the_candidate_is_another(judge, retinanet_superne
 def test_only_what_has_bn_is_run_for_recalibration(judge, fpn_judge):
     assert judge.evaluator.spec()['calibration']['part'] == 'backbone'
     assert fpn_judge.evaluator.spec()['calibration']['part'] == 'model'
+
+
+def test_no_losses_where_a_one_stage_head_has_bn(retinanet_supernet, tmp_path, monkeypatch):
+    """Neither they nor the assignment of anchors feed any BN."""
+    head = dict(type='RetinaSepBNHead', num_ins=3, stacked_convs=1, norm_cfg=dict(type='BN'))
+    judge = Judge('retinanet', retinanet_supernet, tmp_path, model__bbox_head=head)
+    evaluator, path = judge.evaluator, judge.path('1|0|21|3')
+    assert evaluator.spec()['calibration']['part'] == 'model'
+
+    def recalibrated():
+        with evaluator.recalibrated(path) as model:
+            return slice_state_dict(state(model), path, evaluator.supernet, 'backbone.')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bn_recalibration, 'forward_mode', lambda model: 'loss')
+        wanted = recalibrated()
+    monkeypatch.setattr(judge.model.bbox_head, 'loss_by_feat', None)  # would fail if it was called
+    found = recalibrated()
+    assert same(found, wanted)
+    before = slice_state_dict(state(judge.model), path, evaluator.supernet, 'backbone.')
+    changed = {key for key in found if 'bbox_head' in key and not torch.equal(found[key], before[key])}
+    assert changed and all('running' in key for key in changed)
+
+
+def test_which_models_need_their_losses_for_recalibration(judge, fpn_judge):
+    assert bn_recalibration.forward_mode(judge.model) == 'tensor'
+    assert bn_recalibration.forward_mode(fpn_judge.model) == 'loss'
+    assert bn_recalibration.forward_mode(torch.nn.Identity()) == 'loss'
 
 
 def test_values_that_are_not_finite_fail_the_candidate_alone(judge):

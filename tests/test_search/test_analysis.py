@@ -1,5 +1,7 @@
 import csv
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -139,6 +141,19 @@ def test_csv(folder, tmp_path, capsys):
     assert (rows[1]['acc'], rows[1]['macs'], rows[1]['parents']) == ('0.7', '90', 'x')
     assert rows[2]['acc'] == '' and rows[2]['reason'] == 'no detections'
     assert run(capsys, folder, '--csv', '-').startswith('acc,macs,index,')
+
+
+def test_what_nobody_reads_to_the_end_is_no_error(folder):
+    """As with ``… | head``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, str(TOOL), str(folder), '--csv', '-'], stdout=writer, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, '')
 
 
 def test_a_hundred_thousand_rows(tmp_path):

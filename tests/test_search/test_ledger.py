@@ -73,6 +73,7 @@ def test_a_damaged_inner_line_is_an_error_with_its_number(path):
     'line',
     [
         '5', 'null', '[' * 100_000, '{"index":1}', '{"index":NaN}',
+        json.dumps(record(1).to_json()).replace('{"acc": 0.', '{"acc": 1e999, "other": 0.'),
         *(json.dumps(record(1).to_json() | wrong) for wrong in (
             dict(status='foo'), dict(metrics=None), dict(metrics={'acc': '0.9'}), dict(generation='1'), dict(id=7),
             dict(partial={'25': 3}), dict(partial=[1]),
@@ -150,6 +151,19 @@ def test_what_is_no_ledger_is_refused(tmp_path):
     path.write_text(json.dumps({'schema': 99}) + '\n')
     with pytest.raises(LedgerError, match='not a ledger of this version'):
         Ledger(path, {})
+
+
+def test_rows_and_the_name_of_the_file_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', lambda handle: synced.append(os.readlink(f'/proc/self/fd/{handle}')))
+    path = tmp_path / 'new' / 'ledger.jsonl'
+    with Ledger(path, {'seed': 0}) as ledger:
+        assert synced == [str(path), str(path.parent)]
+        for count in (3, 4):
+            ledger.append(record(count - 3))
+            assert synced[2:] == [str(path)] * (count - 2)
+    with Ledger(path, {'seed': 0}):
+        assert len(synced) == 4
 
 
 def test_values_that_json_does_not_know_are_refused_and_not_written(path):

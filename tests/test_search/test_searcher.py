@@ -137,6 +137,25 @@ def test_dropped_candidates_say_so_and_never_win(make_search):
     assert f'{first} dropped early (saved {saved:.0%} of the images)' in line and 'failed' not in line
 
 
+def test_a_generation_that_is_dropped_whole_saves_images_all_the_same(make_search):
+    class DroppingLater(CountingEvaluator):
+        def observe(self, records, objectives):
+            self.first = not records
+
+        def evaluate(self, archs):
+            for evaluation in super().evaluate(archs):
+                full = replace(evaluation, images=images[0])
+                yield full if self.first else Evaluation(dropped='no prospect', images=images[1])
+
+    for images, told in (
+        ((400, 100), ', 10 dropped early (saved 75% of the images)'),
+        ((None, None), ', 10 dropped early;'),
+    ):
+        lines = []
+        make_search(DroppingLater(), generations=2, folder=str(images), log=lines.append).run()
+        assert told in lines[-1] + ';'
+
+
 def test_a_search_with_dropped_rows_goes_on_as_if_never_stopped(make_search):
     whole = make_search(Dropping(), generations=3)
     whole.run()

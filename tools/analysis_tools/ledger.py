@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from detnas_mm.cli import one_line_errors
+from detnas_mm.cli import one_line_errors, until_nobody_reads
 
 EPILOG = """
 examples:
@@ -88,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    one_line_errors(main)
+    one_line_errors(lambda: until_nobody_reads(main))
