@@ -3,7 +3,8 @@
 
 Candidates are random paths of the search's space, evaluated together as a search does with a generation, or with
 ``--chunk-size 1`` one at a time. A part's time is what is spent in it and in nothing below it that has a row of its
-own; "other" is what is left: batches copied from the cache, statistics put in place.
+own; "other" is what is left: batches copied from the cache, statistics put in place. The seconds of every batch are
+written, too: benchmarks/scaling.py simulates many workers with them.
 
 Example:
   python benchmarks/one_shot_candidate.py configs/digits/detnas-digits_search_retinanet.py \
@@ -17,7 +18,7 @@ import functools
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,20 @@ class Clock:
         setattr(owner, method, timed)
 
 
+def timed(walk: Callable[..., Iterator], into: list[float]) -> Callable[..., Iterator]:
+    """A walk over batches that notes how long each took, what was done with it included."""
+
+    def run(*args: Any) -> Iterator:
+        start = time.perf_counter()
+        for batch in walk(*args):
+            yield batch
+            now = time.perf_counter()
+            into.append(now - start)
+            start = now
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config with a search section')
@@ -115,11 +130,14 @@ def main() -> None:
             clock.watch(evaluator, method, f'{name}: other')
             original = getattr(evaluator, method)
             setattr(evaluator, method, lambda tree, run=original, name=name: (begin(name), run(tree))[1])
-        rows, whole = [], []
+        batches: dict[str, list[float]] = dict(calibration=[], evaluation=[])
+        for part, name in ((evaluator.calibration, 'calibration'), (evaluator.batches, 'evaluation')):
+            part.walk = timed(part.walk, batches[name])
+        rows, whole, metric = [], [], []
         for _ in range(args.rounds):
             clock.seconds.clear()
             start = time.perf_counter()
-            list(evaluator.evaluate(paths))
+            metric += [evaluation.time['metric'] for evaluation in evaluator.evaluate(paths)]
             whole.append((time.perf_counter() - start) / len(paths))
             rows.append({name: seconds / len(paths) for name, seconds in clock.seconds.items()})
     median = statistics.median(whole)
@@ -130,8 +148,13 @@ def main() -> None:
     ]
     print(table(lines))
     images = f'{len(evaluator.calibration.indices)} + {len(evaluator.batches.indices)} images'
-    write_json(args.out, dict(seconds=whole, parts=parts, images=images, config=args.config))
-    how = f'{args.chunk_size or args.candidates} together' if args.chunk_size != 1 else 'one at a time'
+    together = args.chunk_size or args.candidates
+    each = {name: [taken / together for taken in seconds] for name, seconds in batches.items()}
+    write_json(
+        args.out,
+        dict(seconds=whole, parts=parts, images=images, config=args.config, batches=each | dict(metric=metric)),
+    )
+    how = f'{together} together' if args.chunk_size != 1 else 'one at a time'
     print(f'{median:.3f} s a candidate ({how}; {images}; median of {args.rounds} rounds; {args.threads} thread(s))')
 
 

@@ -3,22 +3,26 @@
 
 It replays what detnas_mm does (docs/search.md): batch b of the calibration and of search-val belongs to worker b modulo
 the number of workers; statistics are gathered when the last worker is done; candidates are dealt out to the workers for
-the metric. A worker that dies costs the chunk that was being evaluated and a restart. Batches take about the times
-given: measure yours with benchmarks/one_shot_candidate.py. The defaults are guesses of a GPU at COCO's sizes.
+the metric. A worker that dies costs the chunk that was being evaluated and a restart. The times of batches and metrics
+are drawn from those that benchmarks/one_shot_candidate.py measured and wrote, or, without such a file, spread around
+the seconds given, whose defaults are guesses of a GPU at COCO's sizes.
 
 What is printed: efficiency = time of one worker that never fails / (workers x time), with even machines, with
 stragglers, and with stragglers and failures; and, for even machines, where the rest goes.
 
 Example:
   python benchmarks/scaling.py                                      # the paper's sizes, a GPU assumed
-  python benchmarks/scaling.py --batch-seconds 0.3 --metric-seconds 4
+  python benchmarks/scaling.py --measured work_dirs/benchmarks/one_shot_candidate.json --gather-seconds 0.05
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from common import add_output, table, write_json
@@ -32,20 +36,19 @@ class Work:
     chunk: int
     calibration_batches: int
     val_batches: int
-    calibration_seconds: float  # a candidate and batch
-    val_seconds: float
-    metric_seconds: float  # a candidate
+    seconds: Mapping[str, Sequence[float]]  # 'calibration', 'evaluation': a candidate and batch; 'metric': a candidate
     gather_seconds: float  # a chunk and phase, beyond one worker
-    spread: float  # standard deviation of a batch's time, as a part of it
     stragglers: float  # share of the batches that take three times as long
     failures: float  # of a worker, an hour
     restart_seconds: float
 
 
-def phase(rng: np.random.Generator, work: Work, workers: int, batches: int, seconds: float) -> tuple[float, float]:
+def phase(
+    rng: np.random.Generator, work: Work, workers: int, batches: int, seconds: Sequence[float], count: int
+) -> tuple[float, float]:
     """One pass over batches: seconds until the last worker is done, and what the workers have worked together."""
     slow = np.where(rng.random(batches) < work.stragglers, 3.0, 1.0)
-    times = seconds * slow * np.maximum(1 + work.spread * rng.standard_normal(batches), 0.2)
+    times = rng.choice(seconds, batches) * slow * count
     totals = np.bincount(np.arange(batches) % workers, weights=times, minlength=workers)
     return float(totals.max()), float(totals.sum())
 
@@ -58,12 +61,12 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
         while True:
             took = 0.0
             lost = dict.fromkeys(waiting, 0.0)
-            for name, batches, seconds in (
-                ('calibration', work.calibration_batches, work.calibration_seconds),
-                ('evaluation', work.val_batches, work.val_seconds),
-                ('metric', count, work.metric_seconds),
+            for name, batches, together in (
+                ('calibration', work.calibration_batches, count),
+                ('evaluation', work.val_batches, count),
+                ('metric', count, 1),
             ):
-                last, worked = phase(rng, work, workers, batches, seconds * (1 if name == 'metric' else count))
+                last, worked = phase(rng, work, workers, batches, work.seconds[name], together)
                 took += last
                 lost[name] += last - worked / workers
             if workers > 1:
@@ -79,6 +82,24 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
     return elapsed, waiting
 
 
+def measured(path: Path) -> dict[str, list[float]]:
+    """Seconds of batches and metrics as they were measured."""
+    seconds = json.loads(path.read_text()).get('batches')
+    if not seconds:
+        raise SystemExit(f'{path} holds no seconds of batches: write it with benchmarks/one_shot_candidate.py.')
+    return seconds
+
+
+def assumed(args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Seconds around those of the command line."""
+    factors = np.maximum(1 + args.spread * np.random.default_rng(0).standard_normal(1000), 0.2)
+    return dict(
+        calibration=args.calibration_seconds * factors,
+        evaluation=args.val_seconds * factors,
+        metric=args.metric_seconds * factors,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--candidates', type=int, default=50, help='[%(default)s, as the paper]')
@@ -87,6 +108,7 @@ def main() -> None:
         '--images', type=int, nargs=2, default=[500, 5000], help='calibration, search-val [%(default)s]'
     )
     parser.add_argument('--batch-size', type=int, default=20, help='[%(default)s]')
+    parser.add_argument('--measured', type=Path, help='what benchmarks/one_shot_candidate.py wrote')
     parser.add_argument('--calibration-seconds', type=float, default=0.2, help='a candidate and batch [%(default)s]')
     parser.add_argument('--val-seconds', type=float, default=0.5, help='a candidate and batch [%(default)s]')
     parser.add_argument('--metric-seconds', type=float, default=5.0, help='a candidate [%(default)s]')
@@ -100,6 +122,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.images[0] % args.batch_size or min(args.candidates, args.chunk) < 1:
         parser.error('the batch size must divide the calibration images; --candidates and --chunk be at least 1')
+    seconds = measured(args.measured) if args.measured else assumed(args)
     rows = []
     for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256):
         found: dict[str, list[float]] = {}
@@ -108,8 +131,7 @@ def main() -> None:
         ):  # fmt: skip
             work = Work(
                 args.candidates, args.chunk, args.images[0] // args.batch_size, -(-args.images[1] // args.batch_size),
-                args.calibration_seconds, args.val_seconds, args.metric_seconds, args.gather_seconds, args.spread,
-                straggling, failures, args.restart_seconds,
+                seconds, args.gather_seconds, straggling, failures, args.restart_seconds,
             )  # fmt: skip
             undisturbed = replace(work, failures=0.0)
             for seed in range(args.repeats):
@@ -124,7 +146,14 @@ def main() -> None:
     print(
         '\ncalibration, evaluation, metric, gathering: part of the time that an even worker waits for the others there'
     )
-    write_json(args.out, dict(rows=rows, settings={k: v for k, v in vars(args).items() if k != 'out'}))
+    write_json(
+        args.out,
+        dict(
+            rows=rows,
+            settings={k: v for k, v in vars(args).items() if k not in ('out', 'measured')},
+            measured=str(args.measured),
+        ),
+    )
 
 
 if __name__ == '__main__':

@@ -29,8 +29,9 @@ def seconds(scaling, work, workers):
 
 def test_the_simulation_in_cases_that_can_be_counted(scaling):
     even = scaling.Work(
-        candidates=8, chunk=4, calibration_batches=4, val_batches=8, calibration_seconds=1, val_seconds=2,
-        metric_seconds=3, gather_seconds=0, spread=0, stragglers=0, failures=0, restart_seconds=0,
+        candidates=8, chunk=4, calibration_batches=4, val_batches=8,
+        seconds=dict(calibration=[1], evaluation=[2], metric=[3]), gather_seconds=0, stragglers=0, failures=0,
+        restart_seconds=0,
     )  # fmt: skip
     assert seconds(scaling, even, 1) == 8 * (4 * 1 + 8 * 2 + 3)
     assert seconds(scaling, even, 4) == seconds(scaling, even, 1) / 4
@@ -39,3 +40,16 @@ def test_the_simulation_in_cases_that_can_be_counted(scaling):
     assert seconds(scaling, replace(even, gather_seconds=5), 4) == seconds(scaling, even, 4) + 2 * 2 * 5
     assert seconds(scaling, replace(even, stragglers=1), 4) == 3 * seconds(scaling, even, 4)
     assert seconds(scaling, replace(even, failures=60, restart_seconds=9), 4) > seconds(scaling, even, 4) + 9
+
+
+def test_times_are_those_that_were_measured(scaling, tmp_path):
+    path = tmp_path / 'measured.json'
+    path.write_text('{"batches": {"calibration": [1, 3], "evaluation": [2], "metric": [1]}}')
+    uneven = scaling.Work(
+        candidates=1, chunk=1, calibration_batches=1000, val_batches=0, seconds=scaling.measured(path),
+        gather_seconds=0, stragglers=0, failures=0, restart_seconds=0,
+    )  # fmt: skip
+    assert 1900 < seconds(scaling, uneven, 1) < 2100
+    path.write_text('{}')
+    with pytest.raises(SystemExit, match=r'no seconds of batches.*one_shot_candidate'):
+        scaling.measured(path)
