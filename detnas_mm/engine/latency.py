@@ -26,7 +26,7 @@ from detnas_mm.cost.latency_file import PARTS, SCHEMA
 from detnas_mm.cost.macs import checked_input_size
 from detnas_mm.cost.measure import Stopwatch, measure_space, stopwatch
 from detnas_mm.cost.timing import Pace
-from detnas_mm.engine.search import weights_digest
+from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.models import build_model, find_supernet
 from detnas_mm.registry import COSTS

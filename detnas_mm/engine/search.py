@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -18,11 +16,10 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import load_state_dict
 from torch import nn
 
-from detnas_mm import __version__
 from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.cost.device import describe_device
+from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import export_backbone, export_best, export_subnet, written_model
+from detnas_mm.export import export_backbone, export_best, export_subnet
 from detnas_mm.models import build_model
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
@@ -107,8 +104,9 @@ class SearchPlan:
 
         Raises:
             UnmeetableConstraint: If constraints cannot be met together.
-            ValueError: If the strategy cannot serve the objectives.
+            ValueError: If strategy or racing cannot serve the objectives.
         """
+        self.evaluator.observe([], self.objectives)
         if getattr(self.strategy, 'begins_at_random', False):
             self.strategy.setup(self.space, self.budget, self.objectives, self.seed)
             self.strategy.ask(0)  # type: ignore[union-attr]
@@ -126,40 +124,8 @@ class SearchPlan:
         )
 
 
-def weights_digest(model: nn.Module) -> str:
-    """A hash of all weights and buffers of a model."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        array = value.detach().cpu().contiguous()
-        digest.update(f'{name}{array.dtype}{tuple(array.shape)}'.encode())
-        digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
-    return digest.hexdigest()[:16]
-
-
-#: Settings of a model that change how it is trained or loaded, and no score.
-_NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded', 'aligned_init')
-
-
-def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
-    """Digests of a model's weights, and of its settings: thresholds, preprocessing of images, sizes."""
-
-    def plain(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {str(key): plain(value) for key, value in sorted(node.items()) if key not in _NO_SCORE}
-        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
-
-    settings = repr(plain([written_model(cfg), cfg.get('data_preprocessor')]))
-    return dict(weights=weights_digest(model), settings=hashlib.sha256(settings.encode()).hexdigest()[:16])
-
-
-def environment() -> dict[str, Any]:
-    """What may change the last digits of a score, or help to trace it: never compared, only told."""
-    device = describe_device('cuda' if torch.cuda.is_available() else 'cpu')['name']
-    return dict(detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads())
-
-
-def open_ledger(path: Path, header: Mapping[str, Any]) -> Ledger:
-    """The ledger on rank 0, a copy of its rows in memory on all others.
+def open_ledger(path: Path, header: Mapping[str, Any], told: Mapping[str, Any]) -> Ledger:
+    """The ledger on rank 0, a copy of its rows in memory on all others; what is ``told`` is never compared.
 
     Raises:
         LedgerError: On all ranks, if rank 0 cannot open it.
@@ -168,7 +134,7 @@ def open_ledger(path: Path, header: Mapping[str, Any]) -> Ledger:
     ledger = None
     if is_main_process():
         try:
-            ledger = Ledger(path, header, environment())
+            ledger = Ledger(path, header, told)
             box = [(ledger.records, ledger.snapshots), None]
         except LedgerError as error:
             box = [None, str(error)]
@@ -180,7 +146,12 @@ def open_ledger(path: Path, header: Mapping[str, Any]) -> Ledger:
     return ledger
 
 
-def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str], None] | None = None) -> list[Record]:
+def run_search(
+    cfg: Config,
+    model: nn.Module | None = None,
+    log: Callable[[str], None] | None = None,
+    sampler: str | None = None,
+) -> list[Record]:
     """Runs the search of a config to its end, and exports what it found.
 
     Everything lands in ``cfg.work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the best nets
@@ -191,6 +162,7 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
         cfg: A config with ``search`` and ``work_dir``.
         model: The trained model, if the evaluator needs one.
         log: Receives lines of text. Defaults to mmengine's logger.
+        sampler: How paths were sampled while the model was trained, if that is known; the ledger tells it.
 
     Returns:
         All successful records, the best in the first objective first.
@@ -206,7 +178,9 @@ def run_search(cfg: Config, model: nn.Module | None = None, log: Callable[[str],
         raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
     plan.evaluator.setup(plan.space, model, plan.seed)
     work_dir = Path(cfg.work_dir)
-    with open_ledger(work_dir / LEDGER, plan.header(None if model is None else model_digest(cfg, model))) as ledger:
+    header = plan.header(None if model is None else model_digest(cfg, model))
+    told = environment() | ({} if sampler is None else dict(sampler=sampler))
+    with open_ledger(work_dir / LEDGER, header, told) as ledger:
         if is_main_process():
             cfg.dump(work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
         searcher = _searcher(plan, ledger, log)

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from detnas_mm.cli import one_line_errors
 from detnas_mm.cost.device import describe_device
 from detnas_mm.engine import EvolutionSearchHook, SearchPlan, launch
-from detnas_mm.engine.search import environment, model_digest, weights_digest
+from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import subnet_config
 from detnas_mm.models import build_model

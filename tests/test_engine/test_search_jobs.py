@@ -42,6 +42,11 @@ def rows(work_dir):
     return [{k: v for k, v in json.loads(line).items() if k not in VOLATILE} for line in lines]
 
 
+def sampler(work_dir):
+    """How the supernet's paths were sampled, as the ledger tells."""
+    return json.loads((Path(work_dir) / 'ledger.jsonl').read_bytes().splitlines()[0])['environment']['sampler']
+
+
 @pytest.fixture(scope='module')
 def finished(retinanet_supernet, tmp_path_factory):
     """A search that nobody disturbed: its folder and what it printed."""
@@ -53,6 +58,7 @@ def finished(retinanet_supernet, tmp_path_factory):
 
 def test_the_output_folder(finished):
     folder, output = finished
+    assert sampler(folder) == 'UniformPathSampler from seed 0'
     assert len(rows(folder)) == 8 and all(row['status'] == 'ok' for row in rows(folder))
     best = json.loads((folder / 'best.json').read_text())
     assert [entry['rank'] for entry in best] == [1, 2]
@@ -279,12 +285,13 @@ def test_training_and_search_in_one_run(digits_folder, tmp_path):
         search__evaluator__calibration__num_images=20,
         model__test_cfg__score_thr=0.0,
         custom_hooks=[
-            dict(type='detnas_mm.PathSamplingHook'),
+            dict(type='detnas_mm.PathSamplingHook', seed=7),
             dict(type='EMAHook', momentum=0.005),
             dict(type='detnas_mm.EvolutionSearchHook'),
         ],
     )
     runner.train()
+    assert sampler(tmp_path) == 'UniformPathSampler from seed 7'
     best = json.loads((tmp_path / 'best.json').read_text())[0]
     exported = torch.load(tmp_path / best['checkpoint'], weights_only=True)['state_dict']
     saved = torch.load(tmp_path / 'iter_3.pth', weights_only=False)['state_dict']

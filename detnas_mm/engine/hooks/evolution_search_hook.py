@@ -7,6 +7,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
 from detnas_mm.engine.search import SearchPlan, run_search
 from detnas_mm.registry import HOOKS
 
@@ -19,6 +20,7 @@ class EvolutionSearchHook(Hook):
     """
 
     priority = 'VERY_LOW'
+    _sampler: str | None = None  # of the loaded checkpoint's paths
 
     def before_run(self, runner: Runner) -> None:
         """Checks the section before any long work starts."""
@@ -29,11 +31,12 @@ class EvolutionSearchHook(Hook):
         SearchPlan(runner.cfg.search)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuses a checkpoint of another model, where nothing is trained after.
+        """Refuses a checkpoint of another model, where nothing is trained after; notes how its paths were sampled.
 
         Raises:
             ValueError: If weights of the model are missing in it.
         """
+        self._sampler = checkpoint.get('meta', {}).get('path_sampler')
         if runner.cfg.train_cfg.get('max_epochs') != 0:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -64,9 +67,11 @@ class EvolutionSearchHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for hook in averages:
             hook.before_val_epoch(runner)
+        trained_here = [hook.description for hook in runner.hooks if isinstance(hook, PathSamplingHook)]
+        sampler = trained_here[0] if trained_here and runner.iter else self._sampler
         try:
             runner.cfg.work_dir = runner.work_dir
-            run_search(runner.cfg, model, runner.logger.info)
+            run_search(runner.cfg, model, runner.logger.info, sampler)
         finally:
             for hook in averages:
                 hook.after_val_epoch(runner)

@@ -43,7 +43,12 @@ class PathSamplingHook(Hook):
         """Builds the sampler."""
         self.sampler: PathSampler = build_from(PATH_SAMPLERS, self.sampler_cfg)
         self.sampler.setup(self.supernet.space)
-        runner.logger.info(f'Paths are sampled by {self.sampler} from seed {self.seed}.')
+        self.description = f'{self.sampler} from seed {self.seed}'
+        runner.logger.info(f'Paths are sampled by {self.description}.')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Lets the checkpoint say how its paths were sampled."""
+        checkpoint['meta']['path_sampler'] = self.description
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Puts the path of this optimiser step in force."""

@@ -1,0 +1,46 @@
+"""What the rows of a search come from: digests of the model, versions, machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from detnas_mm import __version__
+from detnas_mm.cost.device import describe_device
+from detnas_mm.export import written_model
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A hash of all weights and buffers of a model."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f'{name}{array.dtype}{tuple(array.shape)}'.encode())
+        digest.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
+    return digest.hexdigest()[:16]
+
+
+#: Settings of a model that change how it is trained or loaded, and no score.
+_NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded', 'aligned_init')
+
+
+def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
+    """Digests of a model's weights, and of its settings: thresholds, preprocessing of images, sizes."""
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, Mapping):
+            return {str(key): plain(value) for key, value in sorted(node.items()) if key not in _NO_SCORE}
+        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
+
+    settings = repr(plain([written_model(cfg), cfg.get('data_preprocessor')]))
+    return dict(weights=weights_digest(model), settings=hashlib.sha256(settings.encode()).hexdigest()[:16])
+
+
+def environment() -> dict[str, Any]:
+    """What may change the last digits of a score, or help to trace it: never compared, only told."""
+    device = describe_device('cuda' if torch.cuda.is_available() else 'cpu')['name']
+    return dict(detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads())
