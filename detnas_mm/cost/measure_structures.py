@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.cost.blocks import columns
 from detnas_mm.cost.measure import Stopwatch, TimedRun, compared, milliseconds
 from detnas_mm.cost.structure_latency import PIECES, Grid, StructureTables
 from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
@@ -191,9 +190,7 @@ def measure_structures(
         references_ms={name: milliseconds(np.median(even['reference', name])) for name in references},
     )
     tables = StructureTables(grid, found['constant_ms'], found['tables_ms'])
-    foretold = np.empty(len(nets))
-    for rows, genes in columns(space.encode(nets)):
-        foretold[rows] = tables.totals(genes) / 1000
+    foretold = tables.totals(space.encode(nets)) / 1000
     found['check'] = compared(
         dict(zip(names.values(), foretold.tolist(), strict=True)),
         {text: samples[key] for key, text in names.items()},

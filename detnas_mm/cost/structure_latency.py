@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
-from detnas_mm.cost.base import CostModel
-from detnas_mm.cost.blocks import Columns, columns
+from detnas_mm.cost.blocks import BlockSum, Place, columns
 from detnas_mm.cost.latency_file import MeasuredLatency, read_latency_file
+from detnas_mm.cost.structure import StructureCost
 from detnas_mm.registry import COSTS
-from detnas_mm.spaces import Architecture, MAEDetSpace
-from detnas_mm.spaces.structure import read_structure
+from detnas_mm.spaces import MAEDetSpace
 
 #: What such files hold besides what all do.
 FIELDS: dict[str, Any] = dict(grid=dict, tables_ms=list, iqr_ms=list, references_ms=dict)
@@ -123,15 +122,23 @@ class _Table:
         values = np.asarray(values, dtype=float)
         return values**2 if self._squared and name == 'bottleneck' else values
 
-    def __call__(self, genes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Milliseconds, shape (candidates,)."""
+    def __call__(self, **genes: np.ndarray) -> Any:
+        """Milliseconds, of the shape that the genes it depends on have together.
+
+        Raises:
+            ValueError: If one lies outside of the points.
+        """
         if self._between is None:
-            return np.full(len(next(iter(genes.values()))), self._constant)
-        return self._between(np.stack([self._scaled(name, genes[name]) for name in self._names], axis=-1))
+            return self._constant
+        points = np.broadcast_arrays(*[self._scaled(name, genes[name]) for name in self._names])
+        try:
+            return self._between(np.stack(points, axis=-1))
+        except ValueError as error:
+            raise ValueError(f'A structure lies outside of what was measured, in {self._names}: {error}') from error
 
 
-class StructureTables:
-    """The tables of all places, and their sums.
+class StructureTables(BlockSum):
+    """The tables of all places, and their sums; milliseconds.
 
     Args:
         grid: The widths that were measured.
@@ -139,7 +146,10 @@ class StructureTables:
         tables_ms: Tables of every place by the names of :attr:`Grid.places`.
     """
 
+    input_size = (1, 1)  # that of the tables; the sums need to know none
+
     def __init__(self, grid: Grid, constant_ms: float, tables_ms: Sequence[Mapping[str, Any]]) -> None:
+        self.grid = grid
         self.constant_ms = constant_ms
         self.tables: list[dict[str, _Table]] = []
         for place, pieces in enumerate(grid.places):
@@ -149,29 +159,33 @@ class StructureTables:
                 own[name] = _Table(axes, points, np.array(tables_ms[place][name], dtype=float))
             self.tables.append(own)
 
-    def totals(self, genes: Columns) -> np.ndarray:
-        """Milliseconds of structures of the grid's strides, shape (candidates,).
+    def knots(self, place: Place) -> Sequence[int]:
+        """See :meth:`BlockSum.knots`: the points of the grid."""
+        points = self.grid.bottlenecks[place.number - 1]
+        return points if len(points) > 1 else ()
 
-        Raises:
-            ValueError: If one lies outside of the grid.
-        """
-        total = self.constant_ms + self.tables[0]['stem'](dict(out=genes.widths[0]))
-        for block, tables in enumerate(self.tables[1:]):
-            at = dict(
-                cin=genes.widths[block],
-                out=genes.widths[block + 1],
-                kernel=genes.kernels[block],
-                bottleneck=genes.bottlenecks[block],
-            )
-            ms = {name: table(at) for name, table in tables.items()}
-            every = ms['expand'] + ms['sum']
-            total = total + ms['reduce_first'] + ms['kernel_first'] + ms['shortcut'] + every
-            total = total + (genes.depths[block] - 1) * (ms['reduce'] + ms['kernel'] + every)
-        return total
+    def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
+        """With what every structure pays."""
+        return self.constant_ms + self.tables[0]['stem'](out=width)
+
+    def first(
+        self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
+    ) -> np.ndarray:
+        return self._sum(
+            place, ('reduce_first', 'kernel_first', 'shortcut', 'expand', 'sum'),
+            cin=cin, out=cout, kernel=kernel, bottleneck=bottleneck,
+        )  # fmt: skip
+
+    def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
+        names = ('reduce', 'kernel', 'expand', 'sum')
+        return self._sum(place, names, out=cout, kernel=kernel, bottleneck=bottleneck)
+
+    def _sum(self, place: Place, names: Sequence[str], **genes: np.ndarray) -> np.ndarray:
+        return sum(self.tables[place.number][name](**genes) for name in names)
 
 
 @COSTS.register_module()
-class StructureLatency(CostModel, MeasuredLatency):
+class StructureLatency(StructureCost, MeasuredLatency):
     """Milliseconds for one image, backbone alone, as the sum over convolutions of what was measured of each.
 
     The file is written by ``tools/analysis_tools/measure_latency.py``, which also tells how well the sums agree with
@@ -203,6 +217,8 @@ class StructureLatency(CostModel, MeasuredLatency):
         relative_to: str | None = None,
     ) -> None:
         self.space = MAEDetSpace(space)
+        _, self._stem_kernel, stem_stride = self.space.encode([self.space.smallest()])[0, :3].tolist()
+        self._strides = (stem_stride, *self.space.strides)
         found = read_latency_file(file, FIELDS, _problem)
         self.take(file, found, self.space, 'backbone', input_size)
         references = found['references_ms']
@@ -213,31 +229,30 @@ class StructureLatency(CostModel, MeasuredLatency):
         told = self.told(found['grid'], found['tables_ms'], found['constant_ms'])
         self.scope = told if relative_to is None else f'multiples of the {self._unit:g} ms of {relative_to}; {told}'
 
-    def totals(self, ids: np.ndarray) -> np.ndarray:
+    def knots(self, place: Place) -> Sequence[int]:
+        return self._tables.knots(place)
+
+    def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
+        return self._tables.stem(place, width, kernel) / self._unit
+
+    def first(
+        self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
+    ) -> np.ndarray:
+        return self._tables.first(place, cin, cout, kernel, bottleneck) / self._unit
+
+    def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
+        return self._tables.rest(place, cout, kernel, bottleneck) / self._unit
+
+    def totals(self, codes: np.ndarray) -> np.ndarray:
         """See :meth:`CostModel.totals`.
 
         Raises:
             ValueError: If the array's shape does not fit, or a structure lies outside of what was measured.
         """
-        out = np.empty(len(ids))
-        fixed = self.space.encode([self.space.smallest()])[0]
-        for rows, genes in columns(ids):
-            if genes.strides != (fixed[2], *self.space.strides) or genes.stem_kernel != fixed[1]:
+        for _, genes in columns(codes):
+            if genes.strides != self._strides or genes.stem_kernel != self._stem_kernel:
                 raise ValueError(f'A structure has other strides or another stem than {self.space!r}.')
-            try:
-                out[rows] = self._tables.totals(genes) / self._unit
-            except ValueError as error:
-                raise ValueError(f'A structure lies outside of {self.space!r}, which was measured: {error}') from error
-        return out
-
-    def bounds(self) -> tuple[float, float]:
-        low, high = self.totals(self.space.encode([self.space.smallest(), self.space.largest()])).tolist()
-        return low, high
-
-    def total(self, arch: Any) -> Any:
-        """The latency of one structure, given in any of the forms of :func:`read_structure`."""
-        arch = arch if isinstance(arch, Architecture) else read_structure(arch)
-        return self.totals(np.array([arch.genes]))[0].item()
+        return super().totals(codes)
 
 
 def _problem(found: dict[str, Any]) -> str | None:

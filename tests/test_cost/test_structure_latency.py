@@ -98,7 +98,7 @@ def test_the_two_kinds_of_files_are_told_apart(tmp_path):
         StructureLatency(SMALL, choices)
     with pytest.raises(ValueError, match='of this kind: it lacks weights, images, table_ms'):
         LatencyTable('small', latency.write_structures(tmp_path / 'b.json', SMALL, SIZE))
-    with pytest.raises(FileNotFoundError, match=r'measure_latency.py CONFIG CHECKPOINT --out .*none.json'):
+    with pytest.raises(FileNotFoundError, match=r'measure_latency.py CONFIG \[CHECKPOINT\] --out .*none.json'):
         StructureLatency(SMALL, tmp_path / 'none.json')
 
 
