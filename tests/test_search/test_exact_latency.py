@@ -78,7 +78,8 @@ def test_a_latency_is_the_sum_of_its_pieces(everything, costs):
     grid = found['grid']
     on_grid = [
         codes for codes in everything[::7].tolist()
-        if all(codes[7 + 5 * b] in grid['bottlenecks'][b] and codes[3 + 5 * b] in grid['widths'][b + 1] for b in range(3))
+        if all(codes[7 + 5 * b] in grid['bottlenecks'][b] for b in range(3))
+        and all(codes[3 + 5 * b] in grid['widths'][b + 1] for b in range(3))
     ]  # fmt: skip
     assert len(on_grid) > 100
     for codes, total in zip(on_grid, costs['latency'].totals(np.array(on_grid)).tolist(), strict=True):

@@ -87,9 +87,8 @@ class BlockProgram:
         rules = self.rules
         low, high = rules.out_range(number, before)
         counts = high - low + 1
-        knots = self._knots(
-            number, rules.btn_low[low.min() : high.max() + 1], rules.btn_high[low.min() : high.max() + 1]
-        )
+        outs = slice(low.min(), high.max() + 1)
+        knots = self._knots(number, rules.btn_low[outs].min(), rules.btn_high[outs].max())
         values = int(counts.sum()) * len(self.kernels) * int(np.ptp(rules.depths[number - 1]) + 1) * (len(knots) - 1)
         if values > _MOST:
             raise ValueError(
@@ -107,7 +106,7 @@ class BlockProgram:
         order = np.argsort(cout, kind='stable')
         order = order[(btn_low <= btn_high)[order]]
         cin, cout, ranges = cin[order], cout[order], ranges[order]
-        outs, starts = np.unique(cout, return_index=True)
+        reached, starts = np.unique(cout, return_index=True)
         widths = before[cin].astype(float) * rules.step, cout.astype(float) * rules.step
         ends = knots[ranges], knots[ranges + 1]
         score, *costs = (
@@ -116,16 +115,16 @@ class BlockProgram:
         )
         least, most = rules.depths[number - 1]
         return _Block(
-            cin, cout, starts, outs, np.arange(least, most + 1), btn_low[order], btn_high[order], score, costs
+            cin, cout, starts, reached, np.arange(least, most + 1), btn_low[order], btn_high[order], score, costs
         )
 
-    def _knots(self, number: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """The ends of ranges of bottlenecks in which all costs keep to one formula, ascending; two or more.
+    def _knots(self, number: int, low: int, high: int) -> np.ndarray:
+        """The ends of ranges of bottlenecks in which all costs keep to one formula, ascending; from low to high, steps.
 
         Raises:
             ValueError: If a cost is not known for all bottlenecks of the space.
         """
-        least, most = (int(steps) * self.rules.btn_step for steps in (low.min(), high.max()))
+        least, most = (int(steps) * self.rules.btn_step for steps in (low, high))
         inner: set[int] = set()
         for cost in self.costs:
             own = cost.knots(places(self._strides, cost.input_size)[number])
