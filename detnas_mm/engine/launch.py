@@ -13,10 +13,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
+from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import SearchPlan, run_search
 from detnas_mm.export import AS_WRITTEN
 
@@ -180,7 +182,10 @@ def run(cfg: Config, trust: bool = False) -> Any:
         raise SystemExit(f'error: --work-dir {cfg.work_dir} is a file; name a folder.')
     if 'search' in cfg:
         if not _plan(cfg).evaluator.needs_model:
-            return run_search(cfg, log=print)
+            best = run_search(cfg, log=print)
+            if is_main_process():
+                measure_found(cfg)
+            return best
         if not any(_is_search_hook(hook) for hook in cfg.get('custom_hooks') or ()):
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '

@@ -15,7 +15,7 @@ from detnas_mm.cost.structure_latency import Grid
 from detnas_mm.cost.timing import Pace
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
 from detnas_mm.spaces import MAEDetSpace
-from detnas_mm.spaces.structure import RESNET50, read_structure, to_text
+from detnas_mm.spaces.structure import RESNET50, read_structure, to_text, unpack
 from detnas_mm.testing import check_cost_model
 from tests import latency
 
@@ -107,8 +107,9 @@ def test_the_two_kinds_of_files_are_told_apart(tmp_path):
     [
         (dict(schema=99), 'its schema is 99'),
         (dict(grid=dict(widths=[[8]])), 'its grid is no'),
-        (dict(grid=dict(widths=[[8, 8], [8, 16]], bottlenecks=[[8]], kernels=[3])), 'its grid is no ascending lists'),
-        (dict(grid=dict(widths=[[8], ['x']], bottlenecks=[[8]], kernels=[3])), 'its grid is no ascending lists'),
+        (dict(grid=dict(widths=[[8, 8], [8, 16]], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending lists'),
+        (dict(grid=dict(widths=[[8], ['x']], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending lists'),
+        (dict(grid=dict(widths=[[8], [8]], bottlenecks=[[8]], kernels=[3], inner=[[4]])), 'no ascending lists'),
         (dict(references_ms=dict(resnet50=0)), 'references_ms must be positive'),
         (dict(constant_ms=-0.5), 'constant_ms is -0.5'),
         (dict(tables_ms=[]), 'tables_ms has 0 places; the grid has 4'),
@@ -139,21 +140,30 @@ def test_structures_outside_of_the_tables_are_refused(tmp_path):
 def test_all_pairs_of_widths_that_meet_stand_in_some_net():
     space = MAEDetSpace('authors')
     grid = Grid.of(space, 5)
-    found = covering_structures(space, grid, np.random.default_rng(0))
-    assert len(found) == 25
+    found = covering_structures(space, grid)
+    assert len(found) == 25 + 2 * 8, 'the square, and for both kernels two bottlenecks between any two'
     for block in range(space.num_blocks):
         seen = Counter()
-        for _, (widths, btns, kernels) in found:
-            cin, out, btn = widths[block], widths[block + 1], btns[block]
-            seen.update([('cin, btn', cin, btn), ('cin, out', cin, out), ('out, btn', out, btn)])
-            seen.update([('kernel, btn', kernels[block], btn)])
+        for arch in found:
+            _, blocks = unpack(arch)
+            one = blocks[block]
+            seen.update([('cin, btn', one.cin, one.bottleneck), ('cin, out', one.cin, one.out)])
+            seen.update([('out, btn', one.out, one.bottleneck), ('kernel, btn', one.kernel, one.bottleneck)])
         for what, first, second in (
             ('cin, btn', grid.widths[block], grid.bottlenecks[block]),
             ('cin, out', grid.widths[block], grid.widths[block + 1]),
             ('out, btn', grid.widths[block + 1], grid.bottlenecks[block]),
-            ('kernel, btn', grid.kernels, grid.bottlenecks[block]),
+            ('kernel, btn', grid.kernels, grid.inner[block]),
         ):
-            assert all(seen[what, i, j] for i, j in product(range(len(first)), range(len(second)))), what
+            assert all(seen[what, i, j] for i, j in product(first, second)), what
+
+
+def test_narrow_convolutions_stand_among_narrow_ones():
+    """The first net of the square is narrow all over, the last wide; so are those of bottlenecks in between."""
+    space = MAEDetSpace('authors')
+    found = covering_structures(space, Grid.of(space, 5))
+    macs = StructureMacs(space).totals(space.encode(found))
+    assert macs[0] == macs[:25].min() and (np.diff(macs[25::2]) > 0).all()
 
 
 def test_the_grid_reaches_the_ends_of_the_space():
@@ -161,6 +171,7 @@ def test_the_grid_reaches_the_ends_of_the_space():
     grid = Grid.of(space, 5)
     assert grid.widths[0] == [8, 16, 24, 32] and grid.widths[5] == grid.bottlenecks[4] == [8, 32, 128, 512, 2048]
     assert grid.widths[1][-1] == 256 and grid.kernels == [3, 5]
+    assert grid.inner[4] == [8, 16, 24, 32, 48, 80, 128, 200, 320, 512, 816, 1288, 2048]
     with pytest.raises(ValueError, match='2 widths or more; got 1'):
         Grid.of(space, 1)
 

@@ -89,12 +89,8 @@ class BlockProgram:
         counts = high - low + 1
         outs = slice(low.min(), high.max() + 1)
         knots = self._knots(number, rules.btn_low[outs].min(), rules.btn_high[outs].max())
-        values = int(counts.sum()) * len(self.kernels) * int(np.ptp(rules.depths[number - 1]) + 1) * (len(knots) - 1)
-        if values > _MOST:
-            raise ValueError(
-                f'Block {number} of this space has {values:,} combinations of widths, kernels and depths; exact search '
-                f'takes {_MOST:,}. Raise width_step, or narrow widths, growth or depths.'
-            )
+        options = len(self.kernels) * int(np.ptp(rules.depths[number - 1]) + 1)
+        self._check_size(number, int(counts.sum()) * options)
         cin = np.repeat(np.arange(len(before)), counts)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         cout = np.repeat(low, counts) + np.arange(len(cin)) - first
@@ -105,6 +101,7 @@ class BlockProgram:
         btn_high = np.minimum(rules.btn_high[cout], np.floor(knots[ranges + 1] / rules.btn_step).astype(int))
         order = np.argsort(cout, kind='stable')
         order = order[(btn_low <= btn_high)[order]]
+        self._check_size(number, len(order) * options)
         cin, cout, ranges = cin[order], cout[order], ranges[order]
         reached, starts = np.unique(cout, return_index=True)
         widths = before[cin].astype(float) * rules.step, cout.astype(float) * rules.step
@@ -117,6 +114,13 @@ class BlockProgram:
         return _Block(
             cin, cout, starts, reached, np.arange(least, most + 1), btn_low[order], btn_high[order], score, costs
         )
+
+    def _check_size(self, number: int, values: int) -> None:
+        if values > _MOST:
+            raise ValueError(
+                f'Block {number} of this space has {values:,} combinations of widths, kernels and depths; exact search '
+                f'takes {_MOST:,}. Raise width_step, or narrow widths, growth or depths.'
+            )
 
     def _knots(self, number: int, low: int, high: int) -> np.ndarray:
         """The ends of ranges of bottlenecks in which all costs keep to one formula, ascending; from low to high, steps.
