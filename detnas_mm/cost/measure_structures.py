@@ -21,6 +21,17 @@ from detnas_mm.spaces.structure import to_text, unpack
 
 #: Where a cell of a table stands: place, piece, index into the table.
 Cell = tuple[int, str, tuple[int, ...]]
+#: Bottlenecks of every block of the nets that the tables are measured in. The code of a convolution comes into the caches
+#: with the second bottleneck, and is there for the third: tables hold the mean of both.
+DEPTH = 3
+#: Bytes read between two runs, more than caches hold.
+OTHER_WORK = 128 * 2**20
+
+
+def other_work(device: str) -> Callable[[], Any]:
+    """What empties caches before a run: reads more than they hold, as a detector's neck and head do between images."""
+    buffer = torch.ones(OTHER_WORK // 4, device=device)
+    return buffer.sum
 
 
 def covering_structures(space: MAEDetSpace, grid: Grid) -> list[Architecture]:
@@ -29,8 +40,8 @@ def covering_structures(space: MAEDetSpace, grid: Grid) -> list[Architecture]:
     First a Latin square: widths of places in turn by its rows and its columns, bottlenecks by its symbols, so that any
     two of the three take on all pairs. Rows, columns and symbols go from narrow to wide at all places: narrow
     convolutions are measured in the company of narrow ones, wide in that of wide ones, as they stand in nets. Then,
-    for every kernel, the bottlenecks between those of the square, in blocks as wide as they go with. Each block has two
-    bottlenecks. The structures are made of the grid's widths and need not keep to the space's rules.
+    for every kernel, the bottlenecks between those of the square, in blocks as wide as they go with. Each block has
+    :data:`DEPTH` bottlenecks. The structures are made of the grid's widths and need not keep to the space's rules.
 
     Args:
         space: The space.
@@ -42,7 +53,7 @@ def covering_structures(space: MAEDetSpace, grid: Grid) -> list[Architecture]:
     def structure(widths: Iterable[int], btns: Iterable[int], kernel: int) -> Architecture:
         genes = fixed.copy()
         genes[0], *genes[3::5] = widths
-        genes[4::5], genes[6::5], genes[7::5] = kernel, 2, list(btns)
+        genes[4::5], genes[6::5], genes[7::5] = kernel, DEPTH, list(btns)
         return Architecture(tuple(genes.tolist()))
 
     found = []
@@ -161,6 +172,9 @@ def measure_structures(
 ) -> dict[str, Any]:
     """Measures the tables of a space, whole nets to check their sums by, and nets to compare with; all take turns.
 
+    Before each run the caches are emptied. Otherwise weights of the last run would be there or not, as the whole net
+    has few of them or many, and what a convolution takes would depend on what else the net holds.
+
     Args:
         space: The space.
         grid: The widths to measure.
@@ -174,19 +188,20 @@ def measure_structures(
     Returns:
         ``grid``, ``tables_ms`` and ``iqr_ms`` (a dict of tables for each place), ``constant_ms`` (before the stem and
         after the last block), ``mark_ms`` (what it took to take the time after a part, of which the tables are free),
-        ``references_ms`` and ``check``, see :func:`~detnas_mm.cost.measure.compared`;
-        JSON-ready. Medians are those of steadied rounds, spreads those of the rounds as they were.
+        ``other_work_bytes`` (read between two runs), ``references_ms`` and ``check``, see
+        :func:`~detnas_mm.cost.measure.compared`; JSON-ready. Medians are those of steadied rounds, spreads those of the
+        rounds as they were.
     """
-    build = NetBuilder(image.device.type)
+    build, before = NetBuilder(image.device.type), other_work(image.device.type)
     covering = covering_structures(space, grid)
     smallest = space.smallest()  # in which marks weigh most
-    things: dict[Any, TimedRun] = {'unmarked': TimedRun(build(smallest), [image], watch)}
+    things: dict[Any, TimedRun] = {'unmarked': TimedRun(build(smallest), [image], watch, before=before)}
     for key, arch in [('marked', smallest), *((('grid', number), arch) for number, arch in enumerate(covering))]:
         net = build(arch)
-        things[key] = TimedRun(net, [image], watch, _parts(net))
+        things[key] = TimedRun(net, [image], watch, _parts(net), before)
     names = {('net', number): to_text(arch) for number, arch in enumerate(nets)}
     whole = dict(zip(names, nets)) | {('reference', name): arch for name, arch in references.items()}
-    things |= {key: TimedRun(build(arch), [image], watch) for key, arch in whole.items()}
+    things |= {key: TimedRun(build(arch), [image], watch, before=before) for key, arch in whole.items()}
     samples = interleaved(things, pace, progress)
     even = steadied(samples)
 
@@ -198,6 +213,7 @@ def measure_structures(
         grid=vars(grid),
         constant_ms=milliseconds(np.median(around)),
         mark_ms=milliseconds(mark),
+        other_work_bytes=OTHER_WORK,
         tables_ms=_tables(grid, covering, [even[key] for key in grids], np.median, mark),
         iqr_ms=_tables(grid, covering, [samples[key] for key in grids], spread, 0.0),
         references_ms={name: milliseconds(np.median(even['reference', name])) for name in references},

@@ -14,7 +14,7 @@ import torch
 from detnas_mm.cost import StructureLatency
 from detnas_mm.cost.device import describe_device, device_text
 from detnas_mm.cost.measure import compared, measure_nets, milliseconds, stopwatch
-from detnas_mm.cost.measure_structures import NetBuilder
+from detnas_mm.cost.measure_structures import NetBuilder, other_work
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import foretold_text, latency_cost, mark_beaten, progress_bar, write_json
 from detnas_mm.engine.search import SearchPlan
@@ -66,9 +66,9 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
         build = NetBuilder(device['kind'])
         image = torch.randn(1, 3, *table.input_size, generator=torch.Generator().manual_seed(pace.seed))
         runs = {text: build(arch) for text, arch in archs.items()}
-        measured, even = measure_nets(
-            runs, [image.to(device['kind'])], stopwatch(device['kind']), pace, progress_bar('measuring')
-        )
+        inputs, watch = [image.to(device['kind'])], stopwatch(device['kind'])
+        bar, before = progress_bar('measuring'), other_work(device['kind'])
+        measured, even = measure_nets(runs, inputs, watch, pace, bar, before)
     units = {text: milliseconds(np.median(even[text])) for text in REFERENCES}
     foretold = {entry['arch']: table.total(archs[entry['arch']]) * table.unit_ms / 1000 for entry in entries}
     check = compared(foretold, measured, even)

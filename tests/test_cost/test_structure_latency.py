@@ -215,6 +215,42 @@ def test_tables_of_multiply_adds(watch, tmp_path):
     assert cost.total(check['rows'][0]['arch']) == pytest.approx(check['rows'][0]['predicted_ms'], rel=1e-6)
 
 
+def test_caches_are_emptied_before_every_run(watch, monkeypatch):
+    """Other work comes before the clock starts, in nets of the tables and in whole nets alike."""
+    done = []
+
+    def slow(device):
+        def work():
+            watch.now += 1000
+            done.append(device)
+
+        return work
+
+    monkeypatch.setattr('detnas_mm.cost.measure_structures.other_work', slow)
+    _, found = measured(watch, SMALL)
+    things = 2 + len(covering_structures(MAEDetSpace(SMALL), Grid.of(MAEDetSpace(SMALL), 3))) + 8 + 1
+    assert done == ['cpu'] * things * (PACE.rounds + 1)
+    assert found['check']['mean_absolute_error_percent'] == pytest.approx(0, abs=1e-3)
+    assert found['check']['measured_range_ms'][1] < 1e6
+
+
+def test_what_marking_takes_is_taken_off(watch, monkeypatch):
+    """Here a mark takes as long as 500,000 multiply-adds; tables and sums know nothing of it."""
+    mark = type(watch).mark
+
+    def costly(self):
+        self.now += 0.5
+        return mark(self)
+
+    monkeypatch.setattr(type(watch), 'mark', costly)
+    _, found = measured(watch, SMALL)
+    on_paper = latency.structures(SMALL, SIZE, points=3)
+    assert found['mark_ms'] == pytest.approx(500, rel=0.1)
+    for own, wanted in zip(found['tables_ms'], on_paper['tables_ms'], strict=True):
+        for name in set(own) - {'sum'}:
+            assert np.allclose(own[name], np.array(wanted[name]) * 1e5, atol=50), name
+
+
 # -- searching ----------------------------------------------------------------------------------------------------
 
 

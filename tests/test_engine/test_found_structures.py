@@ -49,7 +49,7 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     cfg, entries = finished(tmp_path)
     asked = {}
 
-    def on_paper(runs, inputs, watch, pace, progress):
+    def on_paper(runs, inputs, watch, pace, progress, before):
         asked.update(names=list(runs), size=tuple(inputs[0].shape), threads=torch.get_num_threads())
         seconds = {name: np.full((pace.rounds, 1), 0.005 if name != 'resnet50' else 0.004) for name in runs}
         return seconds, seconds
