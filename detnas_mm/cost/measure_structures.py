@@ -21,8 +21,8 @@ from detnas_mm.spaces.structure import to_text, unpack
 
 #: Where a cell of a table stands: place, piece, index into the table.
 Cell = tuple[int, str, tuple[int, ...]]
-#: Bottlenecks of every block of the nets that the tables are measured in. The code of a convolution comes into the caches
-#: with the second bottleneck, and is there for the third: tables hold the mean of both.
+#: Bottlenecks of every block of the nets that the tables are measured in. The code of their convolutions comes into the
+#: caches with the second, and is there for the third: tables hold the mean of both.
 DEPTH = 3
 #: Bytes read between two runs, more than caches hold.
 OTHER_WORK = 128 * 2**20
