@@ -9,7 +9,7 @@ _base_ = [
     '../_base_/search/maedet.py',
 ]
 search = dict(
-    strategy=dict(proof=None),  # exact search wants sums over blocks
+    strategy=dict(proof=None),  # with tables it takes a minute: maedet_search-exact-latency_gfl_coco.py
     costs=dict(
         latency=dict(
             type='StructureLatency',

@@ -22,6 +22,7 @@ class Place:
     """Where the stem or a super-block stands.
 
     Attributes:
+        number: 0 is the stem, super-blocks count from 1.
         stage: 0 is the stem's; every block of stride 2 begins a new one.
         stride: 1 or 2.
         size_in: (height, width) of its input.
@@ -29,6 +30,7 @@ class Place:
         ends_stage: Whether the output is the stage's.
     """
 
+    number: int
     stage: int
     stride: int
     size_in: tuple[int, int]
@@ -67,7 +69,7 @@ def places(strides: Sequence[int], input_size: tuple[int, int]) -> list[Place]:
     size = input_size
     for number, stride in enumerate(strides):
         ends = number + 1 == len(strides) or strides[number + 1] == 2
-        found.append(Place(numbers[number], stride, size, halved(size, stride), ends))
+        found.append(Place(number, numbers[number], stride, size, halved(size, stride), ends))
         size = found[-1].size
     return found
 
@@ -117,6 +119,13 @@ class BlockSum(ABC):
 
     input_size: tuple[int, int]
     per_bottleneck: int | None = None
+
+    def knots(self, place: Place) -> Sequence[int]:
+        """Bottlenecks, ascending, where a super-block's terms go over from one formula to another; none by default.
+
+        Only between the first and the last of them, if there are any, are its terms known.
+        """
+        return ()
 
     @abstractmethod
     def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:

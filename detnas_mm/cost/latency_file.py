@@ -93,7 +93,7 @@ class MeasuredLatency(ABC):
 
 def how_to(file: str | Path) -> str:
     """The command that measures."""
-    return f'python tools/analysis_tools/measure_latency.py CONFIG CHECKPOINT --out {file}'
+    return f'python tools/analysis_tools/measure_latency.py CONFIG [CHECKPOINT] --out {file}'
 
 
 def read_latency_file(

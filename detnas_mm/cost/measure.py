@@ -82,12 +82,19 @@ class TimedRun:
         watch: See :func:`stopwatch`.
         parts: Modules that run one after another: the call returns the seconds before the first of them, in each, and
             after the last. Without any, the seconds of the whole.
+        before: What is done before each input; takes no time.
     """
 
     def __init__(
-        self, run: Callable[[Any], Any], inputs: Sequence[Any], watch: Stopwatch, parts: Sequence[nn.Module] = ()
+        self,
+        run: Callable[[Any], Any],
+        inputs: Sequence[Any],
+        watch: Stopwatch,
+        parts: Sequence[nn.Module] = (),
+        before: Callable[[], Any] = lambda: None,
     ) -> None:
         self.run = run
+        self.before = before
         self.inputs = inputs
         self.watch = watch
         self.marks: list[Any] = []
@@ -104,6 +111,7 @@ class TimedRun:
         """Seconds, shape (parts + 2,) or (1,)."""
         seconds = []
         for one in self.inputs:
+            self.before()
             self.marks = []
             self._mark()
             self.run(one)
@@ -233,6 +241,7 @@ def measure_nets(
     watch: Stopwatch,
     pace: Pace,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    before: Callable[[], Any] = lambda: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Measures whole nets in turn.
 
@@ -242,11 +251,13 @@ def measure_nets(
         watch: See :func:`stopwatch`.
         pace: How thoroughly.
         progress: Wraps what is iterated over, such as a progress bar.
+        before: See :class:`TimedRun`.
 
     Returns:
         Seconds for one input by name, shape (rounds, 1); as measured, and steadied.
     """
-    samples = interleaved({name: TimedRun(run, inputs, watch) for name, run in runs.items()}, pace, progress)
+    things = {name: TimedRun(run, inputs, watch, before=before) for name, run in runs.items()}
+    samples = interleaved(things, pace, progress)
     return samples, steadied(samples)
 
 

@@ -12,53 +12,60 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.cost.blocks import columns
 from detnas_mm.cost.measure import Stopwatch, TimedRun, compared, milliseconds
-from detnas_mm.cost.structure_latency import PIECES, Grid, StructureTables
+from detnas_mm.cost.structure_latency import Grid, StructureTables
 from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
 from detnas_mm.models import MAEDetNet
 from detnas_mm.spaces import Architecture, MAEDetSpace
-from detnas_mm.spaces.structure import to_text
+from detnas_mm.spaces.structure import to_text, unpack
 
 #: Where a cell of a table stands: place, piece, index into the table.
 Cell = tuple[int, str, tuple[int, ...]]
+#: Bottlenecks of every block of the nets that the tables are measured in. The code of their convolutions comes into the
+#: caches with the second, and is there for the third: tables hold the mean of both.
+DEPTH = 3
+#: Bytes read between two runs, more than caches hold.
+OTHER_WORK = 128 * 2**20
 
 
-def covering_structures(space: MAEDetSpace, grid: Grid, rng: np.random.Generator) -> list[tuple[Architecture, Any]]:
-    """Structures in which all pairs of widths that meet in a convolution stand together, and all kernels.
+def other_work(device: str) -> Callable[[], Any]:
+    """What empties caches before a run: reads more than they hold, as a detector's neck and head do between images."""
+    buffer = torch.ones(OTHER_WORK // 4, device=device)
+    return buffer.sum
 
-    A Latin square: widths of places in turn by its rows and its columns, bottlenecks by its symbols, so that any two
-    of the three take on all pairs. Every place has an order of its own. Each block has two bottlenecks. The structures
-    are made of the grid's widths and need not keep to the space's rules.
+
+def covering_structures(space: MAEDetSpace, grid: Grid) -> list[Architecture]:
+    """Structures that hold all cells of all tables.
+
+    First a Latin square: widths of places in turn by its rows and its columns, bottlenecks by its symbols, so that any
+    two of the three take on all pairs. Rows, columns and symbols go from narrow to wide at all places: narrow
+    convolutions are measured in the company of narrow ones, wide in that of wide ones, as they stand in nets. Then,
+    for every kernel, the bottlenecks between those of the square, in blocks as wide as they go with. Each block has
+    :data:`DEPTH` bottlenecks. The structures are made of the grid's widths and need not keep to the space's rules.
 
     Args:
         space: The space.
         grid: Its widths.
-        rng: Draws the orders.
-
-    Returns:
-        Pairs of a structure and its levels: of every place the index of its width, and of every super-block that of its
-        bottleneck and of its kernel.
     """
-    side = max(len(axis) for axis in (*grid.widths, *grid.bottlenecks, grid.kernels))
-    blocks = len(grid.bottlenecks)
-    orders = [rng.permutation(side) for _ in range(2 * blocks + 1)]
-    shifts = rng.integers(side, size=blocks)
     fixed = space.encode([space.smallest()])[0]
-    found = []
-    for row, column in itertools.product(range(side), repeat=2):
-        lines = (row, column)
-        symbol = (row + column) % side
-        widths = [int(orders[place][lines[place % 2]]) % len(axis) for place, axis in enumerate(grid.widths)]
-        btns = [int(orders[blocks + 1 + b][symbol]) % len(axis) for b, axis in enumerate(grid.bottlenecks)]
-        kernels = [int(row + shift) % side % len(grid.kernels) for shift in shifts]
+    side = max(len(axis) for axis in (*grid.widths, *grid.bottlenecks, grid.kernels))
+
+    def structure(widths: Iterable[int], btns: Iterable[int], kernel: int) -> Architecture:
         genes = fixed.copy()
-        genes[0] = grid.widths[0][widths[0]]
-        genes[3::5] = [axis[i] for axis, i in zip(grid.widths[1:], widths[1:], strict=True)]
-        genes[4::5] = [grid.kernels[i] for i in kernels]
-        genes[6::5] = 2
-        genes[7::5] = [axis[i] for axis, i in zip(grid.bottlenecks, btns, strict=True)]
-        found.append((Architecture(tuple(genes.tolist())), (widths, btns, kernels)))
+        genes[0], *genes[3::5] = widths
+        genes[4::5], genes[6::5], genes[7::5] = kernel, DEPTH, list(btns)
+        return Architecture(tuple(genes.tolist()))
+
+    found = []
+    for lines in itertools.product(range(side), repeat=2):
+        widths = [axis[lines[place % 2] % len(axis)] for place, axis in enumerate(grid.widths)]
+        btns = [axis[sum(lines) % side % len(axis)] for axis in grid.bottlenecks]
+        found.append(structure(widths, btns, grid.kernels[lines[0] % len(grid.kernels)]))
+    between = [sorted(set(more) - set(few)) or few for few, more in zip(grid.bottlenecks, grid.inner, strict=True)]
+    levels = max(len(axis) for axis in between) if grid.inner != grid.bottlenecks else 0
+    for level, kernel in itertools.product(range(levels), grid.kernels):
+        widths = [axis[level * len(axis) // levels] for axis in grid.widths]
+        found.append(structure(widths, [axis[min(level, len(axis) - 1)] for axis in between], kernel))
     return found
 
 
@@ -103,35 +110,47 @@ def _parts(net: MAEDetNet) -> list[nn.Module]:
     return parts
 
 
-def _cells(levels: Any) -> list[Cell]:
-    """The cells of the tables that a covering structure's parts belong to, in the order of :func:`_parts`."""
-    widths, btns, kernels = levels
-    cells: list[Cell] = [(0, 'stem', (widths[0],))]
-    for place, (cin, out, btn, kernel) in enumerate(zip(widths, widths[1:], btns, kernels), 1):
-        at = dict(cin=cin, out=out, bottleneck=btn, kernel=kernel)
-        for names in (
-            ('reduce_first', 'kernel_first', 'expand', 'shortcut', 'sum'),
-            ('reduce', 'kernel', 'expand', 'sum'),
-        ):
-            cells += [(place, name, tuple(at[axis] for axis in PIECES[name])) for name in names]
+def _cells(grid: Grid, arch: Architecture) -> list[Cell | None]:
+    """The cells of the tables that a net's parts belong to, in the order of :func:`_parts`; None between the points."""
+    stem, blocks = unpack(arch)
+
+    def cell(place: int, name: str, **genes: int) -> Cell | None:
+        axes = [(grid.axis(place, axis), genes[axis]) for axis in grid.places[place][name]]
+        if any(value not in axis for axis, value in axes):
+            return None
+        return place, name, tuple(axis.index(value) for axis, value in axes)
+
+    cells = [cell(0, 'stem', out=stem.out)]
+    for place, block in enumerate(blocks, 1):
+        genes = dict(
+            cin=block.cin, out=block.out, bottleneck=block.bottleneck, inner=block.bottleneck, kernel=block.kernel
+        )
+        first = [cell(place, name, **genes) for name in ('reduce_first', 'kernel_first', 'expand', 'shortcut', 'sum')]
+        rest = [cell(place, name, **genes) for name in ('reduce', 'kernel', 'expand', 'sum')]
+        cells += first + rest * (block.depth - 1)
     return cells
 
 
 def _tables(
-    grid: Grid, levels: Sequence[Any], samples: Sequence[np.ndarray], over_rounds: Callable[[np.ndarray], Any]
+    grid: Grid,
+    nets: Sequence[Architecture],
+    samples: Sequence[np.ndarray],
+    over_rounds: Callable[[np.ndarray], Any],
+    mark: float,
 ) -> list[dict[str, Any]]:
     """Milliseconds of all cells: means over the places in nets where they stand, then what ``over_rounds`` makes of it.
 
     Args:
         grid: The widths.
-        levels: Of the covering structures.
+        nets: The covering structures.
         samples: Seconds by structure, shape (rounds, parts + 2).
         over_rounds: (rounds,) → a number.
+        mark: Seconds to take off a part.
     """
-    found: defaultdict[Cell, list[np.ndarray]] = defaultdict(list)
-    for own, seconds in zip(levels, samples, strict=True):
-        for cell, rounds in zip(_cells(own), seconds.T[1:-1], strict=True):
-            found[cell].append(rounds)
+    found: defaultdict[Cell | None, list[np.ndarray]] = defaultdict(list)
+    for arch, seconds in zip(nets, samples, strict=True):
+        for cell, rounds in zip(_cells(grid, arch), seconds.T[1:-1], strict=True):
+            found[cell].append(np.maximum(rounds - mark, 0))
     tables = []
     for place, pieces in enumerate(grid.places):
         tables.append({name: np.empty(grid.shape(place, axes)) for name, axes in pieces.items()})
@@ -153,6 +172,9 @@ def measure_structures(
 ) -> dict[str, Any]:
     """Measures the tables of a space, whole nets to check their sums by, and nets to compare with; all take turns.
 
+    Before each run the caches are emptied. Otherwise weights of the last run would be there or not, as the whole net
+    has few of them or many, and what a convolution takes would depend on what else the net holds.
+
     Args:
         space: The space.
         grid: The widths to measure.
@@ -165,35 +187,39 @@ def measure_structures(
 
     Returns:
         ``grid``, ``tables_ms`` and ``iqr_ms`` (a dict of tables for each place), ``constant_ms`` (before the stem and
-        after the last block), ``references_ms`` and ``check``, see :func:`~detnas_mm.cost.measure.compared`;
-        JSON-ready. Medians are those of steadied rounds, spreads those of the rounds as they were.
+        after the last block), ``mark_ms`` (what it took to take the time after a part, of which the tables are free),
+        ``other_work_bytes`` (read between two runs), ``references_ms`` and ``check``, see
+        :func:`~detnas_mm.cost.measure.compared`; JSON-ready. Medians are those of steadied rounds, spreads those of the
+        rounds as they were.
     """
-    build = NetBuilder(image.device.type)
-    covering = covering_structures(space, grid, np.random.default_rng(pace.seed))
-    things: dict[Any, TimedRun] = {}
-    for number, (arch, _) in enumerate(covering):
+    build, before = NetBuilder(image.device.type), other_work(image.device.type)
+    covering = covering_structures(space, grid)
+    smallest = space.smallest()  # in which marks weigh most
+    things: dict[Any, TimedRun] = {'unmarked': TimedRun(build(smallest), [image], watch, before=before)}
+    for key, arch in [('marked', smallest), *((('grid', number), arch) for number, arch in enumerate(covering))]:
         net = build(arch)
-        things['grid', number] = TimedRun(net, [image], watch, _parts(net))
+        things[key] = TimedRun(net, [image], watch, _parts(net), before)
     names = {('net', number): to_text(arch) for number, arch in enumerate(nets)}
     whole = dict(zip(names, nets)) | {('reference', name): arch for name, arch in references.items()}
-    things |= {key: TimedRun(build(arch), [image], watch) for key, arch in whole.items()}
+    things |= {key: TimedRun(build(arch), [image], watch, before=before) for key, arch in whole.items()}
     samples = interleaved(things, pace, progress)
     even = steadied(samples)
 
-    levels = [own for _, own in covering]
+    marks = np.median(even['marked'].sum(axis=1)) - np.median(even['unmarked'].sum(axis=1))
+    mark = max(0.0, float(marks) / len(_cells(grid, smallest)))
     grids = [('grid', number) for number in range(len(covering))]
     around = np.mean([even[key][:, [0, -1]].sum(axis=1) for key in grids], axis=0)
     found: dict[str, Any] = dict(
         grid=vars(grid),
         constant_ms=milliseconds(np.median(around)),
-        tables_ms=_tables(grid, levels, [even[key] for key in grids], np.median),
-        iqr_ms=_tables(grid, levels, [samples[key] for key in grids], spread),
+        mark_ms=milliseconds(mark),
+        other_work_bytes=OTHER_WORK,
+        tables_ms=_tables(grid, covering, [even[key] for key in grids], np.median, mark),
+        iqr_ms=_tables(grid, covering, [samples[key] for key in grids], spread, 0.0),
         references_ms={name: milliseconds(np.median(even['reference', name])) for name in references},
     )
     tables = StructureTables(grid, found['constant_ms'], found['tables_ms'])
-    foretold = np.empty(len(nets))
-    for rows, genes in columns(space.encode(nets)):
-        foretold[rows] = tables.totals(genes) / 1000
+    foretold = tables.totals(space.encode(nets)) / 1000
     found['check'] = compared(
         dict(zip(names.values(), foretold.tolist(), strict=True)),
         {text: samples[key] for key, text in names.items()},

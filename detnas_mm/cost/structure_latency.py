@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +11,30 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
-from detnas_mm.cost.base import CostModel
-from detnas_mm.cost.blocks import Columns, columns
+from detnas_mm.cost.blocks import BlockSum, Place, columns
 from detnas_mm.cost.latency_file import MeasuredLatency, read_latency_file
+from detnas_mm.cost.structure import StructureCost
 from detnas_mm.registry import COSTS
-from detnas_mm.spaces import Architecture, MAEDetSpace
-from detnas_mm.spaces.structure import read_structure
+from detnas_mm.spaces import MAEDetSpace
 
 #: What such files hold besides what all do.
 FIELDS: dict[str, Any] = dict(grid=dict, tables_ms=list, iqr_ms=list, references_ms=dict)
 #: Tables of a super-block, and what each depends on. A convolution has its BN and ReLU with it, ``shortcut`` the pool
-#: before it, ``sum`` the last ReLU. Those of the first bottleneck alone are called so.
+#: before it, ``sum`` the last ReLU. Those of the first bottleneck alone are called so. ``inner`` is the bottleneck at
+#: more points: time jumps up where the weights of a k x k convolution, which grow with its square, outgrow a cache.
 PIECES: dict[str, tuple[str, ...]] = dict(
     reduce_first=('cin', 'bottleneck'),
-    kernel_first=('kernel', 'bottleneck'),
+    kernel_first=('kernel', 'inner'),
     shortcut=('cin', 'out'),
     reduce=('out', 'bottleneck'),
-    kernel=('kernel', 'bottleneck'),
+    kernel=('kernel', 'inner'),
     expand=('bottleneck', 'out'),
     sum=('out',),
 )
 #: The one table of the stem.
 STEM: dict[str, tuple[str, ...]] = dict(stem=('out',))
+#: ``inner`` divides every step from one bottleneck of the grid to the next into so many.
+FINER = 3
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class Grid:
         widths: Of stem and super-blocks, ascending.
         bottlenecks: Of super-blocks.
         kernels: Of all super-blocks.
+        inner: Bottlenecks of k x k convolutions: those of the grid, and more between them.
     """
 
     widths: list[list[int]]
     bottlenecks: list[list[int]]
     kernels: list[int]
+    inner: list[list[int]]
 
     @classmethod
     def of(cls, space: MAEDetSpace, points: int) -> Grid:
@@ -61,8 +66,13 @@ class Grid:
         small, large = space.encode([space.smallest(), space.largest()]).tolist()
         pairs = list(zip(small, large, strict=True))
         widths = [_between(*pair, spec['width_step'], points) for pair in [pairs[0], *pairs[3::5]]]
-        bottlenecks = [_between(*pair, spec['bottleneck_step'], points) for pair in pairs[7::5]]
-        return cls(widths, bottlenecks, spec['kernels'])
+        step = spec['bottleneck_step']
+        bottlenecks = [_between(*pair, step, points) for pair in pairs[7::5]]
+        inner = [
+            sorted({*axis, *(btn for pair in itertools.pairwise(axis) for btn in _between(*pair, step, FINER + 1))})
+            for axis in bottlenecks
+        ]
+        return cls(widths, bottlenecks, spec['kernels'], inner)
 
     @property
     def places(self) -> list[dict[str, tuple[str, ...]]]:
@@ -70,11 +80,11 @@ class Grid:
         return [STEM, *[PIECES] * len(self.bottlenecks)]
 
     def axis(self, place: int, name: str) -> list[int]:
-        """The values that ``'cin'``, ``'out'``, ``'bottleneck'`` or ``'kernel'`` takes at a place."""
+        """The values that ``'cin'``, ``'out'``, ``'bottleneck'``, ``'inner'`` or ``'kernel'`` takes at a place."""
         if name == 'kernel':
             return self.kernels
-        if name == 'bottleneck':
-            return self.bottlenecks[place - 1]
+        if name in ('bottleneck', 'inner'):
+            return (self.bottlenecks if name == 'bottleneck' else self.inner)[place - 1]
         return self.widths[place - (name == 'cin')]
 
     def shape(self, place: int, axes: Sequence[str]) -> tuple[int, ...]:
@@ -111,8 +121,6 @@ class _Table:
 
     def __init__(self, names: Sequence[str], axes: Sequence[Sequence[int]], values: np.ndarray) -> None:
         values = _growing(values)
-        # Between two points multiply-adds of a k x k convolution grow with the square of its width, of 1 x 1 with each.
-        self._squared = 'kernel' in names
         # Axes of one point have nothing to interpolate between.
         self._names = [name for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
         points = [self._scaled(name, axis) for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
@@ -120,18 +128,27 @@ class _Table:
         self._between = RegularGridInterpolator(points, values.squeeze()) if points else None
 
     def _scaled(self, name: str, values: Any) -> np.ndarray:
+        # Between two points multiply-adds of a k x k convolution grow with the square of its width, of 1 x 1 with each.
         values = np.asarray(values, dtype=float)
-        return values**2 if self._squared and name == 'bottleneck' else values
+        return values**2 if name == 'inner' else values
 
-    def __call__(self, genes: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Milliseconds, shape (candidates,)."""
+    def __call__(self, **genes: np.ndarray) -> Any:
+        """Milliseconds, of the shape that the genes it depends on have together.
+
+        Raises:
+            ValueError: If one lies outside of the points.
+        """
         if self._between is None:
-            return np.full(len(next(iter(genes.values()))), self._constant)
-        return self._between(np.stack([self._scaled(name, genes[name]) for name in self._names], axis=-1))
+            return self._constant
+        points = np.broadcast_arrays(*[self._scaled(name, genes[name]) for name in self._names])
+        try:
+            return self._between(np.stack(points, axis=-1))
+        except ValueError as error:
+            raise ValueError(f'A structure lies outside of what was measured, in {self._names}: {error}') from error
 
 
-class StructureTables:
-    """The tables of all places, and their sums.
+class StructureTables(BlockSum):
+    """The tables of all places, and their sums; milliseconds.
 
     Args:
         grid: The widths that were measured.
@@ -139,7 +156,10 @@ class StructureTables:
         tables_ms: Tables of every place by the names of :attr:`Grid.places`.
     """
 
+    input_size = (1, 1)  # that of the tables; the sums need to know none
+
     def __init__(self, grid: Grid, constant_ms: float, tables_ms: Sequence[Mapping[str, Any]]) -> None:
+        self.grid = grid
         self.constant_ms = constant_ms
         self.tables: list[dict[str, _Table]] = []
         for place, pieces in enumerate(grid.places):
@@ -149,29 +169,33 @@ class StructureTables:
                 own[name] = _Table(axes, points, np.array(tables_ms[place][name], dtype=float))
             self.tables.append(own)
 
-    def totals(self, genes: Columns) -> np.ndarray:
-        """Milliseconds of structures of the grid's strides, shape (candidates,).
+    def knots(self, place: Place) -> Sequence[int]:
+        """See :meth:`BlockSum.knots`: the points of the grid."""
+        points = self.grid.inner[place.number - 1]
+        return points if len(points) > 1 else ()
 
-        Raises:
-            ValueError: If one lies outside of the grid.
-        """
-        total = self.constant_ms + self.tables[0]['stem'](dict(out=genes.widths[0]))
-        for block, tables in enumerate(self.tables[1:]):
-            at = dict(
-                cin=genes.widths[block],
-                out=genes.widths[block + 1],
-                kernel=genes.kernels[block],
-                bottleneck=genes.bottlenecks[block],
-            )
-            ms = {name: table(at) for name, table in tables.items()}
-            every = ms['expand'] + ms['sum']
-            total = total + ms['reduce_first'] + ms['kernel_first'] + ms['shortcut'] + every
-            total = total + (genes.depths[block] - 1) * (ms['reduce'] + ms['kernel'] + every)
-        return total
+    def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
+        """With what every structure pays."""
+        return self.constant_ms + self.tables[0]['stem'](out=width)
+
+    def first(
+        self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
+    ) -> np.ndarray:
+        return self._sum(
+            place, ('reduce_first', 'kernel_first', 'shortcut', 'expand', 'sum'),
+            cin=cin, out=cout, kernel=kernel, bottleneck=bottleneck, inner=bottleneck,
+        )  # fmt: skip
+
+    def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
+        names = ('reduce', 'kernel', 'expand', 'sum')
+        return self._sum(place, names, out=cout, kernel=kernel, bottleneck=bottleneck, inner=bottleneck)
+
+    def _sum(self, place: Place, names: Sequence[str], **genes: np.ndarray) -> np.ndarray:
+        return sum(self.tables[place.number][name](**genes) for name in names)
 
 
 @COSTS.register_module()
-class StructureLatency(CostModel, MeasuredLatency):
+class StructureLatency(StructureCost, MeasuredLatency):
     """Milliseconds for one image, backbone alone, as the sum over convolutions of what was measured of each.
 
     The file is written by ``tools/analysis_tools/measure_latency.py``, which also tells how well the sums agree with
@@ -184,6 +208,10 @@ class StructureLatency(CostModel, MeasuredLatency):
         input_size: (height, width) in pixels, if the file must be of that one.
         relative_to: Name of a net that was measured with the tables, such as ``'resnet50'``: latencies are then
             multiples of its own. Defaults to None: milliseconds.
+
+    Attributes:
+        relative_to: As given.
+        unit_ms: The milliseconds of that net; 1 without one.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -203,49 +231,52 @@ class StructureLatency(CostModel, MeasuredLatency):
         relative_to: str | None = None,
     ) -> None:
         self.space = MAEDetSpace(space)
+        _, self._stem_kernel, stem_stride = self.space.encode([self.space.smallest()])[0, :3].tolist()
+        self._strides = (stem_stride, *self.space.strides)
         found = read_latency_file(file, FIELDS, _problem)
         self.take(file, found, self.space, 'backbone', input_size)
         references = found['references_ms']
         if relative_to is not None and relative_to not in references:
             raise ValueError(f'{file} holds no latency of {relative_to!r}; it holds those of {sorted(references)}.')
-        self._unit = 1.0 if relative_to is None else references[relative_to]
+        self.relative_to = relative_to
+        self.unit_ms = 1.0 if relative_to is None else references[relative_to]
         self._tables = StructureTables(Grid(**found['grid']), found['constant_ms'], found['tables_ms'])
         told = self.told(found['grid'], found['tables_ms'], found['constant_ms'])
-        self.scope = told if relative_to is None else f'multiples of the {self._unit:g} ms of {relative_to}; {told}'
+        self.scope = told if relative_to is None else f'multiples of the {self.unit_ms:g} ms of {relative_to}; {told}'
 
-    def totals(self, ids: np.ndarray) -> np.ndarray:
+    def knots(self, place: Place) -> Sequence[int]:
+        return self._tables.knots(place)
+
+    def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
+        return self._tables.stem(place, width, kernel) / self.unit_ms
+
+    def first(
+        self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
+    ) -> np.ndarray:
+        return self._tables.first(place, cin, cout, kernel, bottleneck) / self.unit_ms
+
+    def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
+        return self._tables.rest(place, cout, kernel, bottleneck) / self.unit_ms
+
+    def totals(self, codes: np.ndarray) -> np.ndarray:
         """See :meth:`CostModel.totals`.
 
         Raises:
             ValueError: If the array's shape does not fit, or a structure lies outside of what was measured.
         """
-        out = np.empty(len(ids))
-        fixed = self.space.encode([self.space.smallest()])[0]
-        for rows, genes in columns(ids):
-            if genes.strides != (fixed[2], *self.space.strides) or genes.stem_kernel != fixed[1]:
+        for _, genes in columns(codes):
+            if genes.strides != self._strides or genes.stem_kernel != self._stem_kernel:
                 raise ValueError(f'A structure has other strides or another stem than {self.space!r}.')
-            try:
-                out[rows] = self._tables.totals(genes) / self._unit
-            except ValueError as error:
-                raise ValueError(f'A structure lies outside of {self.space!r}, which was measured: {error}') from error
-        return out
-
-    def bounds(self) -> tuple[float, float]:
-        low, high = self.totals(self.space.encode([self.space.smallest(), self.space.largest()])).tolist()
-        return low, high
-
-    def total(self, arch: Any) -> Any:
-        """The latency of one structure, given in any of the forms of :func:`read_structure`."""
-        arch = arch if isinstance(arch, Architecture) else read_structure(arch)
-        return self.totals(np.array([arch.genes]))[0].item()
+        return super().totals(codes)
 
 
 def _problem(found: dict[str, Any]) -> str | None:
     """What is wrong with the numbers of a file."""
     try:
         grid = Grid(**found['grid'])
-        axes = [*grid.widths, *grid.bottlenecks, grid.kernels]
+        axes = [*grid.widths, *grid.bottlenecks, *grid.inner, grid.kernels]
         ordered = all(len(axis) and min(axis) > 0 and (np.diff(axis) > 0).all() for axis in axes)
+        ordered &= all(set(few) <= set(more) for few, more in zip(grid.bottlenecks, grid.inner, strict=True))
     except (TypeError, ValueError):
         ordered = False
     if not ordered or len(grid.widths) != len(grid.bottlenecks) + 1:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -17,11 +16,11 @@ from detnas_mm.cost.device import describe_device, device_text
 from detnas_mm.cost.measure import compared, measure_nets, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import (
-    BUSY,
-    UNSTEADY,
     Subject,
+    foretold_text,
     latency_cost,
     load_model,
+    mark_beaten,
     measure_latency,
     progress_bar,
     summary,
@@ -32,7 +31,6 @@ from detnas_mm.engine.search import LEDGER, SearchPlan
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.registry import COSTS, SPACES, build_from
 from detnas_mm.search import Objective, number_text, read_ledger
-from detnas_mm.search.pareto import front_ranks
 from detnas_mm.visualization import plot_front
 
 
@@ -190,21 +188,9 @@ def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def mark_beaten(nets: Sequence[dict[str, Any]], objectives: Sequence[Objective], latency: str) -> None:
-    """Notes which nets others of the front beat once latencies are the measured ones."""
-
-    def gain(net: dict[str, Any], objective: Objective) -> float:
-        values = net['fitness'] | net['costs'] | {latency: net['measured_ms']}
-        return values[objective.name] if objective.direction == 'maximize' else -values[objective.name]
-
-    ranks = front_ranks(np.array([[gain(net, objective) for objective in objectives] for net in nets]))
-    for net, rank in zip(nets, ranks.tolist(), strict=True):
-        net['beaten'] = rank > 0
-
-
 def front_text(front: dict[str, Any], objective: Objective, latency: str) -> str:
     """The front as a table, and how well latencies were foretold."""
-    nets, found = front['nets'], front['predictions']
+    nets = front['nets']
     width = max(len('architecture'), *(len(net['arch']) for net in nets))
     others = [name for name in nets[0]['costs'] if name != latency]
     height, wide = front['input_size']
@@ -225,12 +211,4 @@ def front_text(front: dict[str, Any], objective: Objective, latency: str) -> str
             + ''.join(f'{number_text(net["costs"][name]):>14}' for name in others)
             + ('  beaten as measured' if net['beaten'] else '')
         )
-    kendall = '' if found['kendall'] is None else f', Kendall {found["kendall"]:.2f}'
-    lines.append(
-        f'foretold against measured: mean absolute error {found["mean_absolute_error_percent"]:.1f} %, bias '
-        f'{found["bias_percent"]:+.1f} %{kendall}; {found["error_after_factor_percent"]:.1f} % once a common factor of '
-        f'{found["factor"]:.2f} is taken out'
-    )
-    if abs(found['factor'] - 1) > UNSTEADY:
-        lines.append(BUSY)
-    return '\n'.join(lines)
+    return '\n'.join(lines + foretold_text(front['predictions']))

@@ -30,6 +30,8 @@ from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.models import build_model, find_supernet
 from detnas_mm.registry import COSTS
+from detnas_mm.search import Objective
+from detnas_mm.search.pareto import front_ranks
 from detnas_mm.spaces import SearchSpace
 
 #: Images that a detector runs on: what follows the heads takes longer where there is more to see.
@@ -245,6 +247,16 @@ def check_text(check: dict[str, Any]) -> list[str]:
     ] + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
 
 
+def foretold_text(check: dict[str, Any]) -> list[str]:
+    """How well the latencies of nets that were found had been foretold, in lines."""
+    kendall = '' if check['kendall'] is None else f', Kendall {check["kendall"]:.2f}'
+    return [
+        f'foretold against measured: mean absolute error {check["mean_absolute_error_percent"]:.1f} %, bias '
+        f'{check["bias_percent"]:+.1f} %{kendall}; {check["error_after_factor_percent"]:.1f} % once a common factor of '
+        f'{check["factor"]:.2f} is taken out'
+    ] + [BUSY] * (abs(check['factor'] - 1) > UNSTEADY)
+
+
 def latency_cost(cfg: Any, kind: type[MeasuredLatency] = MeasuredLatency) -> tuple[str | None, dict[str, Any]]:
     """Name and settings of the first measured latency in a config's search section; (None, {}) if there is none.
 
@@ -257,3 +269,15 @@ def latency_cost(cfg: Any, kind: type[MeasuredLatency] = MeasuredLatency) -> tup
         if isinstance(registered, type) and issubclass(registered, kind):
             return name, cost
     return None, {}
+
+
+def mark_beaten(nets: Sequence[dict[str, Any]], objectives: Sequence[Objective], latency: str) -> None:
+    """Notes which nets others of the front beat once latencies are the measured ones."""
+
+    def gain(net: dict[str, Any], objective: Objective) -> float:
+        values = net['fitness'] | net['costs'] | {latency: net['measured_ms']}
+        return values[objective.name] if objective.direction == 'maximize' else -values[objective.name]
+
+    ranks = front_ranks(np.array([[gain(net, objective) for objective in objectives] for net in nets]))
+    for net, rank in zip(nets, ranks.tolist(), strict=True):
+        net['beaten'] = rank > 0

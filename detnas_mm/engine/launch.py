@@ -18,6 +18,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
+from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import LEDGER, SearchPlan, run_search
 from detnas_mm.export import AS_WRITTEN
 from detnas_mm.search import refuse_if_in_use
@@ -199,7 +200,10 @@ def run(cfg: Config, trust: bool = False) -> Any:
         refuse_second_search(cfg)
         if not _plan(cfg).evaluator.needs_model:
             _join_without_runner(cfg)
-            return run_search(cfg, log=print if is_main_process() else lambda text: None)
+            best = run_search(cfg, log=print if is_main_process() else lambda text: None)
+            if is_main_process():
+                measure_found(cfg)
+            return best
         if not any(_is_search_hook(hook) for hook in cfg.get('custom_hooks') or ()):
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '

@@ -99,7 +99,7 @@ def test_searches(name, load):
     else:
         more = {'search-exact-params': dict(params=23.5e6), 'search-deepmad': dict(rho=0.3)}
         wanted = OF_RESNET50 | more.get(name.split('_')[1], {})
-        if name.split('_')[1] in ('search-latency', 'search-front'):
+        if name.split('_')[1] in ('search-latency', 'search-exact-latency', 'search-front'):
             wanted = dict(latency_to_resnet50=1.0, layers=91)
         assert plan.space.name == 'authors' and limits == wanted
     if 'exact' in name:
@@ -159,6 +159,21 @@ def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
 def test_a_checkpoint_that_is_not_read_is_named(load, capsys):
     as_search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
     assert 'EntropyScore needs no model: supernet.pth is not read.' in capsys.readouterr().out
+
+
+def test_exact_search_ends_at_the_latency_of_resnet50(load, tmp_path):
+    """Within a table on paper, with its proof, in the same config as all others."""
+    cfg = load('maedet_search-exact-latency_gfl_coco')
+    cfg.work_dir = str(tmp_path)
+    cfg.search.strategy.gap = 0.01
+    fit_to_machine(cfg)
+    (best,) = run_search(cfg, log=lambda text: None)
+    proof = json.loads((tmp_path / 'certificate.json').read_text())
+    assert proof['budgets'] == dict(latency_to_resnet50=1.0, layers=91) and 0 <= proof['gap'] <= 0.01
+    assert 0.95 < best.costs['latency_to_resnet50'] <= 1 and best.costs['layers'] <= 91
+    assert best.metrics['entropy'] == pytest.approx(proof['value'], rel=1e-12)
+    found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
+    assert build(found).backbone.arch == SearchPlan(cfg.search).space.parse(best.arch)
 
 
 def test_the_phases_are_coarse_to_fine(load):

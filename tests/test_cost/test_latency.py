@@ -44,7 +44,7 @@ def test_a_constraint_on_latency(tmp_path):
 
 
 def test_a_missing_file_is_told_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match='measure_latency.py CONFIG CHECKPOINT --out .*none.json'):
+    with pytest.raises(FileNotFoundError, match=r'measure_latency.py CONFIG \[CHECKPOINT\] --out .*none.json'):
         LatencyTable(TINY, tmp_path / 'none.json')
 
 

@@ -15,7 +15,7 @@ from detnas_mm.cost.structure_latency import Grid
 from detnas_mm.cost.timing import Pace
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
 from detnas_mm.spaces import MAEDetSpace
-from detnas_mm.spaces.structure import RESNET50, read_structure, to_text
+from detnas_mm.spaces.structure import RESNET50, read_structure, to_text, unpack
 from detnas_mm.testing import check_cost_model
 from tests import latency
 
@@ -98,7 +98,7 @@ def test_the_two_kinds_of_files_are_told_apart(tmp_path):
         StructureLatency(SMALL, choices)
     with pytest.raises(ValueError, match='of this kind: it lacks weights, images, table_ms'):
         LatencyTable('small', latency.write_structures(tmp_path / 'b.json', SMALL, SIZE))
-    with pytest.raises(FileNotFoundError, match=r'measure_latency.py CONFIG CHECKPOINT --out .*none.json'):
+    with pytest.raises(FileNotFoundError, match=r'measure_latency.py CONFIG \[CHECKPOINT\] --out .*none.json'):
         StructureLatency(SMALL, tmp_path / 'none.json')
 
 
@@ -107,8 +107,9 @@ def test_the_two_kinds_of_files_are_told_apart(tmp_path):
     [
         (dict(schema=99), 'its schema is 99'),
         (dict(grid=dict(widths=[[8]])), 'its grid is no'),
-        (dict(grid=dict(widths=[[8, 8], [8, 16]], bottlenecks=[[8]], kernels=[3])), 'its grid is no ascending lists'),
-        (dict(grid=dict(widths=[[8], ['x']], bottlenecks=[[8]], kernels=[3])), 'its grid is no ascending lists'),
+        (dict(grid=dict(widths=[[8, 8], [8, 16]], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending lists'),
+        (dict(grid=dict(widths=[[8], ['x']], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending lists'),
+        (dict(grid=dict(widths=[[8], [8]], bottlenecks=[[8]], kernels=[3], inner=[[4]])), 'no ascending lists'),
         (dict(references_ms=dict(resnet50=0)), 'references_ms must be positive'),
         (dict(constant_ms=-0.5), 'constant_ms is -0.5'),
         (dict(tables_ms=[]), 'tables_ms has 0 places; the grid has 4'),
@@ -139,21 +140,30 @@ def test_structures_outside_of_the_tables_are_refused(tmp_path):
 def test_all_pairs_of_widths_that_meet_stand_in_some_net():
     space = MAEDetSpace('authors')
     grid = Grid.of(space, 5)
-    found = covering_structures(space, grid, np.random.default_rng(0))
-    assert len(found) == 25
+    found = covering_structures(space, grid)
+    assert len(found) == 25 + 2 * 8, 'the square, and for both kernels two bottlenecks between any two'
     for block in range(space.num_blocks):
         seen = Counter()
-        for _, (widths, btns, kernels) in found:
-            cin, out, btn = widths[block], widths[block + 1], btns[block]
-            seen.update([('cin, btn', cin, btn), ('cin, out', cin, out), ('out, btn', out, btn)])
-            seen.update([('kernel, btn', kernels[block], btn)])
+        for arch in found:
+            _, blocks = unpack(arch)
+            one = blocks[block]
+            seen.update([('cin, btn', one.cin, one.bottleneck), ('cin, out', one.cin, one.out)])
+            seen.update([('out, btn', one.out, one.bottleneck), ('kernel, btn', one.kernel, one.bottleneck)])
         for what, first, second in (
             ('cin, btn', grid.widths[block], grid.bottlenecks[block]),
             ('cin, out', grid.widths[block], grid.widths[block + 1]),
             ('out, btn', grid.widths[block + 1], grid.bottlenecks[block]),
-            ('kernel, btn', grid.kernels, grid.bottlenecks[block]),
+            ('kernel, btn', grid.kernels, grid.inner[block]),
         ):
-            assert all(seen[what, i, j] for i, j in product(range(len(first)), range(len(second)))), what
+            assert all(seen[what, i, j] for i, j in product(first, second)), what
+
+
+def test_narrow_convolutions_stand_among_narrow_ones():
+    """The first net of the square is narrow all over, the last wide; so are those of bottlenecks in between."""
+    space = MAEDetSpace('authors')
+    found = covering_structures(space, Grid.of(space, 5))
+    macs = StructureMacs(space).totals(space.encode(found))
+    assert macs[0] == macs[:25].min() and (np.diff(macs[25::2]) > 0).all()
 
 
 def test_the_grid_reaches_the_ends_of_the_space():
@@ -161,6 +171,7 @@ def test_the_grid_reaches_the_ends_of_the_space():
     grid = Grid.of(space, 5)
     assert grid.widths[0] == [8, 16, 24, 32] and grid.widths[5] == grid.bottlenecks[4] == [8, 32, 128, 512, 2048]
     assert grid.widths[1][-1] == 256 and grid.kernels == [3, 5]
+    assert grid.inner[4] == [8, 16, 24, 32, 48, 80, 128, 200, 320, 512, 816, 1288, 2048]
     with pytest.raises(ValueError, match='2 widths or more; got 1'):
         Grid.of(space, 1)
 
@@ -202,6 +213,42 @@ def test_tables_of_multiply_adds(watch, tmp_path):
     (tmp_path / 'a.json').write_text(json.dumps(on_paper | found))
     cost = StructureLatency(space, tmp_path / 'a.json', SIZE)
     assert cost.total(check['rows'][0]['arch']) == pytest.approx(check['rows'][0]['predicted_ms'], rel=1e-6)
+
+
+def test_caches_are_emptied_before_every_run(watch, monkeypatch):
+    """Other work comes before the clock starts, in nets of the tables and in whole nets alike."""
+    done = []
+
+    def slow(device):
+        def work():
+            watch.now += 1000
+            done.append(device)
+
+        return work
+
+    monkeypatch.setattr('detnas_mm.cost.measure_structures.other_work', slow)
+    _, found = measured(watch, SMALL)
+    things = 2 + len(covering_structures(MAEDetSpace(SMALL), Grid.of(MAEDetSpace(SMALL), 3))) + 8 + 1
+    assert done == ['cpu'] * things * (PACE.rounds + 1)
+    assert found['check']['mean_absolute_error_percent'] == pytest.approx(0, abs=1e-3)
+    assert found['check']['measured_range_ms'][1] < 1e6
+
+
+def test_what_marking_takes_is_taken_off(watch, monkeypatch):
+    """Here a mark takes as long as 500,000 multiply-adds; tables and sums know nothing of it."""
+    mark = type(watch).mark
+
+    def costly(self):
+        self.now += 0.5
+        return mark(self)
+
+    monkeypatch.setattr(type(watch), 'mark', costly)
+    _, found = measured(watch, SMALL)
+    on_paper = latency.structures(SMALL, SIZE, points=3)
+    assert found['mark_ms'] == pytest.approx(500, rel=0.1)
+    for own, wanted in zip(found['tables_ms'], on_paper['tables_ms'], strict=True):
+        for name in set(own) - {'sum'}:
+            assert np.allclose(own[name], np.array(wanted[name]) * 1e5, atol=50), name
 
 
 # -- searching ----------------------------------------------------------------------------------------------------

@@ -20,12 +20,9 @@ from detnas_mm.search import (
 from detnas_mm.search.exact import BlockProgram, solve
 from detnas_mm.spaces import DetNASSpace, MAEDetSpace
 
-SMALL = MAEDetSpace(
-    dict(
-        strides=[2, 1, 2], stem_widths=[8, 16], widths=[8, 40], growth=[1, 2.5], depths=[[1, 2], [1, 3], [1, 2]],
-        bottlenecks=[8, 24], bottleneck_ratio=[0.3, 1],
-    )
-)  # fmt: skip
+from . import structures
+
+SMALL = MAEDetSpace(structures.SMALL)
 WEIGHTS = (0, 1, 2)
 SCORE = EntropyScore(WEIGHTS)
 SUM = SCORE.block_sum((2, 2, 1, 2))
@@ -37,28 +34,8 @@ COSTS = dict(
 
 @pytest.fixture(scope='module')
 def everything():
-    """All members: the product of all genes, less what breaks a rule."""
-    spec = SMALL.spec()
-    widths = range(8, 41, 8)
-    chains = np.array(list(itertools.product((8, 16), widths, widths, widths)))
-    blocks = [
-        np.array(list(itertools.product(spec['kernels'], [stride], range(low, high + 1), range(8, 25, 8))))
-        for stride, (low, high) in zip(spec['strides'], spec['depths'], strict=True)
-    ]
-    rows = []
-    for chain in chains:
-        if not all(a <= b <= 2.5 * a for a, b in itertools.pairwise(chain.tolist())):
-            continue
-        picks = np.stack(np.meshgrid(*[np.arange(len(b)) for b in blocks], indexing='ij'), -1).reshape(-1, 3)
-        own = np.empty((len(picks), 18), dtype=np.int64)
-        own[:, 0], own[:, 1], own[:, 2] = chain[0], 3, 2
-        for number, block in enumerate(blocks):
-            own[:, 3 + 5 * number] = chain[number + 1]
-            own[:, 4 + 5 * number : 8 + 5 * number] = block[picks[:, number]]
-        rows.append(own)
-    codes = np.concatenate(rows)
-    codes = codes[SMALL.contains(codes)]
-    assert len(codes) == SMALL.size > 30_000
+    codes = structures.members(SMALL)
+    assert len(codes) > 30_000
     return codes
 
 
@@ -177,7 +154,7 @@ def test_other_refusals():
     strategy = ExactStrategy(SCORE)
     with pytest.raises(ValueError, match='searches structures .*DetNASSpace'):
         strategy.setup(DetNASSpace('small'), Budget(DetNASSpace('small'), {}), [Objective('entropy')], 0)
-    with pytest.raises(ValueError, match='quadratic in the bottleneck; Odd in stage'):
+    with pytest.raises(ValueError, match='grow quadratically with the bottleneck; Odd in stage 2 does not'):
         solve(SMALL, SUM, dict(macs=(Odd(SMALL), 1e9)))
     with pytest.raises(UnmeetableConstraint, match='The smallest structure of this space has flops'):
         solve(SMALL, SUM, dict(flops=(COSTS['flops'], 10)))

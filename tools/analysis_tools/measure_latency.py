@@ -9,6 +9,7 @@ examples:
   python tools/analysis_tools/measure_latency.py configs/detnas/detnas-small_supernet_fpn_coco.py \\
       --part backbone --input-size 800 1088 --device cuda --out work_dirs/latency_gpu.json
   python tools/analysis_tools/measure_latency.py configs/mae_det/maedet_search-latency_gfl_coco.py --threads 1
+  python tools/analysis_tools/measure_latency.py configs/mae_det/maedet_search-latency_gfl_coco.py --found
 
 Times are taken inside whole nets. All nets take turns in ever new order, with rests, for some rounds; medians of the
 rounds count, and their spread is reported. Part 'backbone' is the backbone alone, 'detector' is all from the image to
@@ -17,6 +18,9 @@ nothing: post-processing is then cheaper than it will be.
 
 Of a supernet the choices are measured. Of structures, which need no supernet, it is every convolution over a grid of
 widths; ResNet-50, written as a structure, is measured with them, and its latency told, to be put in as a limit.
+
+A search of structures by latency ends with measuring what it has found, if it runs on the device that the tables are
+from; elsewhere --found does that later.
 
 The tables are used by costs=dict(latency=dict(type='LatencyTable', file='…')) in a config's search section, or by
 type='StructureLatency' for structures.
@@ -39,12 +43,16 @@ def main() -> None:
         '--grid', type=int, default=5, metavar='N',
         help='of structures: widths of each place that are measured, in N x N nets; default: %(default)s',
     )  # fmt: skip
+    args_parser.add_argument(
+        '--found', action='store_true', help='measure what a finished search of structures has left in the work dir'
+    )
     args = args_parser.parse_args()
 
     import torch
 
     from detnas_mm.compat import cuda_usable
     from detnas_mm.cost.timing import Pace
+    from detnas_mm.engine.found_structures import measure_found
     from detnas_mm.engine.latency import latency_cost, measure_latency, summary
     from detnas_mm.engine.launch import check_checkpoint, check_inputs, read_config
     from detnas_mm.engine.structure_latency import measure_structure_latency, standalone_space, structures_summary
@@ -52,6 +60,10 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     cfg = read_config(args)
+    if args.found:
+        if measure_found(cfg, Pace(args.rounds)) is None:
+            raise SystemExit('error: nothing was measured; it wants a search by StructureLatency, and its device.')
+        return
     _, cost = latency_cost(cfg)
     out = args.out or cost.get('file') or f'{cfg.work_dir}/latency.json'
     size = args.input_size or cost.get('input_size')

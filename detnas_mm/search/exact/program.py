@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from detnas_mm.cost.blocks import BlockSum, Place, places
+from detnas_mm.cost.blocks import BlockSum, places
+from detnas_mm.search.exact.shapes import Shape, logarithmic, quadratic
 from detnas_mm.spaces import MAEDetSpace
 
-#: Bottlenecks at which the shape of scores and costs is checked, beside those that it is read off at.
-_PROBES = (8.0, 77.0, 1000.0)
 #: Values of a block at most (kernels * depths * pairs of widths): some gigabytes of arrays.
 _MOST = 30_000_000
-
-
-class _Shape(NamedTuple):
-    """A function of the bottleneck b: constant + log * ln b + linear * b + square * b * b; arrays that broadcast."""
-
-    constant: np.ndarray
-    log: np.ndarray
-    linear: np.ndarray
-    square: np.ndarray
 
 
 @dataclass
 class _Block:
     """What is known of one super-block: pairs of widths (in, out) that go together, sorted by out.
 
-    ``score`` and ``costs`` hold the shapes of a first bottleneck, of shape (kernels, pairs), and of a further one.
+    A pair stands here once for every range of bottlenecks, ``btn_low`` to ``btn_high`` in steps, in which all costs
+    keep to one formula. ``score`` and ``costs`` hold the shapes of a first bottleneck, of shape (kernels, pairs), and
+    of a further one.
     """
 
     cin: np.ndarray
@@ -40,8 +32,8 @@ class _Block:
     depths: np.ndarray
     btn_low: np.ndarray
     btn_high: np.ndarray
-    score: tuple[_Shape, _Shape]
-    costs: list[tuple[_Shape, _Shape]]
+    score: tuple[Shape, Shape]
+    costs: list[tuple[Shape, Shape]]
 
 
 class BlockProgram:
@@ -50,12 +42,13 @@ class BlockProgram:
     Widths form a chain, so the best up to a block depends on what came before through its width and the depth used so
     far. For given widths, kernel and depth the bottleneck alone is left, and in it the value is concave: a logarithm
     less a quadratic with no negative coefficient. So its best value on the grid is one of the two neighbours of the
-    root of the derivative, and nothing has to be tried out.
+    root of the derivative, and nothing has to be tried out. Costs that are interpolated between points, such as
+    measured latencies, are such quadratics from each of their knots to the next, and each range is solved by itself.
 
     Args:
         space: The space.
         score: What is maximised; logarithmic in the bottleneck.
-        costs: Costs with a price; quadratic in the bottleneck.
+        costs: Costs with a price; quadratic in the bottleneck, at least from each of their knots to the next.
         max_depth: Largest sum of depths; None for no limit.
 
     Raises:
@@ -94,40 +87,81 @@ class BlockProgram:
         rules = self.rules
         low, high = rules.out_range(number, before)
         counts = high - low + 1
-        values = int(counts.sum()) * len(self.kernels) * int(np.ptp(rules.depths[number - 1]) + 1)
+        outs = slice(low.min(), high.max() + 1)
+        knots = self._knots(number, rules.btn_low[outs].min(), rules.btn_high[outs].max())
+        options = len(self.kernels) * int(np.ptp(rules.depths[number - 1]) + 1)
+        self._check_size(number, int(counts.sum()) * options)
+        cin = np.repeat(np.arange(len(before)), counts)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        cout = np.repeat(low, counts) + np.arange(len(cin)) - first
+        # Every pair with every range between knots, as far as its bottlenecks reach into it.
+        ranges = np.tile(np.arange(len(knots) - 1), len(cin))
+        cin, cout = (np.repeat(side, len(knots) - 1) for side in (cin, cout))
+        btn_low = np.maximum(rules.btn_low[cout], np.ceil(knots[ranges] / rules.btn_step).astype(int))
+        btn_high = np.minimum(rules.btn_high[cout], np.floor(knots[ranges + 1] / rules.btn_step).astype(int))
+        order = np.argsort(cout, kind='stable')
+        order = order[(btn_low <= btn_high)[order]]
+        self._check_size(number, len(order) * options)
+        cin, cout, ranges = cin[order], cout[order], ranges[order]
+        reached, starts = np.unique(cout, return_index=True)
+        widths = before[cin].astype(float) * rules.step, cout.astype(float) * rules.step
+        ends = knots[ranges], knots[ranges + 1]
+        score, *costs = (
+            self._shapes(term, number, logarithmic if term is self.score else quadratic, *widths, *ends)
+            for term in (self.score, *self.costs)
+        )
+        least, most = rules.depths[number - 1]
+        return _Block(
+            cin, cout, starts, reached, np.arange(least, most + 1), btn_low[order], btn_high[order], score, costs
+        )
+
+    def _check_size(self, number: int, values: int) -> None:
         if values > _MOST:
             raise ValueError(
                 f'Block {number} of this space has {values:,} combinations of widths, kernels and depths; exact search '
                 f'takes {_MOST:,}. Raise width_step, or narrow widths, growth or depths.'
             )
-        cin = np.repeat(np.arange(len(before)), counts)
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        cout = np.repeat(low, counts) + np.arange(len(cin)) - first
-        order = np.argsort(cout, kind='stable')
-        cin, cout = cin[order], cout[order]
-        outs, starts = np.unique(cout, return_index=True)
-        widths = before[cin].astype(float) * rules.step, cout.astype(float) * rules.step
-        shapes = [self._shapes(term, number, *widths) for term in (self.score, *self.costs)]
-        if any((s.square != 0).any() or (s.linear != 0).any() or (s.log < 0).any() for s in shapes[0]):
-            raise ValueError(f'Exact search wants a score that grows logarithmically with the bottleneck; '
-                             f'{type(self.score).__name__} does not.')  # fmt: skip
-        for term, pair in zip(self.costs, shapes[1:], strict=True):
-            if any((s.log != 0).any() or (s.linear < 0).any() or (s.square < 0).any() for s in pair):
-                raise ValueError(f'Exact search wants costs that grow quadratically with the bottleneck; '
-                                 f'{type(term).__name__} does not.')  # fmt: skip
-        least, most = rules.depths[number - 1]
-        return _Block(
-            cin, cout, starts, outs, np.arange(least, most + 1), rules.btn_low[cout], rules.btn_high[cout],
-            shapes[0], shapes[1:],
-        )  # fmt: skip
 
-    def _shapes(self, term: BlockSum, number: int, cin: np.ndarray, cout: np.ndarray) -> tuple[_Shape, _Shape]:
+    def _knots(self, number: int, low: int, high: int) -> np.ndarray:
+        """The ends of ranges of bottlenecks in which all costs keep to one formula, ascending; from low to high, steps.
+
+        Raises:
+            ValueError: If a cost is not known for all bottlenecks of the space.
+        """
+        least, most = (int(steps) * self.rules.btn_step for steps in (low, high))
+        inner: set[int] = set()
+        for cost in self.costs:
+            own = cost.knots(places(self._strides, cost.input_size)[number])
+            if len(own) and not own[0] <= least <= most <= own[-1]:
+                raise ValueError(
+                    f'{type(cost).__name__} is known for bottlenecks of {own[0]} to {own[-1]} in block {number}; this '
+                    f'space has {least} to {most}. Measure it for this space.'
+                )
+            inner.update(knot for knot in own if least < knot < most)
+        return np.array([least, *sorted(inner), max(most, least + 1)], dtype=float)
+
+    def _shapes(
+        self, term: BlockSum, number: int, read: Callable[..., Shape | None], cin: np.ndarray, cout: np.ndarray,
+        low: np.ndarray, high: np.ndarray,
+    ) -> tuple[Shape, Shape]:  # fmt: skip
+        """Shapes of a first bottleneck and of a further one.
+
+        Raises:
+            ValueError: If the term is of another shape than ``read`` reads.
+        """
         place = places(self._strides, term.input_size)[number]
         kernels = self.kernels[:, None].astype(float)
-        return (
-            _shape(lambda btn: term.first(place, cin, cout, kernels, btn), (len(kernels), len(cin)), term, place),
-            _shape(lambda btn: term.rest(place, cout, kernels, btn), (len(kernels), len(cin)), term, place),
+        found = (
+            read(lambda btn: term.first(place, cin, cout, kernels, btn), (len(kernels), len(cin)), low, high),
+            read(lambda btn: term.rest(place, cout, kernels, btn), (len(kernels), len(cin)), low, high),
         )
+        if found[0] is None or found[1] is None:
+            wanted = 'a score that grows logarithmically' if term is self.score else 'costs that grow quadratically'
+            raise ValueError(
+                f'Exact search wants {wanted} with the bottleneck; {type(term).__name__} in stage {place.stage} does '
+                f'not.'
+            )
+        return found[0], found[1]
 
     # -- solving ------------------------------------------------------------------------------------------------
 
@@ -223,32 +257,3 @@ class BlockProgram:
             state = state - depth if self.limited else 0
         head = [int(self._stem[place]), self._stem_kernel, self._strides[0]]
         return np.array([*head, *(gene for part in reversed(parts) for gene in part)])
-
-
-def _shape(function: Callable[[Any], np.ndarray], shape: tuple[int, ...], term: BlockSum, place: Place) -> _Shape:
-    """Reads the coefficients off a function of the bottleneck, and checks them at other places.
-
-    Raises:
-        ValueError: If the function is neither logarithmic nor quadratic.
-    """
-
-    def at(btn: float) -> np.ndarray:
-        return np.broadcast_to(np.asarray(function(btn), dtype=float), shape)
-
-    one, two, four = at(1.0), at(2.0), at(4.0)
-    zero = np.zeros(shape)
-    logarithm = _Shape(one, (four - one) / np.log(4.0), zero, zero)
-    square = (four - one - 3 * (two - one)) / 6
-    linear = two - one - 3 * square
-    quadratic = _Shape(one - linear - square, zero, linear, square)
-    for found in (logarithm, quadratic):
-        if all(np.allclose(_value(found, btn), at(btn), rtol=1e-9, atol=1e-9) for btn in _PROBES):
-            return found
-    raise ValueError(
-        f'Exact search wants scores that are logarithmic and costs that are quadratic in the bottleneck; '
-        f'{type(term).__name__} in stage {place.stage} is neither.'
-    )
-
-
-def _value(shape: _Shape, btn: float) -> np.ndarray:
-    return shape.constant + shape.log * np.log(btn) + btn * (shape.linear + btn * shape.square)

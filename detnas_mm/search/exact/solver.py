@@ -12,7 +12,7 @@ import numpy as np
 
 from detnas_mm.cost.blocks import BlockSum
 from detnas_mm.search.exact.program import BlockProgram
-from detnas_mm.search.objective import UnmeetableConstraint
+from detnas_mm.search.objective import UnmeetableConstraint, number_text
 from detnas_mm.spaces import MAEDetSpace
 
 #: What rounding may add to a sum of some hundred logarithms, relative.
@@ -125,8 +125,10 @@ def _split(
     for name, (cost, limit) in budgets.items():
         lowest = cost.totals(smallest)[0]
         if lowest > limit:
-            raise UnmeetableConstraint(f'The smallest structure of this space has {name} {lowest:,}, more than '
-                                       f'{limit:,.0f}; no structure has less (acceptance rate 0).')  # fmt: skip
+            raise UnmeetableConstraint(
+                f'The smallest structure of this space has {name} {number_text(lowest)}, more than '
+                f'{number_text(limit)}; no structure has less (acceptance rate 0).'
+            )
         if cost.per_bottleneck is None:
             priced[name] = (cost, limit)
         else:

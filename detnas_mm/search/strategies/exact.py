@@ -22,7 +22,8 @@ class ExactStrategy(Strategy):
     """Asks for one structure: the best within additive budgets, up to a gap that it proves.
 
     For scores and costs that add up over blocks, see :func:`detnas_mm.search.exact.solve`: any of the costs
-    ``StructureFlops``, ``StructureMacs``, ``StructureParams``, ``StructureLayers``. Constraints are upper limits.
+    ``StructureFlops``, ``StructureMacs``, ``StructureParams``, ``StructureLayers`` and ``StructureLatency``.
+    Constraints are upper limits.
 
     Args:
         score: Config of the score, such as ``dict(type='EntropyScore')``: the one of the evaluator.

@@ -1,0 +1,84 @@
+"""What a search by latency has found, measured again: who is measured, what is told, what limits are then broken."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from detnas_mm.cost import StructureLatency
+from detnas_mm.cost.timing import Pace
+from detnas_mm.engine import found_structures
+from detnas_mm.engine.found_structures import measure_found
+from detnas_mm.engine.search import run_search
+from tests import latency
+from tests.test_engine.test_zero_shot_search import TINY, by_latency
+
+SIZE = (32, 48)
+
+
+def finished(tmp_path, **changes):
+    """A finished search for the front, with tables on paper."""
+    file = latency.write_structures(tmp_path / 'latency.json', TINY, SIZE, **changes)
+    cfg = Config(dict(search=by_latency(file), work_dir=str(tmp_path / 'work')))
+    (tmp_path / 'work').mkdir()
+    run_search(cfg, log=lambda text: None)
+    return cfg, json.loads((tmp_path / 'work' / 'best.json').read_text())
+
+
+def test_found_nets_are_measured(tmp_path):
+    """For real: all nets of best.json, with their images and their number of threads."""
+    cfg, entries = finished(tmp_path)
+    lines, threads = [], torch.get_num_threads()
+    found = measure_found(cfg, Pace(rounds=2, min_time=0, pause=0), lines.append)
+    assert json.loads((tmp_path / 'work' / 'measured.json').read_text()) == found
+    assert [net['arch'] for net in found['nets']] == [entry['arch'] for entry in entries]
+    table = StructureLatency(TINY, cfg.search.costs.latency.file)
+    for net, entry in zip(found['nets'], entries, strict=True):
+        assert net['measured_ms'] > 0 and net['costs'] == entry['costs'] and net['fitness'] == entry['metrics']
+        assert net['predicted_ms'] == pytest.approx(table.total(entry['arch']), rel=1e-3)
+        assert net['as_measured']['latency'] == net['measured_ms']
+    assert found['input_size'] == list(SIZE) and found['references_ms']['now']['resnet50'] > 0
+    assert torch.get_num_threads() == threads
+    assert lines[1].splitlines()[1].split() == ['net', 'entropy', 'foretold', 'measured', 'spread', 'architecture']
+
+
+def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypatch):
+    """The net of larger entropy was foretold to take 0.8 of ResNet-50, and takes 1.25; the other takes as long."""
+    cfg, entries = finished(tmp_path)
+    asked = {}
+
+    def on_paper(runs, inputs, watch, pace, progress, before):
+        asked.update(names=list(runs), size=tuple(inputs[0].shape), threads=torch.get_num_threads())
+        seconds = {name: np.full((pace.rounds, 1), 0.005 if name != 'resnet50' else 0.004) for name in runs}
+        return seconds, seconds
+
+    monkeypatch.setattr(found_structures, 'measure_nets', on_paper)
+    lines = []
+    found = measure_found(cfg, say=lines.append)
+    assert asked['names'] == ['resnet50', *(entry['arch'] for entry in entries)] and asked['size'] == (1, 3, *SIZE)
+    assert asked['threads'] == json.loads((tmp_path / 'latency.json').read_text())['device']['threads']
+    first, second = found['nets']
+    assert first['as_measured']['ratio'] == second['as_measured']['ratio'] == 1.25
+    assert first['breaks'] == second['breaks'] == dict(ratio='ratio ≤ 1')
+    assert not first['beaten'] and second['beaten'] and first['fitness']['entropy'] > second['fitness']['entropy']
+    assert 'breaks ratio ≤ 1 as measured: ratio 1.25' in lines[1] and lines[1].count('beaten as measured') == 1
+    assert found['references_ms']['now'] == dict(resnet50=4.0)
+
+
+def test_elsewhere_it_is_told_what_to_do(tmp_path):
+    device = dict(kind='cpu', name='Analytical Engine', threads=1)
+    with pytest.warns(UserWarning, match='was measured on Analytical Engine'):
+        cfg, _ = finished(tmp_path, device=device)
+        lines = []
+        assert measure_found(cfg, say=lines.append) is None
+    assert 'tables are of Analytical Engine, 1 thread. Measure there' in lines[0] and '--found --work-dir' in lines[0]
+    assert not (tmp_path / 'work' / 'measured.json').exists()
+
+
+def test_other_searches_are_left_alone(tmp_path):
+    assert measure_found(dict(search=dict(costs=dict(macs=dict(type='StructureMacs'))))) is None
+    file = latency.write_structures(tmp_path / 'latency.json', TINY, SIZE)
+    with pytest.raises(FileNotFoundError, match='has no best.json: it is no folder of a finished search'):
+        measure_found(Config(dict(search=by_latency(file), work_dir=str(tmp_path))))
