@@ -129,7 +129,7 @@ def main() -> None:
         for method, name in (('_recalibrate', 'recalibration'), ('_score', 'evaluation')):
             clock.watch(evaluator, method, f'{name}: other')
             original = getattr(evaluator, method)
-            setattr(evaluator, method, lambda tree, run=original, name=name: (begin(name), run(tree))[1])
+            setattr(evaluator, method, lambda *a, run=original, name=name, **k: (begin(name), run(*a, **k))[1])
         batches: dict[str, list[float]] = dict(calibration=[], evaluation=[])
         for part, name in ((evaluator.calibration, 'calibration'), (evaluator.batches, 'evaluation')):
             part.walk = timed(part.walk, batches[name])

@@ -73,6 +73,7 @@ class Judge:
     def decide(self) -> list[Evaluation]:
         """Waits for the metrics, and says of each candidate how it did so far."""
         own = {end: self._verdict(end, images, *job.result()) for end, (images, job) in self._jobs.items()}
+        self._jobs = {}
         for part in all_gather_object(own):
             self._judged.update(part)
         for node in self.tree.ends:

@@ -23,7 +23,7 @@ from detnas_mm.evaluators.metric_workers import MetricWorkers
 from detnas_mm.evaluators.metrics import build_metric, metric_digest, quiet
 from detnas_mm.evaluators.numerics import checked_precision, numerics, replaced
 from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
-from detnas_mm.evaluators.racing import Racing
+from detnas_mm.evaluators.racing import Racing, Stage
 from detnas_mm.evaluators.ranks import OutOfMemory, jointly
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
@@ -165,14 +165,20 @@ class OneShotEvaluator(Evaluator):
 
         They come one by one if there is no memory for all of them, to find out whose fault it is.
         """
-        start = time.perf_counter()
-        clock: dict[str, float] = {}
+        clock = dict(recalibration=0.0)
         try:
             with self._untouched():
-                tree = self._tree(chunk)
-                self._recalibrate(tree)
-                clock['recalibration'] = (time.perf_counter() - start) / len(chunk)
-                judge = self._score(tree)
+                judge = Judge(self._tree(chunk), self._metrics, self.racing)
+                stages = self._stages()
+                for stage in stages:
+                    if not judge.tree.open:
+                        break
+                    start = time.perf_counter()
+                    self._recalibrate(judge.tree, stage.calibration)
+                    clock['recalibration'] += (time.perf_counter() - start) / len(chunk)
+                    self._score(judge, stage.evaluation, last=stage is stages[-1])
+                for node in judge.tree.nodes:
+                    node.collected = {}  # the judge may wait for metrics, and the tree with it
                 clock['prediction'] = judge.prediction_seconds / len(chunk)
         except OutOfMemory as failure:
             if len(chunk) == 1:
@@ -185,12 +191,18 @@ class OneShotEvaluator(Evaluator):
             reason = judge.tree.failure(candidate)
             yield Evaluation(failure=reason, time=clock) if reason else replace(judged, time=clock | judged.time)
 
+    def _stages(self) -> list[Stage]:
+        calibration = 0 if self.calibration is None else len(self.calibration)
+        if self.racing is None:
+            return [Stage(list(range(calibration)), list(range(len(self.batches))))]
+        return self.racing.stages(len(self.batches), calibration)
+
     @contextlib.contextmanager
     def recalibrated(self, arch: Architecture) -> Iterator[nn.Module]:
         """The model in evaluation mode with a path in force and its BN statistics recalibrated; restored after."""
         with self._untouched():
             tree = self._tree([arch])
-            self._recalibrate(tree)
+            self._recalibrate(tree, range(0 if self.calibration is None else len(self.calibration)))
             bn_recalibration.apply(self._norms, tree.statistics(0))
             self.supernet.set_path(arch)
             self.model.eval()
@@ -219,15 +231,15 @@ class OneShotEvaluator(Evaluator):
     # -- recalibration ------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _recalibrate(self, tree: PathTree) -> None:
-        """Computes the statistics of all nodes of a tree; nodes where they are not finite fail."""
-        if self.calibration is None:
+    def _recalibrate(self, tree: PathTree, batches: Sequence[int]) -> None:
+        """Adds batches to the statistics of a tree's nodes; nodes where they are not finite fail."""
+        if self.calibration is None or not batches:
             return
-        calibration = self.calibration
+        walk = self.calibration.walk
 
         def collect() -> list[dict[int, bn_recalibration.BatchStatistics]]:
             with bn_recalibration.recording(self.model) as into:
-                for number, data in calibration:
+                for number, data in walk(batches):
 
                     def enter(node: Node, number: int = number) -> None:
                         into(node.collected.setdefault(number, {}))
@@ -242,7 +254,6 @@ class OneShotEvaluator(Evaluator):
         gathered = jointly(collect)
         for node, *parts in zip(tree.nodes, *gathered, strict=True):
             node.statistics = bn_recalibration.average({n: batch for part in parts for n, batch in part.items()})
-            node.collected = {}
             broken = bn_recalibration.not_finite(node.statistics)
             if broken:
                 node.failure = f'recalibrated BN statistics of {broken[0]} are not finite'
@@ -269,19 +280,14 @@ class OneShotEvaluator(Evaluator):
     # -- evaluation ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _score(self, tree: PathTree) -> Judge:
-        """Lets all candidates of a tree predict; what is left to do is to wait for the metrics."""
-        judge = Judge(tree, self._metrics, self.racing)
-        stages = [list(range(len(self.batches)))] if self.racing is None else self.racing.stages(len(self.batches))
-        for number, stage in enumerate(stages, 1):
-            last = number == len(stages)
-            with quiet(), dense_boxes.together(self.model), roi_boxes.together(self.model):
-                judge.hear(partial(self._predict, tree, stage), last)
-            if not last:
-                judge.decide()
-        return judge
+    def _score(self, judge: Judge, batches: Sequence[int], last: bool) -> None:
+        """Lets candidates predict and judges them; after the last stage the metrics are still to be waited for."""
+        with quiet(), dense_boxes.together(self.model), roi_boxes.together(self.model):
+            judge.hear(partial(self._predict, judge.tree, batches), last)
+        if not last:
+            judge.decide()
 
-    def _predict(self, tree: PathTree, stage: Sequence[int]) -> Predictions:
+    def _predict(self, tree: PathTree, batches: Sequence[int]) -> Predictions:
         """What the metric keeps of this rank's share of some batches."""
 
         def enter(node: Node) -> None:
@@ -289,7 +295,7 @@ class OneShotEvaluator(Evaluator):
 
         results: Predictions = {node.number: {} for node in tree.ends}
         self.model.eval()
-        for number, data in self.batches.walk(stage):
+        for number, data in self.batches.walk(batches):
             inputs = self.model.data_preprocessor(data, False)
             for node, outputs in tree.walk(inputs['inputs'], enter):
                 with self._replayed(outputs):

@@ -78,6 +78,11 @@ class PathTree:
         """Whether a candidate has neither failed nor been dropped."""
         return self.failure(candidate) is None and self.branches[candidate][-1].dropped is None
 
+    @property
+    def open(self) -> bool:
+        """Whether any candidate goes on."""
+        return any(map(self.goes_on, range(len(self.branches))))
+
     def walk(self, images: Tensor, enter: Callable[[Node], None]) -> Iterator[tuple[Node, Outputs]]:
         """Runs all candidates' backbones on a batch.
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detnas_mm.search import Objective, Record
+
+
+class Stage(NamedTuple):
+    """A part of an evaluation.
+
+    Attributes:
+        calibration: Numbers of the calibration batches that are added.
+        evaluation: Numbers of the batches to be judged on; what was predicted on them before is replaced.
+    """
+
+    calibration: list[int]
+    evaluation: list[int]
 
 
 class Racing:
@@ -26,37 +38,60 @@ class Racing:
         confidence: Probability with which a candidate that is dropped is out of the best ``keep``, in [0.5, 1).
         keep: How many of the best of all generations must not be missed; the number of parents of the evolution.
         at_least: Pairs to learn from before any candidate is dropped; 5 or more.
+        calibration: Share of the calibration images that BN statistics are taken on until the last stage, in (0, 1].
+            Below 1 survivors are recalibrated in full then, and judged anew on all images: it pays where
+            recalibration is a large part of an evaluation, and most candidates are dropped.
 
     Raises:
         ValueError: If a number does not fit.
     """
 
     def __init__(
-        self, shares: Sequence[float] = (0.25, 0.5), confidence: float = 0.99, keep: int = 10, at_least: int = 20
+        self,
+        shares: Sequence[float] = (0.25, 0.5),
+        confidence: float = 0.99,
+        keep: int = 10,
+        at_least: int = 20,
+        calibration: float = 1.0,
     ) -> None:
         self.shares = [float(share) for share in shares]
         if not self.shares or self.shares != sorted(set(self.shares)) or not 0 < self.shares[0] <= self.shares[-1] < 1:
             raise ValueError(f'racing.shares must ascend and lie between 0 and 1, such as [0.25, 0.5]; got {shares}.')
         if not 0.5 <= confidence < 1:
             raise ValueError(f'racing.confidence must lie in [0.5, 1); got {confidence}.')
+        if not 0 < calibration <= 1:
+            raise ValueError(f'racing.calibration must lie in (0, 1]; got {calibration}.')
         if keep < 1 or at_least < 5:
             raise ValueError(f'racing.keep must be at least 1 and racing.at_least 5; got {keep} and {at_least}.')
         self.confidence = confidence
         self.keep = keep
         self.at_least = at_least
+        self.calibration = calibration
         self._objective: Objective | None = None
         self._ok: list[Record] = []
         self._threshold = -math.inf
 
     def spec(self) -> dict[str, Any]:
         """The settings, JSON-ready."""
-        return dict(shares=self.shares, confidence=self.confidence, keep=self.keep, at_least=self.at_least)
+        names = ('shares', 'confidence', 'keep', 'at_least', 'calibration')
+        return {name: getattr(self, name) for name in names}
 
-    def stages(self, batches: int) -> list[list[int]]:
-        """Numbers of the batches that are added at each stage: a fixed random order, cut at the shares."""
+    def stages(self, batches: int, calibration_batches: int = 0) -> list[Stage]:
+        """What is added at each stage: evaluation's batches in a fixed random order, cut at the shares.
+
+        Args:
+            batches: How many batches there are to judge on.
+            calibration_batches: How many there are to recalibrate on.
+        """
         order = np.random.default_rng(0).permutation(batches).tolist()
         cuts = sorted({math.ceil(share * batches) for share in self.shares} - {batches})
-        return [sorted(order[a:b]) for a, b in zip([0, *cuts], [*cuts, batches])]
+        parts = [sorted(order[a:b]) for a, b in zip([0, *cuts], [*cuts, batches])]
+        first = math.ceil(self.calibration * calibration_batches) if cuts else calibration_batches
+        stages = [Stage([], part) for part in parts]
+        stages[0] = Stage(list(range(first)), parts[0])
+        if first < calibration_batches:
+            stages[-1] = Stage(list(range(first, calibration_batches)), list(range(batches)))
+        return stages
 
     def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
         """Learns from all rows of finished generations.

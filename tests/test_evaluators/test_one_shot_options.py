@@ -103,13 +103,36 @@ def test_racing_drops_some_and_leaves_the_scores_of_the_others_as_they_are(judge
             assert f'on {after.images} images' in after.dropped
 
 
+def test_racing_on_a_part_of_the_calibration_recalibrates_survivors_in_full(judge, scores, monkeypatch):
+    evaluator, archs = judge.evaluator, [judge.path(p) for p in PATHS]
+    monkeypatch.setattr(evaluator, 'chunk_size', 1)
+    settings = dict(shares=[0.34], confidence=0.8, keep=3, at_least=5)
+    monkeypatch.setattr(evaluator, 'racing', Racing(**settings))
+    usual = list(evaluator.evaluate(archs))
+    monkeypatch.setattr(evaluator, 'racing', Racing(**settings, calibration=0.1))
+    full = list(evaluator.evaluate(archs))
+    assert [e.metrics for e in full] == [e.metrics for e in usual] == [scores[p] for p in PATHS]
+    assert [e.partial for e in full] != [e.partial for e in usual]
+    assert {(e.status, e.images, tuple(e.partial)) for e in full} == {('ok', 60, ('40',))}
+    evaluator.observe([as_record(i, p, e) for i, (p, e) in enumerate(zip(PATHS, full, strict=True))], [MAP])
+    walked, walk = [], evaluator.calibration.walk
+    monkeypatch.setattr(evaluator.calibration, 'walk', lambda batches: (walked.extend(batches), walk(batches))[1])
+    raced = list(evaluator.evaluate(archs))
+    dropped = sum(e.dropped is not None for e in raced)
+    assert 0 < dropped < len(PATHS)
+    assert (
+        len(walked) == dropped + (len(PATHS) - dropped) * len(evaluator.calibration) and len(evaluator.calibration) > 1
+    )
+    assert all(r.metrics == f.metrics for r, f in zip(raced, full, strict=True) if r.dropped is None)
+
+
 def test_scores_on_a_share_are_those_of_its_images_alone(judge, tmp_path, monkeypatch):
     """By mmdet's own metric, on an annotation file that holds no other images."""
     evaluator, text = judge.evaluator, PATHS[3]
     racing = Racing(shares=[0.5])
     monkeypatch.setattr(evaluator, 'racing', racing)
     (evaluation,) = evaluator.evaluate([judge.path(text)])
-    stage = racing.stages(len(evaluator.batches))[0]
+    stage = racing.stages(len(evaluator.batches))[0].evaluation
     metric_cfg = dict(judge.cfg.search.evaluator.metric)
     annotations = json.loads(Path(metric_cfg['ann_file']).read_text())
     names = {annotations['images'][i]['id'] for n in stage for i in evaluator.batches._batches[n]}

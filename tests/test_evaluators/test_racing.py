@@ -97,13 +97,23 @@ def test_those_dropped_or_failed_before_teach_nothing():
 
 def test_stages_are_a_fixed_partition_of_the_batches():
     racing = Racing(shares=[0.25, 0.5])
-    stages = racing.stages(20)
-    assert [len(stage) for stage in stages] == [5, 5, 10]
-    assert sorted(sum(stages, [])) == list(range(20))
-    assert stages == Racing(shares=[0.25, 0.5]).stages(20)
-    assert stages[0] != list(range(5))  # images that lie together are often alike
-    assert [len(stage) for stage in racing.stages(2)] == [1, 1]
-    assert [len(stage) for stage in racing.stages(1)] == [1]
+    stages = racing.stages(20, 8)
+    parts = [stage.evaluation for stage in stages]
+    assert [len(part) for part in parts] == [5, 5, 10]
+    assert sorted(sum(parts, [])) == list(range(20))
+    assert [stage.calibration for stage in stages] == [list(range(8)), [], []]
+    assert stages == Racing(shares=[0.25, 0.5]).stages(20, 8)
+    assert parts[0] != list(range(5))  # images that lie together are often alike
+    assert [len(stage.evaluation) for stage in racing.stages(2)] == [1, 1]
+    assert [len(stage.evaluation) for stage in racing.stages(1)] == [1]
+
+
+def test_stages_of_which_only_the_last_is_calibrated_in_full():
+    stages = Racing(shares=[0.25, 0.5], calibration=0.25).stages(20, 10)
+    assert [stage.calibration for stage in stages] == [[0, 1, 2], [], [3, 4, 5, 6, 7, 8, 9]]
+    assert [len(stage.evaluation) for stage in stages] == [5, 5, 20]
+    whole = Racing(shares=[0.25], calibration=0.25).stages(1, 10)  # no share of one batch
+    assert whole == [(list(range(10)), [0])]
 
 
 @pytest.mark.parametrize(
