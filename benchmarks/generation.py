@@ -58,6 +58,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=3, help='how often everything is timed [%(default)s]')
     parser.add_argument('--shares', type=float, nargs='+', default=[0.25, 0.5], help='racing stops there [0.25 0.5]')
     parser.add_argument('--confidence', type=float, default=0.99, help='of racing [%(default)s]')
+    parser.add_argument('--calibration', type=float, default=1.0, help='of which share, at first [%(default)s]')
     parser.add_argument('--train-only', action='store_true', help='make the supernet, and end')
     parser.add_argument('--val-images', type=int, default=200, help='2000 for the ratio of the paper [%(default)s]')
     add_output(parser, 'generation.json')
@@ -126,12 +127,17 @@ class UsualWay:
         return score
 
 
+def racing(args: argparse.Namespace, keep: int) -> dict[str, Any]:
+    """Arguments of racing."""
+    return dict(shares=args.shares, confidence=args.confidence, keep=keep, calibration=args.calibration)
+
+
 def evolution(cfg: Config, model: Any, folder: Path, args: argparse.Namespace) -> list[Record]:
     """Rows of a search of as many generations as are timed, nobody dropped, all judged on the shares too."""
     cfg = cfg.copy()
     cfg.work_dir = str(folder)
     cfg.search.strategy = dict(type='EvolutionStrategy', population=args.population, parents=KEEP)
-    cfg.search.evaluator.racing = dict(shares=args.shares, confidence=args.confidence, keep=1_000_000)
+    cfg.search.evaluator.racing = racing(args, keep=1_000_000)
     cfg.search.evaluator.chunk_size = 10
     cfg.search.budget = dict(generations=max(args.generations))
     run_search(cfg, model, print)
@@ -155,7 +161,8 @@ def main() -> None:
         model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])
         usual = build_model(cfg)
         usual.load_state_dict(model.state_dict())
-        folder = args.work_dir / f'{args.config.stem}_evolution_{args.population}_{args.val_images}'
+        numbers = args.population, args.val_images, *args.shares, args.calibration
+        folder = args.work_dir / '_'.join([args.config.stem, 'evolution', *map(str, numbers)])
         records = evolution(cfg, model, folder, args)
         plan = SearchPlan(cfg.search)
         plan.evaluator.setup(plan.space, model, 0)
@@ -182,7 +189,7 @@ def measure(
         return list(evaluator.evaluate(archs))
 
     def raced() -> list[Evaluation]:
-        evaluator.racing = Racing(args.shares, args.confidence, KEEP)
+        evaluator.racing = Racing(**racing(args, KEEP))
         evaluator.observe(known, plan.objectives)
         try:
             return together()
