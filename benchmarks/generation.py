@@ -8,8 +8,9 @@
   d   the same with racing, which learns from the generations before
 
 Timed are generations of a real evolution, the first (random paths) and a late one (relatives, which share more and of
-which racing knows more). All run on one thread, with the same batches, interleaved. The supernet is trained and the
-evolution run first, once a work folder. A rival that takes candidates one by one is timed on a few of them.
+which racing knows more). All run in this process on one thread, with the same batches, interleaved, and seconds are of
+processor time, so that other work on the machine counts less. The supernet is trained and the evolution run first, once
+a work folder. A rival that takes candidates one by one is timed on a few of them.
 
 Example:
   python benchmarks/generation.py     # slim heads: trains 7 minutes, evolves 15, then 4 a round and generation
@@ -211,9 +212,9 @@ def measure(
     for turn in range(args.rounds):
         names = list(ways)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
+            start = time.process_time()
             scores[name] = ways[name][0]()
-            seconds[name].append((time.perf_counter() - start) / ways[name][1])
+            seconds[name].append((time.process_time() - start) / ways[name][1])
             print(f'generation {number}, round {turn + 1}: {name}: {seconds[name][-1]:.2f} s a candidate', flush=True)
     whole, dropped = scores['c  a generation together'], [e.dropped for e in scores['d  with racing']]
     same = [e.metrics for e in scores['b  one at a time']] == [e.metrics for e in whole[: len(few)]]
