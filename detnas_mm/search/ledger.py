@@ -84,12 +84,23 @@ def read_snapshots(path: str | Path) -> list[Snapshot]:
     return _read(Path(path))[2]
 
 
+def _objectives(path: Path, header: Mapping[str, Any]) -> list[str]:
+    """Names of what a ledger's search is for."""
+    objectives = header.get('objectives', [])
+    if not isinstance(objectives, list) or not all(
+        isinstance(o, dict) and isinstance(o.get('name'), str) for o in objectives
+    ):
+        raise LedgerError(f'The first line of {path} is damaged: its objectives are {objectives!r}.')
+    return [objective['name'] for objective in objectives]
+
+
 def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int]:
     """Header, rows, snapshots, and the number of bytes that hold whole lines."""
     lines = path.read_bytes().splitlines(keepends=True)
     header: dict[str, Any] = {}
     records: list[Record] = []
     snapshots: list[Snapshot] = []
+    objectives: list[str] = []
     good = 0
     for number, line in enumerate(lines, 1):
         try:
@@ -106,6 +117,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
                         f'{path} is not a ledger of this version (schema {SCHEMA}); its first line is {line[:80]!r}.'
                     )
                 header = row
+                objectives = _objectives(path, header)
             elif 'population' in row:
                 snapshot = Snapshot.from_json(row)
                 if snapshot.generation != len(snapshots):
@@ -116,6 +128,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
                 record = Record.from_json(row)
                 if record.index != len(records):
                     raise ValueError(f'its index is {record.index}, expected {len(records)}')
+                missing = [name for name in objectives if name not in record.metrics and name not in record.costs]
+                if record.ok and missing:
+                    raise ValueError(f'it has no {missing[0]}, which the search is for')
                 records.append(record)
         except (ValueError, RecursionError) as error:
             if number < len(lines):

@@ -133,6 +133,8 @@ class Record:
             raise ValueError(f"not a ledger row: its status is {record.status!r}, not 'ok', 'failed' or 'dropped'")
         if type(record.generation) is not int or not isinstance(record.id, str) or not isinstance(record.arch, str):
             raise ValueError('not a ledger row: generation must be a whole number, id and arch text')
+        if record.images is not None and type(record.images) is not int:
+            raise ValueError(f'not a ledger row: images must be a whole number, not {record.images!r}')
         return record
 
 

@@ -16,10 +16,13 @@ def record(index, arch_id=None, **changes):
     return Record(**(fields | changes))
 
 
+HEADER = dict(seed=0, objectives=[dict(name='acc', direction='maximize')])
+
+
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / 'ledger.jsonl'
-    with Ledger(path, {'seed': 0}) as ledger:
+    with Ledger(path, HEADER) as ledger:
         for i in range(3):
             ledger.append(record(i))
     return path
@@ -34,7 +37,7 @@ def test_rows_come_back_as_they_were_written(path):
 
 def test_going_on_appends_and_keeps_the_bytes(path):
     before = path.read_bytes()
-    with Ledger(path, {'seed': 0}) as ledger:
+    with Ledger(path, HEADER) as ledger:
         assert [r.id for r in ledger.records] == ['id0', 'id1', 'id2']
         assert ledger.attempt == 2
         assert ledger.records[1] == record(1)
@@ -47,14 +50,14 @@ def test_going_on_appends_and_keeps_the_bytes(path):
 def test_a_half_written_last_line_is_dropped_with_a_warning(path, keep):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b''.join(lines[:-1]) + lines[-1][:keep])
-    with pytest.warns(UserWarning, match='last line'), Ledger(path, {'seed': 0}) as ledger:
+    with pytest.warns(UserWarning, match='last line'), Ledger(path, HEADER) as ledger:
         assert [r.id for r in ledger.records] == ['id0', 'id1']
     assert path.read_bytes() == b''.join(lines[:-1])
 
 
 def test_a_half_written_header_is_begun_anew(path):
     path.write_bytes(path.read_bytes()[:10])
-    with pytest.warns(UserWarning, match='last line'), Ledger(path, {'seed': 0}) as ledger:
+    with pytest.warns(UserWarning, match='last line'), Ledger(path, HEADER) as ledger:
         assert ledger.records == []
     assert read_ledger(path)[0]['seed'] == 0
 
@@ -63,7 +66,7 @@ def test_a_damaged_inner_line_is_an_error_with_its_number(path):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:30] + b'\n' + lines[2] + lines[3])
     with pytest.raises(LedgerError, match='Line 2 of .* is damaged'):
-        Ledger(path, {'seed': 0})
+        Ledger(path, HEADER)
     path.write_bytes(lines[0] + lines[1] + lines[3])  # a row lost
     with pytest.warns(UserWarning, match='index'):
         assert len(read_ledger(path)[1]) == 1
@@ -76,7 +79,7 @@ def test_a_damaged_inner_line_is_an_error_with_its_number(path):
         json.dumps(record(1).to_json()).replace('{"acc": 0.', '{"acc": 1e999, "other": 0.'),
         *(json.dumps(record(1).to_json() | wrong) for wrong in (
             dict(status='foo'), dict(metrics=None), dict(metrics={'acc': '0.9'}), dict(generation='1'), dict(id=7),
-            dict(partial={'25': 3}), dict(partial=[1]),
+            dict(partial={'25': 3}), dict(partial=[1]), dict(images='60'), dict(metrics={'other': 0.5}, costs={}),
         )),
     ],
 )  # fmt: skip
@@ -84,10 +87,18 @@ def test_lines_that_are_no_rows_are_errors_inside_and_dropped_at_the_end(path, l
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(''.join([lines[0], lines[1], f'{line}\n', lines[3]]))
     with pytest.raises(LedgerError, match='Line 3 of .* is damaged'):
-        Ledger(path, {'seed': 0})
+        Ledger(path, HEADER)
     path.write_text(''.join([lines[0], lines[1], f'{line}\n']))
     with pytest.warns(UserWarning, match='last line'):
         assert len(read_ledger(path)[1]) == 1
+
+
+@pytest.mark.parametrize('objectives', [5, [5], [{'direction': 'maximize'}]])
+def test_a_first_line_without_proper_objectives_is_an_error(path, objectives):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(''.join([json.dumps(json.loads(lines[0]) | dict(objectives=objectives)) + '\n', *lines[1:]]))
+    with pytest.raises(LedgerError, match='first line of .* is damaged: its objectives are'):
+        read_ledger(path)
 
 
 @pytest.mark.parametrize('text', ['my important notes\n', 'notes', '{"a": 1}\n'])
@@ -95,7 +106,7 @@ def test_a_file_that_is_no_ledger_is_left_alone(tmp_path, text):
     path = tmp_path / 'ledger.jsonl'
     path.write_text(text)
     with pytest.raises(LedgerError, match='is no ledger; it begins with'):
-        Ledger(path, {'seed': 0})
+        Ledger(path, HEADER)
     assert path.read_text() == text
 
 
@@ -109,7 +120,7 @@ def test_a_search_that_ended_before_its_first_row_does_not_lock_its_folder(tmp_p
 def test_another_search_is_refused_and_says_what_differs(path):
     with pytest.raises(LedgerError, match='belongs to another search.*seed: there 0, now 1'):
         Ledger(path, {'seed': 1})
-    with Ledger(path, {'seed': 0}):  # the refusal left no lock behind
+    with Ledger(path, HEADER):  # the refusal left no lock behind
         pass
 
 
@@ -134,16 +145,16 @@ def test_a_second_search_on_the_folder_is_refused_and_names_the_first(path):
     code = f"""
 import sys
 from detnas_mm.search import Ledger
-Ledger({str(path)!r}, {{'seed': 0}})
+Ledger({str(path)!r}, {HEADER!r})
 print('ready', flush=True)
 sys.stdin.read()
 """
     with subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b'ready\n'
         with pytest.raises(LedgerError, match=f'in use by process {first.pid} on'):
-            Ledger(path, {'seed': 0})
+            Ledger(path, HEADER)
         first.kill()
-    Ledger(path, {'seed': 0}).close()  # a killed process holds no lock
+    Ledger(path, HEADER).close()  # a killed process holds no lock
 
 
 def test_what_is_no_ledger_is_refused(tmp_path):
@@ -157,17 +168,17 @@ def test_rows_and_the_name_of_the_file_are_on_the_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, 'fsync', lambda handle: synced.append(os.readlink(f'/proc/self/fd/{handle}')))
     path = tmp_path / 'new' / 'ledger.jsonl'
-    with Ledger(path, {'seed': 0}) as ledger:
+    with Ledger(path, HEADER) as ledger:
         assert synced == [str(path), str(path.parent)]
         for count in (3, 4):
             ledger.append(record(count - 3))
             assert synced[2:] == [str(path)] * (count - 2)
-    with Ledger(path, {'seed': 0}):
+    with Ledger(path, HEADER):
         assert len(synced) == 4
 
 
 def test_values_that_json_does_not_know_are_refused_and_not_written(path):
     size = os.path.getsize(path)
-    with Ledger(path, {'seed': 0}) as ledger, pytest.raises(ValueError, match='(?i)json compliant'):
+    with Ledger(path, HEADER) as ledger, pytest.raises(ValueError, match='(?i)json compliant'):
         ledger.append(record(3, metrics={'acc': float('nan')}))
     assert os.path.getsize(path) == size
