@@ -59,7 +59,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=3, help='how often everything is timed [%(default)s]')
     parser.add_argument('--shares', type=float, nargs='+', default=[0.25, 0.5], help='racing stops there [0.25 0.5]')
     parser.add_argument('--confidence', type=float, default=0.99, help='of racing [%(default)s]')
-    parser.add_argument('--calibration', type=float, default=1.0, help='of which share, at first [%(default)s]')
+    parser.add_argument(
+        '--calibration', type=float, default=1.0, help='share of the calibration images at first looks [%(default)s]'
+    )
     parser.add_argument('--train-only', action='store_true', help='make the supernet, and end')
     parser.add_argument('--val-images', type=int, default=200, help='2000 for the ratio of the paper [%(default)s]')
     add_output(parser, 'generation.json')

@@ -77,12 +77,7 @@ def _predict(
         original = type(head).predict_by_feat
         return original(head, cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
     cfg = head.test_cfg if cfg is None else cfg
-    # Under autocast a head gives half precision, in which a box of a large image is a pixel off.
-    cls_scores, bbox_preds = [x.float() for x in cls_scores], [x.float() for x in bbox_preds]
-    priors = head.prior_generator.grid_priors(
-        [scores.shape[-2:] for scores in cls_scores], dtype=cls_scores[0].dtype, device=cls_scores[0].device
-    )
-    levels = [_select(head, cfg, *level) for level in zip(cls_scores, bbox_preds, priors, strict=True)]
+    levels = [_select(head, cfg, *level) for level in levels_of(head, cls_scores, bbox_preds)]
     images, scores, labels, deltas, anchors = (torch.cat(parts) for parts in zip(*levels, strict=True))
     order = torch.argsort(images, stable=True)  # image by image, and in each level by level
     images, scores, labels, deltas, anchors = (x[order] for x in (images, scores, labels, deltas, anchors))
@@ -91,6 +86,18 @@ def _predict(
     if rescale:
         boxes = rescaled(boxes, images, batch_img_metas)
     return suppress(cfg, boxes, scores, labels, images, len(batch_img_metas), cfg.get('min_bbox_size', -1))
+
+
+def levels_of(
+    head: Any, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """A head's outputs level by level, in single precision, with the priors of each, shape (number, 4)."""
+    # Under autocast a head gives half precision, in which a box of a large image is a pixel off.
+    cls_scores, bbox_preds = [x.float() for x in cls_scores], [x.float() for x in bbox_preds]
+    priors = head.prior_generator.grid_priors(
+        [scores.shape[-2:] for scores in cls_scores], dtype=cls_scores[0].dtype, device=cls_scores[0].device
+    )
+    return zip(cls_scores, bbox_preds, priors, strict=True)
 
 
 def rescaled(boxes: Tensor, images: Tensor, metas: Sequence[Mapping[str, Any]]) -> Tensor:

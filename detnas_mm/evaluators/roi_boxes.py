@@ -15,7 +15,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from detnas_mm.evaluators.dense_boxes import decode, plain_nms, rescaled, standard_coder, suppress
+from detnas_mm.evaluators.dense_boxes import decode, levels_of, plain_nms, rescaled, standard_coder, suppress
 from detnas_mm.evaluators.numerics import replaced
 
 
@@ -26,7 +26,8 @@ def together(model: nn.Module) -> Iterator[int]:
         rpn: Any = getattr(model, 'rpn_head', None)
         works: list[Any] = [(rpn, _propose)] if rpn is not None and _proposes_as_expected(rpn) else []
         roi_head: Any = getattr(model, 'roi_head', None)
-        works += [(head, _classify) for head in (roi_head or nn.Module()).modules() if _classifies_as_expected(head)]
+        inside = () if roi_head is None else roi_head.modules()
+        works += [(head, _classify) for head in inside if _classifies_as_expected(head)]
         for head, predict in works:
             stack.enter_context(replaced(head, 'predict_by_feat', partial(predict, head)))
         yield len(works)
@@ -73,16 +74,14 @@ def _propose(
     with_nms: bool = True,
 ) -> list[InstanceData]:
     """See mmdet's ``RPNHead``: the best of each level, suppressed level by level."""
+    if score_factors is not None or not with_nms:
+        original = type(head).predict_by_feat
+        return original(head, cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
     cfg = head.test_cfg if cfg is None else cfg
     count = len(batch_img_metas)
-    # Under autocast a head gives half precision, in which a box of a large image is a pixel off.
-    cls_scores, bbox_preds = [x.float() for x in cls_scores], [x.float() for x in bbox_preds]
-    priors = head.prior_generator.grid_priors(
-        [scores.shape[-2:] for scores in cls_scores], dtype=cls_scores[0].dtype, device=cls_scores[0].device
-    )
     rows = torch.arange(count, device=cls_scores[0].device)[:, None]
     parts = []
-    for level, (cls_score, bbox_pred, prior) in enumerate(zip(cls_scores, bbox_preds, priors, strict=True)):
+    for level, (cls_score, bbox_pred, prior) in enumerate(levels_of(head, cls_scores, bbox_preds)):
         logits = cls_score.permute(0, 2, 3, 1).reshape(count, -1, head.cls_out_channels)
         activated = [one.sigmoid()[:, 0] if head.use_sigmoid_cls else one.softmax(-1)[:, 0] for one in logits]
         deltas = bbox_pred.permute(0, 2, 3, 1).reshape(count, -1, 4)
@@ -122,7 +121,9 @@ def _classify(
         return original(head, rois, cls_scores, bbox_preds, batch_img_metas, cfg, rescale)
     counts = [len(one) for one in rois]
     regions = torch.cat(list(rois))[:, 1:]
-    images = torch.arange(len(counts), device=regions.device).repeat_interleave(regions.new_tensor(counts).long())
+    images = torch.arange(len(counts), device=regions.device).repeat_interleave(
+        torch.tensor(counts, device=regions.device)
+    )
     scores = torch.cat([one.softmax(-1) for one in cls_scores])[:, :-1]
     each = 1 if head.reg_class_agnostic else head.num_classes  # boxes of a region
     deltas, owners = torch.cat(list(bbox_preds)).view(-1, 4), images.repeat_interleave(each)

@@ -23,8 +23,8 @@ class TabularEvaluator(Evaluator):
             if they were evaluated with racing.
 
     Raises:
-        ValueError: On :meth:`setup`, if the ledger is of another space; on :meth:`evaluate`, if a row or what racing
-            needs of it is missing.
+        ValueError: On :meth:`setup`, if the ledger is of another space, or its shares were judged on other statistics
+            than racing asks for; on :meth:`evaluate`, if a row or what racing needs of it is missing.
     """
 
     def __init__(self, ledger: str, racing: Mapping[str, Any] | None = None) -> None:
@@ -36,6 +36,12 @@ class TabularEvaluator(Evaluator):
         header, records = read_ledger(self.path)
         if header['space'] != space.spec():
             raise ValueError(f'{self.path} is a table of {header["space"]}; the search is over {space.spec()}.')
+        made = (header['evaluator'].get('racing') or {}).get('calibration', 1.0)
+        if self.racing is not None and self.racing.calibration != made:
+            raise ValueError(
+                f'The shares of {self.path} were judged after {made:g} of the calibration images; racing.calibration '
+                f'is {self.racing.calibration:g}. Give {made:g}.'
+            )
         self._header = header
         self._rows = {record.id: record for record in records}
 

@@ -9,6 +9,8 @@ from mmengine.registry import DefaultScope
 
 from detnas_mm.evaluators import roi_boxes
 
+from .test_dense_boxes import assert_equal
+
 METAS = [
     dict(img_shape=(72 - 3 * i, 104 - 5 * i), scale_factor=(0.5 + 0.25 * i, 0.7 + 0.1 * i)) for i in range(4)
 ]  # fmt: skip
@@ -80,14 +82,6 @@ def both(model, head, *args, **kwargs):
     return wanted, found
 
 
-def assert_equal(wanted, found):
-    assert len(wanted) == len(found)
-    for a, b in zip(wanted, found, strict=True):
-        assert set(a.keys()) == set(b.keys()) == {'bboxes', 'scores', 'labels'}
-        for key in ('bboxes', 'scores', 'labels'):
-            assert a[key].shape == b[key].shape and torch.equal(a[key], b[key])
-
-
 @pytest.mark.parametrize(
     'change',
     [
@@ -108,7 +102,6 @@ def test_proposals_equal_mmdets(change, rescale):
     wanted, found = both(model_of(rpn), rpn, *rpn_outputs(rpn), batch_img_metas=METAS, rescale=rescale)
     assert sum(map(len, wanted)) > 4
     assert_equal(wanted, found)
-    assert all(a.labels.dtype == b.labels.dtype for a, b in zip(wanted, found, strict=True))
 
 
 def test_equal_scores_of_proposals_keep_their_order():
@@ -141,6 +134,11 @@ def test_images_without_a_region():
     )
     assert not len(wanted[0]) and len(wanted[1])
     assert_equal(wanted, found)
+
+
+def test_proposals_without_nms_are_left_to_mmdet():
+    rpn = make_rpn()
+    assert_equal(*both(model_of(rpn), rpn, *rpn_outputs(rpn), batch_img_metas=METAS, with_nms=False))
 
 
 def test_raw_results_are_left_to_mmdet():

@@ -50,6 +50,18 @@ def test_it_gives_what_the_rows_say(table, archs):
     assert evaluations[1] == Evaluation(failure='no detections', images=100)
 
 
+def test_shares_that_were_judged_on_other_statistics_are_refused(table, archs, tmp_path):
+    ask = dict(shares=[0.25], calibration=0.25)
+    with pytest.raises(ValueError, match=r'after 1 of the calibration images; racing.calibration is 0.25. Give 1'):
+        TabularEvaluator(table, ask).setup(SPACE)
+    path = tmp_path / 'ledger.jsonl'
+    with Ledger(path, dict(space=SPACE.spec(), evaluator=dict(racing=dict(calibration=0.25)))) as ledger:
+        ledger.append(row(0, archs[0]))
+    TabularEvaluator(path, ask).setup(SPACE)
+    with pytest.raises(ValueError, match='Give 0.25'):
+        TabularEvaluator(path, dict(shares=[0.25])).setup(SPACE)
+
+
 def search(table, work_dir, **changes):
     section = dict(
         space=dict(type='DetNASSpace', space=DESCRIPTION),

@@ -61,20 +61,10 @@ SUBSETS = [names for count in range(5) for names in itertools.combinations(COSTS
 @pytest.mark.parametrize('names', SUBSETS, ids='+'.join)
 def test_bound_and_best_against_trying_everything(everything, names):
     """Any subset of budgets, tight and loose: the bound holds, and the best found is the best or close below it."""
-    scores = SUM.totals(everything)
     for quantile in (0.02, 0.3, 0.9):
-        limits = {n: float(np.quantile(COSTS[n].totals(everything), quantile)) for n in names}
-        feasible = np.ones(len(everything), dtype=bool)
-        for name, limit in limits.items():
-            feasible &= COSTS[name].totals(everything) <= limit
-        best = scores[feasible].max()
-        found = solve(SMALL, SUM, {n: (COSTS[n], limit) for n, limit in limits.items()}, gap=0.0)
-        assert found.bound >= best - 1e-9, 'the bound must hold'
-        assert found.value <= best + 1e-9 and SMALL.contains(found.genes[None])[0]
-        assert all(COSTS[n].totals(found.genes[None])[0] <= limit for n, limit in limits.items())
-        assert found.value == pytest.approx(float(SUM.totals(found.genes[None])[0]), rel=1e-12)
         # On so coarse a grid a step is a per cent of the score.
-        assert found.value > best - 0.01 * abs(best) and found.bound < best + 0.05 * abs(best)
+        costs = {name: (COSTS[name], COSTS[name].totals(everything)) for name in names}
+        found, best = structures.assert_solved(SMALL, SUM, everything, costs, quantile, above=0.05)
         if set(names) <= {'layers'}:
             assert found.value == pytest.approx(best, rel=1e-12) and found.gap < 1e-9
 

@@ -2,6 +2,7 @@
 
 import functools
 import random
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import numpy as np
@@ -42,11 +43,12 @@ class Forgetful(PopulationEvolution):
         return replace(found, drawn=found.drawn + drawn, evaluated=found.evaluated + drawn)
 
 
-class Changed(PopulationEvolution):
+class Changed(PopulationEvolution, ABC):
     """Makes something else of what the package's gives back."""
 
+    @abstractmethod
     def change(self, population: Population) -> Population:
-        raise NotImplementedError
+        """What is given back instead."""
 
     def advance(self, generation, population, score):
         return self.change(super().advance(generation, population, score))

@@ -44,7 +44,9 @@ def main() -> None:
         help='of structures: widths of each place that are measured, in N x N nets; default: %(default)s',
     )  # fmt: skip
     args_parser.add_argument(
-        '--found', action='store_true', help='measure what a finished search of structures has left in the work dir'
+        '--found',
+        action='store_true',
+        help="measure what a finished search of structures has left in the work dir, at its tables' size and threads",
     )
     args = args_parser.parse_args()
 
