@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """How a search scales: a simulation of 1 to 256 workers that share the images of a generation.
 
-It replays what detnas_mm does (docs/search.md): batch b of the calibration and of search-val belongs to worker b modulo
-the number of workers; statistics are gathered when the last worker is done; candidates are dealt out to the workers for
-the metric. A worker that dies costs the chunk that was being evaluated and a restart. The times of batches and metrics
-are drawn from those that benchmarks/one_shot_candidate.py measured and wrote, or, without such a file, spread around
-the seconds given, whose defaults are guesses of a GPU at COCO's sizes.
+It replays what detnas_mm does (docs/search.md): the batches of the calibration and of search-val are shared out by the
+package's own code, detnas_mm.evaluators.ranks.share_out; statistics are gathered when the last worker is done;
+candidates are dealt out to the workers for the metric. A worker that dies costs a restart and the chunk that was being
+evaluated. The times of batches and metrics are drawn from those that benchmarks/one_shot_candidate.py measured and
+wrote, or, without such a file, spread around the seconds given, whose defaults are guesses of a GPU at COCO's sizes.
 
 What is printed: efficiency = time of one worker that never fails / (workers x time), with even machines, with
 stragglers, and with stragglers and failures; and, for even machines, where the rest goes.
@@ -18,14 +18,21 @@ Example:
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
+import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from common import add_output, table, write_json
+
+from detnas_mm.evaluators import ranks
+from detnas_mm.evaluators.path_tree import HANDFUL
 
 
 @dataclass(frozen=True)
@@ -38,18 +45,52 @@ class Work:
     val_batches: int
     seconds: Mapping[str, Sequence[float]]  # 'calibration', 'evaluation': a candidate and batch; 'metric': a candidate
     gather_seconds: float  # a chunk and phase, beyond one worker
+    cutting: Sequence[float]  # what a batch costs more in parts, which share less: recalibration, evaluation
     stragglers: float  # share of the batches that take three times as long
     failures: float  # of a worker, an hour
     restart_seconds: float
 
 
-def phase(
-    rng: np.random.Generator, work: Work, workers: int, batches: int, seconds: Sequence[float], count: int
+class Store(Counter):
+    """What the ranks' counters are kept in."""
+
+    def add(self, key: str, amount: int) -> int:
+        """Adds, and returns the sum."""
+        self[key] += amount
+        return self[key]
+
+
+def walk(
+    rng: np.random.Generator, work: Work, workers: int, seconds: Sequence[float], count: int, evaluation: bool
 ) -> tuple[float, float]:
-    """One pass over batches: seconds until the last worker is done, and what the workers have worked together."""
+    """A walk over batches: seconds until the last worker is done, and what the workers have worked together."""
+    batches = work.val_batches if evaluation else work.calibration_batches
     slow = np.where(rng.random(batches) < work.stragglers, 3.0, 1.0)
     times = rng.choice(seconds, batches) * slow * count
-    totals = np.bincount(np.arange(batches) % workers, weights=times, minlength=workers)
+    store, rank = Store(), 0
+    with mock.patch.multiple(
+        ranks, get_world_size=lambda: workers, get_rank=lambda: rank, process_group_store=lambda: store
+    ):
+        shares = [ranks.share_out(range(batches), math.ceil(count / HANDFUL)) for _ in range(workers)]
+        idle = [(0.0, worker) for worker in range(workers)]
+        last = worked = 0.0
+        while idle:
+            now, rank = heapq.heappop(idle)
+            unit = next(shares[rank], None)
+            if unit is None:
+                last = max(last, now)
+                continue
+            taken = times[unit.batch] / unit.parts * (1 + work.cutting[evaluation] * (unit.parts > 1))
+            worked += taken
+            heapq.heappush(idle, (now + taken, rank))
+    return last, worked
+
+
+def metrics(
+    rng: np.random.Generator, work: Work, workers: int, seconds: Sequence[float], count: int
+) -> tuple[float, float]:
+    """The metrics of a chunk, each worker's share dealt out beforehand; as :func:`walk`."""
+    totals = np.bincount(np.arange(count) % workers, weights=rng.choice(seconds, count), minlength=workers)
     return float(totals.max()), float(totals.sum())
 
 
@@ -61,12 +102,11 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
         while True:
             took = 0.0
             lost = dict.fromkeys(waiting, 0.0)
-            for name, batches, together in (
-                ('calibration', work.calibration_batches, count),
-                ('evaluation', work.val_batches, count),
-                ('metric', count, 1),
-            ):
-                last, worked = phase(rng, work, workers, batches, work.seconds[name], together)
+            for name, (last, worked) in dict(
+                calibration=walk(rng, work, workers, work.seconds['calibration'], count, evaluation=False),
+                evaluation=walk(rng, work, workers, work.seconds['evaluation'], count, evaluation=True),
+                metric=metrics(rng, work, workers, work.seconds['metric'], count),
+            ).items():
                 took += last
                 lost[name] += last - worked / workers
             if workers > 1:
@@ -113,11 +153,15 @@ def main() -> None:
     parser.add_argument('--val-seconds', type=float, default=0.5, help='a candidate and batch [%(default)s]')
     parser.add_argument('--metric-seconds', type=float, default=5.0, help='a candidate [%(default)s]')
     parser.add_argument('--gather-seconds', type=float, default=1.0, help='a chunk and phase [%(default)s]')
+    parser.add_argument(
+        '--cutting', type=float, nargs=2, default=[0.08, 0.03],
+        help='what a batch in parts costs more, relative, in recalibration and in evaluation [0.08 0.03]'
+    )  # fmt: skip
     parser.add_argument('--spread', type=float, default=0.05, help="of a batch's time, relative [%(default)s]")
     parser.add_argument('--straggling', type=float, default=0.02, help='share of batches 3x as slow [%(default)s]')
     parser.add_argument('--failures', type=float, default=1 / 100, help='a worker and hour [%(default)s]')
     parser.add_argument('--restart-seconds', type=float, default=90.0, help='[%(default)s]')
-    parser.add_argument('--repeats', type=int, default=20, help='generations simulated [%(default)s]')
+    parser.add_argument('--repeats', type=int, default=5, help='generations simulated [%(default)s]')
     add_output(parser, 'scaling.json')
     args = parser.parse_args()
     if args.images[0] % args.batch_size or min(args.candidates, args.chunk) < 1:
@@ -131,7 +175,7 @@ def main() -> None:
         ):  # fmt: skip
             work = Work(
                 args.candidates, args.chunk, args.images[0] // args.batch_size, -(-args.images[1] // args.batch_size),
-                seconds, args.gather_seconds, straggling, failures, args.restart_seconds,
+                seconds, args.gather_seconds, args.cutting, straggling, failures, args.restart_seconds,
             )  # fmt: skip
             undisturbed = replace(work, failures=0.0)
             for seed in range(args.repeats):
@@ -144,7 +188,8 @@ def main() -> None:
         rows.append({'workers': workers} | {name: f'{statistics.mean(values):.1%}' for name, values in found.items()})
     print(table(rows))
     print(
-        '\ncalibration, evaluation, metric, gathering: part of the time that an even worker waits for the others there'
+        '\ncalibration, evaluation, metric, gathering: part of the time that an even worker waits for others there; '
+        'the rest is what cutting costs'
     )
     write_json(
         args.out,

@@ -221,6 +221,13 @@ def declare_safe_globals() -> None:
     torch.serialization.add_safe_globals(allowed)
 
 
+def process_group_store() -> Any:
+    """The store that all ranks of the process group met in, whose counters are atomic."""
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()  # torch has no public name for it
+
+
 def _statistics_method(owner: Any, name: str) -> Any:
     """Stand in for ``getattr`` in checkpoints: gives HistoryBuffer's own statistics and nothing else."""
     from mmengine.logging.history_buffer import HistoryBuffer

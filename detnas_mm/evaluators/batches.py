@@ -13,6 +13,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS, FUNCTIONS
 from torch.utils.data import DataLoader
 
+from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states
 from detnas_mm.search.checks import whole
 
@@ -30,8 +31,8 @@ def _num_bytes(data: Any) -> int:
 class FixedBatches:
     """The same images in the same batches every time they are walked through.
 
-    Batch b belongs to rank b modulo the number of ranks, so the batches are the same for any number of ranks. Loaded
-    data are kept as long as the cache has room; what does not fit is loaded again each time.
+    The batches are the same for any number of ranks, which share them out as :func:`share_out` says. Loaded data are
+    kept as long as the cache has room; what does not fit is loaded again each time.
 
     Args:
         dataloader: mmengine's dataloader config: ``dataset``, ``batch_size``, and if wanted ``num_workers`` and
@@ -85,7 +86,6 @@ class FixedBatches:
         self.indices = order[:num_images]
         self._batches = [self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)]
         self._refuse_random(name)
-        self.own = range(get_rank(), len(self._batches), get_world_size())
         self._room = cache_mb * 2**20
         self._cache: dict[int, Any] = {}
 
@@ -121,14 +121,15 @@ class FixedBatches:
                         f'different ones. Take what is random out of {[step.get("type") for step in self._pipeline]}.'
                     )
 
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        """Yields (number of the batch, collated data) of this rank's batches; the receiver may change the data."""
-        return self.walk(range(len(self)))
+    def walk(self, numbers: Iterable[int], parts: int = 1) -> Iterator[tuple[Unit, Any]]:
+        """Yields this rank's share of these batches, as (unit, collated data); the receiver may change the data.
 
-    def walk(self, numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
-        """Yields (number, collated data) of those of these batches that are this rank's, in ascending order."""
-        wanted = sorted(set(numbers) & set(self.own))
-        missing = [number for number in wanted if number not in self._cache]
+        Args:
+            numbers: Which batches.
+            parts: Into how many parts of the candidates a batch may be cut.
+        """
+        wanted = sorted(set(numbers))
+        missing = [n for n in wanted if n % get_world_size() == get_rank() and n not in self._cache]
         loader = DataLoader(
             self.dataset,
             batch_sampler=[self._batches[number] for number in missing],
@@ -136,17 +137,29 @@ class FixedBatches:
             collate_fn=self._collate,
             generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global one
         )
-        loaded = iter(loader) if missing else iter(())
-        for number in wanted:
-            if number in self._cache:
-                yield number, self._copy(self._cache[number])
-                continue
-            data = next(loaded)
-            size = _num_bytes(data)
-            if size <= self._room:
-                self._room -= size
-                self._cache[number] = self._copy(data)
-            yield number, data
+        loading = zip(missing, loader, strict=True)
+        number, data = -1, None
+        for unit in share_out(wanted, parts):
+            while number != unit.batch and unit.batch in missing:
+                number, data = next(loading)
+                self._keep(number, data)
+            if number != unit.batch:
+                number, data = unit.batch, self._load(unit.batch)
+            yield unit, self._copy(data)
+
+    def _load(self, number: int) -> Any:
+        if number not in self._cache:
+            data = self._collate([self.dataset[index] for index in self._batches[number]])
+            self._keep(number, data)
+            return data
+        return self._cache[number]
+
+    def _keep(self, number: int, data: Any) -> None:
+        """Keeps what was loaded if there is room."""
+        size = _num_bytes(data)
+        if size <= self._room:
+            self._room -= size
+            self._cache[number] = data
 
     @staticmethod
     def _copy(data: Any) -> Any:

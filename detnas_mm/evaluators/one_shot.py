@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,14 +16,14 @@ from torch import nn
 from detnas_mm.evaluators import bn_recalibration, dense_boxes, roi_boxes
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.batches import FixedBatches
+from detnas_mm.evaluators.calibration import Calibration
 from detnas_mm.evaluators.judge import Judge, Predictions
 from detnas_mm.evaluators.metric_workers import MetricWorkers
 from detnas_mm.evaluators.metrics import build_metric, metric_digest, quiet
-from detnas_mm.evaluators.numerics import checked_precision, numerics, replaced
-from detnas_mm.evaluators.path_tree import Node, Outputs, PathTree
+from detnas_mm.evaluators.numerics import checked_precision, numerics
+from detnas_mm.evaluators.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.racing import Racing, Stage
-from detnas_mm.evaluators.ranks import OutOfMemory, jointly
-from detnas_mm.evaluators.seeding import seeded, stable_seed
+from detnas_mm.evaluators.ranks import OutOfMemory
 from detnas_mm.models import find_supernet
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Objective, Record
@@ -106,18 +104,10 @@ class OneShotEvaluator(Evaluator):
         self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb)
         self.metric = build_metric(self.metric_cfg, self.batches.metainfo)
         self._metrics = MetricWorkers(self.metric, self.metric_workers)
-        self.calibration: FixedBatches | None = None
+        self.calibration: Calibration | None = None
         if self.calibration_cfg is not None:
-            self.calibration_seed = self.calibration_cfg.get('seed', 0)
-            self.calibration = FixedBatches(
-                self.calibration_cfg['dataloader'],
-                num_images=self.calibration_cfg.get('num_images', 500),
-                seed=self.calibration_seed,
-                whole_batches=True,
-                cache_mb=self.cache_mb,
-            )
+            self.calibration = Calibration(self.model, **self.calibration_cfg, cache_mb=self.cache_mb)
         self._norms = bn_recalibration.batch_norms(self.model)
-        self._scope = self._recalibrated_part()
 
     def spec(self) -> dict[str, Any]:
         spec = dict(
@@ -132,16 +122,7 @@ class OneShotEvaluator(Evaluator):
             spec['numerics'] = dict(precision=self.precision, channels_last=self.channels_last)
         if self.racing is not None:
             spec['racing'] = self.racing.spec()
-        if self.calibration is None:
-            return spec | dict(calibration=None)
-        return spec | dict(
-            calibration=dict(
-                images=len(self.calibration.indices),
-                batch_size=self.calibration.batch_size,
-                images_digest=self.calibration.fingerprint(),
-                part=self._scope,
-            )
-        )
+        return spec | dict(calibration=self.calibration and self.calibration.spec())
 
     def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
         """See :meth:`Evaluator.observe`: racing learns from past generations who has prospects."""
@@ -174,7 +155,8 @@ class OneShotEvaluator(Evaluator):
                     if not judge.tree.open:
                         break
                     start = time.perf_counter()
-                    self._recalibrate(judge.tree, stage.calibration)
+                    if self.calibration is not None and stage.calibration:
+                        self.calibration.recalibrate(judge.tree, stage.calibration)
                     clock['recalibration'] += (time.perf_counter() - start) / len(chunk)
                     self._score(judge, stage.evaluation, last=stage is stages[-1])
                 for node in judge.tree.nodes:
@@ -202,7 +184,8 @@ class OneShotEvaluator(Evaluator):
         """The model in evaluation mode with a path in force and its BN statistics recalibrated; restored after."""
         with self._untouched():
             tree = self._tree([arch])
-            self._recalibrate(tree, range(0 if self.calibration is None else len(self.calibration)))
+            if self.calibration is not None:
+                self.calibration.recalibrate(tree, range(len(self.calibration)))
             bn_recalibration.apply(self._norms, tree.statistics(0))
             self.supernet.set_path(arch)
             self.model.eval()
@@ -224,61 +207,6 @@ class OneShotEvaluator(Evaluator):
     def _tree(self, archs: Sequence[Architecture]) -> PathTree:
         return PathTree([self.supernet.segments(arch) for arch in archs])
 
-    def _replayed(self, outputs: Outputs) -> contextlib.AbstractContextManager[None]:
-        """Lets the model's next forward take these for what its backbone returns."""
-        return replaced(self.supernet, 'forward', lambda x: outputs)
-
-    # -- recalibration ------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _recalibrate(self, tree: PathTree, batches: Sequence[int]) -> None:
-        """Adds batches to the statistics of a tree's nodes; nodes where they are not finite fail."""
-        if self.calibration is None or not batches:
-            return
-        walk = self.calibration.walk
-
-        def collect() -> list[dict[int, bn_recalibration.BatchStatistics]]:
-            with bn_recalibration.recording(self.model) as into:
-                for number, data in walk(batches):
-
-                    def enter(node: Node, number: int = number) -> None:
-                        into(node.collected.setdefault(number, {}))
-
-                    data = self.model.data_preprocessor(data, False)
-                    for _, outputs in tree.walk(data['inputs'], enter):
-                        if self._scope != 'backbone':
-                            with self._replayed(outputs):
-                                self._forward(data)
-            return [node.collected for node in tree.nodes]
-
-        gathered = jointly(collect)
-        for node, *parts in zip(tree.nodes, *gathered, strict=True):
-            node.statistics = bn_recalibration.average({n: batch for part in parts for n, batch in part.items()})
-            broken = bn_recalibration.not_finite(node.statistics)
-            if broken:
-                node.failure = f'recalibrated BN statistics of {broken[0]} are not finite'
-
-    def _recalibrated_part(self) -> str:
-        """The smallest part of the model that holds all BN layers: ``'backbone'``, ``'neck'`` or ``'model'``.
-
-        Heads, losses and proposals are not run where they have nothing to recalibrate.
-        """
-        parts = {name.split('.')[0] for name in bn_recalibration.batch_norms(self.model)}
-        if parts <= {'backbone'}:
-            return 'backbone'
-        return 'neck' if parts <= {'backbone', 'neck'} and hasattr(self.model, 'extract_feat') else 'model'
-
-    def _forward(self, data: Any) -> None:
-        """Runs neck and head. Heads with BN see training RoIs, drawn from a seed that is the batch's own."""
-        if self._scope == 'neck':
-            self.model.extract_feat(data['inputs'])
-            return
-        names = [os.path.basename(str(getattr(sample, 'img_path', ''))) for sample in data['data_samples']]
-        with seeded(stable_seed([self.calibration_seed, *names])):
-            self.model(**copy.deepcopy(data), mode=bn_recalibration.forward_mode(self.model))
-
-    # -- evaluation ---------------------------------------------------------------------------------------------
-
     @torch.no_grad()
     def _score(self, judge: Judge, batches: Sequence[int], last: bool) -> None:
         """Lets candidates predict and judges them; after the last stage the metrics are still to be waited for."""
@@ -295,13 +223,13 @@ class OneShotEvaluator(Evaluator):
 
         results: Predictions = {node.number: {} for node in tree.ends}
         self.model.eval()
-        for number, data in self.batches.walk(batches):
+        for unit, data in self.batches.walk(batches, tree.parts):
             inputs = self.model.data_preprocessor(data, False)
-            for node, outputs in tree.walk(inputs['inputs'], enter):
-                with self._replayed(outputs):
+            for node, outputs in tree.walk(inputs['inputs'], enter, unit.part, unit.parts):
+                with replayed(self.supernet, outputs):
                     samples = self.model(**inputs, mode='predict')
                 del outputs  # before the next candidate's are made
                 self.metric.process(data, [sample.to_dict() for sample in samples])
-                results[node.number][number] = self.metric.results
+                results[node.number][unit.batch] = self.metric.results
                 self.metric.results = []
         return results

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from detnas_mm.evaluators.bn_recalibration import BatchStatistics, Statistics
+from detnas_mm.evaluators.numerics import replaced
 from detnas_mm.models.supernet import Segment
 
+#: About how many candidates make a part.
+HANDFUL = 6
 #: What a candidate's backbone returns.
 Outputs = tuple[Tensor, ...]
 
@@ -83,19 +88,37 @@ class PathTree:
         """Whether any candidate goes on."""
         return any(map(self.goes_on, range(len(self.branches))))
 
-    def walk(self, images: Tensor, enter: Callable[[Node], None]) -> Iterator[tuple[Node, Outputs]]:
-        """Runs all candidates' backbones on a batch.
+    @property
+    def parts(self) -> int:
+        """Into how many parts the candidates that go on may be cut: neighbours, which share much, a handful each."""
+        return math.ceil(len(self._going_on()) / HANDFUL)
+
+    def _going_on(self) -> list[list[Node]]:
+        """Branches of those that have neither failed nor been dropped, in the order of a walk; equal ones once."""
+        branches = {
+            tuple(node.number for node in branch): branch
+            for candidate, branch in enumerate(self.branches)
+            if self.goes_on(candidate)
+        }
+        return [branch for _, branch in sorted(branches.items())]
+
+    def walk(
+        self, images: Tensor, enter: Callable[[Node], None], part: int = 0, parts: int = 1
+    ) -> Iterator[tuple[Node, Outputs]]:
+        """Runs candidates' backbones on a batch.
 
         Args:
             images: Shape (n, 3, h, w), preprocessed.
             enter: Called before a node runs. What only leads to candidates that failed or were dropped is left out.
+            part: Which part of the candidates, counted from 0.
+            parts: Of how many.
 
         Yields:
             (the candidate's end, what its backbone returns); candidates that are equal appear once.
         """
-        live = {
-            node.number for candidate, branch in enumerate(self.branches) if self.goes_on(candidate) for node in branch
-        }
+        branches = self._going_on()
+        cuts = [len(branches) * number // parts for number in (part, part + 1)]
+        live = {node.number for branch in branches[slice(*cuts)] for node in branch}
         yield from self._walk(self.nodes[0], images, (), enter, live)
 
     def _walk(
@@ -115,6 +138,11 @@ class PathTree:
 
 
 _END = object()
+
+
+def replayed(backbone: nn.Module, outputs: Outputs) -> AbstractContextManager[None]:
+    """Lets a model's next forward take these for what its backbone returns."""
+    return replaced(backbone, 'forward', lambda x: outputs)
 
 
 def _run(segment: Segment, x: Tensor, outs: Outputs) -> tuple[Tensor, Outputs]:

@@ -29,16 +29,21 @@ def seconds(scaling, work, workers):
 
 def test_the_simulation_in_cases_that_can_be_counted(scaling):
     even = scaling.Work(
-        candidates=8, chunk=4, calibration_batches=4, val_batches=8,
-        seconds=dict(calibration=[1], evaluation=[2], metric=[3]), gather_seconds=0, stragglers=0, failures=0,
-        restart_seconds=0,
+        candidates=24, chunk=12, calibration_batches=4, val_batches=8,
+        seconds=dict(calibration=[1], evaluation=[2], metric=[3]), gather_seconds=0, cutting=(0, 0), stragglers=0,
+        failures=0, restart_seconds=0,
     )  # fmt: skip
-    assert seconds(scaling, even, 1) == 8 * (4 * 1 + 8 * 2 + 3)
+    assert seconds(scaling, even, 1) == 24 * (4 * 1 + 8 * 2 + 3)
     assert seconds(scaling, even, 4) == seconds(scaling, even, 1) / 4
-    # With 8 workers half have nothing to calibrate, and half no metric to compute.
-    assert seconds(scaling, even, 8) == 2 * (4 * 1 + 4 * 2 + 3)
+    # 8 workers take half a batch each to calibrate, since 12 candidates make two parts; 4 compute two metrics.
+    assert seconds(scaling, even, 8) == 2 * (12 * (4 * 1 + 8 * 2) / 8 + 2 * 3)
+    # 16 workers: half of them have nothing to calibrate; all evaluate half a batch; 12 compute a metric.
+    assert seconds(scaling, even, 16) == 2 * (6 * 1 + 6 * 2 + 3)
+    cut = replace(even, cutting=(0.5, 0.25))
+    assert seconds(scaling, cut, 16) == 2 * (6 * 1 * 1.5 + 6 * 2 * 1.25 + 3)
+    assert seconds(scaling, cut, 1) == seconds(scaling, even, 1)
     assert seconds(scaling, replace(even, gather_seconds=5), 4) == seconds(scaling, even, 4) + 2 * 2 * 5
-    assert seconds(scaling, replace(even, stragglers=1), 4) == 3 * seconds(scaling, even, 4)
+    assert seconds(scaling, replace(even, stragglers=1), 1) == 24 * (3 * (4 * 1 + 8 * 2) + 3)
     assert seconds(scaling, replace(even, failures=60, restart_seconds=9), 4) > seconds(scaling, even, 4) + 9
 
 
@@ -47,7 +52,7 @@ def test_times_are_those_that_were_measured(scaling, tmp_path):
     path.write_text('{"batches": {"calibration": [1, 3], "evaluation": [2], "metric": [1]}}')
     uneven = scaling.Work(
         candidates=1, chunk=1, calibration_batches=1000, val_batches=0, seconds=scaling.measured(path),
-        gather_seconds=0, stragglers=0, failures=0, restart_seconds=0,
+        gather_seconds=0, cutting=(0, 0), stragglers=0, failures=0, restart_seconds=0,
     )  # fmt: skip
     assert 1900 < seconds(scaling, uneven, 1) < 2100
     path.write_text('{}')

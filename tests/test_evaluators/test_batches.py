@@ -4,7 +4,6 @@ import torch
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 
-from detnas_mm.evaluators import batches as module
 from detnas_mm.evaluators.batches import FixedBatches
 
 
@@ -33,7 +32,7 @@ def make(batch_size=3, **kwargs):
 
 
 def contents(batches):
-    return {number: [int(x) for x in data['inputs']] for number, data in batches}
+    return {unit.batch: [int(x) for x in data['inputs']] for unit, data in batches.walk(range(len(batches)))}
 
 
 def test_order_and_batches_are_fixed():
@@ -62,21 +61,9 @@ def test_images_are_loaded_once_if_they_fit_the_cache(cache_mb, loads):
 def test_what_a_model_does_to_annotations_does_not_stay():
     batches = make()
     for _ in range(2):
-        for _, data in batches:
+        for _, data in batches.walk(range(4)):
             assert all('pred' not in sample for sample in data['data_samples'])
             data['data_samples'][0].pred = 1
-
-
-@pytest.mark.parametrize('world', [1, 2, 3])
-def test_ranks_share_the_same_batches(world, monkeypatch):
-    together = {}
-    monkeypatch.setattr(module, 'get_world_size', lambda: world)
-    for rank in range(world):
-        monkeypatch.setattr(module, 'get_rank', lambda rank=rank: rank)
-        own = contents(make())
-        assert not own.keys() & together.keys()
-        together |= own
-    assert together == {0: [0, 1, 2], 1: [3, 4, 5], 2: [6, 7, 8], 3: [9]}
 
 
 def test_bad_sizes():

@@ -116,7 +116,12 @@ def test_racing_on_a_part_of_the_calibration_recalibrates_survivors_in_full(judg
     assert {(e.status, e.images, tuple(e.partial)) for e in full} == {('ok', 60, ('40',))}
     evaluator.observe([as_record(i, p, e) for i, (p, e) in enumerate(zip(PATHS, full, strict=True))], [MAP])
     walked, walk = [], evaluator.calibration.walk
-    monkeypatch.setattr(evaluator.calibration, 'walk', lambda batches: (walked.extend(batches), walk(batches))[1])
+
+    def noted(batches, parts):
+        walked.extend(batches)
+        return walk(batches, parts)
+
+    monkeypatch.setattr(evaluator.calibration, 'walk', noted)
     raced = list(evaluator.evaluate(archs))
     dropped = sum(e.dropped is not None for e in raced)
     assert 0 < dropped < len(PATHS)
@@ -143,9 +148,8 @@ def test_scores_on_a_share_are_those_of_its_images_alone(judge, tmp_path, monkey
     with digits.scope(), evaluator.recalibrated(judge.path(text)) as model, torch.no_grad():
         metric = METRICS.build(metric_cfg)
         metric.dataset_meta = evaluator.batches.metainfo
-        for number, data in evaluator.batches:
-            if number in stage:
-                metric.process(data, [sample.to_dict() for sample in model.test_step(data)])
+        for _, data in evaluator.batches.walk(stage):
+            metric.process(data, [sample.to_dict() for sample in model.test_step(data)])
         wanted = metric.compute_metrics(metric.results)
     (images, found), *more = evaluation.partial.items()
     assert not more and int(images) == len(names) < 60

@@ -1,5 +1,6 @@
 import weakref
 
+import pytest
 import torch
 from torch import nn
 
@@ -35,6 +36,27 @@ def test_each_candidate_gets_what_its_path_computes_and_shared_parts_run_once():
         assert all(torch.equal(a, b) for a, b in zip(net(images), found[end], strict=True))
     # stem, blocks, last convolution of 5 paths one by one; the tree shares stem, first block, the whole of one path
     assert 0 < shared < len(runs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('parts', [1, 2, 3, 7])
+def test_parts_are_neighbours_and_make_up_the_whole(parts):
+    _, tree = make()
+    images = torch.randn(2, 3, 32, 32)
+    whole = dict(tree.walk(images, lambda node: None))
+    found = [dict(tree.walk(images, lambda node: None, part, parts)) for part in range(parts)]
+    assert [end for part in found for end in part] == list(whole)
+    assert max(map(len, found)) - min(map(len, found)) <= 1
+    for part in found:
+        for end, outputs in part.items():
+            assert all(torch.equal(a, b) for a, b in zip(outputs, whole[end], strict=True))
+
+
+def test_a_part_is_a_handful():
+    net, tree = make()
+    assert tree.parts == 1
+    paths = [f'{a}{b}|{c}' for a in range(4) for b in range(4) for c in range(4)]
+    assert PathTree([net.segments(net.space.parse(path)) for path in paths]).parts == 11
 
 
 @torch.no_grad()
