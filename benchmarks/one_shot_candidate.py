@@ -47,24 +47,37 @@ PARTS = [
 
 
 class Clock:
-    """Adds up the time of functions by label, without the time of labelled functions inside them."""
+    """Adds up the time of functions by label, without the time of labelled functions inside them.
 
-    def __init__(self) -> None:
+    Args:
+        device: Where they run; what a GPU has been given is waited for, so that time is spent where it is caused.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self.seconds: Counter[str] = Counter()
+        self.on = False
+        self._wait = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
         self._inner = [0.0]
 
+    def now(self) -> float:
+        """Seconds, once the device is done."""
+        self._wait()
+        return time.perf_counter()
+
     def watch(self, owner: Any, method: str, label: str | Callable[[], str]) -> None:
-        """Replaces a method by one that is timed."""
+        """Replaces a method by one that is timed while the clock is on."""
         original = getattr(owner, method)
 
         @functools.wraps(original)
         def timed(*args: Any, **kwargs: Any) -> Any:
+            if not self.on:
+                return original(*args, **kwargs)
             self._inner.append(0.0)
-            start = time.perf_counter()
+            start = self.now()
             try:
                 return original(*args, **kwargs)
             finally:
-                whole = time.perf_counter() - start
+                whole = self.now() - start
                 self.seconds[label if isinstance(label, str) else label()] += whole - self._inner.pop()
                 self._inner[-1] += whole
 
@@ -85,6 +98,112 @@ def timed(walk: Callable[..., Iterator], into: list[float]) -> Callable[..., Ite
     return run
 
 
+def measure(
+    cfg: Config, model: torch.nn.Module, candidates: int, chunk_size: int = 0, rounds: int = 3
+) -> dict[str, Any]:
+    """Evaluates random paths, and says what took how long.
+
+    Args:
+        cfg: Of a search.
+        model: Its supernet, where it is to run.
+        candidates: How many.
+        chunk_size: Evaluated together; 0 for all.
+        rounds: How often all of them are evaluated to time the whole, and as often again to time the parts.
+
+    Returns:
+        JSON-ready, in seconds: ``seconds`` of a candidate in each round, ``parts`` of a candidate by name, ``batches``:
+        of a candidate and batch of the ``calibration`` and the ``evaluation``, and of a candidate's ``metric``;
+        ``loading`` of all images, once; ``images``, ``batch_sizes``: of both.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        plan = SearchPlan(cfg.search)
+        evaluator: Any = plan.evaluator
+        evaluator.setup(plan.space, model, plan.seed)
+        evaluator.chunk_size = chunk_size
+        paths = plan.space.sample_many(np.random.default_rng(0), candidates)
+        sets = dict(calibration=evaluator.calibration, evaluation=evaluator.batches)
+        loading = {name: seconds_of(lambda one=one: list(one.walk(range(len(one))))) for name, one in sets.items()}
+        list(evaluator.evaluate(paths[:1]))
+        clock = Clock(next(model.parameters()).device)
+        watch(clock, evaluator, model)
+        batches: dict[str, list[float]] = dict(calibration=[], evaluation=[], metric=[])
+        for name, one in sets.items():
+            one.walk = timed(one.walk, batches[name])
+        whole = []
+        for _ in range(rounds):
+            start = clock.now()
+            batches['metric'] += [evaluation.time['metric'] for evaluation in evaluator.evaluate(paths)]
+            whole.append((clock.now() - start) / candidates)
+        kept = {name: list(seconds) for name, seconds in batches.items()}
+        clock.on = True
+        rows = []
+        for _ in range(rounds):
+            clock.seconds.clear()
+            list(evaluator.evaluate(paths))
+            rows.append({name: seconds / candidates for name, seconds in clock.seconds.items()})
+    together = chunk_size or candidates
+    return dict(
+        seconds=whole,
+        parts={name: statistics.median(row[name] for row in rows) for name in rows[0]},
+        batches={
+            name: seconds if name == 'metric' else [taken / together for taken in seconds]
+            for name, seconds in kept.items()
+        },
+        loading=loading,
+        images={name: len(one.indices) for name, one in sets.items()},
+        batch_sizes={name: one.batch_size for name, one in sets.items()},
+    )
+
+
+def watch(clock: Clock, evaluator: Any, model: Any) -> None:
+    """Lets a clock time the parts of an evaluation."""
+    phase = ''
+
+    def label(text: str) -> Callable[[], str]:
+        return lambda: f'{phase}: {text}'
+
+    def begin(name: str) -> None:
+        nonlocal phase
+        phase = name
+
+    for name, method, text in PARTS:
+        if hasattr(model, name) and hasattr(getattr(model, name), method):
+            clock.watch(getattr(model, name), method, label(text))
+    for owner, method in ((dense_boxes, '_predict'), (roi_boxes, '_propose'), (roi_boxes, '_classify')):
+        clock.watch(owner, method, label('boxes from heads (decoding, NMS)'))
+    clock.watch(path_tree, '_run', label('backbone'))
+    clock.watch(evaluator.metric, 'process', label("metric's input"))
+    clock.watch(evaluator.metric, 'compute_metrics', label('metric'))
+    for owner, method, name in (
+        (evaluator.calibration, 'recalibrate', 'recalibration'), (evaluator, '_score', 'evaluation')
+    ):  # fmt: skip
+        clock.watch(owner, method, f'{name}: other')
+        original = getattr(owner, method)
+        setattr(owner, method, lambda *a, run=original, name=name, **k: (begin(name), run(*a, **k))[1])
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """How long a function takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def print_parts(found: dict[str, Any]) -> None:
+    """The parts of a candidate's time, the largest first."""
+    whole = sum(found['parts'].values())
+    lines = sorted(found['parts'].items(), key=lambda part: -part[1])
+    print(table([dict(part=name, ms=1000 * taken, share=f'{taken / whole:.0%}') for name, taken in lines]))
+
+
+def read_search(path: str) -> Config:
+    """The config of a search, fit for this machine."""
+    cfg = Config.fromfile(path)
+    cfg.launcher = 'none'
+    fit_to_machine(cfg)
+    return cfg
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config with a search section')
@@ -96,66 +215,20 @@ def main() -> None:
     add_output(parser, 'one_shot_candidate.json')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
+    cfg = read_search(args.config)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = build_model(cfg)
-        model.load_state_dict(load_checkpoint_file(args.checkpoint)['state_dict'])
-        plan = SearchPlan(cfg.search)
-        evaluator: Any = plan.evaluator
-        evaluator.setup(plan.space, model, plan.seed)
-        evaluator.chunk_size = args.chunk_size
-        paths = plan.space.sample_many(np.random.default_rng(0), args.candidates)
-        list(evaluator.evaluate(paths[:1]))  # loads the images, once for the whole search
-        clock = Clock()
-        phase = ''
-
-        def label(text: str) -> Callable[[], str]:
-            return lambda: f'{phase}: {text}'
-
-        def begin(name: str) -> None:
-            nonlocal phase
-            phase = name
-
-        for name, method, text in PARTS:
-            if hasattr(model, name) and hasattr(getattr(model, name), method):
-                clock.watch(getattr(model, name), method, label(text))
-        for owner, method in ((dense_boxes, '_predict'), (roi_boxes, '_propose'), (roi_boxes, '_classify')):
-            clock.watch(owner, method, label('boxes from heads (decoding, NMS)'))
-        clock.watch(path_tree, '_run', label('backbone'))
-        clock.watch(evaluator.metric, 'process', label("metric's input"))
-        clock.watch(evaluator.metric, 'compute_metrics', label('metric'))
-        for method, name in (('_recalibrate', 'recalibration'), ('_score', 'evaluation')):
-            clock.watch(evaluator, method, f'{name}: other')
-            original = getattr(evaluator, method)
-            setattr(evaluator, method, lambda *a, run=original, name=name, **k: (begin(name), run(*a, **k))[1])
-        batches: dict[str, list[float]] = dict(calibration=[], evaluation=[])
-        for part, name in ((evaluator.calibration, 'calibration'), (evaluator.batches, 'evaluation')):
-            part.walk = timed(part.walk, batches[name])
-        rows, whole, metric = [], [], []
-        for _ in range(args.rounds):
-            clock.seconds.clear()
-            start = time.perf_counter()
-            metric += [evaluation.time['metric'] for evaluation in evaluator.evaluate(paths)]
-            whole.append((time.perf_counter() - start) / len(paths))
-            rows.append({name: seconds / len(paths) for name, seconds in clock.seconds.items()})
-    median = statistics.median(whole)
-    parts = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-    lines = [
-        dict(part=name, ms=1000 * seconds, share=f'{seconds / median:.0%}')
-        for name, seconds in sorted(parts.items(), key=lambda part: -part[1])
-    ]
-    print(table(lines))
-    images = f'{len(evaluator.calibration.indices)} + {len(evaluator.batches.indices)} images'
+    model.load_state_dict(load_checkpoint_file(args.checkpoint)['state_dict'])
+    found = measure(cfg, model, args.candidates, args.chunk_size, args.rounds)
+    print_parts(found)
+    write_json(args.out, dict(found, config=args.config))
     together = args.chunk_size or args.candidates
-    each = {name: [taken / together for taken in seconds] for name, seconds in batches.items()}
-    write_json(
-        args.out,
-        dict(seconds=whole, parts=parts, images=images, config=args.config, batches=each | dict(metric=metric)),
-    )
     how = f'{together} together' if args.chunk_size != 1 else 'one at a time'
-    print(f'{median:.3f} s a candidate ({how}; {images}; median of {args.rounds} rounds; {args.threads} thread(s))')
+    images = ' + '.join(map(str, found['images'].values()))
+    print(
+        f'{statistics.median(found["seconds"]):.3f} s a candidate ({how}; {images} images; median of {args.rounds} '
+        f'rounds; {args.threads} thread(s)); the parts were timed in as many more rounds'
+    )
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Markers and shared fixtures of the suite."""
 
+import os
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 MARKERS = {
     'slow': 'trains, searches or starts other programs for more than a few seconds',
     'packaging': 'builds distributions of this package and looks into them',
+    'gpu': 'needs a GPU that torch and mmcv can use; the other tests are kept from seeing one',
     'smoke': 'part of the slice that runs with both families of OpenMMLab distributions',
 }
 
@@ -14,6 +16,8 @@ MARKERS = {
 def pytest_configure(config):
     for name, meaning in MARKERS.items():
         config.addinivalue_line('markers', f'{name}: {meaning}')
+    if config.option.markexpr != 'gpu':  # results to the bit, which the other tests ask for, are a matter of one device
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Sets up what is missing, then runs the linters and the test suite.
 #
-#   bash tools/run_tests.sh [--family onedl|openmmlab] [--lint|--fast|--packaging|--slow|--all] [--no-setup] [-- PYTEST_ARGS]
+#   bash tools/run_tests.sh [--family onedl|openmmlab] [--lint|--fast|--packaging|--slow|--gpu|--all] [--no-setup] [-- PYTEST_ARGS]
 #
 #   --lint       ruff (lint and format), mypy, import-linter
 #   --fast       the tests that need seconds
 #   --packaging  sdist, wheel and what is in them
 #   --slow       the tests that train, search and start other programs
 #   --all        all of these in this order; the default
+#   --gpu        what only a GPU can tell
 #   --family openmmlab  with OpenMMLab's own distributions: a smoke slice (pytest -m smoke) in place of all that
 #   --no-setup   use $PYTHON, or the python on PATH, as it is
 #
@@ -21,7 +22,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --family) family=${2:-}; shift 2 || die '--family wants a value: onedl or openmmlab.' ;;
     --family=*) family=${1#*=}; shift ;;
-    --lint | --fast | --packaging | --slow) stages+=("${1#--}"); shift ;;
+    --lint | --fast | --packaging | --slow | --gpu) stages+=("${1#--}"); shift ;;
     --all) stages=(lint fast packaging slow); shift ;;
     --no-setup) setup=; shift ;;
     --) shift; break ;;
@@ -68,9 +69,10 @@ run_pytest() {
 run_stage() {
   case $1 in
     lint) lint ;;
-    fast) run_pytest 'not slow and not packaging' ;;
+    fast) run_pytest 'not slow and not packaging and not gpu' ;;
     packaging) run_pytest 'packaging and not slow' ;;
     slow) run_pytest 'slow' ;;
+    gpu) run_pytest 'gpu' ;;
     smoke) run_pytest 'smoke' ;;
   esac
 }

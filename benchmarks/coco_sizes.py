@@ -1,0 +1,153 @@
+#!/usr/bin/env python
+"""What a search costs at COCO's image sizes: seconds a candidate and where they go, and the days of the paper's search.
+
+Images are random, 1333x800, written as JPEG and read again; weights are random, too. Such a detector is sure of
+nothing, so all of its boxes are kept (score_thr 0), which is the most that NMS and metric can have to do. On a GPU if
+there is one. From what batches, images and metrics take here follows what 1,000 candidates on 500 + 5,000 images would
+take on this device: the paper took 20 GPUs for a day.
+
+Example:
+  python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
+      configs/detnas/detnas-large_search_fpn_coco.py
+  python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
+      --precision fp32 bf16 --channels-last
+  python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
+      --images 2 4 --batch-size 2 --candidates 2 --rounds 1        # what a CPU does in minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from common import add_output, table, write_json
+from mmengine.registry import DefaultScope
+from one_shot_candidate import measure, print_parts, read_search
+
+from detnas_mm.compat import cuda_usable
+from detnas_mm.models import build_model
+
+CANDIDATES, IMAGES, PAPERS_DAYS = 1000, dict(calibration=500, evaluation=5000), 20
+HEIGHT, WIDTH, BOXES, CLASSES = 800, 1333, 7, 80
+
+
+def make_images(folder: Path, name: str, count: int, height: int, width: int) -> Path:
+    """Smooth random images with random boxes, in COCO's format; returns the annotation file."""
+    rng = np.random.default_rng(count)
+    (folder / name).mkdir()
+    images, annotations = [], []
+    for number in range(count):
+        coarse = rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3)).astype(np.uint8)
+        mmcv.imwrite(mmcv.imresize(coarse, (width, height)), str(folder / name / f'{number}.jpg'))
+        images.append(dict(id=number, file_name=f'{number}.jpg', height=height, width=width))
+        for _ in range(BOXES):
+            w, h = rng.uniform(0.05, 0.5) * width, rng.uniform(0.05, 0.5) * height
+            box = [rng.uniform(0, width - w), rng.uniform(0, height - h), w, h]
+            annotations.append(
+                dict(id=len(annotations) + 1, image_id=number, category_id=int(rng.integers(1, CLASSES + 1)),
+                     bbox=box, area=w * h, iscrowd=0)
+            )  # fmt: skip
+    path = folder / f'{name}.json'
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories())))
+    return path
+
+
+def categories() -> list[dict[str, Any]]:
+    """COCO's, by mmdet's names."""
+    from mmdet.datasets import CocoDataset
+
+    return [dict(id=number + 1, name=name) for number, name in enumerate(CocoDataset.METAINFO['classes'])]
+
+
+def prepared(path: str, args: argparse.Namespace, precision: str, folder: Path) -> Any:
+    """The config of a search, on random images."""
+    cfg = read_search(path)
+    evaluator = cfg.search.evaluator
+    for one, name in ((evaluator.calibration, 'calibration'), (evaluator, 'evaluation')):
+        dataset = one.dataloader.dataset
+        dataset.update(data_root='', ann_file=str(folder / f'{name}.json'), data_prefix=dict(img=str(folder / name)))
+        one.dataloader.update(batch_size=args.batch_size or one.dataloader.batch_size, num_workers=0)
+    evaluator.metric.ann_file = str(folder / 'evaluation.json')
+    evaluator.calibration.num_images = args.images[0]
+    evaluator.update(precision=precision, channels_last=args.channels_last, cache_mb=1e6)
+    for part in (cfg.model.test_cfg, cfg.model.test_cfg.get('rcnn', {})):
+        if 'score_thr' in part:
+            part.score_thr = 0.0
+    return cfg
+
+
+def papers_search(found: dict[str, Any], generation: int) -> dict[str, float]:
+    """Seconds a candidate of the paper's search would take on this device, by what takes them.
+
+    Args:
+        found: What :func:`one_shot_candidate.measure` returned.
+        generation: Candidates for which images are loaded once.
+    """
+    seconds = {
+        name: statistics.mean(found['batches'][name]) * images / found['batch_sizes'][name]
+        for name, images in IMAGES.items()
+    }
+    measured, wanted = found['images']['evaluation'], IMAGES['evaluation']
+    seconds['metric'] = statistics.mean(found['batches']['metric']) * wanted / measured
+    seconds['loading'] = sum(found['loading'][name] / found['images'][name] * n for name, n in IMAGES.items())
+    seconds['loading'] /= generation
+    return seconds
+
+
+def row_of(found: dict[str, Any], generation: int) -> dict[str, Any]:
+    """What :func:`papers_search` says, as a row of the table."""
+    seconds = papers_search(found, generation)
+    whole = sum(seconds.values())
+    return {'images a second': sum(IMAGES.values()) / whole} | {
+        **{part: f'{taken / whole:.0%}' for part, taken in seconds.items()},
+        'days of 1,000 candidates': CANDIDATES * whole / 86400,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='+', help='configs of searches on COCO')
+    parser.add_argument('--images', type=int, nargs=2, default=[40, 80], help='calibration, search-val [40 80]')
+    parser.add_argument('--size', type=int, nargs=2, default=[HEIGHT, WIDTH], help='height, width [800 1333]')
+    parser.add_argument('--batch-size', type=int, help="images a batch [each config's own]")
+    parser.add_argument('--candidates', type=int, default=10, help='evaluated together [%(default)s]')
+    parser.add_argument('--rounds', type=int, default=3, help='[%(default)s]')
+    parser.add_argument('--precision', nargs='+', default=['fp32'], help='fp32, fp16, bf16: each in turn [fp32]')
+    parser.add_argument('--channels-last', action='store_true')
+    parser.add_argument('--threads', type=int, default=1, help='[%(default)s]')
+    add_output(parser, 'coco_sizes.json')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.cuda.get_device_name() if cuda_usable() else 'cpu'
+    outcomes, rows = [], []
+    with tempfile.TemporaryDirectory() as name:
+        for part, count in zip(IMAGES, args.images, strict=True):
+            make_images(Path(name), part, count, *args.size)
+        for path, precision in itertools.product(args.configs, args.precision):
+            cfg = prepared(path, args, precision, Path(name))
+            torch.manual_seed(0)
+            with DefaultScope.overwrite_default_scope(cfg.default_scope):
+                model = build_model(cfg).to('cuda' if cuda_usable() else 'cpu')
+            found = measure(cfg, model, args.candidates, rounds=args.rounds)
+            which = dict(config=Path(path).stem, precision=precision)
+            print(f'\n{", ".join(which.values())}: {statistics.median(found["seconds"]):.2f} s a candidate on {device}')
+            print_parts(found)
+            rows.append(which | row_of(found, args.candidates))
+            outcomes.append(dict(found, **which))
+            write_json(args.out, dict(outcomes=outcomes, rows=rows, settings=vars(args) | dict(device=device)))
+    print(
+        f"\nThe paper's search, {CANDIDATES:,} candidates on 500 + 5,000 images ({PAPERS_DAYS} GPU-days in the paper), "
+        f'on one {device}, from what was measured:\n{table(rows)}'
+    )
+
+
+if __name__ == '__main__':
+    main()
