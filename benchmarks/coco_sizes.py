@@ -12,7 +12,7 @@ Example:
   python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
       --precision fp32 bf16 --channels-last
   python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
-      --images 2 4 --batch-size 2 --candidates 2 --rounds 1        # what a CPU does in minutes
+      --images 2 4 --batch-size 2 --candidates 2 --rounds 1        # what a CPU does in a few minutes
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import itertools
 import json
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from mmengine.registry import DefaultScope
 from one_shot_candidate import measure, print_parts, read_search
 
 from detnas_mm.compat import cuda_usable
+from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.models import build_model
 
 CANDIDATES, IMAGES, PAPERS_DAYS = 1000, dict(calibration=500, evaluation=5000), 20
@@ -75,12 +77,15 @@ def prepared(path: str, args: argparse.Namespace, precision: str, folder: Path) 
         dataset = one.dataloader.dataset
         dataset.update(data_root='', ann_file=str(folder / f'{name}.json'), data_prefix=dict(img=str(folder / name)))
         one.dataloader.update(batch_size=args.batch_size or one.dataloader.batch_size, num_workers=0)
+        for step in dataset.pipeline:
+            if step.type == 'Resize':
+                step.scale = (args.size[1], args.size[0])
     evaluator.metric.ann_file = str(folder / 'evaluation.json')
     evaluator.calibration.num_images = args.images[0]
     evaluator.update(precision=precision, channels_last=args.channels_last, cache_mb=1e6)
     for part in (cfg.model.test_cfg, cfg.model.test_cfg.get('rcnn', {})):
         if 'score_thr' in part:
-            part.score_thr = 0.0
+            part.score_thr = args.score_thr
     return cfg
 
 
@@ -112,7 +117,7 @@ def row_of(found: dict[str, Any], generation: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', help='configs of searches on COCO')
     parser.add_argument('--images', type=int, nargs=2, default=[40, 80], help='calibration, search-val [40 80]')
@@ -122,9 +127,10 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=3, help='[%(default)s]')
     parser.add_argument('--precision', nargs='+', default=['fp32'], help='fp32, fp16, bf16: each in turn [fp32]')
     parser.add_argument('--channels-last', action='store_true')
+    parser.add_argument('--score-thr', type=float, default=0.0, help='boxes from that score on [%(default)s: all]')
     parser.add_argument('--threads', type=int, default=1, help='[%(default)s]')
     add_output(parser, 'coco_sizes.json')
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     device = torch.cuda.get_device_name() if cuda_usable() else 'cpu'
     outcomes, rows = [], []
@@ -136,13 +142,15 @@ def main() -> None:
             torch.manual_seed(0)
             with DefaultScope.overwrite_default_scope(cfg.default_scope):
                 model = build_model(cfg).to('cuda' if cuda_usable() else 'cpu')
-            found = measure(cfg, model, args.candidates, rounds=args.rounds)
+            with quiet():
+                found = measure(cfg, model, args.candidates, rounds=args.rounds)
             which = dict(config=Path(path).stem, precision=precision)
             print(f'\n{", ".join(which.values())}: {statistics.median(found["seconds"]):.2f} s a candidate on {device}')
             print_parts(found)
             rows.append(which | row_of(found, args.candidates))
             outcomes.append(dict(found, **which))
-            write_json(args.out, dict(outcomes=outcomes, rows=rows, settings=vars(args) | dict(device=device)))
+            settings = {key: str(value) for key, value in vars(args).items()} | dict(device=device)
+            write_json(args.out, dict(outcomes=outcomes, rows=rows, settings=settings))
     print(
         f"\nThe paper's search, {CANDIDATES:,} candidates on 500 + 5,000 images ({PAPERS_DAYS} GPU-days in the paper), "
         f'on one {device}, from what was measured:\n{table(rows)}'

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.cost.measure import Stopwatch, TimedRun, compared, milliseconds
+from detnas_mm.cost.measure import compared, milliseconds
+from detnas_mm.cost.stopwatch import Stopwatch, TimedRun
 from detnas_mm.cost.structure_latency import Grid, StructureTables
 from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
 from detnas_mm.models import MAEDetNet
@@ -181,7 +182,7 @@ def measure_structures(
         nets: Members to check the sums by.
         references: Nets to compare with, of any space.
         image: What to run them on, shape (1, 3, h, w), on the device to measure on.
-        watch: See :func:`~detnas_mm.cost.measure.stopwatch`.
+        watch: See :func:`~detnas_mm.cost.stopwatch.stopwatch`.
         pace: How thoroughly.
         progress: Wraps what is iterated over, such as a progress bar.
 

@@ -13,8 +13,9 @@ import torch
 
 from detnas_mm.cost import StructureLatency
 from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.measure import compared, measure_nets, milliseconds, stopwatch
+from detnas_mm.cost.measure import compared, measure_nets, milliseconds
 from detnas_mm.cost.measure_structures import NetBuilder, other_work
+from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import foretold_text, latency_cost, mark_beaten, progress_bar, write_json
 from detnas_mm.engine.search import SearchPlan

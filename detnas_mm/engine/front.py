@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 
 from detnas_mm.cost import LatencyTable
 from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.measure import compared, measure_nets, stopwatch
+from detnas_mm.cost.measure import compared, measure_nets
+from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import (
     Subject,

@@ -24,7 +24,8 @@ from detnas_mm.cost import MeasuredLatency
 from detnas_mm.cost.device import describe_device, device_text
 from detnas_mm.cost.latency_file import PARTS, SCHEMA
 from detnas_mm.cost.macs import checked_input_size
-from detnas_mm.cost.measure import Stopwatch, measure_space, stopwatch
+from detnas_mm.cost.measure import measure_space
+from detnas_mm.cost.stopwatch import Stopwatch, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.evaluators.metrics import quiet

@@ -1,21 +1,14 @@
 """The benchmark's arithmetic and its ledger; its training is that of configs/digits, tested there."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / 'benchmarks' / 'digits_discrimination.py'
-
 
 @pytest.fixture(scope='module')
-def benchmark():
-    spec = importlib.util.spec_from_file_location('digits_discrimination', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load):
+    return load('digits_discrimination')
 
 
 def test_standard_deviations(benchmark):

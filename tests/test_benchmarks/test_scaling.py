@@ -1,26 +1,12 @@
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[2] / 'benchmarks'
-
 
 @pytest.fixture(scope='module')
-def scaling():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location('scaling', FOLDER / 'scaling.py')
-        module = importlib.util.module_from_spec(spec)
-        sys.modules['scaling'] = module
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.modules.pop('scaling', None)
+def scaling(load):
+    return load('scaling')
 
 
 def seconds(scaling, work, workers):

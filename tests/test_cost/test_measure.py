@@ -12,15 +12,13 @@ from torch import nn
 from detnas_mm.cost import MacsTable
 from detnas_mm.cost.measure import (
     PATHS_PER_CHOICE,
-    Stopwatch,
-    TimedRun,
     compared,
     covering_paths,
     measure_nets,
     measure_space,
     settled,
-    stopwatch,
 )
+from detnas_mm.cost.stopwatch import Stopwatch, TimedRun, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.models import DetNASNet, DetNASSupernet
 from detnas_mm.spaces import DetNASSpace

@@ -70,7 +70,8 @@ def main() -> None:
     from detnas_mm.compat import cuda_usable
     from detnas_mm.cost.count import count_macs, count_params
     from detnas_mm.cost.device import describe_device, device_text
-    from detnas_mm.cost.measure import measure_nets, settled, stopwatch
+    from detnas_mm.cost.measure import measure_nets, settled
+    from detnas_mm.cost.stopwatch import stopwatch
     from detnas_mm.cost.timing import Pace, spread
     from detnas_mm.evaluators.entropy_forward import map_entropies
 
