@@ -4,8 +4,8 @@
 It replays what detnas_mm does (docs/search.md): the batches of the calibration and of search-val are shared out by the
 package's own code, detnas_mm.evaluators.ranks.share_out; statistics are gathered when the last worker is done;
 candidates are dealt out to the workers for the metric. A worker that dies costs a restart and the chunk that was being
-evaluated. The times of batches and metrics are drawn from those that benchmarks/one_shot_candidate.py measured and
-wrote, or, without such a file, spread around the seconds given, whose defaults are guesses of a GPU at COCO's sizes.
+evaluated. The times of batches and metrics are drawn from those that benchmarks/one_shot_candidate.py or coco_sizes.py
+measured and wrote, or, without such a file, spread around the seconds given, whose defaults are guesses.
 
 What is printed: efficiency = time of one worker that never fails / (workers x time), with even machines, with
 stragglers, and with stragglers and failures; and, for even machines, where the rest goes.
@@ -112,7 +112,13 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
             if workers > 1:
                 took += 2 * work.gather_seconds
                 lost['gathering'] += 2 * work.gather_seconds
-            dies = rng.exponential(3600 / (work.failures * workers)) if work.failures else np.inf
+            between = 3600 / (work.failures * workers) if work.failures else np.inf  # seconds from failure to failure
+            if took > 20 * between:
+                raise SystemExit(
+                    f'{workers} workers fail every {between:.0f} s, and a chunk takes {took:.0f} s: no chunk would ever be '
+                    f'done. Take a smaller --chunk.'
+                )
+            dies = rng.exponential(between)
             if dies >= took:
                 break
             elapsed += dies + work.restart_seconds
@@ -122,12 +128,21 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
     return elapsed, waiting
 
 
-def measured(path: Path) -> dict[str, list[float]]:
-    """Seconds of batches and metrics as they were measured."""
-    seconds = json.loads(path.read_text()).get('batches')
-    if not seconds:
-        raise SystemExit(f'{path} holds no seconds of batches: write it with benchmarks/one_shot_candidate.py.')
-    return seconds
+def measured(path: Path, images: int) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """What was measured: seconds of batches and metrics, and how many images were in a batch.
+
+    Args:
+        path: What was written; of several measurements the last one counts.
+        images: Of search-val: what a metric took is in proportion to them.
+    """
+    found = json.loads(path.read_text())
+    found = found.get('outcomes', [found])[-1]
+    if not found.get('batches'):
+        raise SystemExit(
+            f'{path} holds no seconds of batches: write it with benchmarks/one_shot_candidate.py or coco_sizes.py.'
+        )
+    more = images / found['images']['evaluation']
+    return found['batches'] | dict(metric=[more * taken for taken in found['batches']['metric']]), found['batch_sizes']
 
 
 def assumed(args: argparse.Namespace) -> dict[str, np.ndarray]:
@@ -147,8 +162,8 @@ def main() -> None:
     parser.add_argument(
         '--images', type=int, nargs=2, default=[500, 5000], help='calibration, search-val [%(default)s]'
     )
-    parser.add_argument('--batch-size', type=int, default=20, help='[%(default)s]')
-    parser.add_argument('--measured', type=Path, help='what benchmarks/one_shot_candidate.py wrote')
+    parser.add_argument('--batch-size', type=int, default=20, help='unless it was measured [%(default)s]')
+    parser.add_argument('--measured', type=Path, help='what one_shot_candidate.py or coco_sizes.py wrote')
     parser.add_argument('--calibration-seconds', type=float, default=0.2, help='a candidate and batch [%(default)s]')
     parser.add_argument('--val-seconds', type=float, default=0.5, help='a candidate and batch [%(default)s]')
     parser.add_argument('--metric-seconds', type=float, default=5.0, help='a candidate [%(default)s]')
@@ -164,9 +179,11 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=5, help='generations simulated [%(default)s]')
     add_output(parser, 'scaling.json')
     args = parser.parse_args()
-    if args.images[0] % args.batch_size or min(args.candidates, args.chunk) < 1:
-        parser.error('the batch size must divide the calibration images; --candidates and --chunk be at least 1')
-    seconds = measured(args.measured) if args.measured else assumed(args)
+    if min(args.candidates, args.chunk, args.batch_size) < 1:
+        parser.error('--candidates, --chunk and --batch-size must be at least 1')
+    sizes = dict(calibration=args.batch_size, evaluation=args.batch_size)
+    seconds, sizes = measured(args.measured, args.images[1]) if args.measured else (assumed(args), sizes)
+    batches = [-(-images // size) for images, size in zip(args.images, sizes.values(), strict=True)]
     rows = []
     for workers in (1, 2, 4, 8, 16, 32, 64, 128, 256):
         found: dict[str, list[float]] = {}
@@ -174,8 +191,8 @@ def main() -> None:
             ('even', 0.0, 0.0), ('stragglers', args.straggling, 0.0), ('failures', args.straggling, args.failures)
         ):  # fmt: skip
             work = Work(
-                args.candidates, args.chunk, args.images[0] // args.batch_size, -(-args.images[1] // args.batch_size),
-                seconds, args.gather_seconds, args.cutting, straggling, failures, args.restart_seconds,
+                args.candidates, args.chunk, *batches, seconds, args.gather_seconds, args.cutting, straggling,
+                failures, args.restart_seconds,
             )  # fmt: skip
             undisturbed = replace(work, failures=0.0)
             for seed in range(args.repeats):

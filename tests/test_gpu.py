@@ -23,15 +23,9 @@ from tests.judge import PATHS, Judge, compared_with_exported
 from tests.test_engine.test_search_jobs import CONFIG, OPTIONS, ROOT, command, rows, run
 from tests.test_evaluators.test_dense_boxes import make_head, make_model, make_outputs
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cuda_usable(), reason='no GPU that torch and mmcv can use')]
 #: How far mAP may be from that of the exported net. Algorithms of cuDNN may differ between two builds of one net.
 TOLERANCE = 1e-3
-
-
-@pytest.fixture(autouse=True)
-def gpu():
-    if not cuda_usable():
-        pytest.skip('no GPU that torch and mmcv can use')
 
 
 @pytest.fixture(scope='module')

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -34,13 +35,18 @@ def test_the_simulation_in_cases_that_can_be_counted(scaling):
 
 
 def test_times_are_those_that_were_measured(scaling, tmp_path):
-    path = tmp_path / 'measured.json'
-    path.write_text('{"batches": {"calibration": [1, 3], "evaluation": [2], "metric": [1]}}')
+    path, images = tmp_path / 'measured.json', dict(calibration=20, evaluation=40)
+    one = dict(batches=dict(calibration=[1, 3], evaluation=[2], metric=[1]), images=images, batch_sizes=images)
+    path.write_text(json.dumps(dict(outcomes=[{}, one])))
+    found, sizes = scaling.measured(path, 400)
+    assert found == dict(calibration=[1, 3], evaluation=[2], metric=[10]) and sizes == images
+    path.write_text(json.dumps(one))
+    assert scaling.measured(path, 400) == (found, sizes)
     uneven = scaling.Work(
-        candidates=1, chunk=1, calibration_batches=1000, val_batches=0, seconds=scaling.measured(path),
-        gather_seconds=0, cutting=(0, 0), stragglers=0, failures=0, restart_seconds=0,
+        candidates=1, chunk=1, calibration_batches=1000, val_batches=0, seconds=found, gather_seconds=0,
+        cutting=(0, 0), stragglers=0, failures=0, restart_seconds=0,
     )  # fmt: skip
     assert 1900 < seconds(scaling, uneven, 1) < 2100
     path.write_text('{}')
     with pytest.raises(SystemExit, match=r'no seconds of batches.*one_shot_candidate'):
-        scaling.measured(path)
+        scaling.measured(path, 400)
