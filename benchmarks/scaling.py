@@ -115,8 +115,8 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
             between = 3600 / (work.failures * workers) if work.failures else np.inf  # seconds from failure to failure
             if took > 20 * between:
                 raise SystemExit(
-                    f'{workers} workers fail every {between:.0f} s, and a chunk takes {took:.0f} s: no chunk would ever be '
-                    f'done. Take a smaller --chunk.'
+                    f'{workers} workers fail every {between:.0f} s, and a chunk takes {took:.0f} s: no chunk will ever '
+                    f'be done. Take a smaller --chunk.'
                 )
             dies = rng.exponential(between)
             if dies >= took:
