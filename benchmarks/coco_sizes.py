@@ -2,9 +2,9 @@
 """What a search costs at COCO's image sizes: seconds a candidate and where they go, and the days of the paper's search.
 
 Images are random, 1333x800, written as JPEG and read again; weights are random, too. Such a detector is sure of
-nothing, so all of its boxes are kept (score_thr 0), which is the most that NMS and metric can have to do. On a GPU if
-there is one. From what batches, images and metrics take here follows what 1,000 candidates on 500 + 5,000 images would
-take on this device: the paper took 20 GPUs for a day.
+nothing, so the threshold for scores is set to let about as many boxes through (--boxes) as a trained one might. On a
+GPU if there is one. From what batches, images and metrics take here follows what 1,000 candidates on 500 + 5,000 images
+would take on this device: the paper took 20 GPUs for a day.
 
 Example:
   python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
@@ -34,10 +34,11 @@ from mmengine.registry import DefaultScope
 from one_shot_candidate import measure, print_parts, read_search
 
 from detnas_mm.compat import cuda_usable
+from detnas_mm.engine import SearchPlan
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.models import build_model
 
-CANDIDATES, IMAGES, PAPERS_DAYS = 1000, dict(calibration=500, evaluation=5000), 20
+CANDIDATES, GENERATION, IMAGES, PAPERS_DAYS = 1000, 50, dict(calibration=500, evaluation=5000), 20
 HEIGHT, WIDTH, BOXES, CLASSES = 800, 1333, 7, 80
 
 
@@ -83,18 +84,41 @@ def prepared(path: str, args: argparse.Namespace, precision: str, folder: Path) 
     evaluator.metric.ann_file = str(folder / 'evaluation.json')
     evaluator.calibration.num_images = args.images[0]
     evaluator.update(precision=precision, channels_last=args.channels_last, cache_mb=1e6)
-    for part in (cfg.model.test_cfg, cfg.model.test_cfg.get('rcnn', {})):
-        if 'score_thr' in part:
-            part.score_thr = args.score_thr
+    test_cfg = cfg.model.test_cfg
+    judging = test_cfg.get('rcnn', test_cfg)
+    kept = dict(judging)
+    judging.update(score_thr=0.0, nms=dict(type='nms', iou_threshold=1.0), max_per_img=1_000_000)
+    judging.update(kept, score_thr=score_of_rank(cfg, args.boxes))
     return cfg
 
 
-def papers_search(found: dict[str, Any], generation: int) -> dict[str, float]:
+def built(cfg: Any) -> torch.nn.Module:
+    """A config's model with the weights of seed 0, on the GPU if there is one."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return build_model(cfg).to('cuda' if cuda_usable() else 'cpu')
+
+
+def score_of_rank(cfg: Any, rank: int) -> float:
+    """The score of an image's box of this rank, where all boxes are kept: for one path and the first images."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), quiet(), torch.no_grad():
+        plan, model = SearchPlan(cfg.search), built(cfg)
+        evaluator: Any = plan.evaluator
+        evaluator.setup(plan.space, model, plan.seed)
+        _, data = next(evaluator.batches.walk([0]))
+        with evaluator.recalibrated(plan.space.sample_many(np.random.default_rng(0), 1)[0]) as ready:
+            samples: Any = ready.test_step(data)
+    scores = [sample.pred_instances.scores.sort(descending=True).values for sample in samples]
+    return statistics.mean(float(one[min(rank, len(one)) - 1]) for one in scores)
+
+
+def papers_search(found: dict[str, Any]) -> dict[str, float]:
     """Seconds a candidate of the paper's search would take on this device, by what takes them.
+
+    Images are loaded once a generation, as if none were kept from one to the next.
 
     Args:
         found: What :func:`one_shot_candidate.measure` returned.
-        generation: Candidates for which images are loaded once.
     """
     seconds = {
         name: statistics.mean(found['batches'][name]) * images / found['batch_sizes'][name]
@@ -103,13 +127,13 @@ def papers_search(found: dict[str, Any], generation: int) -> dict[str, float]:
     measured, wanted = found['images']['evaluation'], IMAGES['evaluation']
     seconds['metric'] = statistics.mean(found['batches']['metric']) * wanted / measured
     seconds['loading'] = sum(found['loading'][name] / found['images'][name] * n for name, n in IMAGES.items())
-    seconds['loading'] /= generation
+    seconds['loading'] /= GENERATION
     return seconds
 
 
-def row_of(found: dict[str, Any], generation: int) -> dict[str, Any]:
+def row_of(found: dict[str, Any]) -> dict[str, Any]:
     """What :func:`papers_search` says, as a row of the table."""
-    seconds = papers_search(found, generation)
+    seconds = papers_search(found)
     whole = sum(seconds.values())
     return {'images a second': sum(IMAGES.values()) / whole} | {
         **{part: f'{taken / whole:.0%}' for part, taken in seconds.items()},
@@ -127,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--rounds', type=int, default=3, help='[%(default)s]')
     parser.add_argument('--precision', nargs='+', default=['fp32'], help='fp32, fp16, bf16: each in turn [fp32]')
     parser.add_argument('--channels-last', action='store_true')
-    parser.add_argument('--score-thr', type=float, default=0.0, help='boxes from that score on [%(default)s: all]')
+    parser.add_argument(
+        '--boxes', type=int, default=1000, help='of an image that exceed the score threshold, before NMS [%(default)s]'
+    )
     parser.add_argument('--threads', type=int, default=1, help='[%(default)s]')
     add_output(parser, 'coco_sizes.json')
     args = parser.parse_args(arguments)
@@ -139,15 +165,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             make_images(Path(name), part, count, *args.size)
         for path, precision in itertools.product(args.configs, args.precision):
             cfg = prepared(path, args, precision, Path(name))
-            torch.manual_seed(0)
-            with DefaultScope.overwrite_default_scope(cfg.default_scope):
-                model = build_model(cfg).to('cuda' if cuda_usable() else 'cpu')
             with quiet():
-                found = measure(cfg, model, args.candidates, rounds=args.rounds)
+                found = measure(cfg, built(cfg), args.candidates, rounds=args.rounds)
             which = dict(config=Path(path).stem, precision=precision)
             print(f'\n{", ".join(which.values())}: {statistics.median(found["seconds"]):.2f} s a candidate on {device}')
             print_parts(found)
-            rows.append(which | row_of(found, args.candidates))
+            rows.append(which | row_of(found))
             outcomes.append(dict(found, **which))
             settings = {key: str(value) for key, value in vars(args).items()} | dict(device=device)
             write_json(args.out, dict(outcomes=outcomes, rows=rows, settings=settings))

@@ -41,7 +41,9 @@ PARTS = [
     ('bbox_head', 'predict_by_feat', 'boxes from head (decoding, NMS)'),
     ('rpn_head', 'forward', 'RPN'),
     ('rpn_head', 'predict_by_feat', 'proposals (decoding, NMS)'),
+    ('rpn_head', 'loss_by_feat', 'loss of the RPN'),
     ('roi_head', 'predict', 'RoI head (RoIAlign, head, decoding, NMS)'),
+    ('roi_head', 'loss', 'RoI head and its loss'),
     ('head', 'forward', 'head'),
 ]
 
@@ -123,7 +125,7 @@ def measure(
         paths = plan.space.sample_many(np.random.default_rng(0), candidates)
         sets = dict(calibration=evaluator.calibration, evaluation=evaluator.batches)
         loading = {name: seconds_of(lambda one=one: list(one.walk(range(len(one))))) for name, one in sets.items()}
-        list(evaluator.evaluate(paths[:1]))
+        list(evaluator.evaluate(paths))  # warms up: memory, and on a GPU the algorithms of every shape
         clock = Clock(next(model.parameters()).device)
         watch(clock, evaluator, model)
         batches: dict[str, list[float]] = dict(calibration=[], evaluation=[], metric=[])

@@ -19,9 +19,9 @@ def test_the_papers_search_from_what_was_measured(coco_sizes):
         images=dict(calibration=40, evaluation=80),
         loading=dict(calibration=2.0, evaluation=8.0),
     )
-    seconds = coco_sizes.papers_search(found, 50)
+    seconds = coco_sizes.papers_search(found)
     assert seconds == pytest.approx(dict(calibration=50, evaluation=2500, metric=37.5, loading=(25 + 500) / 50))
-    row = coco_sizes.row_of(found, 50)
+    row = coco_sizes.row_of(found)
     assert row['images a second'] == pytest.approx(5500 / 2598) and row['evaluation'] == '96%'
     assert row['days of 1,000 candidates'] == pytest.approx(2598000 / 86400)
 
