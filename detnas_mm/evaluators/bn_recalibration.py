@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnas_mm.evaluators.numerics import replaced
+
 #: Layer name → (mean, variance), both of shape (channels,).
 Statistics = dict[str, tuple[Tensor, Tensor]]
 #: The same for one batch; a layer that runs several times in a forward (shared heads) has several entries.
@@ -51,6 +53,17 @@ def forward_mode(model: nn.Module) -> str:
         and head_type.loss is BaseDenseHead.loss
     )
     return 'tensor' if same else 'loss'
+
+
+@contextlib.contextmanager
+def without_rpn_loss(model: nn.Module) -> Iterator[None]:
+    """Spares a two-stage detector in training the loss of its RPN, on which nothing that follows depends."""
+    from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+
+    head: Any = getattr(model, 'rpn_head', None)
+    known = isinstance(head, BaseDenseHead) and type(head).loss_and_predict is BaseDenseHead.loss_and_predict
+    with replaced(head, 'loss_by_feat', lambda *args, **kwargs: {}) if known else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

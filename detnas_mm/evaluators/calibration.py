@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detnas_mm.evaluators import bn_recalibration
+from detnas_mm.evaluators import bn_recalibration, roi_boxes
 from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.evaluators.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.ranks import jointly
@@ -81,7 +81,11 @@ class Calibration(FixedBatches):
 
     def _collect(self, tree: PathTree, batches: Sequence[int]) -> list[dict[int, bn_recalibration.BatchStatistics]]:
         """This rank's share: for each node, statistics by batch, of earlier batches as well."""
-        with bn_recalibration.recording(self.model) as into:
+        with (
+            bn_recalibration.recording(self.model) as into,
+            bn_recalibration.without_rpn_loss(self.model),
+            roi_boxes.together(self.model),
+        ):
             for unit, data in self.walk(batches, tree.parts):
 
                 def enter(node: Node, batch: int = unit.batch) -> None:

@@ -74,10 +74,10 @@ def _propose(
     with_nms: bool = True,
 ) -> list[InstanceData]:
     """See mmdet's ``RPNHead``: the best of each level, suppressed level by level."""
-    if score_factors is not None or not with_nms:
+    cfg = head.test_cfg if cfg is None else cfg
+    if score_factors is not None or not with_nms or not plain_nms(cfg):
         original = type(head).predict_by_feat
         return original(head, cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
-    cfg = head.test_cfg if cfg is None else cfg
     count = len(batch_img_metas)
     rows = torch.arange(count, device=cls_scores[0].device)[:, None]
     parts = []

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
 
-from detnas_mm.evaluators import roi_boxes
+from detnas_mm.evaluators import bn_recalibration, roi_boxes
 
 from .test_dense_boxes import assert_equal
 
@@ -104,6 +106,20 @@ def test_proposals_equal_mmdets(change, rescale):
     assert_equal(wanted, found)
 
 
+def test_proposals_need_no_loss():
+    rpn = make_rpn().train()
+    rpn.train_cfg = ConfigDict()  # without which there is no loss
+    sizes = [(-(-72 // stride), -(-104 // stride)) for stride in (8, 16, 32)]
+    maps = [torch.randn((4, 8, *size), generator=torch.Generator().manual_seed(0)) for size in sizes]
+    samples = [
+        DetDataSample(metainfo=meta | dict(pad_shape=(72, 104)), gt_instances=InstanceData(bboxes=torch.zeros(0, 4))) for meta in METAS
+    ]  # fmt: skip
+    with bn_recalibration.without_rpn_loss(model_of(rpn)):
+        losses, found = rpn.loss_and_predict(maps, samples)
+    assert losses == {} and 'loss_by_feat' not in vars(rpn)
+    assert_equal(rpn.predict(maps, samples), found)
+
+
 def test_equal_scores_of_proposals_keep_their_order():
     rpn = make_rpn()
     scores, deltas = rpn_outputs(rpn)
@@ -139,6 +155,16 @@ def test_images_without_a_region():
 def test_proposals_without_nms_are_left_to_mmdet():
     rpn = make_rpn()
     assert_equal(*both(model_of(rpn), rpn, *rpn_outputs(rpn), batch_img_metas=METAS, with_nms=False))
+
+
+def test_proposals_by_settings_of_their_own():
+    """In training mmdet hands the RPN those of training."""
+    rpn = make_rpn()
+    for nms in (dict(type='nms', iou_threshold=0.2), dict(type='soft_nms', iou_threshold=0.2)):
+        cfg = ConfigDict(rpn.test_cfg | dict(max_per_img=7, nms=nms))
+        wanted, found = both(model_of(rpn), rpn, *rpn_outputs(rpn), batch_img_metas=METAS, cfg=cfg)
+        assert max(map(len, wanted)) == 7
+        assert_equal(wanted, found)
 
 
 def test_raw_results_are_left_to_mmdet():
