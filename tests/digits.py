@@ -1,6 +1,7 @@
 """Digits, and supernets trained on it for long enough that their paths differ: shared by the slow tests."""
 
 import os
+import shutil
 from pathlib import Path
 
 from mmengine.config import Config
@@ -46,7 +47,13 @@ def scope(name='mmdet'):
 
 
 def train_supernet(detector, folder, pretraining=120, steps=260):
-    """Pre-trains and fine-tunes a supernet; returns the checkpoint."""
+    """Pre-trains and fine-tunes a supernet; returns the checkpoint.
+
+    DETNAS_TEST_SUPERNETS names a folder that keeps them, for a machine that has no time to train.
+    """
+    kept = Path(os.environ.get('DETNAS_TEST_SUPERNETS', folder)) / f'{detector}.pth'
+    if kept.is_file():
+        return kept
     runner('detnas-digits_supernet_cls', folder / 'cls', train_cfg__max_iters=pretraining).train()
     backbone = dict(type='Pretrained', checkpoint=str(folder / 'cls' / f'iter_{pretraining}.pth'), prefix='backbone.')
     runner(
@@ -55,4 +62,5 @@ def train_supernet(detector, folder, pretraining=120, steps=260):
         train_cfg__max_iters=steps,
         model__backbone__init_cfg=backbone,
     ).train()
-    return folder / detector / f'iter_{steps}.pth'
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(folder / detector / f'iter_{steps}.pth', kept))

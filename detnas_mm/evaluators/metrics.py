@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import io
 import logging
@@ -111,7 +112,10 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         Values by name, such as ``'coco/bbox_mAP'``; empty if there were no detections.
     """
     stats: dict[str, Sequence[float]] = {}
-    with quiet(), _watching_coco_eval(metric, stats), _without_json(metric), _limited(metric, results, part):
+    with (
+        quiet(), _without_collection(), _watching_coco_eval(metric, stats), _without_json(metric),
+        _limited(metric, results, part),
+    ):  # fmt: skip
         values: Mapping[str, Any] = metric.compute_metrics(results)
     exact: dict[str, float] = {}
     for name, value in values.items():
@@ -126,6 +130,18 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
             value = unrounded
         exact[f'{metric.prefix}/{name}' if metric.prefix else name] = float(value)
     return exact
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keeps Python's collector from looking for cycles among thousands of boxes: a third of the time went there."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import json
 import os
 
@@ -36,6 +37,24 @@ def test_the_family_at_hand_has_what_its_mmdet_has():
     import mmdet.evaluation
 
     assert metrics._has_faster_coco() == hasattr(mmdet.evaluation, 'FasterCocoMetric')
+
+
+@pytest.mark.parametrize('enabled', [True, False])
+def test_the_collector_rests_meanwhile_and_is_left_as_it_was(enabled):
+    class Metric(BaseMetric):
+        def process(self, data_batch, data_samples):
+            pass
+
+        def compute_metrics(self, results):
+            return dict(collects=float(gc.isenabled()))
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        assert metrics.compute(Metric(), []) == dict(collects=0.0)
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_more_than_one_metric_is_refused():

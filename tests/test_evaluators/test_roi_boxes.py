@@ -111,9 +111,9 @@ def test_proposals_need_no_loss():
     rpn.train_cfg = ConfigDict()  # without which there is no loss
     sizes = [(-(-72 // stride), -(-104 // stride)) for stride in (8, 16, 32)]
     maps = [torch.randn((4, 8, *size), generator=torch.Generator().manual_seed(0)) for size in sizes]
-    samples = [
-        DetDataSample(metainfo=meta | dict(pad_shape=(72, 104)), gt_instances=InstanceData(bboxes=torch.zeros(0, 4))) for meta in METAS
-    ]  # fmt: skip
+    nobody = InstanceData(bboxes=torch.zeros(0, 4))
+    metas = [meta | dict(pad_shape=(72, 104)) for meta in METAS]
+    samples = [DetDataSample(metainfo=meta, gt_instances=nobody) for meta in metas]
     with bn_recalibration.without_rpn_loss(model_of(rpn)):
         losses, found = rpn.loss_and_predict(maps, samples)
     assert losses == {} and 'loss_by_feat' not in vars(rpn)
