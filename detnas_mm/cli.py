@@ -66,6 +66,33 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     return out
 
 
+def override(cfg: Any, options: dict[str, Any] | None) -> None:
+    """Merges what ``--cfg-options`` gave into a config.
+
+    Raises:
+        SystemExit: Names the option that goes into something that holds nothing by such a name.
+    """
+    try:
+        cfg.merge_from_dict(options or {})
+        return
+    except (TypeError, KeyError, AttributeError):  # what mmengine raises there
+        for option in options or {}:
+            node, path = cfg._cfg_dict, ''
+            for key in option.split('.'):
+                fits = isinstance(node, dict) or (isinstance(node, list) and key.isdigit() and int(key) < len(node))
+                if not fits:
+                    advice = (
+                        f'It has {len(node)} entries, counted from 0.' if isinstance(node, list) else
+                        f'Give another value for it, or add {path}._delete_=True to begin it anew.'
+                    )  # fmt: skip
+                    raise SystemExit(
+                        f'error: --cfg-options {option}: {path} is {node!r:.200}, where there is no {key!r}. {advice}'
+                    ) from None
+                node = node[int(key)] if isinstance(node, list) else node.get(key, {})
+                path = f'{path}.{key}' if path else key
+        raise
+
+
 def _config_file(path: str) -> str:
     if not Path(path).is_file():
         raise SystemExit(f'error: there is no config {path!r}. Configs are in configs/, listed in its READMEs.')

@@ -1,8 +1,9 @@
 """What the command line takes, and what it refuses in one line, before anything heavy is loaded."""
 
 import pytest
+from mmengine.config import Config
 
-from detnas_mm.cli import parser
+from detnas_mm.cli import override, parser
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,18 @@ def test_options_without_a_value_are_one_line(tmp_path, word):
         parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', word])
     args = parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', 'b=x=y', '--cfg-options', 'c=[1,2]'])
     assert args.cfg_options == dict(a=1, b='x=y', c=[1, 2])
+
+
+def test_options_that_go_into_nothing_are_named():
+    cfg = Config(dict(space=dict(space='authors'), constraints=[dict(cost='macs', high=1)]))
+    for option, message in (
+        ('space.space.widths', "space.space is 'authors', where there is no 'widths'.*space.space._delete_=True"),
+        ('constraints.3.high', r"constraints is \[\{'cost': 'macs', 'high': 1\}\], where there is no '3'"),
+        ('constraints.x.high', "constraints is .*, where there is no 'x'. It has 1 entries"),
+        ('constraints.0.high.x', "constraints.0.high is 1, where there is no 'x'"),
+    ):
+        with pytest.raises(SystemExit, match=f'^error: --cfg-options {option}: {message}'):
+            override(cfg, {'space.new': 1, option: [8]})
+    override(cfg, None)
+    override(cfg, {'space.space._delete_': True, 'space.space.widths': [8], 'constraints.0.high': 2, 'a.b': 3})
+    assert cfg.space.space == dict(widths=[8]) and cfg.constraints[0].high == 2 and cfg.a.b == 3

@@ -17,6 +17,7 @@ from mmengine.dist import init_dist, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from detnas_mm.cli import override
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import LEDGER, SearchPlan, run_search
@@ -29,8 +30,7 @@ _HOURS = 3600
 def read_config(args: argparse.Namespace) -> Config:
     """Reads the config of parsed arguments, applies the overrides and fits it to the machine."""
     cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    override(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

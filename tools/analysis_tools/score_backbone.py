@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from detnas_mm.cli import one_line_errors
+from detnas_mm.cli import one_line_errors, override
 
 EPILOG = """
 Entropy is that of MAE-DET (Sun et al., ICML 2022), by running noise through the net: for every map that the backbone
@@ -26,7 +26,7 @@ def read(text: str, options: dict) -> tuple[dict, str | None]:
 
     if Path(text).is_file():
         cfg = Config.fromfile(text)
-        cfg.merge_from_dict(options)
+        override(cfg, options)
         if 'backbone' not in cfg.get('model', {}):
             raise ValueError(f'{text} has no model.backbone.')
         return cfg.model.backbone, cfg.get('default_scope')
