@@ -89,6 +89,13 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
         net['beaten'] = judgement['beaten']
     write_json(work_dir / 'measured.json', found)
     say(found_text(found))
+    lowered = lower_limits(plan, found['nets'][0])
+    if lowered:
+        config = getattr(cfg, 'filename', None) or 'CONFIG'
+        say(
+            f'To search with limits as much lower as the best net took longer than foretold: python tools/search.py '
+            f'{config} --work-dir {work_dir}_lower --cfg-options {" ".join(lowered)}'
+        )
     return found
 
 
@@ -108,6 +115,15 @@ def _net(entry: Mapping[str, Any], row: Mapping[str, Any], plan: SearchPlan, uni
         **{key: row[key] for key in ('predicted_ms', 'measured_ms', 'iqr_ms')},
         breaks={c.cost: str(c) for c in plan.budget.constraints if not c.low <= as_measured[c.cost] <= c.high},
     )
+
+
+def lower_limits(plan: SearchPlan, net: Mapping[str, Any]) -> list[str]:
+    """Options of the command line that lower the limits on latency which a net exceeds as measured."""
+    return [
+        f'search.constraints.{number}.high={limit.high * net["costs"][limit.cost] / net["as_measured"][limit.cost]:.4g}'
+        for number, limit in enumerate(plan.budget.constraints)
+        if limit.cost in net['breaks'] and net['as_measured'][limit.cost] > limit.high
+    ]
 
 
 def found_text(found: Mapping[str, Any]) -> str:
