@@ -51,9 +51,9 @@ def train_supernet(detector, folder, pretraining=120, steps=260):
 
     DETNAS_TEST_SUPERNETS names a folder that keeps them, for a machine that has no time to train.
     """
-    kept = Path(os.environ.get('DETNAS_TEST_SUPERNETS', folder)) / f'{detector}.pth'
-    if kept.is_file():
-        return kept
+    store = os.environ.get('DETNAS_TEST_SUPERNETS')
+    if store and (Path(store) / f'{detector}.pth').is_file():
+        return Path(store) / f'{detector}.pth'
     runner('detnas-digits_supernet_cls', folder / 'cls', train_cfg__max_iters=pretraining).train()
     backbone = dict(type='Pretrained', checkpoint=str(folder / 'cls' / f'iter_{pretraining}.pth'), prefix='backbone.')
     runner(
@@ -62,5 +62,8 @@ def train_supernet(detector, folder, pretraining=120, steps=260):
         train_cfg__max_iters=steps,
         model__backbone__init_cfg=backbone,
     ).train()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(folder / detector / f'iter_{steps}.pth', kept))
+    checkpoint = folder / detector / f'iter_{steps}.pth'
+    if store:
+        Path(store).mkdir(parents=True, exist_ok=True)
+        shutil.copy(checkpoint, Path(store) / f'{detector}.pth')
+    return checkpoint
