@@ -74,8 +74,9 @@ def measure_space(
 
     Returns:
         ``table_ms`` and ``iqr_ms`` of shape (positions, choices), ``constant_ms``, its three parts (before the
-        backbone, its stem, after its blocks) with their spreads, and ``check``, see :func:`compared`; JSON-ready.
-        Medians are those of steadied rounds, spreads those of the rounds as they were.
+        backbone, its stem, after its blocks) with their spreads, ``factor``, see :func:`common_factor`, that all of
+        these were multiplied by, and ``check``, see :func:`compared`; JSON-ready. Medians are those of steadied rounds,
+        spreads those of the rounds as they were.
 
     Raises:
         ValueError: If the supernet's space is of another kind.
@@ -99,18 +100,21 @@ def measure_space(
     middle = np.median(_cells(space, paths, steadied(samples)), axis=-1)
     width = spread(np.moveaxis(_cells(space, paths, samples), -1, 0))
     positions = space.num_blocks
-    before, stem, after = middle[positions:, 0]
+    sums = np.array([middle[positions:, 0].sum() + middle[range(positions), arch.genes].sum() for arch in drawn])
     names = {number: space.describe(arch) for number, arch in enumerate(drawn)}
-    predicted = [before + stem + after + middle[range(positions), arch.genes].sum() for arch in drawn]
     whole = {names[number]: rounds for (kind, number), rounds in samples.items() if kind == 'net'}
     even = {names[number]: rounds for (kind, number), rounds in steadied(samples).items() if kind == 'net'}
+    factor = common_factor(sums, list(even.values()))
+    middle, width = factor * middle, factor * width
+    before, stem, after = middle[positions:, 0]
     return dict(
+        factor=factor,
         table_ms=milliseconds(middle[:positions]),
         iqr_ms=milliseconds(width[:positions]),
         constant_ms=milliseconds(before + stem + after),
         constant_parts_ms=dict(before=milliseconds(before), stem=milliseconds(stem), after=milliseconds(after)),
         constant_iqr_parts_ms=dict(zip(('before', 'stem', 'after'), milliseconds(width[positions:, 0]), strict=True)),
-        check=compared(dict(zip(whole, predicted, strict=True)), whole, even),
+        check=compared(dict(zip(whole, factor * sums, strict=True)), whole, even),
     )
 
 
@@ -162,6 +166,19 @@ def measure_nets(
     return samples, steadied(samples)
 
 
+def common_factor(predicted: np.ndarray, measured: Sequence[np.ndarray]) -> float:
+    """What predictions are multiplied by to agree with what was measured, in the median of the nets.
+
+    Sums of parts are off by as much for all nets where taking the time of parts changes what they take: a GPU that
+    has much to do hides what marks cost, and one that waits for Python does not.
+
+    Args:
+        predicted: Seconds by net, shape (nets,).
+        measured: Seconds of every net, shape (rounds, 1) each.
+    """
+    return float(np.median(np.median(np.concatenate(measured, axis=1), axis=0) / predicted))
+
+
 def compared(
     predicted: Mapping[str, float], measured: Mapping[str, np.ndarray], even: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
@@ -184,7 +201,7 @@ def compared(
     middle = np.median(rounds, axis=0)
     width = np.array([spread(measured[name][:, 0]) for name in names])
     error = (wanted - middle) / middle
-    factor = float(np.median(middle / wanted))
+    factor = common_factor(wanted, [even[name] for name in names])
     return dict(
         nets=len(names),
         mean_absolute_error_percent=float(np.abs(error).mean() * 100),

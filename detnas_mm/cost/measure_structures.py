@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.cost.measure import compared, milliseconds
+from detnas_mm.cost.measure import common_factor, compared, milliseconds
 from detnas_mm.cost.stopwatch import Stopwatch, TimedRun
 from detnas_mm.cost.structure_latency import Grid, StructureTables
 from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
@@ -138,8 +138,8 @@ def _tables(
     samples: Sequence[np.ndarray],
     over_rounds: Callable[[np.ndarray], Any],
     mark: float,
-) -> list[dict[str, Any]]:
-    """Milliseconds of all cells: means over the places in nets where they stand, then what ``over_rounds`` makes of it.
+) -> list[dict[str, np.ndarray]]:
+    """Seconds of all cells: means over the places in nets where they stand, then what ``over_rounds`` makes of it.
 
     Args:
         grid: The widths.
@@ -158,7 +158,7 @@ def _tables(
         for name, table in tables[-1].items():
             for index in np.ndindex(table.shape):
                 table[index] = over_rounds(np.mean(found[place, name, index], axis=0))
-    return [{name: milliseconds(table) for name, table in own.items()} for own in tables]
+    return tables
 
 
 def measure_structures(
@@ -188,7 +188,8 @@ def measure_structures(
 
     Returns:
         ``grid``, ``tables_ms`` and ``iqr_ms`` (a dict of tables for each place), ``constant_ms`` (before the stem and
-        after the last block), ``mark_ms`` (what it took to take the time after a part, of which the tables are free),
+        after the last block), ``factor``, see :func:`~detnas_mm.cost.measure.common_factor`, that all of these were
+        multiplied by, ``mark_ms`` (what it took to take the time after a part, of which the tables are free),
         ``other_work_bytes`` (read between two runs), ``references_ms`` and ``check``, see
         :func:`~detnas_mm.cost.measure.compared`; JSON-ready. Medians are those of steadied rounds, spreads those of the
         rounds as they were.
@@ -209,21 +210,27 @@ def measure_structures(
     marks = np.median(even['marked'].sum(axis=1)) - np.median(even['unmarked'].sum(axis=1))
     mark = max(0.0, float(marks) / len(_cells(grid, smallest)))
     grids = [('grid', number) for number in range(len(covering))]
-    around = np.mean([even[key][:, [0, -1]].sum(axis=1) for key in grids], axis=0)
-    found: dict[str, Any] = dict(
+    around = float(np.median(np.mean([even[key][:, [0, -1]].sum(axis=1) for key in grids], axis=0)))
+    tables = _tables(grid, covering, [even[key] for key in grids], np.median, mark)
+    spreads = _tables(grid, covering, [samples[key] for key in grids], spread, 0.0)
+    sums = StructureTables(grid, around, tables).totals(space.encode(nets))
+    factor = common_factor(sums, [even[key] for key in names])
+
+    def scaled(seconds: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
+        return [{name: milliseconds(factor * table) for name, table in own.items()} for own in seconds]
+
+    return dict(
         grid=vars(grid),
-        constant_ms=milliseconds(np.median(around)),
+        factor=factor,
+        constant_ms=milliseconds(factor * around),
         mark_ms=milliseconds(mark),
         other_work_bytes=OTHER_WORK,
-        tables_ms=_tables(grid, covering, [even[key] for key in grids], np.median, mark),
-        iqr_ms=_tables(grid, covering, [samples[key] for key in grids], spread, 0.0),
+        tables_ms=scaled(tables),
+        iqr_ms=scaled(spreads),
         references_ms={name: milliseconds(np.median(even['reference', name])) for name in references},
+        check=compared(
+            dict(zip(names.values(), (factor * sums).tolist(), strict=True)),
+            {text: samples[key] for key, text in names.items()},
+            {text: even[key] for key, text in names.items()},
+        ),
     )
-    tables = StructureTables(grid, found['constant_ms'], found['tables_ms'])
-    foretold = tables.totals(space.encode(nets)) / 1000
-    found['check'] = compared(
-        dict(zip(names.values(), foretold.tolist(), strict=True)),
-        {text: samples[key] for key, text in names.items()},
-        {text: even[key] for key, text in names.items()},
-    )
-    return found

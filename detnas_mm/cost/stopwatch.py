@@ -86,6 +86,7 @@ class TimedRun:
         self.before = before
         self.inputs = inputs
         self.watch = watch
+        self.parts = parts
         self.marks: list[Any] = []
         for first in parts[:1]:
             first.register_forward_pre_hook(self._mark)

@@ -227,13 +227,14 @@ def summary(found: dict[str, Any]) -> str:
             f'{parts["stem"]:.3f}, after the blocks {parts["after"]:.3f}',
             f'  choices {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
             f'{np.median(spreads / cells):.1%}, at most {(spreads / cells).max():.1%}',
-            *check_text(found['check']),
+            *check_text(found),
         ]
     )
 
 
-def check_text(check: dict[str, Any]) -> list[str]:
+def check_text(found: dict[str, Any]) -> list[str]:
     """How well sums agree with whole nets, in lines."""
+    check = found['check']
     low, high = check['measured_range_ms']
 
     def shown(value: float | None) -> str:
@@ -242,7 +243,8 @@ def check_text(check: dict[str, Any]) -> list[str]:
     return [
         f'  sums against {check["nets"]} whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
         f'{check["iqr_percent"]:.1f} %):',
-        f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias {check["bias_percent"]:+.2f} %',
+        f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias {check["bias_percent"]:+.2f} %, '
+        f'now that all cells were multiplied by {found["factor"]:.3f} to agree with them',
         f'    rank correlation: Spearman {shown(check["spearman"])}, Kendall {shown(check["kendall"])}; of two halves '
         f'of the rounds: Kendall {shown(check["kendall_of_two_halves"])}',
     ] + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)

@@ -116,7 +116,7 @@ def structures_summary(found: dict[str, Any]) -> str:
         f'{found["clock"]}, {found["pace"]["rounds"]} rounds',
         f'  {len(cells)} cells of {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
         f'{np.median(spreads / cells):.1%}, at most {(spreads / cells).max():.1%}',
-        *check_text(found['check']),
+        *check_text(found),
     ]
     for name, ms in found['references_ms'].items():
         lines += [

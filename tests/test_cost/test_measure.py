@@ -63,6 +63,25 @@ def test_what_a_detector_does_around_its_backbone_is_constant(watch):
     assert found['check']['bias_percent'] == pytest.approx(0, abs=1e-6)
 
 
+def test_sums_are_brought_to_whole_nets(watch, monkeypatch):
+    """Here whole nets take 1.25 times as long as their parts, one for another reason ten times: cells grow by 1.25."""
+    runs = iter([10.0])
+
+    class Slower(TimedRun):
+        def __call__(self):
+            self.slowness = getattr(self, 'slowness', None) or (1.0 if self.parts else next(runs, 1.25))
+            return self.slowness * super().__call__()
+
+    monkeypatch.setattr('detnas_mm.cost.measure.TimedRun', Slower)
+    found, macs = measured(watch, nets=7), MacsTable(TINY, SIZE)
+    assert found['factor'] == pytest.approx(1.25)
+    assert np.allclose(found['table_ms'], 1.25 * macs.table / 1000)
+    assert found['constant_ms'] == pytest.approx(1.25 * macs.constant / 1000)
+    errors = [abs(row['predicted_ms'] / row['measured_ms'] - 1) for row in found['check']['rows']]
+    assert sorted(errors) == pytest.approx([0] * 6 + [0.875])
+    assert found['check']['mean_absolute_error_percent'] == pytest.approx(87.5 / 7)
+
+
 def test_a_small_space_is_checked_by_all_its_nets(watch):
     spec = dict(stem=4, channels=(8,), blocks=(1,))
     check = measured(watch, spec, nets=30)['check']
