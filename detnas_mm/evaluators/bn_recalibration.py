@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -117,10 +117,8 @@ def recording(model: nn.Module) -> Iterator[Callable[[BatchStatistics], None]]:
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            # With momentum 1 the running statistics *are* those of this forward, the variance unbiased. Kept on the
-            # CPU: other ranks could not read them from this one's GPU.
-            mean, var = (value.detach().to('cpu', copy=True) for value in (module.running_mean, module.running_var))
-            current.setdefault(name, []).append((mean, var))
+            # With momentum 1 the running statistics *are* those of this forward, the variance unbiased.
+            current.setdefault(name, []).append((module.running_mean.clone(), module.running_var.clone()))
             module.reset_running_stats()  # 0 * NaN is NaN: a broken candidate must not reach the next one
 
         return hook
@@ -136,6 +134,18 @@ def recording(model: nn.Module) -> Iterator[Callable[[BatchStatistics], None]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def to_cpu(noted: Sequence[BatchStatistics]) -> None:
+    """Brings statistics to the CPU, in place and in one copy: a GPU would be waited for at each."""
+    values = [value for one in noted for calls in one.values() for call in calls for value in call]
+    if not values:
+        return
+    # Pieces of their own: other ranks would be sent the whole for each.
+    pieces = (piece.clone() for piece in torch.cat(values).cpu().split([len(value) for value in values]))
+    for one in noted:
+        for calls in one.values():
+            calls[:] = [(next(pieces), next(pieces)) for _ in calls]
 
 
 def average(collected: Mapping[int, BatchStatistics]) -> Statistics:

@@ -87,16 +87,19 @@ class Calibration(FixedBatches):
             roi_boxes.together(self.model),
         ):
             for unit, data in self.walk(batches, tree.parts):
+                noted: list[bn_recalibration.BatchStatistics] = []
 
-                def enter(node: Node, batch: int = unit.batch) -> None:
+                def enter(node: Node, batch: int = unit.batch, noted: list[Any] = noted) -> None:
                     node.collected[batch] = {}  # anew: another part of the candidates may have come this way
-                    into(node.collected[batch])
+                    noted.append(node.collected[batch])
+                    into(noted[-1])
 
                 data = self.model.data_preprocessor(data, False)
                 for _, outputs in tree.walk(data['inputs'], enter, unit.part, unit.parts):
                     if self.part != 'backbone':
                         with replayed(self.supernet, outputs):
                             self._forward(data)
+                bn_recalibration.to_cpu(noted)
         return [node.collected for node in tree.nodes]
 
     def _forward(self, data: Any) -> None:

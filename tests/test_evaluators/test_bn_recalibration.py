@@ -88,3 +88,16 @@ def test_sync_bn_runs_as_plain_bn_inside_and_as_itself_after():
 def test_what_is_not_finite_is_named():
     fine, broken = torch.ones(2), torch.tensor([1.0, float('inf')])
     assert bn.not_finite({'a': (fine, fine), 'b': (fine, broken)}) == ['b']
+
+
+def test_statistics_come_to_the_cpu_each_in_a_piece_of_its_own():
+    """Pickled for other ranks, a piece brings nothing but itself."""
+    first, second = (torch.arange(n).float() for n in (3, 2))
+    noted = [{}, {'a': [(first, first + 1)]}, {'a': [(second, second + 1), (second + 2, second + 3)], 'b': []}]
+    bn.to_cpu(noted)
+    assert noted[0] == {} and noted[2]['b'] == [] and len(noted[2]['a']) == 2
+    for pairs, wanted in ((noted[1]['a'], (first, first + 1)), (noted[2]['a'][1:], (second + 2, second + 3))):
+        for value, other in zip(pairs[0], wanted, strict=True):
+            assert torch.equal(value, other)
+            assert value.untyped_storage().nbytes() == value.nbytes
+    bn.to_cpu([{}])
