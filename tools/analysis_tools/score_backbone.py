@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from detnas_mm.cli import one_line_errors, override
+from detnas_mm.cli import at_least_1, one_line_errors, options_action, override
 
 EPILOG = """
 Entropy is that of MAE-DET (Sun et al., ICML 2022), by running noise through the net: for every map that the backbone
@@ -38,8 +38,6 @@ def read(text: str, options: dict) -> tuple[dict, str | None]:
 
 
 def main() -> None:
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,7 +45,7 @@ def main() -> None:
         'backbone', help='a config with a model that has a backbone, or the type of a backbone, such as mmdet.ResNet'
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=options_action(), default={}, metavar='KEY=VALUE',
         help='overrides of the config; of a type, its arguments',
     )  # fmt: skip
     parser.add_argument(
@@ -59,7 +57,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument('--repeats', type=int, default=4, help='how often noise is run through it; default: 4')
     parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if there is one')
-    parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")
+    parser.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice")
     parser.add_argument('--rounds', type=int, default=10, help='of measuring latency; default: %(default)s')
     args = parser.parse_args()
 
