@@ -134,6 +134,8 @@ def test_backbones_by_their_types(backbone, params, linear, monkeypatch, capsys)
             r'cannot be run at 64x64: The input shape \(4, 4\)',
         ),
         (['mmdet.ResNet', '--cfg-options', 'depth=18', '--rounds', '1'], 'rounds must be at least 2'),
+        (['mmdet.ResNet', '--cfg-options', 'depth=18', '--weights', '0', '-1', '1', '6'], 'numbers of at least 0'),
+        (['mmdet.ResNet', '--cfg-options', 'depth=18', '--weights', '0', 'nan', '1', '6'], 'numbers of at least 0'),
     ],
 )
 def test_what_is_no_backbone_ends_in_one_line(backbone, match, monkeypatch):

@@ -71,6 +71,7 @@ def main() -> None:
     from detnas_mm.cost.measure import measure_nets, settled
     from detnas_mm.cost.stopwatch import stopwatch
     from detnas_mm.cost.timing import Pace, spread
+    from detnas_mm.evaluators.entropy import checked_weights
     from detnas_mm.evaluators.entropy_forward import map_entropies
 
     if args.threads:
@@ -79,6 +80,7 @@ def main() -> None:
     device = args.device or ('cuda' if cuda_usable() else 'cpu')
     try:
         pace = Pace(args.rounds)
+        weights = args.weights and checked_weights(args.weights)
         cfg, scope = read(args.backbone, args.cfg_options)
         try:
             with DefaultScope.overwrite_default_scope(scope):
@@ -90,7 +92,7 @@ def main() -> None:
             entropies = map_entropies(backbone, args.input_size, args.repeats)
         except (AssertionError, RuntimeError) as error:
             raise ValueError(f'{cfg["type"]} cannot be run at {size}: {error}') from error
-        weights = args.weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
+        weights = weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
         if len(weights) != len(entropies):
             raise ValueError(f'{len(weights)} weights for {len(entropies)} maps; give one for each.')
     except (ValueError, FileNotFoundError) as error:
