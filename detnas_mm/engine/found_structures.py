@@ -18,7 +18,7 @@ from detnas_mm.cost.measure import compared, measure_nets, milliseconds
 from detnas_mm.cost.measure_structures import NetBuilder, other_work
 from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace
-from detnas_mm.engine.latency import foretold_text, latency_cost, mark_beaten, progress_bar, write_json
+from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar, write_json
 from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
 from detnas_mm.search import number_text, read_ledger
@@ -173,11 +173,13 @@ def found_text(found: Mapping[str, Any]) -> str:
             lines.append(f'{"":14}breaks {" and ".join(net["breaks"].values())} as measured: {told}')
         if net['beaten']:
             lines.append(f'{"":14}beaten as measured')
+    kept_pace = True
     for name, ms in found['references_ms']['now'].items():
         with_tables = found['references_ms']['tables'].get(name)
+        kept_pace &= with_tables is not None and abs(ms / with_tables - 1) <= UNSTEADY
         before = f'{"–":>10}' if with_tables is None else f'{with_tables:10.3f}'
         lines.append(f'{name:26}{before}{ms:10.3f}  (with the tables, and now)')
-    return '\n'.join(lines + foretold_text(found['predictions']))
+    return '\n'.join(lines + foretold_text(found['predictions'], kept_pace))
 
 
 @contextmanager

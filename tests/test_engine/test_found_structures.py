@@ -10,6 +10,7 @@ from mmengine.config import Config
 from detnas_mm.cost import StructureLatency
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine import found_structures
+from detnas_mm.engine import latency as latency_text
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import run_search
 from tests import latency
@@ -75,6 +76,24 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     again.merge_from_dict({f'search.constraints.{number}.high': lowered})
     with pytest.raises(ValueError, match='another search than this config: budget.constraints: .*ratio ≤ 1"], now'):
         measure_found(again, say=lines.append)
+
+
+@pytest.mark.parametrize(('slower', 'told'), [(1, latency_text.OFF), (1.5, latency_text.BUSY)])
+def test_a_machine_that_kept_its_pace_is_not_blamed(tmp_path, monkeypatch, slower, told):
+    """All nets take half as long again as foretold, and ResNet-50 as long as with the tables, or not."""
+    cfg, entries = finished(tmp_path)
+    table = StructureLatency(TINY, cfg.search.costs.latency.file)
+    before = {entry['arch']: 1.5 * entry['costs']['latency'] / 1000 for entry in entries}
+    before |= dict(resnet50=slower * table.measurement['references_ms']['resnet50'] / 1000)
+
+    def on_paper(runs, inputs, watch, pace, progress, before_each):
+        seconds = {name: np.full((pace.rounds, 1), before[name]) for name in runs}
+        return seconds, seconds
+
+    monkeypatch.setattr(found_structures, 'measure_nets', on_paper)
+    lines = []
+    measure_found(cfg, say=lines.append)
+    assert lines[1].splitlines()[-1] == told
 
 
 def test_elsewhere_it_is_told_what_to_do(tmp_path):
