@@ -22,7 +22,9 @@ _PASSED = {
     F.dropout2d,
 }  # fmt: skip
 _SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
+_PRODUCTS = {torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__}
 _CONVS = {torch.conv2d, F.conv2d}
+_LINEAR = {F.linear}
 
 
 class _Noise(Tensor):
@@ -41,14 +43,18 @@ class _Noise(Tensor):
             return maps[0]
         if func in _SUMS and len(maps) == 2:  # a shortcut: the branch with more convolutions goes on alone
             return max(maps, key=lambda one: one.convs)
+        if func in _SUMS | _PRODUCTS and len(maps) == 1 and _is_learned(args, maps[0]):
+            return maps[0]
         with torch._C.DisableTorchFunctionSubclass():
-            if func in _CONVS:
+            if func in _CONVS | _LINEAR:
                 args = (args[0], torch.randn_like(args[1]), None, *args[3:])
                 kwargs = {key: value for key, value in kwargs.items() if key != 'bias'}
             result = func(*args, **kwargs)
             deepest = max(maps, key=lambda one: one.convs)
-            if func in _CONVS:
+            if func in _CONVS | _LINEAR:
                 std = result.std(unbiased=False)
+                if func in _LINEAR:  # left out
+                    return _noise(result / std, deepest.convs, deepest.entropy)
                 return _noise(result / std, deepest.convs + 1, deepest.entropy + float(std.log()))
         if isinstance(result, Tensor):
             return _noise(result, deepest.convs, deepest.entropy)
@@ -63,6 +69,12 @@ def _noise(data: Tensor, convs: int, entropy: float) -> _Noise:
     found = data.as_subclass(_Noise)
     found.convs, found.entropy = convs, entropy
     return found
+
+
+def _is_learned(args: Sequence[Any], feature_map: Tensor) -> bool:
+    """Whether a map is added to or multiplied by a net's own tensor, such as a bias or a layer's scale."""
+    others = [value for value in args if isinstance(value, Tensor) and value is not feature_map]
+    return len(others) == 1 and torch.broadcast_shapes(others[0].shape, feature_map.shape) == feature_map.shape
 
 
 def _flat(values: Any) -> list[Any]:
@@ -82,8 +94,9 @@ def map_entropies(
     """Entropy of every feature map of a net as MAE-DET's authors measured it in 2022: noise is run through it.
 
     Weights and input come from N(0, 1) anew in every repeat. Norms, activations and dropout pass their input on,
-    biases are left out, of two branches that are added the one with more convolutions goes on alone, and every
-    convolution's output is divided by its standard deviation. The net's own weights are neither used nor changed.
+    biases and learned scales are left out, of two branches that are added the one with more convolutions goes on alone,
+    and every convolution's output is divided by its standard deviation. Linear layers have such weights, too, and such
+    an output, and do not count. The net's own weights are neither used nor changed.
 
     Args:
         backbone: Returns one feature map or several; its convolutions are ``torch.nn.Conv2d``.
