@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detnas_mm.cost.macs import checked_input_size
 from detnas_mm.evaluators.entropy import checked_weights
 
 #: Functions that pass their first argument on as it is: norms, activations, dropout.
@@ -109,12 +110,11 @@ def map_entropies(
         For every map: the sum of ln standard deviations on the way, plus ln channels.
 
     Raises:
-        ValueError: If a number does not fit, or a map has passed no convolution.
+        ValueError: If a number does not fit, a map has passed no convolution, or holds a single number.
     """
-    height, width = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
-    if min(height, width, repeats, batch_size) < 1:
-        raise ValueError(f'input_size, repeats and batch_size must be at least 1; got {input_size}, {repeats}, '
-                         f'{batch_size}.')  # fmt: skip
+    height, width = checked_input_size(input_size)
+    if not all(isinstance(count, int) and count >= 1 for count in (repeats, batch_size)):
+        raise ValueError(f'repeats and batch_size must be integers of at least 1; got {repeats} and {batch_size}.')
     parameter = next(backbone.parameters(), torch.zeros(1))
     modes = {module: module.training for module in backbone.modules()}
     sums: list[float] = []
@@ -133,6 +133,9 @@ def map_entropies(
     finally:
         for module, mode in modes.items():
             module.training = mode
+    if not all(map(math.isfinite, sums)):
+        raise ValueError(f'A map of {type(backbone).__name__} is a single number at {height}x{width}, which has no '
+                         f'standard deviation: give larger images.')  # fmt: skip
     return [total / repeats for total in sums]
 
 

@@ -222,6 +222,11 @@ def test_forward_form_takes_what_is_deeper_and_refuses_what_it_cannot():
         forward_entropy(net, [1.0], 64, repeats=0)
     with pytest.raises(ValueError, match='passed no convolution'):
         forward_entropy(torch.nn.Identity(), [1.0], 64)
+    for size in ('64', 64.5, (64,), None, 0):
+        with pytest.raises(ValueError, match='input_size must be'):
+            forward_entropy(net, [1.0], size)
+    with pytest.raises(ValueError, match='single number at 4x4, .* larger images'):
+        forward_entropy(MAEDetNet('1k3s2|1k3s2x1b1'), [1.0], 4)
 
 
 class Scaled(torch.nn.Module):
