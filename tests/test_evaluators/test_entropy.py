@@ -110,6 +110,9 @@ def test_every_form_of_a_structure_and_of_a_batch():
     mixed = score.scores(['maedet-s', arch, 'maedet-m'])  # of different depths
     assert mixed.tolist() == [score.score('maedet-s'), one, score.score('maedet-m')]
     assert score.scores([]).shape == (0,)
+    for one in ('maedet-s', read_structure('maedet-s')):
+        with pytest.raises(ValueError, match=r'is one structure: score\(\) scores it'):
+            EntropyScore().scores(one)
     with pytest.raises(ValueError, match=r'6 blocks of one structure: score\(\)'):
         score.scores(to_dicts(arch))
 
