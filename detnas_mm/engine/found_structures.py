@@ -173,7 +173,7 @@ def found_text(found: Mapping[str, Any]) -> str:
             lines.append(f'{"":14}breaks {" and ".join(net["breaks"].values())} as measured: {told}')
         if net['beaten']:
             lines.append(f'{"":14}beaten as measured')
-    kept_pace = True
+    kept_pace = found['predictions']['iqr_percent'] <= 100 * UNSTEADY
     for name, ms in found['references_ms']['now'].items():
         with_tables = found['references_ms']['tables'].get(name)
         kept_pace &= with_tables is not None and abs(ms / with_tables - 1) <= UNSTEADY
