@@ -24,14 +24,8 @@ PACKAGE = Path(__file__).resolve().parent
 TRUST = 'load checkpoints that hold more than tensors; such files can run code'
 
 
-def parser(description: str, epilog: str = '', launched: bool = True) -> argparse.ArgumentParser:
-    """An argument parser with what all tools take.
-
-    Args:
-        description: What the tool does.
-        epilog: Examples, and what it leaves behind.
-        launched: Whether several processes may be started of it.
-    """
+def options_action() -> type[argparse.Action]:
+    """What reads ``--cfg-options``: mmengine's, and one line about what it cannot read."""
     require('mmengine')
     from mmengine.config import DictAction
 
@@ -42,8 +36,33 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
                     raise SystemExit(
                         f'error: --cfg-options wants KEY=VALUE, such as train_dataloader.batch_size=8; got {word!r}.'
                     )
-            super().__call__(parser, namespace, values, option_string)
+            try:
+                super().__call__(parser, namespace, values, option_string)
+            except (RecursionError, AssertionError) as error:  # what mmengine makes of dicts and open brackets
+                raise SystemExit(
+                    f'error: --cfg-options reads numbers, words, and lists and tuples of them, no dicts; got '
+                    f'{" ".join(values)!r}. Name what is inside a dict or a list, such as search.constraints.0.high='
+                    f'100e8, or write a config that inherits this one.'
+                ) from error
 
+    return Options
+
+
+def at_least_1(text: str) -> int:
+    """Reads an integer of at least 1, for argparse."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f'must be an integer of at least 1; got {text!r}')
+    return int(text)
+
+
+def parser(description: str, epilog: str = '', launched: bool = True) -> argparse.ArgumentParser:
+    """An argument parser with what all tools take.
+
+    Args:
+        description: What the tool does.
+        epilog: Examples, and what it leaves behind.
+        launched: Whether several processes may be started of it.
+    """
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,7 +71,7 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     )
     out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     out.add_argument(
-        '--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=options_action(), metavar='KEY=VALUE',
         help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5',
     )  # fmt: skip
     out.set_defaults(launcher='none', local_rank=0)

@@ -6,6 +6,8 @@ Nothing here imports torch or mmcv before it is called.
 import importlib
 import importlib.util
 import logging
+import pickle
+import struct
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +32,11 @@ FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {
     },
 }
 TORCH_MINIMUM = '2.6'  # torch.load's list of safe classes takes names from then on
+#: What torch.load raises of files that are no checkpoints: their bytes are read as instructions, whatever they are.
+UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, ImportError,
+    struct.error,
+)  # fmt: skip
 SETUP = 'bash tools/setup_env.sh'
 
 
@@ -242,7 +249,9 @@ def refused_for(error: BaseException) -> str:
     advice = ('Weights only load failed', '(1)', '(2)', 'Please file an issue', 'Check the documentation')
     lines = [line.strip().removeprefix('WeightsUnpickler error: ') for line in str(error).splitlines()]
     reasons = [line.partition('. Please ')[0] for line in lines if line and not line.startswith(advice)]
-    return reasons[0].rstrip('.') if reasons else type(error).__name__
+    if not reasons or isinstance(error, KeyError):  # of which the text is a number
+        return type(error).__name__
+    return reasons[0].rstrip('.')
 
 
 def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
@@ -260,8 +269,6 @@ def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
         FileNotFoundError: If there is no such file.
         ValueError: If the file holds more than tensors, plain values and mmengine's log classes, or is no checkpoint.
     """
-    import pickle
-
     import torch
 
     path = Path(path)
@@ -270,7 +277,7 @@ def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
     declare_safe_globals()
     try:
         return torch.load(path, map_location='cpu', weights_only=not trust)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         reason = refused_for(error)
         if trust:
             raise ValueError(f'{path} cannot be read as a checkpoint: {reason}') from error

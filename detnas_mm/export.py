@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -56,19 +57,40 @@ def backbone_config(cfg: Config, backbone: dict[str, Any], channels: Sequence[in
         cfg: The config of the search; if it has no model, the result holds the backbone alone.
         backbone: Type and architecture; all other settings stay those of the config's backbone.
         channels: Of every stage of the backbone.
+
+    Raises:
+        ValueError: If the config's backbone returns a stage that this one does not have.
     """
     if 'model' not in cfg:
         return Config(dict(model=dict(backbone=backbone)))
     out = without_search(cfg)
     out.model.backbone.update(backbone)
-    wanted = out.model.backbone.get('out_indices')
-    outputs = [channels[i] for i in ([wanted] if isinstance(wanted, int) else wanted or range(len(channels)))]
+    given = out.model.backbone.get('out_indices')
+    wanted = [given] if isinstance(given, int) else list(given or range(len(channels)))
+    if not set(wanted) <= set(range(len(channels))):
+        raise ValueError(
+            f'model.backbone.out_indices of the config is {given}, and backbones of this space have {len(channels)} '
+            f'stages, counted from 0. Mend it, or search.space.'
+        )
+    outputs = [channels[i] for i in wanted]
     neck = out.model.get('neck') or {}
     if isinstance(neck.get('in_channels'), (list, tuple)):
         neck['in_channels'] = outputs
     elif 'in_channels' in (out.model.get('head') or {}):
         out.model.head.in_channels = outputs[-1]
     return out
+
+
+def check_backbones(cfg: Config, space: SearchSpace) -> None:
+    """Refuses a config that the backbones of a space do not fit into, before they are searched.
+
+    Raises:
+        ValueError: See :func:`backbone_config`.
+    """
+    arch = space.sample(np.random.default_rng(0))
+    backbone, channels = space.backbone_cfg(arch), space.feature_channels(arch)
+    if backbone is not None and channels is not None:
+        backbone_config(cfg, backbone, channels)
 
 
 def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:

@@ -1,9 +1,11 @@
 """What the command line takes, and what it refuses in one line, before anything heavy is loaded."""
 
+import argparse
+
 import pytest
 from mmengine.config import Config
 
-from detnas_mm.cli import override, parser
+from detnas_mm.cli import at_least_1, override, parser
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,20 @@ def test_options_without_a_value_are_one_line(tmp_path, word):
         parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', word])
     args = parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', 'b=x=y', '--cfg-options', 'c=[1,2]'])
     assert args.cfg_options == dict(a=1, b='x=y', c=[1, 2])
+
+
+@pytest.mark.parametrize('value', ["[dict(cost='macs',high=1)]", "dict(cost='macs',high=1)", '[1,(2]'])
+def test_options_that_mmengine_cannot_read_are_one_line(tmp_path, value):
+    (tmp_path / 'a.py').touch()
+    with pytest.raises(SystemExit, match='^error: --cfg-options reads .* no dicts; got .*search.constraints.0.high'):
+        parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'b=1', f'a={value}'])
+
+
+def test_counts_are_read():
+    assert at_least_1('12') == 12
+    for text in ('0', '-1', '1.5', 'two', ''):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"at least 1; got '{text}'"):
+            at_least_1(text)
 
 
 def test_options_that_go_into_nothing_are_named():

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """From one trained supernet to a front of tested nets with their latency on this device; nothing is retrained."""
 
-from detnas_mm.cli import one_line_errors, parser
+from detnas_mm.cli import at_least_1, one_line_errors, parser
 
 EPILOG = """
 examples:
@@ -20,7 +20,7 @@ def main() -> None:
     args_parser = parser(__doc__, EPILOG, launched=False)
     args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet; default: load_from of the config')
     args_parser.add_argument('--device', choices=['cpu', 'cuda'], help='to measure on; default: cuda if there is one')
-    args_parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")
+    args_parser.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice")
     args_parser.add_argument('--rounds', type=int, default=30, help='rounds of measuring; default: %(default)s')
     args_parser.add_argument('--seed', type=int, help='seed of the search; default: the one of the config')
     args = args_parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,14 +18,17 @@ from detnas_mm.cost.measure import compared, measure_nets, milliseconds
 from detnas_mm.cost.measure_structures import NetBuilder, other_work
 from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace
-from detnas_mm.engine.latency import foretold_text, latency_cost, mark_beaten, progress_bar, write_json
-from detnas_mm.engine.search import SearchPlan
+from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar, write_json
+from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
-from detnas_mm.search import number_text
+from detnas_mm.search import number_text, read_ledger
+from detnas_mm.search.ledger import differences
 from detnas_mm.spaces.structure import read_structure
 
 #: Few nets, so they take a fraction of what the tables took.
 PACE = Pace(rounds=10)
+#: What of a search its nets are judged by.
+_JUDGED_BY = ('space', 'objectives', 'budget')
 
 
 def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = print) -> dict[str, Any] | None:
@@ -42,6 +46,7 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
 
     Raises:
         FileNotFoundError: If the work dir holds no finished search.
+        ValueError: If it holds that of another config.
     """
     name, _ = latency_cost(cfg, StructureLatency)
     if name is None:
@@ -50,13 +55,15 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
     if not (work_dir / 'best.json').is_file():
         raise FileNotFoundError(f'{work_dir} has no best.json: it is no folder of a finished search.')
     plan = SearchPlan(cfg.search)
+    _check_config(plan, work_dir)
     table: StructureLatency = plan.budget.cost_model(name)
     device = table.measurement['device']
     here = describe_device(device['kind'])
     if here['name'] != device['name']:
         say(
             f'Latencies are foretold, not measured: the tables are of {device_text(device)}. Measure there what was '
-            f'found: python tools/analysis_tools/measure_latency.py CONFIG --found --work-dir {work_dir}'
+            f'found: python tools/analysis_tools/measure_latency.py {_config_of(work_dir)} --found --work-dir '
+            f'{shlex.quote(str(work_dir))}'
         )
         return None
     entries = json.loads((work_dir / 'best.json').read_text())
@@ -91,12 +98,33 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
     say(found_text(found))
     lowered = lower_limits(plan, found['nets'][0])
     if lowered:
-        config = getattr(cfg, 'filename', None) or 'CONFIG'
         say(
             f'To search with limits as much lower as the best net took longer than foretold: python tools/search.py '
-            f'{config} --work-dir {work_dir}_lower --cfg-options {" ".join(lowered)}'
+            f'{_config_of(work_dir)} --work-dir {shlex.quote(f"{work_dir}_lower")} --cfg-options {" ".join(lowered)}'
         )
     return found
+
+
+def _config_of(work_dir: Path) -> str:
+    """The config that the search ran with, overrides included, as it is typed."""
+    return shlex.quote(str(work_dir / CONFIG))
+
+
+def _check_config(plan: SearchPlan, work_dir: Path) -> None:
+    """Refuses to judge what was found by the limits of another search.
+
+    Raises:
+        ValueError: Names what differs.
+    """
+    if not (work_dir / LEDGER).is_file():
+        return
+    there, now = read_ledger(work_dir / LEDGER)[0], plan.header(None)
+    found = differences(*({key: header.get(key) for key in _JUDGED_BY} for header in (there, now)))
+    if found:
+        raise ValueError(
+            f'{work_dir} holds another search than this config: {found}. Give the config that it ran with: '
+            f'{_config_of(work_dir)}'
+        )
 
 
 def _net(entry: Mapping[str, Any], row: Mapping[str, Any], plan: SearchPlan, units: Mapping[str, float]) -> dict:
@@ -145,11 +173,13 @@ def found_text(found: Mapping[str, Any]) -> str:
             lines.append(f'{"":14}breaks {" and ".join(net["breaks"].values())} as measured: {told}')
         if net['beaten']:
             lines.append(f'{"":14}beaten as measured')
+    kept_pace = found['predictions']['iqr_percent'] <= 100 * UNSTEADY
     for name, ms in found['references_ms']['now'].items():
         with_tables = found['references_ms']['tables'].get(name)
+        kept_pace &= with_tables is not None and abs(ms / with_tables - 1) <= UNSTEADY
         before = f'{"–":>10}' if with_tables is None else f'{with_tables:10.3f}'
         lines.append(f'{name:26}{before}{ms:10.3f}  (with the tables, and now)')
-    return '\n'.join(lines + foretold_text(found['predictions']))
+    return '\n'.join(lines + foretold_text(found['predictions'], kept_pace))
 
 
 @contextmanager

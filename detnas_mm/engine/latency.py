@@ -40,6 +40,7 @@ NUM_IMAGES = 4
 #: A larger spread between rounds, and a larger difference between two measurements, tell of a busy machine.
 UNSTEADY = 0.1
 BUSY = 'This machine was busy, or changed its pace; ranks hold better than milliseconds. Measure again at rest.'
+OFF = 'The machine kept its pace: the tables are off for such nets. A finer --grid, or more --rounds, foretell better.'
 
 
 class Subject:
@@ -250,14 +251,20 @@ def check_text(found: dict[str, Any]) -> list[str]:
     ] + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
 
 
-def foretold_text(check: dict[str, Any]) -> list[str]:
-    """How well the latencies of nets that were found had been foretold, in lines."""
+def foretold_text(check: dict[str, Any], kept_pace: bool = False) -> list[str]:
+    """How well the latencies of nets that were found had been foretold, in lines.
+
+    Args:
+        check: See :func:`~detnas_mm.cost.measure.compared`.
+        kept_pace: Whether another net took as long as with the tables: then it is not the machine that was off.
+    """
+    off = OFF if kept_pace else BUSY
     kendall = '' if check['kendall'] is None else f', Kendall {check["kendall"]:.2f}'
     return [
         f'foretold against measured: mean absolute error {check["mean_absolute_error_percent"]:.1f} %, bias '
         f'{check["bias_percent"]:+.1f} %{kendall}; {check["error_after_factor_percent"]:.1f} % once a common factor of '
         f'{check["factor"]:.2f} is taken out'
-    ] + [BUSY] * (abs(check['factor'] - 1) > UNSTEADY)
+    ] + [off] * (abs(check['factor'] - 1) > UNSTEADY)
 
 
 def latency_cost(cfg: Any, kind: type[MeasuredLatency] = MeasuredLatency) -> tuple[str | None, dict[str, Any]]:

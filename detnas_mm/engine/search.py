@@ -19,7 +19,7 @@ from torch import nn
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import export_backbone, export_best, export_subnet
+from detnas_mm.export import check_backbones, export_backbone, export_best, export_subnet
 from detnas_mm.models import build_model
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
@@ -177,6 +177,8 @@ def run_search(
     if plan.evaluator.needs_model and model is None:
         raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
     plan.evaluator.setup(plan.space, model, plan.seed)
+    if not plan.evaluator.needs_model:
+        check_backbones(cfg, plan.space)
     work_dir = Path(cfg.work_dir)
     header = plan.header(None if model is None else model_digest(cfg, model))
     told = environment() | ({} if sampler is None else dict(sampler=sampler))

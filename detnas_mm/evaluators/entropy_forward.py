@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detnas_mm.cost.macs import checked_input_size
 from detnas_mm.evaluators.entropy import checked_weights
 
 #: Functions that pass their first argument on as it is: norms, activations, dropout.
@@ -22,7 +23,9 @@ _PASSED = {
     F.dropout2d,
 }  # fmt: skip
 _SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
+_PRODUCTS = {torch.mul, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__imul__, Tensor.__rmul__}
 _CONVS = {torch.conv2d, F.conv2d}
+_LINEAR = {F.linear}
 
 
 class _Noise(Tensor):
@@ -41,14 +44,18 @@ class _Noise(Tensor):
             return maps[0]
         if func in _SUMS and len(maps) == 2:  # a shortcut: the branch with more convolutions goes on alone
             return max(maps, key=lambda one: one.convs)
+        if func in _SUMS | _PRODUCTS and len(maps) == 1 and _is_learned(args, maps[0]):
+            return maps[0]
         with torch._C.DisableTorchFunctionSubclass():
-            if func in _CONVS:
+            if func in _CONVS | _LINEAR:
                 args = (args[0], torch.randn_like(args[1]), None, *args[3:])
                 kwargs = {key: value for key, value in kwargs.items() if key != 'bias'}
             result = func(*args, **kwargs)
             deepest = max(maps, key=lambda one: one.convs)
-            if func in _CONVS:
+            if func in _CONVS | _LINEAR:
                 std = result.std(unbiased=False)
+                if func in _LINEAR:  # left out
+                    return _noise(result / std, deepest.convs, deepest.entropy)
                 return _noise(result / std, deepest.convs + 1, deepest.entropy + float(std.log()))
         if isinstance(result, Tensor):
             return _noise(result, deepest.convs, deepest.entropy)
@@ -63,6 +70,12 @@ def _noise(data: Tensor, convs: int, entropy: float) -> _Noise:
     found = data.as_subclass(_Noise)
     found.convs, found.entropy = convs, entropy
     return found
+
+
+def _is_learned(args: Sequence[Any], feature_map: Tensor) -> bool:
+    """Whether a map is added to or multiplied by a net's own tensor, such as a bias or a layer's scale."""
+    others = [value for value in args if isinstance(value, Tensor) and value is not feature_map]
+    return len(others) == 1 and torch.broadcast_shapes(others[0].shape, feature_map.shape) == feature_map.shape
 
 
 def _flat(values: Any) -> list[Any]:
@@ -82,8 +95,9 @@ def map_entropies(
     """Entropy of every feature map of a net as MAE-DET's authors measured it in 2022: noise is run through it.
 
     Weights and input come from N(0, 1) anew in every repeat. Norms, activations and dropout pass their input on,
-    biases are left out, of two branches that are added the one with more convolutions goes on alone, and every
-    convolution's output is divided by its standard deviation. The net's own weights are neither used nor changed.
+    biases and learned scales are left out, of two branches that are added the one with more convolutions goes on alone,
+    and every convolution's output is divided by its standard deviation. Linear layers have such weights, too, and such
+    an output, and do not count. The net's own weights are neither used nor changed.
 
     Args:
         backbone: Returns one feature map or several; its convolutions are ``torch.nn.Conv2d``.
@@ -96,12 +110,11 @@ def map_entropies(
         For every map: the sum of ln standard deviations on the way, plus ln channels.
 
     Raises:
-        ValueError: If a number does not fit, or a map has passed no convolution.
+        ValueError: If a number does not fit, a map has passed no convolution, or holds a single number.
     """
-    height, width = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
-    if min(height, width, repeats, batch_size) < 1:
-        raise ValueError(f'input_size, repeats and batch_size must be at least 1; got {input_size}, {repeats}, '
-                         f'{batch_size}.')  # fmt: skip
+    height, width = checked_input_size(input_size)
+    if not all(isinstance(count, int) and count >= 1 for count in (repeats, batch_size)):
+        raise ValueError(f'repeats and batch_size must be integers of at least 1; got {repeats} and {batch_size}.')
     parameter = next(backbone.parameters(), torch.zeros(1))
     modes = {module: module.training for module in backbone.modules()}
     sums: list[float] = []
@@ -120,6 +133,9 @@ def map_entropies(
     finally:
         for module, mode in modes.items():
             module.training = mode
+    if not all(map(math.isfinite, sums)):
+        raise ValueError(f'A map of {type(backbone).__name__} is a single number at {height}x{width}, which has no '
+                         f'standard deviation: give larger images.')  # fmt: skip
     return [total / repeats for total in sums]
 
 

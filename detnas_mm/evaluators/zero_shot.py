@@ -64,6 +64,10 @@ class StructureScore(Evaluator, Ranker):
         Raises:
             ValueError: If one is no structure, or the stage weights do not fit one.
         """
+        if isinstance(archs, (str, Architecture)):
+            raise ValueError(
+                f'{archs!r:.200} is one structure: score() scores it; scores() wants a list of structures.'
+            )
         archs = list(archs)
         if archs and all(isinstance(arch, Mapping) for arch in archs):
             raise ValueError(f'These are the {len(archs)} blocks of one structure: score() scores it; scores() wants a '

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detnas_mm.compat import refused_for
+from detnas_mm.compat import UNREADABLE, refused_for
 
 
 def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict[str, Tensor]:
@@ -34,7 +34,7 @@ def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict
             f'({refused_for(error)}). '
             f'If you trust where it comes from, give --trust-pickle.'
         ) from error
-    except (RuntimeError, EOFError, AttributeError, ImportError) as error:
+    except UNREADABLE as error:
         raise ValueError(f'{path} cannot be read as a checkpoint: {refused_for(error)}') from error
     while isinstance(checkpoint, Mapping):
         inner = next((checkpoint[k] for k in ('state_dict', 'model') if isinstance(checkpoint.get(k), Mapping)), None)

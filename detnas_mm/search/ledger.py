@@ -42,7 +42,7 @@ def _dump(row: Mapping[str, Any]) -> bytes:
 def _leaves(value: Any, key: str = '') -> dict[str, str]:
     """All values inside nested dicts, as text, by dotted key."""
     if not isinstance(value, Mapping) or not value:
-        return {key: json.dumps(value)}
+        return {key: json.dumps(value, ensure_ascii=False)}
     return {k: v for name, part in value.items() for k, v in _leaves(part, f'{key}.{name}' if key else name).items()}
 
 

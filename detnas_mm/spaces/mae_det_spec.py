@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.spaces.structure import MAX_BLOCKS, MAX_DEPTH, MAX_KERNEL, MAX_WIDTH
+
 #: ``authors``: the released space for ResNet-50's budget. Block 1 may be 8 times as wide as the stem, as in
 #: ``maedet-init``, with which their search begins. ``relaxed``: what MAE-DET-S, -M and -L need; they break the authors'
 #: rules.
@@ -75,7 +77,23 @@ def checked(space: Any) -> dict[str, Any]:
         if len(pairs) != blocks:
             raise ValueError(f'{key!r} has {len(pairs)} pairs for {blocks} blocks; give one pair a block, or one.')
         spec[key] = [_pair(key, pair, whole=key == 'depths') for pair in pairs]
+    _check_readable(spec)
     return spec
+
+
+def _check_readable(spec: Mapping[str, Any]) -> None:
+    """Refuses spaces with structures that nothing reads: what was found could be neither exported nor built."""
+    largest = dict(
+        kernels=(max(spec['kernels']), MAX_KERNEL),
+        stem_kernel=(spec['stem_kernel'], MAX_KERNEL),
+        depths=(max(most for _, most in spec['depths']), MAX_DEPTH),
+        **{key: (spec[key][1], MAX_WIDTH) for key in ('stem_widths', 'widths', 'bottlenecks')},
+    )
+    for key, (own, most) in largest.items():
+        if own > most:
+            raise ValueError(f'{key!r} reaches {own}; structures have at most {most}.')
+    if len(spec['strides']) > MAX_BLOCKS:
+        raise ValueError(f"'strides' has {len(spec['strides'])} blocks; structures have at most {MAX_BLOCKS}.")
 
 
 def _integers(key: str, values: Any) -> list[int]:

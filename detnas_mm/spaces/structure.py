@@ -240,4 +240,5 @@ def read_file(path: str | Path) -> list[Architecture]:
 def write_file(path: str | Path, archs: Sequence[Architecture]) -> None:
     """Writes nets as the authors' code reads them; :func:`read_file` reads them back."""
     data = dict(best_structures=[to_dicts(arch) for arch in archs], space_arch='CnnNet')
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(f'{data!r}\n', encoding='utf-8')

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from detnas_mm.cost import StructureLatency
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine import found_structures
+from detnas_mm.engine import latency as latency_text
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import run_search
 from tests import latency
@@ -21,10 +22,10 @@ SIZE = (32, 48)
 def finished(tmp_path, **changes):
     """A finished search for the front, with tables on paper."""
     file = latency.write_structures(tmp_path / 'latency.json', TINY, SIZE, **changes)
-    cfg = Config(dict(search=by_latency(file), work_dir=str(tmp_path / 'work')))
-    (tmp_path / 'work').mkdir()
+    cfg = Config(dict(search=by_latency(file), work_dir=str(tmp_path / 'my work')))
+    (tmp_path / 'my work').mkdir()
     run_search(cfg, log=lambda text: None)
-    return cfg, json.loads((tmp_path / 'work' / 'best.json').read_text())
+    return cfg, json.loads((tmp_path / 'my work' / 'best.json').read_text())
 
 
 def test_found_nets_are_measured(tmp_path):
@@ -32,7 +33,7 @@ def test_found_nets_are_measured(tmp_path):
     cfg, entries = finished(tmp_path)
     lines, threads = [], torch.get_num_threads()
     found = measure_found(cfg, Pace(rounds=2, min_time=0, pause=0), lines.append)
-    assert json.loads((tmp_path / 'work' / 'measured.json').read_text()) == found
+    assert json.loads((tmp_path / 'my work' / 'measured.json').read_text()) == found
     assert [net['arch'] for net in found['nets']] == [entry['arch'] for entry in entries]
     table = StructureLatency(TINY, cfg.search.costs.latency.file)
     for net, entry in zip(found['nets'], entries, strict=True):
@@ -68,7 +69,35 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     # The best was foretold to take 0.8 and took 1.25: at a limit of 0.64 it takes 1.
     ((number, limit),) = [(i, c) for i, c in enumerate(cfg.search.constraints) if c.cost == 'ratio']
     lowered = limit['high'] * first['costs']['ratio'] / 1.25
-    assert lines[2].endswith(f'work_lower --cfg-options search.constraints.{number}.high={lowered:.4g}')
+    command = f"'{tmp_path}/my work/search_config.py' --work-dir '{tmp_path}/my work_lower' --cfg-options "
+    assert lines[2].endswith(f'{command}search.constraints.{number}.high={lowered:.4g}')
+    # It is the config that was searched with, and a folder with lower limits is judged by these alone.
+    again = Config.fromfile(tmp_path / 'my work/search_config.py')
+    again.merge_from_dict({f'search.constraints.{number}.high': lowered})
+    with pytest.raises(ValueError, match='another search than this config: budget.constraints: .*ratio ≤ 1"], now'):
+        measure_found(again, say=lines.append)
+
+
+@pytest.mark.parametrize(
+    ('slower', 'steady', 'told'),
+    [(1, True, latency_text.OFF), (1, False, latency_text.BUSY), (1.5, True, latency_text.BUSY)],
+)
+def test_a_machine_that_kept_its_pace_is_not_blamed(tmp_path, monkeypatch, slower, steady, told):
+    """All nets take half as long again as foretold; ResNet-50 as long as with the tables, or not; rounds are alike."""
+    cfg, entries = finished(tmp_path)
+    table = StructureLatency(TINY, cfg.search.costs.latency.file)
+    before = {entry['arch']: 1.5 * entry['costs']['latency'] / 1000 for entry in entries}
+    before |= dict(resnet50=slower * table.measurement['references_ms']['resnet50'] / 1000)
+
+    def on_paper(runs, inputs, watch, pace, progress, before_each):
+        uneven = np.linspace(1 if steady else 0.5, 1 if steady else 1.5, pace.rounds)[:, None]
+        seconds = {name: before[name] * uneven for name in runs}
+        return seconds, seconds
+
+    monkeypatch.setattr(found_structures, 'measure_nets', on_paper)
+    lines = []
+    measure_found(cfg, say=lines.append)
+    assert lines[1].splitlines()[-1] == told
 
 
 def test_elsewhere_it_is_told_what_to_do(tmp_path):
@@ -78,7 +107,7 @@ def test_elsewhere_it_is_told_what_to_do(tmp_path):
         lines = []
         assert measure_found(cfg, say=lines.append) is None
     assert 'tables are of Analytical Engine, 1 thread. Measure there' in lines[0] and '--found --work-dir' in lines[0]
-    assert not (tmp_path / 'work' / 'measured.json').exists()
+    assert not (tmp_path / 'my work' / 'measured.json').exists()
 
 
 def test_other_searches_are_left_alone(tmp_path):

@@ -77,6 +77,19 @@ def test_with_a_model_the_whole_config_is_exported(tmp_path):
     assert lines[-1] == f"Train it: python tools/train.py '{path}'"
 
 
+@pytest.mark.parametrize('out_indices', [(0, 1, 2, 3), 3])
+def test_a_detector_that_asks_for_more_stages_is_refused_before_the_search(tmp_path, out_indices):
+    section = SEARCH | dict(
+        space=dict(type='MAEDetSpace', space=dict(strides=[2, 2, 1, 1, 2])),
+        evaluator=dict(type='EntropyScore', weights=(0, 1, 1, 6)),
+    )
+    model = DETECTOR | dict(backbone=DETECTOR['backbone'] | dict(out_indices=out_indices))
+    cfg = Config(dict(search=section, work_dir=str(tmp_path), model=model))
+    with pytest.raises(ValueError, match='out_indices of the config .* space have 3 stages'):
+        run_search(cfg, log=print)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('score', [dict(weights=(0, 0, 1, 1, 8)), dict(input_size=(480, 480))])
 def test_nothing_is_proven_of_another_score(score):
     """Refused before anything is searched: a bound on one score is none on another."""

@@ -110,6 +110,9 @@ def test_every_form_of_a_structure_and_of_a_batch():
     mixed = score.scores(['maedet-s', arch, 'maedet-m'])  # of different depths
     assert mixed.tolist() == [score.score('maedet-s'), one, score.score('maedet-m')]
     assert score.scores([]).shape == (0,)
+    for one in ('maedet-s', read_structure('maedet-s')):
+        with pytest.raises(ValueError, match=r'is one structure: score\(\) scores it'):
+            EntropyScore().scores(one)
     with pytest.raises(ValueError, match=r'6 blocks of one structure: score\(\)'):
         score.scores(to_dicts(arch))
 
@@ -222,3 +225,36 @@ def test_forward_form_takes_what_is_deeper_and_refuses_what_it_cannot():
         forward_entropy(net, [1.0], 64, repeats=0)
     with pytest.raises(ValueError, match='passed no convolution'):
         forward_entropy(torch.nn.Identity(), [1.0], 64)
+    for size in ('64', 64.5, (64,), None, 0):
+        with pytest.raises(ValueError, match='input_size must be'):
+            forward_entropy(net, [1.0], size)
+    with pytest.raises(ValueError, match='single number at 4x4, .* larger images'):
+        forward_entropy(MAEDetNet('1k3s2|1k3s2x1b1'), [1.0], 4)
+
+
+class Scaled(torch.nn.Module):
+    """A block as ConvNeXt and PoolFormer have it: a linear layer and a small learned scale on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 16, 3, padding=1)
+        self.conv = torch.nn.Conv2d(16, 16, 3, padding=1)
+        self.linear = torch.nn.Linear(16, 16)
+        self.scale = torch.nn.Parameter(torch.full((16,), 1e-6))
+        self.shift = torch.nn.Parameter(torch.ones(1, 16, 1, 1))
+        self.head = torch.nn.Conv2d(16, 8, 1)
+
+    def forward(self, x):
+        x = self.stem(x) + self.shift
+        out = self.linear(self.conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.head(x + self.scale.view(1, -1, 1, 1) * out)
+
+
+def test_forward_form_uses_none_of_the_nets_own_weights():
+    """Whatever they are, the score is that of the convolutions alone; ConvNeXt of mmpretrain got -209."""
+    net = Scaled()
+    found = forward_entropy(net, [1.0], 64)
+    assert found == pytest.approx(0.5 * math.log(27 * 144 * 16) + math.log(8), rel=0.02)
+    for parameter in net.parameters():
+        parameter.data.mul_(-30).add_(1)
+    assert forward_entropy(net, [1.0], 64) == found

@@ -84,6 +84,21 @@ def test_the_budget_of_resnet50():
     assert StructureParams().total(arch) <= 23.5e6 and StructureFlops().total(arch) <= 188e8
 
 
+@pytest.mark.parametrize('names', [['flops'], ['params'], ['flops', 'macs', 'params', 'layers']], ids='+'.join)
+@pytest.mark.parametrize('above', [0, 1e-6])
+def test_budgets_that_hardly_anything_but_the_smallest_meets(names, above):
+    """Prices then have no limit, or one far beyond what a linear program holds: the bound is found all the same."""
+    space = MAEDetSpace('authors')
+    costs = dict(
+        flops=StructureFlops(space), macs=StructureMacs(space), params=StructureParams(space),
+        layers=StructureLayers(space),
+    )  # fmt: skip
+    budgets = {name: (costs[name], costs[name].bounds()[0] * (1 + above)) for name in names}
+    found = solve(space, EntropyScore().block_sum((2, *space.strides)), budgets)
+    (arch,) = space.decode(found.genes[None])
+    assert arch == space.smallest() and found.value <= found.bound and found.gap < 1e-4
+
+
 # -- the strategy -------------------------------------------------------------------------------------------------
 
 

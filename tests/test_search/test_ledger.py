@@ -135,6 +135,13 @@ def test_a_refusal_names_the_values_that_differ_and_no_others(tmp_path):
     assert 'images' not in str(refusal.value)
 
 
+def test_limits_differ_as_people_read_them(tmp_path):
+    with Ledger(tmp_path / 'l.jsonl', dict(constraints=['flops ≤ 2'])) as ledger:
+        ledger.append(record(0))
+    with pytest.raises(LedgerError, match=r'constraints: there \["flops ≤ 2"\], now \["flops ≤ 1"\]'):
+        Ledger(tmp_path / 'l.jsonl', dict(constraints=['flops ≤ 1']))
+
+
 def test_another_environment_only_warns(tmp_path):
     Ledger(tmp_path / 'l.jsonl', {}, {'threads': 1}).close()
     with pytest.warns(UserWarning, match='threads'):

@@ -256,6 +256,21 @@ def test_the_proof_is_told_and_changes_nothing():
         PopulationEvolution(proof=dict(score=dict(type='DeepMADScore')))
 
 
+def test_where_nothing_can_be_proven_it_says_how_to_search_without():
+    """The default of the configs proves: who adds a lower bound, or a finer grid, has not asked for a proof."""
+    proof = dict(score=dict(type='EntropyScore'))
+    flops = StructureFlops(SPACE)
+    low = Budget(SPACE, dict(flops=flops), [Constraint('flops', low=1e9, high=188e8)])
+    message = 'Nothing can be proven of this search: .*{}.*search.strategy.proof=None'
+    with pytest.raises(ValueError, match=message.format('one upper limit')):
+        PopulationEvolution(proof=proof).setup(SPACE, low, [Objective('entropy')], 0)
+    fine = MAEDetSpace(dict(width_step=1, widths=[8, 60_000], bottleneck_step=1))
+    strategy = PopulationEvolution(proof=proof)
+    strategy.setup(fine, Budget(fine, {}), [Objective('entropy')], 0)
+    with pytest.raises(ValueError, match=message.format('Raise width_step')):
+        strategy.prove(print)
+
+
 def test_duplicates_are_dropped():
     strategy = PopulationEvolution(population=1000, candidates=4000, start=['maedet-init'])
     strategy.setup(SPACE, budget(), [Objective('entropy')], 0)

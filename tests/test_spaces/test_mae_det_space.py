@@ -156,6 +156,14 @@ def test_messages_name_block_and_rule(arch, match):
         (dict(TINY, bottleneck_ratio=[0, 1]), "'bottleneck_ratio' must be"),
         (dict(TINY, growth=[5, 6]), 'no width of block [01]'),
         (dict(TINY, growth=[1.5, 1.6], widths=[8, 96]), 'have gaps'),
+        # Structures beyond these limits can be drawn, but neither read nor built.
+        (dict(TINY, kernels=[3, 33]), "'kernels' reaches 33; structures have at most 31"),
+        (dict(TINY, stem_kernel=33), "'stem_kernel' reaches 33"),
+        (dict(TINY, depths=[1, 1001]), "'depths' reaches 1001; structures have at most 1000"),
+        (dict(TINY, widths=[8, 65_544]), "'widths' reaches 65544; structures have at most 65536"),
+        (dict(TINY, stem_widths=[8, 65_544]), "'stem_widths' reaches 65544"),
+        (dict(TINY, bottlenecks=[8, 65_544]), "'bottlenecks' reaches 65544"),
+        (dict(TINY, strides=[2] * 65), "'strides' has 65 blocks; structures have at most 64"),
     ],
 )
 def test_spaces_that_make_no_sense_are_refused(space, match):

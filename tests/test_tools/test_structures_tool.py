@@ -27,7 +27,7 @@ def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
         json.dumps([dict(arch='8k3s2|8k3s2x1b8|16k3s2x1b8|16k3s2x1b8|16k3s2x1b8')])
     )
     arguments = ['maedet-s', 'resnet50', tmp_path / 'two.txt', tmp_path / 'search']
-    run(monkeypatch, *arguments, '--draw', tmp_path / 'a.png', '--write', tmp_path / 'all.txt')
+    run(monkeypatch, *arguments, '--draw', tmp_path / 'a.png', '--write', tmp_path / 'new/all.txt')
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:6]] == [
         'structure', 'maedet-s', 'resnet50', 'two.txt[0]', 'two.txt[1]', 'search',
@@ -36,7 +36,7 @@ def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
     assert lines[3].split()[1:] == lines[1].split()[1:]
     assert lines[2].split()[2] == '23,508,032', "torchvision's ResNet-50 without its classifier"
     assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'
-    assert read_file(tmp_path / 'all.txt')[0] == read_structure('maedet-s')
+    assert read_file(tmp_path / 'new/all.txt')[0] == read_structure('maedet-s')
 
 
 def test_two_of_one_name_are_both_there(tmp_path, monkeypatch, capsys):
@@ -67,6 +67,8 @@ def test_boxes_are_as_high_as_there_are_channels(tmp_path, monkeypatch):
         (['maedet-xl'], 'error: Cannot read'),
         (['maedet-s', '--weights', '1', '1'], '2 stage weights'),
         (['.'], 'has no best.json'),
+        (['maedet-s', '--write', '.'], 'error: .*directory'),
+        (['maedet-s', '--draw', 'a.foo'], 'error: .*foo'),
     ],
 )
 def test_mistakes_end_in_one_line(arguments, match, monkeypatch, tmp_path):
@@ -134,6 +136,8 @@ def test_backbones_by_their_types(backbone, params, linear, monkeypatch, capsys)
             r'cannot be run at 64x64: The input shape \(4, 4\)',
         ),
         (['mmdet.ResNet', '--cfg-options', 'depth=18', '--rounds', '1'], 'rounds must be at least 2'),
+        (['mmdet.ResNet', '--cfg-options', 'depth=18', '--weights', '0', '-1', '1', '6'], 'numbers of at least 0'),
+        (['mmdet.ResNet', '--cfg-options', 'depth=18', '--weights', '0', 'nan', '1', '6'], 'numbers of at least 0'),
     ],
 )
 def test_what_is_no_backbone_ends_in_one_line(backbone, match, monkeypatch):

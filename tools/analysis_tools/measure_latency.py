@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measures latency tables on this machine, and how well their sums agree with whole nets."""
 
-from detnas_mm.cli import one_line_errors, parser
+from detnas_mm.cli import at_least_1, one_line_errors, parser
 
 EPILOG = """
 examples:
@@ -36,7 +36,7 @@ def main() -> None:
         '--input-size', nargs=2, type=int, metavar=('H', 'W'), help="of the image, in pixels; default: the config's"
     )
     args_parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if there is one')
-    args_parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")
+    args_parser.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice")
     args_parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
     args_parser.add_argument('--nets', type=int, default=30, help='whole nets to check by; default: %(default)s')
     args_parser.add_argument(

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from detnas_mm.cli import one_line_errors, override
+from detnas_mm.cli import at_least_1, one_line_errors, options_action, override
 
 EPILOG = """
 Entropy is that of MAE-DET (Sun et al., ICML 2022), by running noise through the net: for every map that the backbone
@@ -38,8 +38,6 @@ def read(text: str, options: dict) -> tuple[dict, str | None]:
 
 
 def main() -> None:
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -47,7 +45,7 @@ def main() -> None:
         'backbone', help='a config with a model that has a backbone, or the type of a backbone, such as mmdet.ResNet'
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=options_action(), default={}, metavar='KEY=VALUE',
         help='overrides of the config; of a type, its arguments',
     )  # fmt: skip
     parser.add_argument(
@@ -59,7 +57,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument('--repeats', type=int, default=4, help='how often noise is run through it; default: 4')
     parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if there is one')
-    parser.add_argument('--threads', type=int, help="of a CPU; default: torch's choice")
+    parser.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice")
     parser.add_argument('--rounds', type=int, default=10, help='of measuring latency; default: %(default)s')
     args = parser.parse_args()
 
@@ -73,6 +71,7 @@ def main() -> None:
     from detnas_mm.cost.measure import measure_nets, settled
     from detnas_mm.cost.stopwatch import stopwatch
     from detnas_mm.cost.timing import Pace, spread
+    from detnas_mm.evaluators.entropy import checked_weights
     from detnas_mm.evaluators.entropy_forward import map_entropies
 
     if args.threads:
@@ -81,6 +80,7 @@ def main() -> None:
     device = args.device or ('cuda' if cuda_usable() else 'cpu')
     try:
         pace = Pace(args.rounds)
+        weights = args.weights and checked_weights(args.weights)
         cfg, scope = read(args.backbone, args.cfg_options)
         try:
             with DefaultScope.overwrite_default_scope(scope):
@@ -92,7 +92,7 @@ def main() -> None:
             entropies = map_entropies(backbone, args.input_size, args.repeats)
         except (AssertionError, RuntimeError) as error:
             raise ValueError(f'{cfg["type"]} cannot be run at {size}: {error}') from error
-        weights = args.weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
+        weights = weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
         if len(weights) != len(entropies):
             raise ValueError(f'{len(weights)} weights for {len(entropies)} maps; give one for each.')
     except (ValueError, FileNotFoundError) as error:

@@ -72,13 +72,16 @@ def main() -> None:
     for (name, arch), value in zip(found.items(), scores, strict=True):
         print(f'{name:{width}}{value:>12.4f}' + ''.join(f'{cost.total(arch):>17,}' for cost in costs))
     print('\n' + '\n'.join(f'{cost.name}: {cost.scope}' for cost in costs))
-    if args.draw:
-        from detnas_mm.visualization import draw_structures
+    try:
+        if args.draw:
+            from detnas_mm.visualization import draw_structures
 
-        print(f'drawn: {draw_structures(found, args.draw)}')
-    if args.write:
-        write_file(args.write, list(found.values()))
-        print(f'written: {args.write}')
+            print(f'drawn: {draw_structures(found, args.draw)}')
+        if args.write:
+            write_file(args.write, list(found.values()))
+            print(f'written: {args.write}')
+    except (ValueError, OSError) as error:  # an ending that no picture has, a folder of that name
+        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

@@ -15,8 +15,10 @@ from detnas_mm.search.exact.program import BlockProgram
 from detnas_mm.search.objective import UnmeetableConstraint, number_text
 from detnas_mm.spaces import MAEDetSpace
 
-#: What rounding may add to a sum of some hundred logarithms, relative.
+#: What rounding may add to a sum of some hundred logarithms, relative; and to prices * costs.
 _ROUNDING = 1e-11
+#: Largest number that linear programs may hold: scipy's gives up from 1e15 on.
+_LARGEST = 1e12
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,16 @@ def solve(
         if iteration == 1:  # prices above these cannot lower the bound below the smallest structure's score
             slack = 1 - np.array([cost.totals(smallest)[0] for cost, _ in priced.values()]) / limits
             top = (bound - float(score.totals(smallest)[0])) / np.maximum(slack, 1e-9)
+            top = np.minimum(top, _LARGEST / np.maximum(used, 1.0))  # only the smallest may meet a budget
         found = _next_prices(cuts, top)
         if found is None:
             break
         lowest, prices = found
         if bound - lowest <= 1e-9 * abs(bound):
             break
+    rounding = _ROUNDING * (abs(bound) + float(best_prices.sum()))
     return Certificate(
-        hill.genes, hill.value, max(bound * (1 + math.copysign(_ROUNDING, bound)), hill.value),
+        hill.genes, hill.value, max(bound + rounding, hill.value),
         dict(zip(names, best_prices.tolist(), strict=True)), iteration, time.perf_counter() - start,
     )  # fmt: skip
 

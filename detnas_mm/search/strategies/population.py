@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +121,8 @@ class PopulationEvolution:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
                 raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
         if self.exact is not None:
-            self.exact.setup(space, budget, objectives, seed)
+            with _without_proof():
+                self.exact.setup(space, budget, objectives, seed)
         self.space = space
         self.budget = budget
         self.seed = seed
@@ -140,10 +142,15 @@ class PopulationEvolution:
 
         Args:
             log: Receives lines on the way.
+
+        Raises:
+            UnmeetableConstraint: If no structure is within the budgets.
+            ValueError: If nothing can be proven of space and budgets.
         """
         if self.exact is not None and self.certificate is None:
             self.exact.log = log
-            self.exact.ask(0)
+            with _without_proof():
+                self.exact.ask(0)
             self.certificate = self.exact.certificate
         return None if self.certificate is None else float(self.certificate['bound'])
 
@@ -214,6 +221,20 @@ class PopulationEvolution:
         born = np.concatenate([population.born, np.full(len(children), generation)])
         order = np.argsort(-gains, kind='stable')[: self.population]
         return Population(codes[order], gains[order], born[order], population.drawn, population.evaluated)
+
+
+@contextmanager
+def _without_proof() -> Iterator[None]:
+    """Says how to search without the proof, where exact search cannot serve what is asked."""
+    try:
+        yield
+    except UnmeetableConstraint:
+        raise
+    except ValueError as error:
+        raise ValueError(
+            f'Nothing can be proven of this search: {error} To search without a proof: --cfg-options '
+            f'search.strategy.proof=None'
+        ) from error
 
 
 #: Odd numbers that rows are hashed with, the same in every run.
