@@ -58,6 +58,10 @@ def main() -> None:
 
     wanted = [Objective(**one) for one in header['objectives']]
     if args.csv and str(args.csv) != '-':
+        if analysis.is_ledger(args.csv):
+            raise SystemExit(
+                f'error: {args.csv} is a ledger, which a table would overwrite. Name another file for --csv.'
+            )
         try:
             with args.csv.open('w', newline='') as file:
                 analysis.write_csv(file, records)
