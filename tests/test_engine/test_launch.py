@@ -340,3 +340,11 @@ def test_a_work_dir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(SystemExit, match='file is a file; name a folder'):
         launch.run(Config(dict(work_dir=str(tmp_path / 'file'))))
+    with pytest.raises(SystemExit, match='file is a file; name a folder'):
+        launch.run(Config(dict(work_dir=str(tmp_path / 'file' / 'folder'))))
+
+
+def test_a_work_dir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch.os, 'access', lambda path, mode: path != tmp_path)  # root may write anywhere
+    with pytest.raises(SystemExit, match=f'new/folder: {tmp_path} cannot be written into; name another folder'):
+        launch.run(Config(dict(work_dir=str(tmp_path / 'new' / 'folder'))))
