@@ -81,6 +81,7 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__seed=-1), 'search.seed must be a whole number of at least 0; got -1'),
         (dict(search__objectives=[]), 'search.objectives is empty'),
         (dict(search__constraints='macs'), 'search.constraints must be a list'),
+        (dict(search__costs=[dict(type='MacsTable')]), 'search.costs must be a dict by name, such as'),
         (dict(search__constraints=[dict(cost='macs', max=1)]), 'with the keys cost, low, high and no unknown ones'),
         (dict(search__constraints=[dict(cost='macs', high='300M')]), "'macs' must be a number, .*'300M'"),
         (dict(search__strategy__parents=2.5), 'parents must be a whole number'),
