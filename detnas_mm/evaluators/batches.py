@@ -61,7 +61,7 @@ class FixedBatches:
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
         self.batch_size = whole('batch_size', cfg['batch_size'], 1)
-        self.num_workers = cfg.get('num_workers', 0)
+        self.num_workers = whole('num_workers', cfg.get('num_workers', 0))
         collate = dict(cfg.get('collate_fn', dict(type='pseudo_collate')))
         kind = collate.pop('type')
         function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
@@ -70,7 +70,7 @@ class FixedBatches:
         available = len(self.dataset)
         if num_images is None:
             num_images = available
-        if not 0 < num_images <= available:
+        if not 0 < whole('num_images', num_images) <= available:
             raise ValueError(
                 f'num_images is {num_images!r}; {name} has {available} images, so 1 to {available} can be taken.'
             )

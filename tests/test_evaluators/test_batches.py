@@ -78,6 +78,11 @@ def test_bad_sizes():
         make(num_images=11)
     with pytest.raises(ValueError, match='batch_size 3 does not divide the 10 images.*such as 2'):
         make(whole_batches=True)
+    for number in (6.0, True):
+        with pytest.raises(ValueError, match='num_images must be a whole number'):
+            make(num_images=number)
+    with pytest.raises(ValueError, match='num_workers must be a whole number of at least 0; got -1'):
+        FixedBatches(dict(dataset=dict(type='TenImages'), batch_size=3, num_workers=-1))
 
 
 @DATASETS.register_module(force=True)
