@@ -36,14 +36,16 @@ def options_action() -> type[argparse.Action]:
                     raise SystemExit(
                         f'error: --cfg-options wants KEY=VALUE, such as train_dataloader.batch_size=8; got {word!r}.'
                     )
+            super().__call__(parser, namespace, values, option_string)
+
+        @staticmethod
+        def _parse_iterable(val: str) -> Any:
+            if 'dict(' in val or '{' in val:  # mmengine's own reading ends in a RecursionError there
+                return _literal(val)
             try:
-                super().__call__(parser, namespace, values, option_string)
-            except (RecursionError, AssertionError) as error:  # what mmengine makes of dicts and open brackets
-                raise SystemExit(
-                    f'error: --cfg-options reads numbers, words, and lists and tuples of them, no dicts; got '
-                    f'{" ".join(values)!r}. Name what is inside a dict or a list, such as search.constraints.0.high='
-                    f'100e8, or write a config that inherits this one.'
-                ) from error
+                return DictAction._parse_iterable(val)
+            except AssertionError as error:
+                raise SystemExit(f'error: --cfg-options: {error}.') from error
 
     return Options
 
@@ -83,6 +85,32 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
         out.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     out.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     return out
+
+
+def _literal(text: str) -> Any:
+    """A value as a config has it, with ``dict(key=value)`` or ``{'key': value}`` in it.
+
+    Raises:
+        SystemExit: If it is none.
+    """
+
+    def plain(node: ast.AST | None) -> Any:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+            words = {word.arg: plain(word.value) for word in node.keywords}
+            if None not in words:  # dict(**{…})
+                return words
+        if isinstance(node, ast.Dict):
+            return {plain(key): plain(value) for key, value in zip(node.keys, node.values, strict=True)}
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return [plain(one) for one in node.elts] if isinstance(node, ast.List) else tuple(map(plain, node.elts))
+        return ast.literal_eval(node)  # type: ignore[arg-type]
+
+    try:
+        return plain(ast.parse(text.strip(), mode='eval').body)
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
+        raise SystemExit(
+            f"error: --cfg-options: {text} is no value that a config may have, such as dict(type='A', number=1)."
+        ) from error
 
 
 def override(cfg: Any, options: dict[str, Any] | None) -> None:

@@ -50,8 +50,11 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
         **defaults: Arguments to be used where the config is silent.
 
     Raises:
-        ValueError: If ``type`` is missing or unknown, or an argument is.
+        ValueError: If ``type`` is missing or unknown, or an argument is, or a plain value stands in the config's place.
     """
+    if isinstance(cfg, (str, int, float, list, tuple)):
+        what = getattr(defaults.get('type'), '__name__', f'a {registry.name}')
+        raise ValueError(f"The settings of {what} must be a dict, such as dict(type='…'); got {cfg!r}.")
     if not isinstance(cfg, Mapping):
         return cfg
     args = {**defaults, **cfg}

@@ -51,11 +51,28 @@ def test_options_without_a_value_are_one_line(tmp_path, word):
     assert args.cfg_options == dict(a=1, b='x=y', c=[1, 2])
 
 
-@pytest.mark.parametrize('value', ["[dict(cost='macs',high=1)]", "dict(cost='macs',high=1)", '[1,(2]'])
-def test_options_that_mmengine_cannot_read_are_one_line(tmp_path, value):
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ("dict(_delete_=True, type='A', n=5e6)", dict(_delete_=True, type='A', n=5e6)),
+        ("[dict(cost='macs', high=-1.5), {'cost': 'a b', 'low': (1, 2)}]",
+         [dict(cost='macs', high=-1.5), dict(cost='a b', low=(1, 2))]),
+        ('dict()', {}),
+    ],
+)  # fmt: skip
+def test_options_may_be_dicts_as_configs_have_them(tmp_path, text, value):
     (tmp_path / 'a.py').touch()
-    with pytest.raises(SystemExit, match='^error: --cfg-options reads .* no dicts; got .*search.constraints.0.high'):
-        parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'b=1', f'a={value}'])
+    args = parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', f'a.b={text}'])
+    assert args.cfg_options == {'a.b': value}
+
+
+@pytest.mark.parametrize(
+    'text', ['dict(a', 'dict(a=b)', 'dict(1)', 'dict(a=print(1))', 'dict(**{})', '{**{}}', "{'a': f(1)}", '[1,2', '[1,(2]']
+)
+def test_options_that_are_no_values_are_one_line(tmp_path, text):
+    (tmp_path / 'a.py').touch()
+    with pytest.raises(SystemExit, match='^error: --cfg-options: '):
+        parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', f'a={text}'])
 
 
 def test_counts_are_read():

@@ -194,8 +194,8 @@ def run(cfg: Config, trust: bool = False) -> Any:
         SystemExit: With one sentence, if a checkpoint cannot be loaded or the work dir cannot be made.
         LedgerError: If another search writes into the work dir.
     """
-    if cfg.get('work_dir') and Path(cfg.work_dir).is_file():
-        raise SystemExit(f'error: --work-dir {cfg.work_dir} is a file; name a folder.')
+    if cfg.get('work_dir'):
+        check_work_dir(Path(cfg.work_dir))
     if 'search' in cfg:
         refuse_second_search(cfg)
         if not _plan(cfg).evaluator.needs_model:
@@ -212,6 +212,19 @@ def run(cfg: Config, trust: bool = False) -> Any:
             )
     check_inputs(cfg, trust)
     return Runner.from_cfg(cfg).train()
+
+
+def check_work_dir(folder: Path) -> None:
+    """Looks whether results can be written, before anything is loaded.
+
+    Raises:
+        SystemExit: With one sentence, if the folder is none, or can be neither made nor written into.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise SystemExit(f'error: --work-dir {folder}: {there} is a file; name a folder.')
+    if not os.access(there, os.W_OK):
+        raise SystemExit(f'error: --work-dir {folder}: {there} cannot be written into; name another folder.')
 
 
 def refuse_second_search(cfg: Config) -> None:

@@ -44,6 +44,7 @@ from detnas_mm.visualization import plot_population, plot_progress
 
 LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
 _OBJECTIVES = "[dict(name='coco/bbox_mAP', direction='maximize')]"
+_COSTS = "dict(macs=dict(type='MacsTable'))"
 _CONSTRAINTS = "[dict(cost='macs', high=300e6)]"
 _SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraints', 'budget', 'seed', 'export')
 
@@ -80,7 +81,10 @@ class SearchPlan:
         ]
         if not self.objectives:
             raise ValueError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
-        costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in cfg.get('costs', {}).items()}
+        wanted = cfg.get('costs', {})
+        if not isinstance(wanted, Mapping):
+            raise ValueError(f'search.costs must be a dict by name, such as {_COSTS}; got {wanted!r}.')
+        costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in wanted.items()}
         constraints = [
             Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
             for constraint in listed('search.constraints', cfg.get('constraints', ()), _CONSTRAINTS)

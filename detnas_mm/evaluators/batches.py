@@ -13,6 +13,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS, FUNCTIONS
 from torch.utils.data import DataLoader
 
+from detnas_mm.evaluators.metric_workers import end_with_parent
 from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states
 from detnas_mm.search.checks import whole
@@ -60,7 +61,7 @@ class FixedBatches:
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
         self.batch_size = whole('batch_size', cfg['batch_size'], 1)
-        self.num_workers = cfg.get('num_workers', 0)
+        self.num_workers = whole('num_workers', cfg.get('num_workers', 0))
         collate = dict(cfg.get('collate_fn', dict(type='pseudo_collate')))
         kind = collate.pop('type')
         function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
@@ -69,7 +70,7 @@ class FixedBatches:
         available = len(self.dataset)
         if num_images is None:
             num_images = available
-        if not 0 < num_images <= available:
+        if not 0 < whole('num_images', num_images) <= available:
             raise ValueError(
                 f'num_images is {num_images!r}; {name} has {available} images, so 1 to {available} can be taken.'
             )
@@ -135,6 +136,7 @@ class FixedBatches:
             batch_sampler=[self._batches[number] for number in missing],
             num_workers=self.num_workers if missing else 0,
             collate_fn=self._collate,
+            worker_init_fn=lambda number: end_with_parent(),  # one that lives on holds the ledger's lock for seconds
             generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global one
         )
         loading = zip(missing, loader, strict=True)

@@ -110,6 +110,9 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
 
     Returns:
         Values by name, such as ``'coco/bbox_mAP'``; empty if there were no detections.
+
+    Raises:
+        ValueError: If COCO's metric had nothing to judge all images by, and gives -1 to whatever is detected.
     """
     stats: dict[str, Sequence[float]] = {}
     with (
@@ -117,6 +120,11 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         _limited(metric, results, part),
     ):  # fmt: skip
         values: Mapping[str, Any] = metric.compute_metrics(results)
+    if not part and any(numbers[0] == -1 for numbers in stats.values()):
+        raise ValueError(
+            f'{type(metric).__name__} finds no box in its annotations, so nothing tells candidates apart. Give a '
+            f'search-val with boxes.'
+        )
     exact: dict[str, float] = {}
     for name, value in values.items():
         kind, _, item = name.partition('_')

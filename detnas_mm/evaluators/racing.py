@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detnas_mm.search import Objective, Record
+from detnas_mm.search.checks import listed, real, whole
 
 
 class Stage(NamedTuple):
@@ -54,18 +55,16 @@ class Racing:
         at_least: int = 20,
         calibration: float = 1.0,
     ) -> None:
-        self.shares = [float(share) for share in shares]
+        self.shares = [float(real('racing.shares', share)) for share in listed('racing.shares', shares, '[0.25, 0.5]')]
         if not self.shares or self.shares != sorted(set(self.shares)) or not 0 < self.shares[0] <= self.shares[-1] < 1:
             raise ValueError(f'racing.shares must ascend and lie between 0 and 1, such as [0.25, 0.5]; got {shares}.')
-        if not 0.5 <= confidence < 1:
+        if not 0.5 <= real('racing.confidence', confidence) < 1:
             raise ValueError(f'racing.confidence must lie in [0.5, 1); got {confidence}.')
-        if not 0 < calibration <= 1:
+        if not 0 < real('racing.calibration', calibration) <= 1:
             raise ValueError(f'racing.calibration must lie in (0, 1]; got {calibration}.')
-        if keep < 1 or at_least < 5:
-            raise ValueError(f'racing.keep must be at least 1 and racing.at_least 5; got {keep} and {at_least}.')
         self.confidence = confidence
-        self.keep = keep
-        self.at_least = at_least
+        self.keep = whole('racing.keep', keep, 1)
+        self.at_least = whole('racing.at_least', at_least, 5)
         self.calibration = calibration
         self._objective: Objective | None = None
         self._ok: list[Record] = []

@@ -78,6 +78,20 @@ def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:
     return holds
 
 
+#: What every ledger begins with.
+_BEGIN = b'{"schema"'
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open('rb') as file:
+        return file.readline(60)
+
+
+def is_ledger(path: Path) -> bool:
+    """Whether there is a file that begins as ledgers do."""
+    return path.is_file() and _first_bytes(path).startswith(_BEGIN)
+
+
 def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
     """All rows of ledgers of one search, as many machines may have written them; the same candidate counts once.
 
@@ -96,10 +110,8 @@ def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f'there is no ledger {path}. Name the folder of a search, or its ledger.jsonl.')
-        with path.open('rb') as file:
-            first = file.readline(60)
-        begin = b'{"schema"'
-        if not (first.startswith(begin) or begin.startswith(first)):  # a search may just be writing its first line
+        first = _first_bytes(path)
+        if not (first.startswith(_BEGIN) or _BEGIN.startswith(first)):  # a search may just be writing its first line
             raise LedgerError(f"{path} is no ledger: it begins with {first!r}. Name a search's folder or ledger.jsonl.")
     read = [read_ledger(path) for path in paths]
     header = read[0][0]

@@ -154,12 +154,14 @@ class Budget:
         return 'This space has ' + '; '.join(parts) + '.'
 
     def idle_constraints(self) -> list[Constraint]:
-        """Constraints that every architecture meets."""
+        """Bounds that every architecture meets, each as a constraint; two together where both of one are such."""
         idle = []
         for constraint in self.constraints:
             low, high = self._costs[constraint.cost].bounds()
-            if constraint.low <= low and high <= constraint.high:
-                idle.append(constraint)
+            idle_low = constraint.low if constraint.low <= low else -math.inf
+            idle_high = constraint.high if high <= constraint.high else math.inf
+            if math.isfinite(idle_low) or math.isfinite(idle_high):
+                idle.append(Constraint(constraint.cost, idle_low, idle_high))
         return idle
 
     def allows(self, archs: Sequence[Architecture]) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.registry import RANKERS, build_from
+from detnas_mm.search.checks import real, whole
 from detnas_mm.search.objective import Objective
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import Architecture, SearchSpace
@@ -45,14 +46,12 @@ class SurrogateRanker(Ranker):
         at_least: Rows to learn from before it says anything.
 
     Raises:
-        ValueError: If a number is below 1.
+        ValueError: If one is no whole number of at least 1.
     """
 
     def __init__(self, trees: int = 200, at_least: int = 20) -> None:
-        if min(trees, at_least) < 1:
-            raise ValueError(f'trees and at_least must be at least 1; got {trees} and {at_least}.')
-        self.trees = trees
-        self.at_least = at_least
+        self.trees = whole('ranker.trees', trees, 1)
+        self.at_least = whole('ranker.at_least', at_least, 1)
         self._model: Any = None
 
     def spec(self) -> dict[str, Any]:
@@ -90,13 +89,10 @@ class Prefilter:
     """
 
     def __init__(self, ranker: Any, oversample: int = 4, min_correlation: float = 0.3) -> None:
-        if oversample < 2 or not -1 <= min_correlation < 1:
-            raise ValueError(
-                f'prefilter.oversample must be at least 2 and min_correlation lie in [-1, 1); got {oversample} and '
-                f'{min_correlation}.'
-            )
+        if not -1 <= real('prefilter.min_correlation', min_correlation) < 1:
+            raise ValueError(f'prefilter.min_correlation must lie in [-1, 1); got {min_correlation}.')
         self.ranker: Ranker = build_from(RANKERS, ranker)
-        self.oversample = oversample
+        self.oversample = whole('prefilter.oversample', oversample, 2)
         self.min_correlation = min_correlation
 
     def spec(self) -> dict[str, Any]:

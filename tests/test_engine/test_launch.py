@@ -81,6 +81,7 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__seed=-1), 'search.seed must be a whole number of at least 0; got -1'),
         (dict(search__objectives=[]), 'search.objectives is empty'),
         (dict(search__constraints='macs'), 'search.constraints must be a list'),
+        (dict(search__costs=[dict(type='MacsTable')]), 'search.costs must be a dict by name, such as'),
         (dict(search__constraints=[dict(cost='macs', max=1)]), 'with the keys cost, low, high and no unknown ones'),
         (dict(search__constraints=[dict(cost='macs', high='300M')]), "'macs' must be a number, .*'300M'"),
         (dict(search__strategy__parents=2.5), 'parents must be a whole number'),
@@ -315,11 +316,15 @@ def test_a_search_only_job_refuses_a_checkpoint_of_another_model(epochs):
     hook.after_load_checkpoint(runner, dict(state_dict=whole))
     hook.after_load_checkpoint(runner, dict(state_dict={f'module.{key}': value for key, value in whole.items()}))
     part = dict(state_dict={key: value for key, value in whole.items() if key.startswith('backbone')})
+    other = dict(state_dict=whole | {'head.bias': torch.zeros(20)})  # of other classes: mmengine only warns
     if epochs:  # what is missing will be trained
         hook.after_load_checkpoint(runner, part)
+        hook.after_load_checkpoint(runner, other)
     else:
-        with pytest.raises(ValueError, match='step1.pth lacks 2 of the 4 tensors of this model, such as head.bias'):
+        with pytest.raises(ValueError, match='step1.pth lacks 2 of the 4 tensors of this model, such as head.bias: '):
             hook.after_load_checkpoint(runner, part)
+        with pytest.raises(ValueError, match=r'lacks 1 of the 4 tensors .* head.bias \(\(20,\) there, \(1,\) here\): '):
+            hook.after_load_checkpoint(runner, other)
 
 
 def test_missing_annotations_are_named_before_anything_is_built(tmp_path):
@@ -336,3 +341,11 @@ def test_a_work_dir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(SystemExit, match='file is a file; name a folder'):
         launch.run(Config(dict(work_dir=str(tmp_path / 'file'))))
+    with pytest.raises(SystemExit, match='file is a file; name a folder'):
+        launch.run(Config(dict(work_dir=str(tmp_path / 'file' / 'folder'))))
+
+
+def test_a_work_dir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch.os, 'access', lambda path, mode: path != tmp_path)  # root may write anywhere
+    with pytest.raises(SystemExit, match=f'new/folder: {tmp_path} cannot be written into; name another folder'):
+        launch.run(Config(dict(work_dir=str(tmp_path / 'new' / 'folder'))))

@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +10,8 @@ from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 
 from detnas_mm.evaluators.batches import FixedBatches
+from detnas_mm.search import LedgerError
+from detnas_mm.search.ledger import refuse_if_in_use
 
 
 @DATASETS.register_module(force=True)
@@ -71,6 +78,11 @@ def test_bad_sizes():
         make(num_images=11)
     with pytest.raises(ValueError, match='batch_size 3 does not divide the 10 images.*such as 2'):
         make(whole_batches=True)
+    for number in (6.0, True):
+        with pytest.raises(ValueError, match='num_images must be a whole number'):
+            make(num_images=number)
+    with pytest.raises(ValueError, match='num_workers must be a whole number of at least 0; got -1'):
+        FixedBatches(dict(dataset=dict(type='TenImages'), batch_size=3, num_workers=-1))
 
 
 @DATASETS.register_module(force=True)
@@ -119,3 +131,28 @@ def test_the_fingerprint_follows_pipeline_and_labels():
     assert first != fingerprint(dict(type='Resize', scale=48))
     Labelled.label = 1
     assert first != fingerprint(dict(type='Resize', scale=96))
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_search_do_not_keep_its_folder_locked(tmp_path):
+    """They would for five seconds: long enough for torchrun's restart to be refused."""
+    path = tmp_path / 'ledger.jsonl'
+    code = f"""
+from detnas_mm.search import Ledger
+from tests.test_evaluators.test_batches import make
+ledger = Ledger({str(path)!r}, dict(seed=0))
+batches = make(batch_size=1)
+batches.num_workers = 2
+for _ in batches.walk(range(10)):
+    print('ready', flush=True)
+    input()
+"""
+    with subprocess.Popen(
+        [sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    ) as search:
+        assert search.stdout.readline() == b'ready\n'
+        with pytest.raises(LedgerError):
+            refuse_if_in_use(path)
+        search.kill()
+    time.sleep(1)
+    refuse_if_in_use(path)

@@ -131,6 +131,23 @@ def test_no_boxes_at_all_give_no_values(tmp_path):
     assert metrics.compute(metric, results) == {}
 
 
+@pytest.mark.parametrize('kind', ['CocoMetric', 'FasterCocoMetric'])
+def test_images_without_any_annotation_are_no_judge(tmp_path, kind):
+    """COCO's metric gives -1 then, to every candidate."""
+    cfg, results = coco_results(tmp_path)
+    content = json.loads((tmp_path / 'instances.json').read_text())
+    (tmp_path / 'instances.json').write_text(json.dumps(content | dict(annotations=content['annotations'][-1:])))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        metric = metrics.build_metric(dict(type=kind, **cfg), dict(classes=('a', 'b', 'c')))
+    assert metrics.compute(metric, results)['coco/bbox_mAP'] >= 0
+    assert metrics.compute(metric, results[:3], part=True)['coco/bbox_mAP'] == -1  # others may have some
+    (tmp_path / 'instances.json').write_text(json.dumps(content | dict(annotations=[])))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        metric = metrics.build_metric(dict(type=kind, **cfg), dict(classes=('a', 'b', 'c')))
+    with pytest.raises(ValueError, match='CocoMetric finds no box in its annotations, so nothing tells'):
+        metrics.compute(metric, results)
+
+
 class Picky(BaseMetric):
     """Adds up numbers; takes no negative one, and ends the process at zero."""
 

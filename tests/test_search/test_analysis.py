@@ -143,6 +143,21 @@ def test_csv(folder, tmp_path, capsys):
     assert run(capsys, folder, '--csv', '-').startswith('acc,macs,index,')
 
 
+def test_a_table_does_not_overwrite_a_ledger(folder, capsys):
+    before = (folder / 'ledger.jsonl').read_bytes()
+    with pytest.raises(SystemExit, match='error: .*ledger.jsonl is a ledger, which a table would overwrite'):
+        run(capsys, folder, '--csv', folder / 'ledger.jsonl')
+    assert (folder / 'ledger.jsonl').read_bytes() == before
+
+
+def test_rows_without_a_value_that_is_asked_for_are_left_out(tmp_path, capsys):
+    rows = [dict(arch_id=x, metrics={'acc': 0.5, **more}) for x, more in (('x', {'acc_s': 0.1}), ('y', {}))]
+    folder = write(tmp_path / 'a', *rows)
+    assert ids(run(capsys, folder, '--by', 'acc_s')) == ['x']
+    assert ids(run(capsys, folder, '--front', 'acc', 'acc_s')) == ['x']
+    assert sorted(ids(run(capsys, folder))) == ['x', 'y']
+
+
 def test_what_nobody_reads_to_the_end_is_no_error(folder):
     """As with ``… | head``."""
     reader, writer = os.pipe()

@@ -61,6 +61,8 @@ def test_bounds_are_inclusive_on_both_sides():
 def test_constraints_that_never_bind_are_told():
     idle = Constraint('macs', high=1e9)
     assert Budget(SPACE, COSTS, [idle, Constraint('params', high=2e6)]).idle_constraints() == [idle]
+    both, half = Constraint('macs', low=1, high=1e9), Constraint('macs', low=2e3, high=250e6)  # 2e3 for 2e8
+    assert Budget(SPACE, COSTS, [both, half]).idle_constraints() == [both, Constraint('macs', low=2e3)]
 
 
 LATENCY = AdditiveTable('latency', 'ms, on paper', np.linspace(0.001, 0.0123, 80).reshape(20, 4), 0.25)

@@ -101,16 +101,24 @@ def test_what_was_left_out_may_come_again(make_search):
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match='oversample must be at least 2'):
-        Prefilter(dict(type='SurrogateRanker'), oversample=1)
-    with pytest.raises(ValueError, match='min_correlation lie in'):
+    for number in (1, 2.5):
+        with pytest.raises(ValueError, match='prefilter.oversample must be a whole number of at least 2'):
+            Prefilter(dict(type='SurrogateRanker'), oversample=number)
+    with pytest.raises(ValueError, match='min_correlation must lie in'):
         Prefilter(dict(type='SurrogateRanker'), min_correlation=1.0)
     with pytest.raises(ValueError, match="'Oracle' is no ranker. There are:.*SurrogateRanker"):
         Prefilter(dict(type='Oracle'))
     with pytest.raises(ValueError, match="Prefilter has no argument 'oversampling'; it takes ranker, oversample"):
         evolution(ranker=dict(type='SurrogateRanker'), oversampling=4)
-    with pytest.raises(ValueError, match='at least 1; got 0'):
-        SurrogateRanker(trees=0)
+    with pytest.raises(ValueError, match='prefilter.min_correlation must be a number'):
+        Prefilter(dict(type='SurrogateRanker'), min_correlation='0.3')
+    for number in (0, 1.5):
+        with pytest.raises(ValueError, match=f'ranker.trees must be a whole number of at least 1; got {number}'):
+            SurrogateRanker(trees=number)
+    with pytest.raises(ValueError, match='The settings of Prefilter must be a dict, .*; got True'):
+        EvolutionStrategy(prefilter=True)
+    with pytest.raises(ValueError, match="The settings of a ranker must be a dict, .*; got 'SurrogateRanker'"):
+        Prefilter('SurrogateRanker')
     both = [Objective('acc'), Objective('macs', 'minimize')]
     with pytest.raises(ValueError, match="one objective; got \\['acc', 'macs'\\]"):
         ParetoStrategy(prefilter=SURROGATE).setup(DetNASSpace('small'), None, both, 0)

@@ -58,6 +58,10 @@ def main() -> None:
 
     wanted = [Objective(**one) for one in header['objectives']]
     if args.csv and str(args.csv) != '-':
+        if analysis.is_ledger(args.csv):
+            raise SystemExit(
+                f'error: {args.csv} is a ledger, which a table would overwrite. Name another file for --csv.'
+            )
         try:
             with args.csv.open('w', newline='') as file:
                 analysis.write_csv(file, records)
@@ -72,10 +76,11 @@ def main() -> None:
         return
     if args.front:
         wanted = [objective(text) for text in args.front]
-        rows = pareto_front(records, wanted)
     else:
         wanted = [objective(args.by)] if args.by else wanted[:1]
-        rows = wanted[0].best_first(records)[: args.top]
+    # A row may lack what the search is not for: values that were not finite are not written.
+    judged = [r for r in records if r.ok and all(analysis.value(r, one.name) is not None for one in wanted)]
+    rows = pareto_front(judged, wanted) if args.front else wanted[0].best_first(judged)[: args.top]
     failed, dropped = (sum(record.status == status for record in records) for status in ('failed', 'dropped'))
     kind = 'on the front' if args.front else 'best'
     print(f'{len(records)} rows, {failed} failed, {dropped} dropped early; {kind}: {len(rows)}')

@@ -34,19 +34,22 @@ class EvolutionSearchHook(Hook):
         """Refuses a checkpoint of another model, where nothing is trained after; notes how its paths were sampled.
 
         Raises:
-            ValueError: If weights of the model are missing in it.
+            ValueError: If weights of the model are missing in it, or have another shape there.
         """
         self._sampler = checkpoint.get('meta', {}).get('path_sampler')
         if runner.cfg.train_cfg.get('max_epochs') != 0:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         found = checkpoint.get('state_dict', checkpoint)
-        found = {key.removeprefix('module.') for key in found}
-        missing = [key for key in model.state_dict() if key not in found]
+        found = {key.removeprefix('module.'): value for key, value in found.items()}
+        wanted = {key: value.shape for key, value in model.state_dict().items()}
+        missing = [key for key, shape in wanted.items() if getattr(found.get(key), 'shape', None) != shape]
         if missing:
+            there = found.get(missing[-1])
+            shape = '' if there is None else f' ({tuple(there.shape)} there, {tuple(wanted[missing[-1]])} here)'
             raise ValueError(
-                f'{runner.cfg.load_from} lacks {len(missing)} of the {len(model.state_dict())} tensors of this model, '
-                f'such as {missing[-1]}: the search would run on random weights. Give the supernet that was trained in '
+                f'{runner.cfg.load_from} lacks {len(missing)} of the {len(wanted)} tensors of this model, such as '
+                f'{missing[-1]}{shape}: the search would run on random weights. Give the supernet that was trained in '
                 f'this very model (with DetNAS the one of step 2, not of step 1).'
             )
 
