@@ -67,7 +67,8 @@ def test_options_may_be_dicts_as_configs_have_them(tmp_path, text, value):
 
 
 @pytest.mark.parametrize(
-    'text', ['dict(a', 'dict(a=b)', 'dict(1)', 'dict(a=print(1))', 'dict(**{})', '{**{}}', "{'a': f(1)}", '[1,2', '[1,(2]']
+    'text',
+    ['dict(a', 'dict(a=b)', 'dict(1)', 'dict(a=print(1))', 'dict(**{})', '{**{}}', "{'a': f(1)}", '[1,2', '[1,(2]'],
 )
 def test_options_that_are_no_values_are_one_line(tmp_path, text):
     (tmp_path / 'a.py').touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,7 +237,7 @@ class StructureLatency(StructureCost, MeasuredLatency):
         found = read_latency_file(file, FIELDS, _problem)
         self.take(file, found, self.space, 'backbone', input_size)
         references = found['references_ms']
-        if relative_to is not None and relative_to not in references:
+        if relative_to is not None and relative_to not in list(references):
             raise ValueError(f'{file} holds no latency of {relative_to!r}; it holds those of {sorted(references)}.')
         self.relative_to = relative_to
         self.unit_ms = 1.0 if relative_to is None else references[relative_to]
@@ -275,26 +276,32 @@ def _problem(found: dict[str, Any]) -> str | None:
     try:
         grid = Grid(**found['grid'])
         axes = [*grid.widths, *grid.bottlenecks, *grid.inner, grid.kernels]
-        ordered = all(len(axis) and min(axis) > 0 and (np.diff(axis) > 0).all() for axis in axes)
+        ordered = all(axis and all(type(v) is int for v in axis) and axis[0] > 0 for axis in axes)
+        ordered &= all(first < second for axis in axes for first, second in itertools.pairwise(axis))
         ordered &= all(set(few) <= set(more) for few, more in zip(grid.bottlenecks, grid.inner, strict=True))
     except (TypeError, ValueError):
         ordered = False
-    if not ordered or len(grid.widths) != len(grid.bottlenecks) + 1:
-        return 'its grid is no ascending lists of widths, bottlenecks and kernels'
-    references = found['references_ms'].values()
-    if not all(isinstance(ms, (int, float)) and 0 < ms < float('inf') for ms in references):
+    if not ordered or len(grid.widths) != len(grid.bottlenecks) + 1 or grid.kernels != found['space'].get('kernels'):
+        return "its grid is no ascending lists of widths, bottlenecks and the space's kernels"
+    if not all(_latency(ms) and ms > 0 for ms in found['references_ms'].values()):
         return 'references_ms must be positive numbers'
-    if not 0 <= found['constant_ms'] < float('inf'):
-        return f'constant_ms is {found["constant_ms"]!r}'
+    if not _latency(found['constant_ms']):
+        return f'constant_ms is {str(found["constant_ms"])[:40]}'
     if len(found['tables_ms']) != len(grid.places):
         return f'tables_ms has {len(found["tables_ms"])} places; the grid has {len(grid.places)}'
     for place, pieces in enumerate(grid.places):
         for name, axes_of_it in pieces.items():
             try:
-                table = np.array(found['tables_ms'][place][name], dtype=float)
+                table = np.array(found['tables_ms'][place][name])
             except (TypeError, ValueError, KeyError, IndexError):
                 return f'tables_ms has no table {name!r} of numbers at place {place}'
             shape = grid.shape(place, axes_of_it)
-            if table.shape != shape or not (np.isfinite(table).all() and (table >= 0).all()):
+            numbers = table.dtype.kind in 'if' and bool(np.isfinite(table).all() and (table >= 0).all())
+            if table.shape != shape or not numbers:
                 return f'{name!r} at place {place} is no table of numbers of at least 0, of shape {shape}'
     return None
+
+
+def _latency(value: Any) -> bool:
+    """Whether it is a finite number of at least 0."""
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max

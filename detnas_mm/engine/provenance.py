@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detnas_mm import __version__
+from detnas_mm.cli import PACKAGE
 from detnas_mm.cost.device import describe_device
 from detnas_mm.export import written_model
 
@@ -43,4 +44,15 @@ def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
 def environment() -> dict[str, Any]:
     """What may change the last digits of a score, or help to trace it: never compared, only told."""
     device = describe_device('cuda' if torch.cuda.is_available() else 'cpu')['name']
-    return dict(detnas_mm=__version__, torch=torch.__version__, device=device, threads=torch.get_num_threads())
+    return dict(
+        detnas_mm=__version__, code=code_digest(), torch=torch.__version__, device=device,
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
+
+
+def code_digest() -> str:
+    """A hash of this package's source, which changes between two versions as a checkout does."""
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob('*.py')):
+        digest.update(f'{file.relative_to(PACKAGE).as_posix()}\0'.encode() + file.read_bytes())
+    return digest.hexdigest()[:8]

@@ -115,7 +115,7 @@ def structures_summary(found: dict[str, Any]) -> str:
         f'{found["part"]} ({found["model"]}), one image of {height}x{width} (noise), {device_text(found["device"])}; '
         f'{found["clock"]}, {found["pace"]["rounds"]} rounds',
         f'  {len(cells)} cells of {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
-        f'{np.median(spreads / cells):.1%}, at most {(spreads / cells).max():.1%}',
+        f'{np.median(spreads[cells > 0] / cells[cells > 0]):.1%} of a cell, at most {spreads.max():.3f} ms',
         *check_text(found),
     ]
     for name, ms in found['references_ms'].items():

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,8 +22,13 @@ from detnas_mm.evaluators.numerics import replaced
 
 #: Layer name → (mean, variance), both of shape (channels,).
 Statistics = dict[str, tuple[Tensor, Tensor]]
-#: The same for one batch; a layer that runs several times in a forward (shared heads) has several entries.
-BatchStatistics = dict[str, list[tuple[Tensor, Tensor]]]
+#: What is noted of one batch: name, mean and variance of every layer as it runs; one that runs several times in a
+#: forward (shared heads) comes several times.
+Noted = list[tuple[str, Tensor, Tensor]]
+#: Names and channels of the layers that ran, in order.
+Layout = tuple[tuple[str, int], ...]
+#: The same for sending and adding up: the layout, and all means and variances in one array.
+BatchStatistics = tuple[Layout, np.ndarray]
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
@@ -98,7 +104,7 @@ def restored(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def recording(model: nn.Module) -> Iterator[Callable[[BatchStatistics], None]]:
+def recording(model: nn.Module) -> Iterator[Callable[[Noted], None]]:
     """Puts the model into the state in which statistics are taken, and notes what every BN layer sees.
 
     BN layers run in training mode, all other modules (dropout, …) in evaluation mode; ``norm_eval`` and frozen stages
@@ -109,16 +115,16 @@ def recording(model: nn.Module) -> Iterator[Callable[[BatchStatistics], None]]:
         missing there.
     """
     norms = batch_norms(model)
-    current: BatchStatistics = {}
+    current: Noted = []
 
-    def into(target: BatchStatistics) -> None:
+    def into(target: Noted) -> None:
         nonlocal current
         current = target
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             # With momentum 1 the running statistics *are* those of this forward, the variance unbiased.
-            current.setdefault(name, []).append((module.running_mean.clone(), module.running_var.clone()))
+            current.append((name, module.running_mean.clone(), module.running_var.clone()))
             module.reset_running_stats()  # 0 * NaN is NaN: a broken candidate must not reach the next one
 
         return hook
@@ -136,35 +142,40 @@ def recording(model: nn.Module) -> Iterator[Callable[[BatchStatistics], None]]:
             handle.remove()
 
 
-def to_cpu(noted: Sequence[BatchStatistics]) -> None:
-    """Brings statistics to the CPU, in place and in one copy: a GPU would be waited for at each."""
-    values = [value for one in noted for calls in one.values() for call in calls for value in call]
-    if not values:
-        return
+def packed(noted: Sequence[Noted]) -> list[BatchStatistics]:
+    """What was noted of one batch, in a few arrays: a GPU is waited for once, and ranks are sent hundreds."""
+    values = [value for one in noted for _, *both in one for value in both]
+    flat = torch.cat(values).cpu() if values else torch.empty(0)
+    everything = (flat if flat.dtype == torch.float64 else flat.float()).numpy()
+    layouts = [tuple((name, len(mean)) for name, mean, _ in one) for one in noted]
+    ends = np.cumsum([2 * sum(width for _, width in layout) for layout in layouts])
     # Pieces of their own: other ranks would be sent the whole for each.
-    pieces = (piece.clone() for piece in torch.cat(values).cpu().split([len(value) for value in values]))
-    for one in noted:
-        for calls in one.values():
-            calls[:] = [(next(pieces), next(pieces)) for _ in calls]
+    pieces = [piece.copy() for piece in np.split(everything, ends[:-1])] if layouts else []
+    return list(zip(layouts, pieces, strict=True))
 
 
 def average(collected: Mapping[int, BatchStatistics]) -> Statistics:
     """The plain mean over batches, added up in float64 in the order of the batches, cast once.
 
     Args:
-        collected: What was noted under :func:`recording`, by batch, of all workers together.
+        collected: What :func:`packed` made, by batch, of all workers together.
     """
-    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
-    dtypes: dict[str, torch.dtype] = {}
+    totals: dict[Layout, tuple[Any, int]] = {}
     for number in sorted(collected):
-        for name, calls in collected[number].items():
-            for mean, var in calls:
-                dtypes[name] = mean.dtype
-                total_mean, total_var, count = sums.get(name, (torch.zeros_like(mean).double(), 0.0, 0))
-                sums[name] = (total_mean + mean.double(), var.double() + total_var, count + 1)
+        layout, values = collected[number]
+        total, count = totals.get(layout, (0.0, 0))
+        totals[layout] = total + values.astype(np.float64), count + 1
+    sums: dict[str, tuple[Any, int]] = {}
+    for layout, (total, count) in totals.items():
+        begin = 0
+        for name, width in layout:  # one that runs several times adds up its calls
+            own, calls = sums.get(name, (0.0, 0))
+            sums[name] = own + total[begin : begin + 2 * width].reshape(2, width), calls + count
+            begin += 2 * width
     return {
-        name: ((mean / count).to(dtypes[name]), (var / count).to(dtypes[name]))
-        for name, (mean, var, count) in sums.items()
+        name: (torch.from_numpy(mean), torch.from_numpy(var))
+        for name, (own, calls) in sums.items()
+        for mean, var in [(own / calls).astype(values.dtype)]
     }
 
 

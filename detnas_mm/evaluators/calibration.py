@@ -87,11 +87,12 @@ class Calibration(FixedBatches):
             roi_boxes.together(self.model),
         ):
             for unit, data in self.walk(batches, tree.parts):
-                noted: list[bn_recalibration.BatchStatistics] = []
+                nodes: list[Node] = []
+                noted: list[bn_recalibration.Noted] = []
 
-                def enter(node: Node, batch: int = unit.batch, noted: list[Any] = noted) -> None:
-                    node.collected[batch] = {}  # anew: another part of the candidates may have come this way
-                    noted.append(node.collected[batch])
+                def enter(node: Node, nodes: list[Node] = nodes, noted: list[Any] = noted) -> None:
+                    nodes.append(node)
+                    noted.append([])
                     into(noted[-1])
 
                 data = self.model.data_preprocessor(data, False)
@@ -99,7 +100,8 @@ class Calibration(FixedBatches):
                     if self.part != 'backbone':
                         with replayed(self.supernet, outputs):
                             self._forward(data)
-                bn_recalibration.to_cpu(noted)
+                for node, statistics in zip(nodes, bn_recalibration.packed(noted), strict=True):
+                    node.collected[unit.batch] = statistics  # maybe again: other candidates may have come this way
         return [node.collected for node in tree.nodes]
 
     def _forward(self, data: Any) -> None:

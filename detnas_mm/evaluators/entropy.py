@@ -7,6 +7,7 @@ standard deviation, a convolution adds half the logarithm of its inputs an outpu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,14 @@ from detnas_mm.cost.blocks import BlockSum, Columns, Place, columns
 WEIGHTS = (0, 0, 1, 1, 6)
 
 
-def checked_weights(weights: Sequence[float]) -> tuple[float, ...]:
+def checked_weights(weights: Any) -> tuple[float, ...]:
     """Stage weights as floats.
 
     Raises:
         ValueError: If they are no finite numbers, none of them positive, or one negative.
     """
-    found = tuple(weights) if isinstance(weights, (list, tuple)) else ()
+    listed = weights.tolist() if isinstance(weights, np.ndarray) else weights
+    found = tuple(listed) if isinstance(listed, (list, tuple)) else ()
     if not all(type(w) in (int, float) and 0 <= w < float('inf') for w in found) or not any(found):
         raise ValueError(f'weights must be numbers of at least 0, one a stage and not all 0, such as {WEIGHTS}; '
                          f'got {weights!r}.')  # fmt: skip

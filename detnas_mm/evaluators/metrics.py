@@ -109,7 +109,8 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         part: Whether the results are of some images only; what others show is no miss then.
 
     Returns:
-        Values by name, such as ``'coco/bbox_mAP'``; empty if there were no detections.
+        Values by name, such as ``'coco/bbox_mAP'``, without those that COCO has nothing to judge by, such as that of
+        large boxes where there are none; empty if there were no detections.
 
     Raises:
         ValueError: If COCO's metric had nothing to judge all images by, and gives -1 to whatever is detected.
@@ -135,6 +136,8 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
                     f'{type(metric).__name__} returned {name} = {value}, its COCOeval {unrounded}: the order of the '
                     f'statistics in this version of mmdet is another one than expected.'
                 )
+            if unrounded == -1 and not part:
+                continue
             value = unrounded
         exact[f'{metric.prefix}/{name}' if metric.prefix else name] = float(value)
     return exact

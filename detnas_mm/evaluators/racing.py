@@ -30,9 +30,10 @@ class Racing:
     Every candidate that got the full set has two values of the objective: on the share and on all images. A straight
     line through these pairs, of all finished generations, predicts the full value of a candidate from its value on
     the share, and how far off that may be (the prediction interval of linear regression, with Student's t; survivors
-    were chosen by their share alone, which leaves the line unbiased). A candidate is dropped if, at the confidence
-    asked for, its full value stays below that of the best ``keep`` so far. So a decision depends on finished
-    generations and on the candidate, never on its companions. Until there are ``at_least`` pairs none is dropped.
+    of the first share were chosen by it alone, which leaves its line unbiased; that of a later share is learnt from
+    those that an earlier one let through, and is so nearly). A candidate is dropped if, at the confidence asked for,
+    its full value stays below that of the best ``keep`` so far. So a decision depends on finished generations and on
+    the candidate, never on its companions. Until there are ``at_least`` pairs none is dropped.
 
     Args:
         shares: Which shares of the images to stop at, ascending, each in (0, 1).

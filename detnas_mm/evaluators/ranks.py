@@ -77,8 +77,8 @@ def jointly(work: Callable[[], Any], gather: Callable[[Any], Any] = all_gather_o
         own = work()
     except (MemoryError, torch.OutOfMemoryError) as error:
         failure = f'out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}'
-    except RuntimeError as error:
-        if 'allocate memory' not in str(error):
+    except RuntimeError as error:  # of a CPU, of cuDNN and cuBLAS
+        if not any(sign in str(error) for sign in ('allocate memory', '_ALLOC_FAILED')):
             raise
         failure = f'out of memory: {str(error).splitlines()[0]}'
     for reason in all_gather_object(failure):

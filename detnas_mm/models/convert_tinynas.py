@@ -63,6 +63,9 @@ def convert(
     inner = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
     own = {key: value for key, value in inner.items() if key.startswith('block_list.')}
     others = [key for key in state_dict if not key.startswith(f'{prefix}block_list.')]
+    strange = [key for key in others if prefix and key.startswith(prefix)]
+    if strange:
+        raise ValueError(f'{len(strange)} tensors of the backbone are none that it has:\n' + listed(strange))
     if others and not backbone_only:
         raise ValueError(
             f'{len(others)} tensors belong to no backbone of the authors, and cannot be converted. Give '

@@ -251,9 +251,15 @@ class Ledger:
         if self._file is None:
             return
         data = b''.join(map(_dump, rows))
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:  # the disk is full, or gone
+            raise LedgerError(
+                f'{self.path} cannot be written: {error.strerror}. Nothing before is lost: make room, and start the '
+                f'same command again.'
+            ) from error
 
     def append(self, record: Record) -> None:
         """Writes a row to the disk; it is safe when this returns."""

@@ -77,7 +77,8 @@ class Prefilter:
     """Draws several times as many offspring as are wanted, and keeps those that a ranker finds most promising.
 
     It proves itself first, and all the time: the rank correlation (Spearman's) between what the ranker said of a
-    generation and what its evaluation gave decides whether the next generation is filtered.
+    generation and what its evaluation gave decides whether the next generation is filtered. Of a generation of which
+    fewer than five were evaluated in full, as racing may leave, nothing is learnt: what was known before stays.
 
     Args:
         ranker: Config of a ranker.
@@ -141,7 +142,9 @@ class Prefilter:
 
         pairs = [(self._said[r.id], self.objective.gain(r)) for r in records if r.ok and r.id in self._said]
         columns = np.array(pairs).reshape(-1, 2).T
-        if len(pairs) < 5 or any(np.ptp(column) == 0 for column in columns):
+        if 0 < len(pairs) < 5:
+            return
+        if not pairs or any(np.ptp(column) == 0 for column in columns):
             self.correlation = math.nan
         else:
             self.correlation = float(spearmanr(*columns).statistic)

@@ -132,7 +132,7 @@ class Searcher:
         for objective in self.objectives:
             if reason is None and objective.name not in evaluation.metrics and objective.name not in costs:
                 raise ValueError(
-                    f'The objective {objective.name!r} is no metric of the evaluator, which gives '
+                    f'The objective {objective.name!r} is no metric that the evaluator gives on these images; it gives '
                     f'{sorted(evaluation.metrics)}, and no cost, of which there are {sorted(costs)}. Mend '
                     f'search.objectives.'
                 )

@@ -16,12 +16,12 @@ def small_net():
 
 @torch.no_grad()
 def collect(model, batches, forward):
-    collected = {}
+    noted = {}
     with bn.recording(model) as into:
         for number, data in batches:
-            into(collected.setdefault(number, {}))
+            into(noted.setdefault(number, []))
             forward(data)
-    return collected
+    return dict(zip(noted, bn.packed(list(noted.values())), strict=True))
 
 
 def batches(count=3):
@@ -57,9 +57,40 @@ def test_splitting_the_batches_gives_the_same_bits():
 def test_layers_that_run_twice_count_twice_and_idle_ones_are_left_out():
     net, idle = small_net(), nn.BatchNorm2d(2)
     model = nn.ModuleList([net, idle])
-    collected = collect(model, batches(1), lambda x: (net[:2](x), net[:2](2 * x)))
-    assert list(collected[0]) == ['0.1']
-    assert len(collected[0]['0.1']) == 2
+    collected = collect(model, batches(2), lambda x: (net[:2](x), net[:2](2 * x)))
+    assert [layout for layout, _ in collected.values()] == [(('0.1', 4), ('0.1', 4))] * 2
+    with torch.no_grad():
+        maps = [net[0](factor * x) for _, x in batches(2) for factor in (1, 2)]
+    for found, wanted in zip(
+        bn.average(collected)['0.1'], ([m.mean((0, 2, 3)) for m in maps], [m.var((0, 2, 3)) for m in maps]), strict=True
+    ):
+        torch.testing.assert_close(found, torch.stack(wanted).mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_batches_in_which_other_layers_ran():
+    """A layer's mean is over the batches in which it ran, whatever else ran in them."""
+    both, one = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(1)
+    model = nn.ModuleList([both, one])
+    data = [(0, torch.randn(2, 2, 3, 3)), (1, torch.randn(2, 2, 3, 3))]
+
+    def forward(x):
+        both(x)
+        if x is data[1][1]:
+            one(x[:, :1])
+
+    found = bn.average(collect(model, data, forward))
+    torch.testing.assert_close(found['1'][0], data[1][1][:, :1].mean((0, 2, 3)))
+    torch.testing.assert_close(found['0'][0], (data[0][1].mean((0, 2, 3)) + data[1][1].mean((0, 2, 3))) / 2)
+
+
+def test_arrays_are_pieces_of_their_own_and_empty_where_nothing_ran():
+    """Pickled for other ranks, a piece brings nothing but itself."""
+    one = torch.ones(3)
+    found = bn.packed([[], [('a', one, 2 * one), ('b', one[:1], one[:1])], [('a', 3 * one, 4 * one)]])
+    assert [layout for layout, _ in found] == [(), (('a', 3), ('b', 1)), (('a', 3),)]
+    assert [values.tolist() for _, values in found] == [[], [1, 1, 1, 2, 2, 2, 1, 1], [3, 3, 3, 4, 4, 4]]
+    assert all(values.base is None for _, values in found) and bn.packed([]) == []
+    assert bn.average({0: found[0], 1: found[0]}) == {}
 
 
 def test_all_is_restored_even_after_an_error():
@@ -88,16 +119,3 @@ def test_sync_bn_runs_as_plain_bn_inside_and_as_itself_after():
 def test_what_is_not_finite_is_named():
     fine, broken = torch.ones(2), torch.tensor([1.0, float('inf')])
     assert bn.not_finite({'a': (fine, fine), 'b': (fine, broken)}) == ['b']
-
-
-def test_statistics_come_to_the_cpu_each_in_a_piece_of_its_own():
-    """Pickled for other ranks, a piece brings nothing but itself."""
-    first, second = (torch.arange(n).float() for n in (3, 2))
-    noted = [{}, {'a': [(first, first + 1)]}, {'a': [(second, second + 1), (second + 2, second + 3)], 'b': []}]
-    bn.to_cpu(noted)
-    assert noted[0] == {} and noted[2]['b'] == [] and len(noted[2]['a']) == 2
-    for pairs, wanted in ((noted[1]['a'], (first, first + 1)), (noted[2]['a'][1:], (second + 2, second + 3))):
-        for value, other in zip(pairs[0], wanted, strict=True):
-            assert torch.equal(value, other)
-            assert value.untyped_storage().nbytes() == value.nbytes
-    bn.to_cpu([{}])

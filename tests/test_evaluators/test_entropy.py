@@ -39,6 +39,7 @@ def test_written_out():
     for weights in ((0, 1, 0), (2, 3, 5), (1, 0, 0)):
         expected = sum(w * stage_ends[i] for i, w in enumerate(weights))
         assert EntropyScore(weights).score(arch) == pytest.approx(expected, rel=1e-14)
+        assert EntropyScore(np.array(weights)).spec() == EntropyScore(weights).spec()
 
 
 def test_a_sum_over_blocks_is_the_same():

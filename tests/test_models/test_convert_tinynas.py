@@ -76,6 +76,10 @@ def test_what_has_no_place_and_what_is_missing_is_listed(reference):
         convert(prefixed(state) | {'neck.conv.weight': torch.zeros(1)}, STRIDES)
     kept = convert(prefixed(state) | {'neck.conv.weight': torch.zeros(1)}, STRIDES, backbone_only=True)
     assert kept.dropped == ('neck.conv.weight',)
+    strange = prefixed(state, 'backbone.body.') | {'backbone.body.fc.weight': torch.zeros(1)}
+    for backbone_only in (False, True):
+        with pytest.raises(ValueError, match='1 tensors of the backbone are none .*\n  backbone.body.fc.weight'):
+            convert(strange, STRIDES, backbone_only)
 
 
 def test_shapes_that_do_not_fit_and_gaps_are_refused(reference):

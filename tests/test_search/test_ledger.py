@@ -184,6 +184,27 @@ def test_rows_and_the_name_of_the_file_are_on_the_disk(tmp_path, monkeypatch):
         assert len(synced) == 4
 
 
+def test_a_disk_that_is_full_is_told_and_costs_one_row(tmp_path, monkeypatch):
+    path = tmp_path / 'ledger.jsonl'
+    ledger = Ledger(path, HEADER)
+    ledger.append(record(0))
+    write = os.write
+
+    def part(handle, data):
+        if len(data) < 100:
+            raise OSError(28, 'No space left on device')
+        return write(handle, data[:-50])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'write', part)
+        with pytest.raises(LedgerError, match='ledger.jsonl cannot be written: No space left .* make room, and start'):
+            ledger.append(record(1))
+    assert len(ledger.records) == 1
+    ledger.close()
+    with pytest.warns(UserWarning, match='incomplete'), Ledger(path, HEADER) as again:
+        assert again.records == [record(0)]
+
+
 def test_values_that_json_does_not_know_are_refused_and_not_written(path):
     size = os.path.getsize(path)
     with Ledger(path, HEADER) as ledger, pytest.raises(ValueError, match='(?i)json compliant'):

@@ -1,12 +1,22 @@
 """Offspring ranked before they are evaluated: what it saves, and when it switches itself off."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from detnas_mm.registry import RANKERS
-from detnas_mm.search import EvolutionStrategy, Objective, ParetoStrategy, Prefilter, Ranker, SurrogateRanker
+from detnas_mm.search import (
+    EvolutionStrategy,
+    Objective,
+    ParetoStrategy,
+    Prefilter,
+    Proposal,
+    Ranker,
+    Record,
+    SurrogateRanker,
+)
 from detnas_mm.spaces import DetNASSpace
 from detnas_mm.testing import check_strategy
 
@@ -78,6 +88,27 @@ def test_a_ranker_that_is_wrong_switches_itself_off(make_search, sign):
     assert [r.id for r in search.ledger.records] == [r.id for r in plain.ledger.records]
     told = 'correlation of -1.00, which is too little: not filtered' if sign else 'has nothing to show yet'
     assert sum(told in line for line in lines) == 4
+
+
+def test_a_handful_tells_nothing_and_changes_nothing():
+    """Racing may leave few that were evaluated in full: what was known of the ranker stays."""
+    space = DetNASSpace(dict(stem=4, channels=(8,), blocks=(3,)))
+    prefilter = Prefilter(dict(type='KnowingRanker'))
+    prefilter.setup(space, [Objective('acc')], 0)
+    archs = space.sample_many(np.random.default_rng(0), 12)
+    proposals = [Proposal(arch, 'random') for arch in archs]
+    told = [
+        Record(i, 0, arch.id, space.describe(arch), 'random', (), 'ok', None, dict(acc=acc), {})
+        for i, (arch, acc) in enumerate(zip(archs, prefilter.ranker.scores(archs).tolist(), strict=True))
+    ]
+    prefilter.predict(proposals)
+    prefilter.tell(told[:8])
+    assert prefilter.correlation == pytest.approx(1)
+    worst_first = [dataclasses.replace(r, metrics=dict(acc=-r.metrics['acc'])) for r in told]
+    prefilter.tell(worst_first[:4])
+    assert prefilter.correlation == pytest.approx(1) and 'correlation of 1.00' in str(prefilter)
+    prefilter.tell(worst_first[:5])
+    assert prefilter.correlation == pytest.approx(-1)
 
 
 @pytest.mark.parametrize('stop_after', [5, 17, 35])

@@ -64,7 +64,9 @@ def test_failures_are_recorded_with_the_reason_and_never_win(make_search):
 
 def test_an_objective_that_the_evaluator_does_not_give_ends_the_search_at_once(make_search):
     search = make_search(CountingEvaluator(together=True), objective=Objective('mAP'))
-    with pytest.raises(ValueError, match="'mAP' is no metric of the evaluator, which gives \\['acc'\\]"):
+    with pytest.raises(
+        ValueError, match="'mAP' is no metric that the evaluator gives on these images; it gives \\['acc'\\]"
+    ):
         search.run()
     assert len(search.evaluator.asked) == 1 and search.ledger.records == []
 
