@@ -1,7 +1,6 @@
 """Digits, and supernets trained on it for long enough that their paths differ: shared by the slow tests."""
 
 import os
-import shutil
 from pathlib import Path
 
 from mmengine.config import Config
@@ -51,9 +50,11 @@ def train_supernet(detector, folder, pretraining=120, steps=260):
 
     DETNAS_TEST_SUPERNETS names a folder that keeps them, for a machine that has no time to train.
     """
-    store = os.environ.get('DETNAS_TEST_SUPERNETS')
-    if store and (Path(store) / f'{detector}.pth').is_file():
-        return Path(store) / f'{detector}.pth'
+    if store := os.environ.get('DETNAS_TEST_SUPERNETS'):
+        folder = Path(store).absolute() / f'of_{detector}'
+    checkpoint = folder / detector / f'iter_{steps}.pth'
+    if checkpoint.is_file():
+        return checkpoint
     runner('detnas-digits_supernet_cls', folder / 'cls', train_cfg__max_iters=pretraining).train()
     backbone = dict(type='Pretrained', checkpoint=str(folder / 'cls' / f'iter_{pretraining}.pth'), prefix='backbone.')
     runner(
@@ -62,8 +63,4 @@ def train_supernet(detector, folder, pretraining=120, steps=260):
         train_cfg__max_iters=steps,
         model__backbone__init_cfg=backbone,
     ).train()
-    checkpoint = folder / detector / f'iter_{steps}.pth'
-    if store:
-        Path(store).mkdir(parents=True, exist_ok=True)
-        shutil.copy(checkpoint, Path(store) / f'{detector}.pth')
     return checkpoint

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from detnas_mm.search.ledger import Ledger, LedgerError, differences, read_ledger
+from detnas_mm.search.ledger import BEGINNING, Ledger, LedgerError, differences, read_ledger
 from detnas_mm.search.record import Record
 
 #: Fields of a row that a condition may name, beside its metrics and costs.
@@ -78,10 +78,6 @@ def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:
     return holds
 
 
-#: What every ledger begins with.
-_BEGIN = b'{"schema"'
-
-
 def _first_bytes(path: Path) -> bytes:
     with path.open('rb') as file:
         return file.readline(60)
@@ -89,7 +85,7 @@ def _first_bytes(path: Path) -> bytes:
 
 def is_ledger(path: Path) -> bool:
     """Whether there is a file that begins as ledgers do."""
-    return path.is_file() and _first_bytes(path).startswith(_BEGIN)
+    return path.is_file() and _first_bytes(path).startswith(BEGINNING)
 
 
 def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
@@ -111,7 +107,8 @@ def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
         if not path.is_file():
             raise FileNotFoundError(f'there is no ledger {path}. Name the folder of a search, or its ledger.jsonl.')
         first = _first_bytes(path)
-        if not (first.startswith(_BEGIN) or _BEGIN.startswith(first)):  # a search may just be writing its first line
+        # A search may just be writing its first line.
+        if not (first.startswith(BEGINNING) or BEGINNING.startswith(first)):
             raise LedgerError(f"{path} is no ledger: it begins with {first!r}. Name a search's folder or ledger.jsonl.")
     read = [read_ledger(path) for path in paths]
     header = read[0][0]

@@ -25,7 +25,7 @@ class LedgerError(RuntimeError):
 
 
 #: What every ledger begins with.
-_BEGINNING = b'{"schema":'
+BEGINNING = b'{"schema":'
 
 
 def _refuse(constant: str) -> None:
@@ -104,7 +104,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
     good = 0
     for number, line in enumerate(lines, 1):
         try:
-            if number == 1 and line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+            if number == 1 and line[: len(BEGINNING)] != BEGINNING[: len(line)]:
                 raise LedgerError(f'{path} is no ledger; it begins with {line[:80]!r}.')
             if not line.endswith(b'\n'):
                 raise ValueError('the line is cut short')

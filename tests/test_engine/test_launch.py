@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -11,14 +10,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from detnas_mm.cli import one_line_errors
-from detnas_mm.cost.device import describe_device
 from detnas_mm.engine import EvolutionSearchHook, SearchPlan, launch
-from detnas_mm.engine.provenance import environment, model_digest, weights_digest
-from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import subnet_config
 from detnas_mm.models import build_model
-from detnas_mm.registry import EVALUATORS
-from detnas_mm.search import Evaluation, Ledger, LedgerError, read_ledger
+from detnas_mm.search import Ledger, LedgerError
 from tests import digits
 
 ROOT = Path(__file__).parents[2]
@@ -102,12 +97,6 @@ def test_a_training_config_becomes_a_search_only_job():
 def test_what_is_wrong_in_the_search_section_is_said_at_once(changes, message):
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
         launch.as_search_job(search_cfg(**changes), 'supernet.pth')
-
-
-def test_the_ledger_names_the_machine():
-    """Another processor may change last digits, of which a search that goes on there warns."""
-    device = environment()['device']
-    assert device == (torch.cuda.get_device_name() if torch.cuda.is_available() else describe_device('cpu')['name'])
 
 
 def test_a_search_wants_its_section_and_its_checkpoint():
@@ -197,22 +186,6 @@ def test_a_search_keeps_what_its_config_said():
     assert 'search' not in exported and 'as_written' not in exported
 
 
-def test_the_models_settings_are_part_of_what_makes_rows_comparable():
-    net = torch.nn.Linear(1, 1)
-
-    def settings(**changes):
-        return model_digest(search_cfg(**changes), net)['settings']
-
-    plain = settings()
-    assert plain == settings(model__backbone__init_cfg=dict(type='Pretrained', checkpoint='x.pth'))
-    assert plain != settings(model__test_cfg__score_thr=0.5)
-    assert plain != settings(model__data_preprocessor__mean=[1, 2, 3])
-    assert plain != settings(data_preprocessor=dict(mean=[1, 2, 3]))
-    fitted = search_cfg()
-    launch.fit_to_machine(fitted)
-    assert plain == model_digest(fitted, net)['settings']
-
-
 def test_models_are_built_with_the_preprocessing_that_stands_beside_them():
     cfg = Config.fromfile(digits.CONFIGS / 'detnas-digits_search_cls.py')
     cfg.data_preprocessor.update(mean=[100.0] * 3, std=[50.0] * 3)
@@ -226,57 +199,6 @@ def test_what_the_package_refuses_is_one_line_and_what_is_a_bug_is_not():
         one_line_errors(lambda: MODELS.build(dict(type='detnas_mm.DetNASNet')))
     with pytest.raises(ZeroDivisionError):
         one_line_errors(lambda: 1 / 0)
-
-
-def test_the_digest_follows_every_weight_and_buffer():
-    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
-    digests = {weights_digest(net)}
-    for change in (net[0].weight.data.add_, net[1].running_mean.add_, net[1].num_batches_tracked.add_):
-        change(1)
-        digests.add(weights_digest(net))
-    assert len(digests) == 4
-
-
-def test_a_plan_says_what_makes_rows_comparable():
-    plan = SearchPlan(search_cfg().search)
-    plan.evaluator.spec = lambda: {'type': 'stub'}
-    header = plan.header(dict(weights='abc', settings='def'))
-    assert (header['weights'], header['settings']) == ('abc', 'def')
-    assert header['space'] == plan.space.spec()
-    assert 'generations' not in str(header)  # a longer budget goes on with the same ledger
-
-
-@EVALUATORS.register_module(force=True)
-class CountsSevens(Evaluator):
-    """Needs no model: counts 7x7 blocks."""
-
-    def setup(self, space, model=None, seed=0):
-        assert model is None
-
-    def spec(self):
-        return {'type': 'CountsSevens'}
-
-    def evaluate(self, archs):
-        for arch in archs:
-            yield Evaluation({'sevens': float(arch.genes.count(2))})
-
-
-def test_an_evaluator_without_model_needs_no_runner_no_data_and_no_checkpoint(tmp_path):
-    section = dict(
-        space=dict(type='DetNASSpace', space='small'),
-        strategy=dict(type='EvolutionStrategy', population=10, parents=3),
-        evaluator=dict(type='CountsSevens'),
-        objectives=[dict(name='sevens')],
-        costs=dict(macs=dict(type='MacsTable')),
-        budget=dict(generations=4),
-        export=dict(top_k=2),
-    )
-    cfg = launch.as_search_job(Config(dict(search=section, work_dir=str(tmp_path))), None)
-    best = launch.run(cfg)
-    assert best[0].metrics['sevens'] == max(r.metrics['sevens'] for r in read_ledger(tmp_path / 'ledger.jsonl')[1])
-    entries = json.loads((tmp_path / 'best.json').read_text())
-    assert [entry['arch'] for entry in entries] == [record.arch for record in best[:2]]
-    assert (tmp_path / 'progress.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'search'])

@@ -206,7 +206,6 @@ def test_scores_depend_neither_on_the_cache_nor_on_chunks(retinanet_supernet, tm
     assert other.metrics(PATHS[:2] * 2) == [scores[p] for p in PATHS[:2] * 2]
 
 
-@pytest.mark.skipif('DETNAS_TEST_SUPERNETS' in os.environ, reason='of kept supernets what they began with is not kept')
 def test_classification(digits_folder, retinanet_supernet, tmp_path):
     """ClsNAS: the same evaluator with mmpretrain's Accuracy."""
     checkpoint = retinanet_supernet.parents[1] / 'cls' / 'iter_120.pth'
