@@ -1,10 +1,12 @@
 #!/usr/bin/env python
-"""What racing and a surrogate save, and what they cost: searches replayed over a table of a whole space.
+"""What racing and a surrogate save, and what they cost: replayed over rows that were judged in full and on shares.
 
-The table is a ledger that holds every path of the space, judged in full and on the shares that racing stops at. Each
-way of searching runs with many seeds over it. Of every generation after the first: were the ten best so far, by the
-table's full scores, still the ten best that the search knows? The regret of racing is how much the best net that was
-asked for scores above the best that the search knows.
+Over the ledger of a whole space, each way of searching runs with many seeds. Of every generation after the first: were
+the ten best so far, by the table's full scores, still the ten best that the search knows? The regret of racing is how
+much the best net that was asked for scores above the best that the search knows.
+
+Over the ledger of one search that dropped nobody, racing goes through its generations again, with what it would have
+known, at several confidences; the candidates are those of the ledger.
 
 Example (the table takes a quarter of an hour; SUPERNET.pth is the quickstart's):
   python tools/search.py configs/digits/detnas-digits_search_retinanet.py SUPERNET.pth --work-dir work_dirs/table \
@@ -12,12 +14,15 @@ Example (the table takes a quarter of an hour; SUPERNET.pth is the quickstart's)
       search.evaluator.racing="dict(shares=[0.1, 0.25, 0.5], keep=100000)" search.constraints=[] \
       search.budget.generations=8
   python benchmarks/racing.py work_dirs/table/ledger.jsonl
+  python benchmarks/generation.py --generations 1 40 --rounds 1   # leaves a search of 40 generations of 50
+  python benchmarks/racing.py work_dirs/generation/slim_evolution_50_200_0.25_0.5_1.0/ledger.jsonl
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +39,13 @@ from detnas_mm.spaces import DetNASSpace
 RACING: dict[str, dict[str, Any]] = {
     f'{name}, {confidence:.1%}': dict(shares=shares, confidence=confidence)
     for name, shares in {'a quarter': [0.25], 'a quarter and a half': [0.25, 0.5]}.items()
-    for confidence in (0.95, 0.99, 0.999)
+    for confidence in (0.9, 0.95, 0.99, 0.999)
 }
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('table', type=Path, help='ledger of the whole space')
+    parser.add_argument('table', type=Path, help='ledger of a whole space, or of one search')
     parser.add_argument('--macs', type=float, default=5.8e6, help='upper limit, at 96x96 [%(default)s]')
     parser.add_argument('--population', type=int, default=20, help='candidates a generation [%(default)s]')
     parser.add_argument('--generations', type=int, default=8, help='of each search [%(default)s]')
@@ -50,16 +55,69 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def space_of(header: dict[str, Any]) -> DetNASSpace:
+    """The space that a ledger is of."""
+    spec = dict(header['space'])
+    return DetNASSpace(dict(stem=spec['stem'], channels=spec['channels'], blocks=spec['blocks']))
+
+
+def replay_search(path: Path, settings: dict[str, Any], keep: int) -> list[dict[str, Any]]:
+    """Racing over the generations of one search, after the first: what it would have dropped and lost in each."""
+    header, records = read_ledger(path)
+    space, objective = space_of(header), Objective(header['objectives'][0]['name'])
+    evaluator = TabularEvaluator(str(path), dict(settings, keep=keep))
+    evaluator.setup(space)
+    known: list[Record] = []
+    outcomes = []
+    for generation in range(max(r.generation for r in records) + 1):
+        mine = [r for r in records if r.generation == generation]
+        evaluator.observe(known, [objective])
+        for record, seen in zip(mine, evaluator.evaluate([space.parse(r.arch) for r in mine]), strict=True):
+            known.append(replace(record, status=seen.status, metrics=seen.metrics, images=seen.images))
+        if generation == 0:
+            continue  # racing has nothing to learn from yet
+        true = objective.best_first([r for r in records if r.generation <= generation])[:keep]
+        best = objective.best_first(known)[:keep]
+        now = known[-len(mine) :]
+        outcomes.append(
+            dict(
+                generation=generation + 1,
+                candidates=len(mine),
+                dropped=sum(r.status == 'dropped' for r in now),
+                images=sum(r.images or 0 for r in now) / sum(r.images or 0 for r in mine),
+                kept={r.id for r in true} == {r.id for r in best},
+                regret=objective.gain(true[0]) - objective.gain(best[0]),
+            )
+        )
+    return outcomes
+
+
+def main_of_one_search(args: argparse.Namespace) -> None:
+    """Racing over one search's own rows: prints and writes what came out."""
+    everything = {name: replay_search(args.table, racing, args.keep) for name, racing in RACING.items()}
+    rows = [
+        {
+            'racing on': name,
+            'images, %': 100 * statistics.mean(o['images'] for o in outcomes),
+            'dropped a generation': statistics.mean(o['dropped'] for o in outcomes),
+            f'top {args.keep} kept, % of {len(outcomes)} generations': 100 * statistics.mean(
+                o['kept'] for o in outcomes
+            ),
+            'largest regret': max(o['regret'] for o in outcomes),
+        }
+        for name, outcomes in everything.items()
+    ]  # fmt: skip
+    print(table(rows))
+    write_json(args.out, dict(rows=rows, outcomes=everything, settings={k: str(v) for k, v in vars(args).items()}))
+
+
 class Replay:
     """Searches over one table."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         header, records = read_ledger(args.table)
-        spec = dict(header['space'])
-        self.space = DetNASSpace(dict(stem=spec['stem'], channels=spec['channels'], blocks=spec['blocks']))
-        if len(records) < self.space.size:
-            raise SystemExit(f'{args.table} holds {len(records)} of the {self.space.size} paths of the space.')
+        self.space = space_of(header)
         self.objective = Objective(header['objectives'][0]['name'])
         self.full = {r.id: self.objective.value(r) for r in records if r.ok}
         self.budget = Budget(
@@ -115,6 +173,10 @@ def cheap_ranks(replay: Replay) -> dict[str, float]:
 
 def main() -> None:
     args = parse_args()
+    header, records = read_ledger(args.table)
+    if len(records) < space_of(header).size:
+        main_of_one_search(args)
+        return
     replay = Replay(args)
 
     def evolution(**changes: Any) -> EvolutionStrategy:

@@ -97,7 +97,8 @@ def map_entropies(
     Weights and input come from N(0, 1) anew in every repeat. Norms, activations and dropout pass their input on,
     biases and learned scales are left out, of two branches that are added the one with more convolutions goes on alone,
     and every convolution's output is divided by its standard deviation. Linear layers have such weights, too, and such
-    an output, and do not count. The net's own weights are neither used nor changed.
+    an output, and do not count. Gates that a net computes (squeeze-and-excitation) multiply their map as in the net.
+    The net's own weights are neither used nor changed.
 
     Args:
         backbone: Returns one feature map or several; its convolutions are ``torch.nn.Conv2d``.

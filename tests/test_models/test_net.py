@@ -56,6 +56,7 @@ def test_a_published_name_brings_space_and_channel_split_along():
         (dict(arch='0' * 20, out_indices=(-1,)), r'got \(-1,\)'),
         (dict(arch='0' * 20, out_indices=(1, 0)), r'in rising order.*got \(1, 0\)'),
         (dict(arch='0' * 20, out_indices=(1, 1)), r'got \(1, 1\)'),
+        (dict(arch='0' * 20, out_indices=1.0), r'got \(1.0,\)'),
         (dict(arch='0' * 20, out_indices=('0',)), r"got \('0',\)"),
         (dict(arch='0' * 20, out_indices=()), 'out_indices is empty'),
         (dict(arch='0' * 20, frozen_stages=5), r'between -1 \(nothing\), 0 \(stem\) and 4'),

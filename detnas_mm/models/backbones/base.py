@@ -43,7 +43,7 @@ class Backbone(BaseModule):
         super().__init__(init_cfg)
         if out_indices is None:
             out_indices = range(num_stages)
-        out_indices = tuple([out_indices] if isinstance(out_indices, int) else out_indices)
+        out_indices = tuple(out_indices if isinstance(out_indices, Sequence) else [out_indices])
         if not all(isinstance(i, int) and 0 <= i < num_stages for i in out_indices) or list(out_indices) != sorted(
             set(out_indices)
         ):
