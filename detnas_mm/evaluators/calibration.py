@@ -73,11 +73,14 @@ class Calibration(FixedBatches):
             OutOfMemory: On all ranks, if one of them had no memory left.
         """
         gathered = jointly(lambda: self._collect(tree, batches))
+        device = next(self.model.parameters()).device
         for node, *shares in zip(tree.nodes, *gathered, strict=True):
-            node.statistics = bn_recalibration.average({n: batch for share in shares for n, batch in share.items()})
-            broken = bn_recalibration.not_finite(node.statistics)
+            found = bn_recalibration.average({n: batch for share in shares for n, batch in share.items()})
+            broken = bn_recalibration.not_finite(found)
             if broken:
                 node.failure = f'recalibrated BN statistics of {broken[0]} are not finite'
+            # Every batch to be judged on needs them there, and a GPU waits for what comes from the CPU.
+            node.statistics = {name: (mean.to(device), var.to(device)) for name, (mean, var) in found.items()}
 
     def _collect(self, tree: PathTree, batches: Sequence[int]) -> list[dict[int, bn_recalibration.BatchStatistics]]:
         """This rank's share: for each node, statistics by batch, of earlier batches as well."""
