@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from torch import nn
 
-from detnas_mm.evaluators import Evaluator, OneShotEvaluator
+from detnas_mm.evaluators import Evaluator
 from detnas_mm.evaluators.metrics import available
-from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.search import Record, number_text
 from detnas_mm.spaces import Architecture, SearchSpace
 
@@ -120,61 +118,42 @@ def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
     return out
 
 
-def export_subnet(
-    cfg: Config, evaluator: OneShotEvaluator, arch: Architecture, stem: Path, meta: dict[str, Any]
-) -> tuple[Path, Path]:
-    """Writes one architecture as an ordinary config and checkpoint.
+def export_net(
+    cfg: Config, space: SearchSpace, evaluator: Evaluator, arch: Architecture, stem: Path, meta: dict[str, Any]
+) -> tuple[Path | None, Path | None]:
+    """Writes one architecture as an ordinary config, and a checkpoint where the evaluator holds weights of it.
 
-    The weights are the supernet's with the candidate's own recalibrated BN statistics. All ranks must call this.
+    All ranks must call this.
 
     Args:
         cfg: The config of the search.
-        evaluator: The evaluator, set up with the trained model.
+        space: The search space.
+        evaluator: The evaluator, set up if it needs a model.
         arch: What to export.
         stem: Path of both files, without suffix.
         meta: Plain values to keep in the checkpoint.
 
     Returns:
-        Paths of the config and of the checkpoint.
+        Paths of the config and of the checkpoint; None for what cannot be had: weights, or even a config where the
+        space has no backbone that stands alone.
     """
-    supernet = evaluator.supernet
-    prefix = next(f'{name}.' for name, module in evaluator.model.named_modules() if module is supernet)
-    with evaluator.recalibrated(arch) as model:
-        state_dict = slice_state_dict(_cpu_state(model), arch, supernet, prefix)
-    config, checkpoint = stem.with_suffix('.py'), stem.with_suffix('.pth')
+    net = evaluator.trained_net(arch)
+    if net is not None:
+        out = subnet_config(cfg, net.backbone)
+    else:
+        backbone, channels = space.backbone_cfg(arch), space.feature_channels(arch)
+        if backbone is None or channels is None:
+            return None, None
+        out = backbone_config(cfg, backbone, channels)
+    config, checkpoint = stem.with_suffix('.py'), None if net is None else stem.with_suffix('.pth')
     if is_main_process():
         stem.parent.mkdir(parents=True, exist_ok=True)
-        subnet_config(cfg, supernet.subnet_cfg(arch)).dump(config)
-        temporary = checkpoint.with_suffix('.tmp')
-        torch.save(dict(meta=meta, state_dict=state_dict), temporary)
-        temporary.replace(checkpoint)
+        out.dump(config)
+        if net is not None and checkpoint is not None:
+            temporary = checkpoint.with_suffix('.tmp')
+            torch.save(dict(meta=meta, state_dict=net.state_dict), temporary)
+            temporary.replace(checkpoint)
     return config, checkpoint
-
-
-def export_backbone(cfg: Config, space: SearchSpace, arch: Architecture, stem: Path) -> Path | None:
-    """Writes one architecture as an ordinary config without weights, where its space says how it is built.
-
-    Args:
-        cfg: The config of the search.
-        space: The search space.
-        arch: What to export.
-        stem: Path of the file, without suffix.
-
-    Returns:
-        Path of the config; None if the space has no backbone that stands alone.
-    """
-    backbone, channels = space.backbone_cfg(arch), space.feature_channels(arch)
-    if backbone is None or channels is None:
-        return None
-    config = stem.with_suffix('.py')
-    if is_main_process():
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        backbone_config(cfg, backbone, channels).dump(config)
-    return config
-
-
-def _cpu_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: value.detach().cpu() for key, value in model.state_dict().items()}
 
 
 def next_commands(config: Path, checkpoint: Path) -> list[str]:
@@ -199,7 +178,7 @@ def export_best(
     Args:
         cfg: The config of the search.
         space: The search space.
-        evaluator: The search's evaluator, set up; architectures are exported with weights if it has a supernet.
+        evaluator: The search's evaluator, set up; architectures are exported with weights if it has any.
         best: Rows to export, the best first.
         work_dir: Folder of the search.
         log: Receives lines of text.
@@ -211,13 +190,13 @@ def export_best(
             costs=record.costs,
         )  # fmt: skip
         stem = work_dir / 'best' / f'rank{rank}_{record.id}'
-        arch = space.parse(record.arch)
-        if isinstance(evaluator, OneShotEvaluator):
-            meta = {key: entry[key] for key in ('id', 'arch', 'space', 'metrics', 'costs')}
-            config, checkpoint = export_subnet(cfg, evaluator, arch, stem, meta)
-            entry |= dict(config=str(config.relative_to(work_dir)), checkpoint=str(checkpoint.relative_to(work_dir)))
-        elif (backbone := export_backbone(cfg, space, arch, stem)) is not None:
-            entry |= dict(config=str(backbone.relative_to(work_dir)))
+        meta = {key: value for key, value in entry.items() if key != 'rank'}
+        files = export_net(cfg, space, evaluator, space.parse(record.arch), stem, meta)
+        entry |= {
+            key: str(file.relative_to(work_dir))
+            for key, file in zip(('config', 'checkpoint'), files, strict=True)
+            if file is not None
+        }
         entries.append(entry)
     if not is_main_process():
         return
@@ -239,3 +218,5 @@ def export_best(
         log(f'Train it: python tools/train.py {shlex.quote(str(work_dir / winner["config"]))}')
     elif 'config' in winner:
         log(f'Its backbone, for any config: {work_dir / winner["config"]}')
+    else:
+        log(f'{type(space).__name__} does not say how a net of its own is built, so no config is written.')

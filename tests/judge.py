@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner, load_checkpoint
 
 from detnas_mm.engine import SearchPlan
-from detnas_mm.export import export_subnet
+from detnas_mm.export import export_net
 from detnas_mm.models.subnet import slice_state_dict
 from tests import digits
 
@@ -73,7 +73,7 @@ def compared_with_exported(judge, texts, folder, monkeypatch):
     ((tree, predictions),) = kept
     for candidate, (arch, evaluation) in enumerate(zip(archs, evaluations, strict=True)):
         with digits.scope():
-            config, checkpoint = export_subnet(judge.cfg, evaluator, arch, folder / arch.id, {})
+            config, checkpoint = export_net(judge.cfg, evaluator.supernet.space, evaluator, arch, folder / arch.id, {})
         state = {name: value.cpu() for name, value in judge.model.state_dict().items()}
         for name, (mean, var) in tree.statistics(candidate).items():
             state[f'{name}.running_mean'], state[f'{name}.running_var'] = mean.cpu(), var.cpu()

@@ -43,16 +43,17 @@ class CostModel(ABC):
         Raises:
             ValueError: If a text is no architecture of that space, or there is no space to read it by.
         """
+        space = getattr(self, 'space', None)
         if isinstance(arch, str):
-            space = getattr(self, 'space', None)
             if space is None:
                 raise ValueError(
                     f'{type(self).__name__} {self.name!r} has no space to read the text {arch!r} by. Give an '
                     f'Architecture: space.parse({arch!r}).'
                 )
             arch = space.parse(arch)
-        genes = arch.genes if isinstance(arch, Architecture) else arch
-        return self.totals(np.asarray([genes]))[0].item()
+        genes = arch.genes if isinstance(arch, Architecture) else tuple(arch)
+        codes = np.asarray([genes]) if space is None else space.encode([Architecture(genes)])
+        return self.totals(codes)[0].item()
 
 
 class TableCost(CostModel):

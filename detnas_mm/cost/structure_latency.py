@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import RegularGridInterpolator
 
 from detnas_mm.cost.blocks import BlockSum, Place, columns
 from detnas_mm.cost.latency_file import MeasuredLatency, read_latency_file
@@ -121,6 +120,8 @@ class _Table:
     """
 
     def __init__(self, names: Sequence[str], axes: Sequence[Sequence[int]], values: np.ndarray) -> None:
+        from scipy.interpolate import RegularGridInterpolator  # half a second, which other costs need not wait for
+
         values = _growing(values)
         # Axes of one point have nothing to interpolate between.
         self._names = [name for name, axis in zip(names, axes, strict=True) if len(axis) > 1]

@@ -199,6 +199,7 @@ def run(cfg: Config, trust: bool = False) -> Any:
     if 'search' in cfg:
         refuse_second_search(cfg)
         if not _plan(cfg).evaluator.needs_model:
+            check_inputs(cfg, trust, splits=[])
             _join_without_runner(cfg)
             best = run_search(cfg, log=print if is_main_process() else lambda text: None)
             if is_main_process():

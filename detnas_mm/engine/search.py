@@ -19,7 +19,7 @@ from torch import nn
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import check_backbones, export_backbone, export_best, export_subnet
+from detnas_mm.export import check_backbones, export_best, export_net
 from detnas_mm.models import build_model
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
@@ -194,7 +194,8 @@ def run_search(
         if not best:
             reasons = sorted({record.reason or '' for record in ledger.records})
             raise RuntimeError(
-                f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. See {work_dir}/ledger.jsonl.'
+                f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Mend the cause and search in '
+                f'another folder (--work-dir), or delete {work_dir}/ledger.jsonl, whose rows stay as they are.'
             )
         if is_main_process():
             if ledger.snapshots:
@@ -264,20 +265,19 @@ def export_row(
         )
     row = found[0]
     arch, stem = plan.space.parse(row.arch), work_dir / 'exported' / row.id
-    if not plan.evaluator.needs_model:
-        config = export_backbone(cfg, plan.space, arch, stem)
-        if config is None:
-            raise ValueError(f'{type(plan.space).__name__} has no backbone that could be exported without weights.')
-        return config, None
+    meta = dict(id=row.id, arch=row.arch, space=plan.space.spec(), metrics=row.metrics, costs=row.costs)
     checkpoint = checkpoint or cfg.get('load_from')
-    if checkpoint is None:
+    if plan.evaluator.needs_model and checkpoint is None:
         raise ValueError('The search ran right after training, so its config names no checkpoint: give one.')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        loaded = load_checkpoint_file(checkpoint, trust)
-        model = build_model(cfg)
-        load_state_dict(model, loaded.get('state_dict', loaded))
-        if weights_digest(model) != header['weights']:
-            raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
-        plan.evaluator.setup(plan.space, model.to(get_device()), plan.seed)
-        meta = dict(id=row.id, arch=row.arch, space=plan.space.spec(), metrics=row.metrics, costs=row.costs)
-        return export_subnet(cfg, plan.evaluator, arch, stem, meta)  # type: ignore[arg-type]
+        if plan.evaluator.needs_model:
+            loaded = load_checkpoint_file(checkpoint, trust)
+            model = build_model(cfg)
+            load_state_dict(model, loaded.get('state_dict', loaded))
+            if weights_digest(model) != header['weights']:
+                raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
+            plan.evaluator.setup(plan.space, model.to(get_device()), plan.seed)
+        config, weights = export_net(cfg, plan.space, plan.evaluator, arch, stem, meta)
+    if config is None:
+        raise ValueError(f'{type(plan.space).__name__} does not say how a net of its own is built.')
+    return config, weights

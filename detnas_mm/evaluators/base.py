@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from detnas_mm.search import Evaluation, Objective, Record
 from detnas_mm.spaces import Architecture, SearchSpace
+
+
+class TrainedNet(NamedTuple):
+    """A candidate with the weights that it was judged by.
+
+    Attributes:
+        backbone: Config of its fixed backbone.
+        state_dict: Of the whole model with that backbone, on the CPU.
+    """
+
+    backbone: dict[str, Any]
+    state_dict: dict[str, Any]
 
 
 class Evaluator(ABC):
@@ -61,3 +73,11 @@ class Evaluator(ABC):
         Raises:
             ValueError: If the evaluator cannot serve these objectives.
         """
+
+    def trained_net(self, arch: Architecture) -> TrainedNet | None:
+        """What is exported of a candidate; all ranks call it. None, the default: there are no weights to keep.
+
+        Args:
+            arch: The candidate. After :meth:`setup`, if ``needs_model``.
+        """
+        return None

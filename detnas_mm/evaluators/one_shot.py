@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from detnas_mm.evaluators import bn_recalibration, dense_boxes, roi_boxes
-from detnas_mm.evaluators.base import Evaluator
+from detnas_mm.evaluators.base import Evaluator, TrainedNet
 from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.evaluators.calibration import Calibration
 from detnas_mm.evaluators.judge import Judge, Predictions
@@ -25,6 +25,7 @@ from detnas_mm.evaluators.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.racing import Racing, Stage
 from detnas_mm.evaluators.ranks import OutOfMemory
 from detnas_mm.models import find_supernet
+from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Objective, Record
 from detnas_mm.search.checks import real, whole
@@ -190,6 +191,13 @@ class OneShotEvaluator(Evaluator):
             self.supernet.set_path(arch)
             self.model.eval()
             yield self.model
+
+    def trained_net(self, arch: Architecture) -> TrainedNet:
+        """See :meth:`Evaluator.trained_net`: the supernet's weights with the candidate's own BN statistics."""
+        prefix = next(f'{name}.' for name, module in self.model.named_modules() if module is self.supernet)
+        with self.recalibrated(arch) as model:
+            state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+            return TrainedNet(self.supernet.subnet_cfg(arch), slice_state_dict(state, arch, self.supernet, prefix))
 
     @contextlib.contextmanager
     def _untouched(self) -> Iterator[None]:

@@ -118,12 +118,15 @@ def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
         details = differences(header, other)
         if details:
             raise LedgerError(f'{path} is of another search than {paths[0]}: {details}.')
-    rows: dict[str, Record] = {}
-    for record in sorted((r for _, records in read for r in records), key=lambda r: r.generation):
-        known = rows.get(record.id)
-        if known is None or (record.ok and not known.ok):
-            rows[record.id] = record
-    return header, [replace(record, index=index) for index, record in enumerate(rows.values())]
+    rows = sorted(
+        ((file, record) for file, (_, records) in enumerate(read) for record in records), key=lambda r: r[1].generation
+    )
+    source: dict[str, tuple[int, bool]] = {}  # which file's rows of an architecture count
+    for file, record in rows:
+        if record.id not in source or (record.ok and not source[record.id][1]):
+            source[record.id] = file, record.ok
+    kept = [record for file, record in rows if source[record.id][0] == file]
+    return header, [replace(record, index=index) for index, record in enumerate(kept)]
 
 
 def write_merged(path: str | Path, header: dict[str, Any], records: Iterable[Record]) -> None:

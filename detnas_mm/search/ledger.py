@@ -266,8 +266,15 @@ class Ledger:
         self.extend([record])
 
     def extend(self, records: Iterable[Record]) -> None:
-        """Writes rows to the disk; all are safe when this returns."""
+        """Writes rows to the disk; all are safe when this returns.
+
+        Raises:
+            ValueError: If their indices do not go on from those that are there: the file could not be read again.
+        """
         new = list(records)
+        for index, record in enumerate(new, len(self.records)):
+            if record.index != index:
+                raise ValueError(f'The next row of {self.path} has index {index}; got {record.index} ({record.arch}).')
         self._write(*(record.to_json() for record in new))
         self.records += new
 

@@ -180,7 +180,7 @@ class Budget:
 
     def costs(self, arch: Architecture) -> dict[str, float]:
         """All costs of one architecture by name."""
-        return {name: cost.total(arch) for name, cost in self._costs.items()}
+        return self.costs_of_codes(self.space.encode([arch]))[0]
 
     def costs_of_codes(self, codes: np.ndarray) -> list[dict[str, float]]:
         """The same for rows of :meth:`SearchSpace.encode`."""

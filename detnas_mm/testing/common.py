@@ -56,6 +56,8 @@ def check_repeatable(name: str, call: Callable[[np.random.Generator], Any], seed
         np.random.set_state(states[1])
 
 
-def global_states() -> tuple[Any, str]:
-    """The states of Python's and numpy's global generators, comparable."""
-    return random.getstate(), repr(np.random.get_state(legacy=False))
+def global_states() -> tuple[Any, ...]:
+    """The states of the global generators of Python, numpy and, where it is loaded, torch; comparable."""
+    torch: Any = sys.modules.get('torch')
+    drawn = None if torch is None else torch.random.get_rng_state().numpy().tobytes()
+    return random.getstate(), repr(np.random.get_state(legacy=False)), drawn

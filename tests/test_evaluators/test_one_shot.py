@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detnas_mm.engine import SearchPlan
 from detnas_mm.evaluators import bn_recalibration
 from detnas_mm.evaluators.seeding import seeded, stable_seed
-from detnas_mm.export import export_subnet
+from detnas_mm.export import export_net
 from detnas_mm.models.layout import to_channels_last
 from detnas_mm.models.subnet import extract_subnet, slice_state_dict
 from detnas_mm.testing import check_evaluator
@@ -97,7 +97,8 @@ def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
     (metrics,) = judge.metrics([path])
     predictions = judge.predictions(path)
     with digits.scope():
-        config, checkpoint = export_subnet(judge.cfg, judge.evaluator, judge.path(path), tmp_path / 'net', {})
+        space = judge.evaluator.supernet.space
+        config, checkpoint = export_net(judge.cfg, space, judge.evaluator, judge.path(path), tmp_path / 'net', {})
     assert torch.load(checkpoint, weights_only=True).keys() == {'meta', 'state_dict'}
     cfg = Config.fromfile(config)
     assert 'search' not in cfg and cfg.model.backbone.type == 'detnas_mm.DetNASNet'

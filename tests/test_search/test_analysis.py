@@ -119,13 +119,23 @@ def test_ledgers_of_one_search_become_one(folder, tmp_path, capsys):
         (0, 'x', 0),
         (1, 'v', 0),
         (2, 'y', 1),
-        (3, 'z', 1),
-        (4, 'w', 1),
+        (3, 'w', 1),
+        (4, 'z', 1),
     ]
     assert header == read_ledger(folder / 'ledger.jsonl')[0]
-    assert rows[3].ok  # one machine's failure is made good by another's success
+    assert rows[4].ok  # one machine's failure is made good by another's success
     with pytest.raises(SystemExit, match='exists already'):
         run(capsys, folder, '--merge', tmp_path / 'all.jsonl')
+
+
+def test_rows_of_one_ledger_about_the_same_architecture_all_count(tmp_path):
+    """A gradient search writes a row an epoch, and its choice comes to rest."""
+    rows = [dict(arch_id='x', generation=epoch, metrics={'acc': epoch / 10}) for epoch in range(3)]
+    folder, other = write(tmp_path / 'a', *rows), write(tmp_path / 'b', rows[0], dict(arch_id='y', generation=1))
+    assert [r.metrics['acc'] for r in analysis.merge([folder])[1]] == [0.0, 0.1, 0.2]
+    assert [(r.index, r.id, r.generation) for r in analysis.merge([folder, other])[1]] == [
+        (0, 'x', 0), (1, 'x', 1), (2, 'y', 1), (3, 'x', 2),
+    ]  # fmt: skip
 
 
 def test_ledgers_of_two_searches_are_not_mixed(folder, tmp_path):

@@ -210,3 +210,11 @@ def test_values_that_json_does_not_know_are_refused_and_not_written(path):
     with Ledger(path, HEADER) as ledger, pytest.raises(ValueError, match='(?i)json compliant'):
         ledger.append(record(3, metrics={'acc': float('nan')}))
     assert os.path.getsize(path) == size
+
+
+@pytest.mark.parametrize('index', [0, 2, 4])
+def test_rows_that_could_not_be_read_again_are_not_written(path, index):
+    size = os.path.getsize(path)
+    with Ledger(path, HEADER) as ledger, pytest.raises(ValueError, match=f'ledger.jsonl has index 3; got {index}'):
+        ledger.append(record(index))
+    assert os.path.getsize(path) == size

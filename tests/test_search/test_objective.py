@@ -120,3 +120,19 @@ def test_small_limits_are_told_apart():
     assert str(Constraint('rho', high=0.3)) == 'rho ≤ 0.3' != str(Constraint('rho', high=0.4))
     assert str(Constraint('macs', low=1, high=300e6)) == '1 ≤ macs ≤ 300,000,000'
     assert str(Constraint('latency', high=12.25)) == 'latency ≤ 12.25'
+
+
+class Shifted(DetNASSpace):
+    """A space whose arrays hold something else than genes."""
+
+    def encode(self, archs):
+        return 3 - super().encode(archs)
+
+
+def test_costs_are_those_of_what_the_space_encodes():
+    space = Shifted('small')
+    cost = MacsTable('small')
+    cost.space = space
+    arch, mirrored = space.parse('0123' * 5), space.parse('3210' * 5)
+    assert Budget(space, dict(macs=cost)).costs(arch) == {'macs': COSTS['macs'].total(mirrored)}
+    assert cost.total(arch) == cost.total(arch.genes) == cost.total('0123' * 5) == COSTS['macs'].total(mirrored)

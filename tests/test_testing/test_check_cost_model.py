@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from detnas_mm.cost import MacsTable
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.cost import MacsTable, StructureParams
+from detnas_mm.spaces import DetNASSpace, MAEDetSpace
 from detnas_mm.testing import check_cost_model
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(2, 2))
@@ -85,3 +85,7 @@ class NoBounds(MacsTable):
 def test_broken_costs_are_caught(kind, match):
     with pytest.raises(AssertionError, match=match):
         check_cost_model(kind(TINY, 32), DetNASSpace(TINY))
+
+
+def test_ids_beyond_a_byte_are_no_fault():
+    check_cost_model(StructureParams('authors'), MAEDetSpace('authors'))

@@ -63,6 +63,17 @@ class Drawing(Counting):
         yield from super().evaluate(archs)
 
 
+class Reseeding(Counting):
+    def evaluate(self, archs):
+        torch.manual_seed(0)
+        yield from super().evaluate(archs)
+
+
+class Failing(Counting):
+    def evaluate(self, archs):
+        return (Evaluation(failure='no Xception') for arch in archs)
+
+
 class Tensors(Counting):
     def evaluate(self, archs):
         return (Evaluation({'acc': torch.tensor(1.0)}) for arch in archs)
@@ -99,6 +110,8 @@ def test_failures_are_allowed():
         (Tracing, 'leaves a trace'),
         (Changing, 'leaves a trace'),
         (Drawing, 'leaves a trace'),
+        (Reseeding, 'leaves a trace'),
+        (Failing, 'none of these was evaluated to the end.*no Xception'),
         (Tensors, 'plain floats'),
         (BothWays, 'all the same'),
         (Growing, 'after evaluating'),
@@ -107,6 +120,13 @@ def test_failures_are_allowed():
 def test_bad_evaluators_are_told_what_is_wrong(evaluator, message):
     with pytest.raises(AssertionError, match=message):
         check_evaluator(evaluator(), SPACE, ARCHS, torch.nn.BatchNorm2d(2))
+
+
+@pytest.mark.parametrize('evaluator', [Drawing, Reseeding])
+def test_without_a_model_too_no_generator_is_touched(evaluator):
+    torch.manual_seed(1)
+    with pytest.raises(AssertionError, match='leaves a trace'):
+        check_evaluator(evaluator(), SPACE, ARCHS)
 
 
 def test_too_few_candidates():
