@@ -1,8 +1,10 @@
 """The front of nets for a device: its parts, and the whole command."""
 
 import json
+import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from detnas_mm.cost import LatencyTable
 from detnas_mm.cost.timing import Pace
+from detnas_mm.engine import front as front_module
 from detnas_mm.engine.front import check_rest, checked_cost, front_text, mark_beaten, search_front
 from detnas_mm.engine.latency import Subject, latency_cost
 from detnas_mm.search import Objective
@@ -64,6 +67,15 @@ def test_the_front_as_text(front):
 def test_a_net_without_detections_has_no_score(front):
     front['nets'][0]['tested'] = {}
     assert front_text(front, MAP, 'latency').splitlines()[2].split()[3] == '–'
+
+
+def test_values_that_are_not_finite_are_no_scores(tmp_path, monkeypatch):
+    """As the AP of a class that search-val has no box of; JSON has no room for it."""
+    found = {'coco/bbox_mAP': 0.3, 'coco/7_precision': math.nan}
+    monkeypatch.setattr(front_module.Runner, 'from_cfg', lambda cfg: SimpleNamespace(test=lambda: found))
+    config = tmp_path / 'net.py'
+    config.write_text("model = dict(type='RetinaNet')")
+    assert front_module.tested(config, tmp_path / 'net.pth', tmp_path) == {'coco/bbox_mAP': 0.3}
 
 
 def test_the_plot(front, tmp_path):
