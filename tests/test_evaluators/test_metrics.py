@@ -178,6 +178,8 @@ class Picky(BaseMetric):
 
     def compute_metrics(self, results):
         print('something between')
+        if min(results) == -5:
+            return dict(sum=results[7])
         if min(results) < 0:
             raise ValueError(f'{min(results)} is negative')
         if min(results) == 0:
@@ -195,6 +197,13 @@ def test_workers_compute_elsewhere_and_bring_errors_back():
     assert workers.submit([4], part=False).result()[0]['picky/sum'] == 4
     with pytest.raises(RuntimeError, match='exit status 3. Lower evaluator.metric_workers'):
         workers.submit([0], part=False).result()
+
+
+def test_what_goes_wrong_in_a_worker_tells_where(capfd):
+    """Where it is raised again the lines that led to it are not known."""
+    with pytest.raises(IndexError):
+        MetricWorkers(Picky(), 1).submit([-5], part=False).result()
+    assert 'return dict(sum=results[7])' in capfd.readouterr().err
 
 
 def test_no_worker_computes_here():
