@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from detnas_mm.evaluators.metric_workers import end_with_parent
@@ -20,13 +22,15 @@ from detnas_mm.search.checks import whole
 
 
 def _num_bytes(data: Any) -> int:
-    if isinstance(data, torch.Tensor):
-        return data.numel() * data.element_size()
+    if isinstance(data, (torch.Tensor, np.ndarray)):
+        return data.nbytes
+    if isinstance(data, BaseDataElement):
+        return _num_bytes(data.to_dict())
     if isinstance(data, Mapping):
         return sum(map(_num_bytes, data.values()))
     if isinstance(data, Sequence) and not isinstance(data, str):
         return sum(map(_num_bytes, data))
-    return 0
+    return _num_bytes(getattr(data, 'masks', ()))  # mmdet's masks, which may be larger than the image
 
 
 def _steps(cfg: Any) -> list[dict[str, Any]]:

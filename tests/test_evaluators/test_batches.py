@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, InstanceData
 
 from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.search import LedgerError
@@ -64,6 +66,24 @@ def test_images_are_loaded_once_if_they_fit_the_cache(cache_mb, loads):
     walks = [contents(batches) for _ in range(3)]
     assert walks[0] == walks[1] == walks[2]
     assert len(batches.dataset.loads) == loads
+
+
+def test_masks_count_as_what_the_cache_holds():
+    """Of a detector that is trained on masks they are larger than the image."""
+
+    class Masked(TenImages):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            masks = BitmapMasks(np.zeros((4, 300, 300), dtype=np.uint8), 300, 300)
+            item['data_samples'] = DetDataSample(gt_instances=InstanceData(masks=masks, labels=torch.zeros(4)))
+            return item
+
+    DATASETS.register_module(name='Masked', module=Masked, force=True)
+    for cache_mb, loads in ((4, 11), (2.5, 14)):  # 3.4 MB in all; the third batch has no room
+        batches = FixedBatches(dict(dataset=dict(type='Masked'), batch_size=3), cache_mb=cache_mb)
+        for _ in range(2):
+            contents(batches)
+        assert len(batches.dataset.loads) == loads
 
 
 def test_what_a_model_does_to_annotations_does_not_stay():
