@@ -158,7 +158,7 @@ class FixedBatches:
         wanted = sorted(set(numbers))
         missing = [n for n in wanted if n % get_world_size() == get_rank() and n not in self._cache]
         loader = DataLoader(
-            _Repeatable(self.dataset),  # type: ignore[arg-type]
+            _Repeatable(self.dataset),
             batch_sampler=[self._batches[number] for number in missing],
             num_workers=self.num_workers if missing else 0,
             collate_fn=self._collate,

@@ -114,7 +114,7 @@ def test_boxes_handed_over_in_memory_give_what_the_json_file_gives(tmp_path, mon
 
 @pytest.mark.parametrize('kind', ['CocoMetric', 'FasterCocoMetric'])
 def test_truth_that_comes_with_the_results_is_that_of_the_results(tmp_path, kind):
-    """mmdet makes it of the first results, and keeps it: with racing those of a share of the images."""
+    """The one that mmdet makes of the first results it keeps: with racing those of a share of the images."""
     cfg, results = coco_results(tmp_path)
     annotations = json.loads((tmp_path / 'instances.json').read_text())['annotations']
     for truth, _ in results:

@@ -80,7 +80,8 @@ def test_a_damaged_inner_line_is_an_error_with_its_number(path):
         json.dumps(record(1).to_json()).replace('{"acc": 0.', '{"acc": 1e999, "other": 0.'),
         *(json.dumps(record(1).to_json() | wrong) for wrong in (
             dict(status='foo'), dict(metrics=None), dict(metrics={'acc': '0.9'}), dict(generation='1'), dict(id=7),
-            dict(partial={'25': 3}), dict(partial=[1]), dict(images='60'), dict(attempt='1'), dict(metrics={'other': 0.5}, costs={}),
+            dict(partial={'25': 3}), dict(partial=[1]), dict(images='60'), dict(attempt='1'),
+            dict(metrics={'other': 0.5}, costs={}),
         )),
     ],
 )  # fmt: skip
