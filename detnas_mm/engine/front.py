@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -177,7 +178,10 @@ def _exported(config: Path) -> Config:
 
 
 def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:
-    """The metrics of an exported net by mmengine's own ``Runner.test``, as ``tools/test.py`` runs it."""
+    """The metrics of an exported net by mmengine's own ``Runner.test``, as ``tools/test.py`` runs it.
+
+    Those that are not finite are left out, such as the AP of a class that search-val has no box of.
+    """
     cfg = _exported(config)
     cfg.load_from = str(checkpoint)
     cfg.work_dir = str(folder)
@@ -186,7 +190,7 @@ def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:
     cfg.experiment_name = f'test_{checkpoint.stem}_{time.time_ns()}'
     with quiet():
         metrics = Runner.from_cfg(cfg).test()
-    return {name: float(value) for name, value in metrics.items()}
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def front_text(front: dict[str, Any], objective: Objective, latency: str) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.registry import DATASETS, DefaultScope
-from mmengine.runner import load_state_dict
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -29,7 +28,7 @@ from detnas_mm.cost.stopwatch import Stopwatch, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.evaluators.metrics import quiet
-from detnas_mm.models import build_model, find_supernet
+from detnas_mm.models import build_model, checked_weights, find_supernet
 from detnas_mm.registry import COSTS
 from detnas_mm.search import Objective
 from detnas_mm.search.pareto import front_ranks
@@ -124,8 +123,7 @@ def load_model(cfg: Any, checkpoint: str | None, device: str, trust: bool = Fals
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = build_model(cfg)
         if checkpoint:
-            loaded = load_checkpoint_file(checkpoint, trust)
-            load_state_dict(model, loaded.get('state_dict', loaded), strict=True)
+            model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
         else:
             model.init_weights()
     return model.to(device).eval()

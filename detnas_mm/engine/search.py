@@ -13,14 +13,13 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import load_state_dict
 from torch import nn
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import check_backbones, export_best, export_net
-from detnas_mm.models import build_model
+from detnas_mm.models import build_model, checked_weights
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
     Budget,
@@ -245,8 +244,8 @@ def export_row(
 
     Raises:
         FileNotFoundError: If the folder holds no search.
-        ValueError: If there is no such row, it failed, the checkpoint is another one than the search's, or the space
-            has no backbone that stands alone.
+        ValueError: If there is no such row, it failed, the checkpoint is another one than the search's, or of another
+            model, or the space has no backbone that stands alone.
     """
     for name in (LEDGER, CONFIG):
         if not (work_dir / name).is_file():
@@ -271,9 +270,8 @@ def export_row(
         raise ValueError('The search ran right after training, so its config names no checkpoint: give one.')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         if plan.evaluator.needs_model:
-            loaded = load_checkpoint_file(checkpoint, trust)
             model = build_model(cfg)
-            load_state_dict(model, loaded.get('state_dict', loaded))
+            model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
             if weights_digest(model) != header['weights']:
                 raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
             plan.evaluator.setup(plan.space, model.to(get_device()), plan.seed)

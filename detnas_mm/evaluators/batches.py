@@ -8,25 +8,51 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from detnas_mm.evaluators.metric_workers import end_with_parent
 from detnas_mm.evaluators.ranks import Unit, share_out
-from detnas_mm.evaluators.seeding import kept_random_states
+from detnas_mm.evaluators.seeding import kept_random_states, seeded
 from detnas_mm.search.checks import whole
 
 
 def _num_bytes(data: Any) -> int:
-    if isinstance(data, torch.Tensor):
-        return data.numel() * data.element_size()
+    if isinstance(data, (torch.Tensor, np.ndarray)):
+        return data.nbytes
+    if isinstance(data, BaseDataElement):
+        return _num_bytes(data.to_dict())
     if isinstance(data, Mapping):
         return sum(map(_num_bytes, data.values()))
     if isinstance(data, Sequence) and not isinstance(data, str):
         return sum(map(_num_bytes, data))
-    return 0
+    return _num_bytes(getattr(data, 'masks', ()))  # mmdet's masks, which may be larger than the image
+
+
+def _steps(cfg: Any) -> list[dict[str, Any]]:
+    """All steps of the pipelines of a dataset and of those that it wraps."""
+    if isinstance(cfg, Mapping):
+        inner = [step for key, part in cfg.items() if key != 'pipeline' for step in _steps(part)]
+        return [dict(step) for step in cfg.get('pipeline', ())] + inner
+    return [step for part in cfg for step in _steps(part)] if isinstance(cfg, (list, tuple)) else []
+
+
+class _Repeatable:
+    """A dataset that gives the same each time: mmdet takes another image at random for one that its pipeline drops."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        with seeded(index, cpu_alone=True):  # a loader's worker must not touch a GPU
+            return self.dataset[index]
 
 
 class FixedBatches:
@@ -56,7 +82,7 @@ class FixedBatches:
         cache_mb: float = 2048,
     ) -> None:
         cfg = copy.deepcopy(dict(dataloader))
-        self._pipeline = [dict(step) for step in cfg['dataset'].get('pipeline', ())]
+        self._pipeline = _steps(cfg['dataset'])
         self.dataset = DATASETS.build(cfg['dataset'])
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
@@ -132,7 +158,7 @@ class FixedBatches:
         wanted = sorted(set(numbers))
         missing = [n for n in wanted if n % get_world_size() == get_rank() and n not in self._cache]
         loader = DataLoader(
-            self.dataset,
+            _Repeatable(self.dataset),
             batch_sampler=[self._batches[number] for number in missing],
             num_workers=self.num_workers if missing else 0,
             collate_fn=self._collate,
@@ -151,7 +177,7 @@ class FixedBatches:
 
     def _load(self, number: int) -> Any:
         if number not in self._cache:
-            data = self._collate([self.dataset[index] for index in self._batches[number]])
+            data = self._collate([_Repeatable(self.dataset)[index] for index in self._batches[number]])
             self._keep(number, data)
             return data
         return self._cache[number]

@@ -73,6 +73,18 @@ def without_rpn_loss(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def without_adaptation(model: nn.Module) -> Iterator[None]:
+    """Keeps Dynamic R-CNN's thresholds as they are: one candidate's RoIs must not depend on those seen before."""
+    head: Any = getattr(model, 'roi_head', None)
+    with contextlib.ExitStack() as stack:
+        if hasattr(head, 'update_hyperparameters'):
+            stack.enter_context(replaced(head, 'update_hyperparameters', lambda: (None, None)))
+            for history in ('iou_history', 'beta_history'):
+                stack.enter_context(replaced(head, history, []))
+        yield
+
+
+@contextlib.contextmanager
 def local_batch_norm(model: nn.Module) -> Iterator[None]:
     """Lets SyncBN layers behave as plain BN: ranks that split images must not mix their statistics."""
     synced = [m for m in model.modules() if isinstance(m, nn.SyncBatchNorm)]

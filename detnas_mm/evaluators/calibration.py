@@ -87,6 +87,7 @@ class Calibration(FixedBatches):
         with (
             bn_recalibration.recording(self.model) as into,
             bn_recalibration.without_rpn_loss(self.model),
+            bn_recalibration.without_adaptation(self.model),
             roi_boxes.together(self.model),
         ):
             for unit, data in self.walk(batches, tree.parts):

@@ -9,7 +9,7 @@ instructions for the body, others for the rest) and the order of equal scores ar
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,9 @@ def together(model: nn.Module) -> Iterator[bool]:
     """Lets a one-stage detector's head make boxes of a batch together, where that is the same; tells whether it is."""
     head: Any = getattr(model, 'bbox_head', None)
     fits = head is not None and _works_as_expected(head)
-    with replaced(head, 'predict_by_feat', partial(_predict, head)) if fits else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if fits:
+            stack.enter_context(replaced(head, 'predict_by_feat', partial(_predict, head, head.predict_by_feat)))
         yield fits
 
 
@@ -64,6 +66,7 @@ def plain_nms(cfg: Any) -> bool:
 
 def _predict(
     head: Any,
+    original: Callable[..., list[InstanceData]],
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
     score_factors: None = None,
@@ -72,10 +75,9 @@ def _predict(
     rescale: bool = False,
     with_nms: bool = True,
 ) -> list[InstanceData]:
-    """See mmdet's ``BaseDenseHead.predict_by_feat``."""
+    """See mmdet's ``BaseDenseHead.predict_by_feat``, which is ``original``."""
     if score_factors is not None or not with_nms:
-        original = type(head).predict_by_feat
-        return original(head, cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
+        return original(cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
     cfg = head.test_cfg if cfg is None else cfg
     levels = [_select(head, cfg, *level) for level in levels_of(head, cls_scores, bbox_preds)]
     images, scores, labels, deltas, anchors = (torch.cat(parts) for parts in zip(*levels, strict=True))

@@ -14,10 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from mmengine.evaluator import BaseMetric
 
+from detnas_mm.cli import find_refusal
 from detnas_mm.evaluators.metrics import compute
 from detnas_mm.search.checks import whole
 
@@ -99,7 +101,9 @@ def serve() -> None:
                 answer: Computed | Exception
                 try:
                     answer = _timed(metric, *job)
-                except Exception as error:  # it is raised where the job came from
+                except Exception as error:  # it is raised where the job came from, without what led to it
                     answer = error
+                    if find_refusal(error) is None:
+                        traceback.print_exc()
                 pickle.dump(answer, answers)
                 answers.flush()

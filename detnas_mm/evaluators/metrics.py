@@ -118,7 +118,7 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
     stats: dict[str, Sequence[float]] = {}
     with (
         quiet(), _without_collection(), _watching_coco_eval(metric, stats), _without_json(metric),
-        _limited(metric, results, part),
+        _limited(metric, results, part), _as_given(metric, '_coco_api'),
     ):  # fmt: skip
         values: Mapping[str, Any] = metric.compute_metrics(results)
     if not part and any(numbers[0] == -1 for numbers in stats.values()):
@@ -166,13 +166,24 @@ def _limited(metric: BaseMetric, results: list, part: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _as_given(metric: BaseMetric, name: str) -> Iterator[None]:
+    """Puts an attribute back: COCO's metric without an annotation file would keep the truth of the first results."""
+    given = {name: vars(metric)[name]} if name in vars(metric) else {}
+    try:
+        yield
+    finally:
+        vars(metric).update(given)
+
+
+@contextlib.contextmanager
 def _without_json(metric: BaseMetric) -> Iterator[None]:
     """Hands boxes to COCO's evaluation as they are: mmdet writes them to a JSON file, and reads them again."""
     original = getattr(metric, 'results2json', None)
     modules = [sys.modules[cls.__module__] for cls in type(metric).__mro__]
     modules = [module for module in modules if hasattr(module, 'load')]
     wanted = getattr(metric, 'outfile_prefix', None) is not None or getattr(metric, 'format_only', False)
-    if original is None or not modules or wanted:
+    unready = getattr(metric, '_coco_api', metric) is None  # the truth comes with the results, and goes the same way
+    if original is None or not modules or wanted or unready:
         yield
         return
 

@@ -137,8 +137,8 @@ class Racing:
             return None
         name = self._objective.name if self._objective else ''
         return (
-            f'{name} is {metrics[name]:.4f} on {images} images: at {self.confidence:.0%} confidence out of the best '
-            f'{self.keep} so far'
+            f'{name} is {metrics[name]:.4f} on {images} images: at {100 * self.confidence:g}% confidence out of the '
+            f'best {self.keep} so far'
         )
 
 

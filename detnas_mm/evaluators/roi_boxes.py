@@ -7,7 +7,7 @@ mmdet's to the bit.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ def together(model: nn.Module) -> Iterator[int]:
         inside = () if roi_head is None else roi_head.modules()
         works += [(head, _classify) for head in inside if _classifies_as_expected(head)]
         for head, predict in works:
-            stack.enter_context(replaced(head, 'predict_by_feat', partial(predict, head)))
+            stack.enter_context(replaced(head, 'predict_by_feat', partial(predict, head, head.predict_by_feat)))
         yield len(works)
 
 
@@ -65,6 +65,7 @@ def _classifies_as_expected(head: Any) -> bool:
 
 def _propose(
     head: Any,
+    original: Callable[..., list[InstanceData]],
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
     score_factors: None = None,
@@ -73,11 +74,10 @@ def _propose(
     rescale: bool = False,
     with_nms: bool = True,
 ) -> list[InstanceData]:
-    """See mmdet's ``RPNHead``: the best of each level, suppressed level by level."""
+    """See mmdet's ``RPNHead``, whose method is ``original``: the best of each level, suppressed level by level."""
     cfg = head.test_cfg if cfg is None else cfg
     if score_factors is not None or not with_nms or not plain_nms(cfg):
-        original = type(head).predict_by_feat
-        return original(head, cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
+        return original(cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
     count = len(batch_img_metas)
     rows = torch.arange(count, device=cls_scores[0].device)[:, None]
     parts = []
@@ -107,6 +107,7 @@ def _propose(
 
 def _classify(
     head: Any,
+    original: Callable[..., list[InstanceData]],
     rois: Sequence[Tensor],
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
@@ -114,11 +115,10 @@ def _classify(
     rcnn_test_cfg: Any = None,
     rescale: bool = False,
 ) -> list[InstanceData]:
-    """See mmdet's ``BBoxHead.predict_by_feat``."""
+    """See mmdet's ``BBoxHead.predict_by_feat``, which is ``original``."""
     cfg = rcnn_test_cfg
     if cfg is None or not plain_nms(cfg) or cfg.get('max_per_img', -1) < 1:
-        original = type(head).predict_by_feat
-        return original(head, rois, cls_scores, bbox_preds, batch_img_metas, cfg, rescale)
+        return original(rois, cls_scores, bbox_preds, batch_img_metas, cfg, rescale)
     counts = [len(one) for one in rois]
     regions = torch.cat(list(rois))[:, 1:]
     images = torch.arange(len(counts), device=regions.device).repeat_interleave(

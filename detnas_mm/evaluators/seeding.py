@@ -13,8 +13,12 @@ import torch
 
 
 @contextlib.contextmanager
-def kept_random_states() -> Iterator[Callable[[], bool]]:
-    """Restores all global random generators at the end; yields a function that tells whether they are unchanged."""
+def kept_random_states(cpu_alone: bool = False) -> Iterator[Callable[[], bool]]:
+    """Restores all global random generators at the end; yields a function that tells whether they are unchanged.
+
+    Args:
+        cpu_alone: Whether those of GPUs are left alone.
+    """
     states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
 
     def unchanged() -> bool:
@@ -22,7 +26,7 @@ def kept_random_states() -> Iterator[Callable[[], bool]]:
         same_numpy = all(np.array_equal(a, b) for a, b in zip(now, states[1], strict=True))
         return same_numpy and random.getstate() == states[0] and torch.equal(torch.random.get_rng_state(), states[2])
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([] if cpu_alone else None):
         try:
             yield unchanged
         finally:
@@ -31,12 +35,12 @@ def kept_random_states() -> Iterator[Callable[[], bool]]:
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seeds all global random generators, and puts their states back after."""
-    with kept_random_states():
+def seeded(seed: int, cpu_alone: bool = False) -> Iterator[None]:
+    """Seeds all global random generators, or those of the CPU alone, and puts their states back after."""
+    with kept_random_states(cpu_alone):
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
+        (torch.default_generator if cpu_alone else torch).manual_seed(seed)
         yield
 
 

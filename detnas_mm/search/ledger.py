@@ -151,13 +151,18 @@ def refuse_if_in_use(path: str | Path) -> None:
     Raises:
         LedgerError: If one does; names it.
     """
-    if Path(path).with_suffix('.lock').exists():
+    if _lock_of(Path(path)).exists():
         os.close(_locked(Path(path)))
+
+
+def _lock_of(path: Path) -> Path:
+    """Where a ledger's lock is: beside the file itself, by whatever link it is reached."""
+    return path.resolve().with_suffix('.lock')
 
 
 def _locked(path: Path) -> int:
     """A handle that keeps other searches from a ledger as long as it is open."""
-    lock = os.open(path.with_suffix('.lock'), os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -131,8 +131,9 @@ class Record:
                 raise ValueError(f'not a ledger row: finite numbers by name are wanted, not {numbers!r}')
         if record.status not in ('ok', 'failed', 'dropped'):
             raise ValueError(f"not a ledger row: its status is {record.status!r}, not 'ok', 'failed' or 'dropped'")
-        if type(record.generation) is not int or not isinstance(record.id, str) or not isinstance(record.arch, str):
-            raise ValueError('not a ledger row: generation must be a whole number, id and arch text')
+        counts = (record.generation, record.attempt)
+        if not all(type(n) is int for n in counts) or not all(isinstance(t, str) for t in (record.id, record.arch)):
+            raise ValueError('not a ledger row: generation and attempt must be whole numbers, id and arch text')
         if record.images is not None and type(record.images) is not int:
             raise ValueError(f'not a ledger row: images must be a whole number, not {record.images!r}')
         return record

@@ -1,8 +1,10 @@
 """The front of nets for a device: its parts, and the whole command."""
 
 import json
+import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
@@ -10,8 +12,9 @@ import torch
 
 from detnas_mm.cost import LatencyTable
 from detnas_mm.cost.timing import Pace
+from detnas_mm.engine import front as front_module
 from detnas_mm.engine.front import check_rest, checked_cost, front_text, mark_beaten, search_front
-from detnas_mm.engine.latency import Subject, latency_cost
+from detnas_mm.engine.latency import Subject, latency_cost, load_model
 from detnas_mm.search import Objective
 from detnas_mm.visualization import plot_front
 from tests import digits, latency
@@ -64,6 +67,15 @@ def test_the_front_as_text(front):
 def test_a_net_without_detections_has_no_score(front):
     front['nets'][0]['tested'] = {}
     assert front_text(front, MAP, 'latency').splitlines()[2].split()[3] == '–'
+
+
+def test_values_that_are_not_finite_are_no_scores(tmp_path, monkeypatch):
+    """As the AP of a class that search-val has no box of; JSON has no room for it."""
+    found = {'coco/bbox_mAP': 0.3, 'coco/7_precision': math.nan}
+    monkeypatch.setattr(front_module.Runner, 'from_cfg', lambda cfg: SimpleNamespace(test=lambda: found))
+    config = tmp_path / 'net.py'
+    config.write_text("model = dict(type='RetinaNet')")
+    assert front_module.tested(config, tmp_path / 'net.pth', tmp_path) == {'coco/bbox_mAP': 0.3}
 
 
 def test_the_plot(front, tmp_path):
@@ -133,6 +145,18 @@ def test_the_rest_is_checked_before_a_table_is_measured(tmp_path, changes, match
 def test_subjects_that_cannot_be_measured(tmp_path, name, part, device, real, match):
     with pytest.raises(ValueError, match=match):
         Subject(digits.config(name, tmp_path), part, (96, 96), device, real)
+
+
+def test_a_checkpoint_of_another_model_is_not_measured(tmp_path):
+    """As that of step 1; what is there beside the model's own weights does no harm, nor does a wrapper's prefix."""
+    cfg, file = digits.config(NAME, tmp_path), tmp_path / 'supernet.pth'
+    weights = load_model(cfg, None, 'cpu').state_dict()
+    torch.save({key: value for key, value in weights.items() if key.startswith('backbone.')}, file)
+    with pytest.raises(ValueError, match='supernet.pth lacks .* tensors of this model, such as bbox_head'):
+        load_model(cfg, str(file), 'cpu')
+    torch.save({f'module.{key}': value + 1 for key, value in weights.items()} | {'other': torch.zeros(1)}, file)
+    found = load_model(cfg, str(file), 'cpu').state_dict()
+    assert all(torch.equal(found[key], value + 1) for key, value in weights.items())
 
 
 def test_a_device_that_is_not_there(tmp_path, monkeypatch):

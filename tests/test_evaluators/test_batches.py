@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, InstanceData
 
 from detnas_mm.evaluators.batches import FixedBatches
 from detnas_mm.search import LedgerError
@@ -63,6 +66,24 @@ def test_images_are_loaded_once_if_they_fit_the_cache(cache_mb, loads):
     walks = [contents(batches) for _ in range(3)]
     assert walks[0] == walks[1] == walks[2]
     assert len(batches.dataset.loads) == loads
+
+
+def test_masks_count_as_what_the_cache_holds():
+    """Of a detector that is trained on masks they are larger than the image."""
+
+    class Masked(TenImages):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            masks = BitmapMasks(np.zeros((4, 300, 300), dtype=np.uint8), 300, 300)
+            item['data_samples'] = DetDataSample(gt_instances=InstanceData(masks=masks, labels=torch.zeros(4)))
+            return item
+
+    DATASETS.register_module(name='Masked', module=Masked, force=True)
+    for cache_mb, loads in ((4, 11), (2.5, 14)):  # 3.4 MB in all; the third batch has no room
+        batches = FixedBatches(dict(dataset=dict(type='Masked'), batch_size=3), cache_mb=cache_mb)
+        for _ in range(2):
+            contents(batches)
+        assert len(batches.dataset.loads) == loads
 
 
 def test_what_a_model_does_to_annotations_does_not_stay():
@@ -131,6 +152,44 @@ def test_the_fingerprint_follows_pipeline_and_labels():
     assert first != fingerprint(dict(type='Resize', scale=48))
     Labelled.label = 1
     assert first != fingerprint(dict(type='Resize', scale=96))
+
+
+def test_the_fingerprint_follows_pipelines_of_wrapped_datasets():
+    """As VOC's, of two years."""
+    DATASETS.register_module(name='Piped', module=Piped, force=True)
+
+    def fingerprint(scale):
+        inner = dict(type='Piped', pipeline=[dict(type='Resize', scale=scale)])
+        whole = dict(type='ConcatDataset', datasets=[inner, inner])
+        return FixedBatches(dict(dataset=whole, batch_size=5)).fingerprint()
+
+    assert fingerprint(96) == fingerprint(96) != fingerprint(48)
+
+
+class Piped(BaseDataset):
+    """Ten one-pixel images whose pipeline leaves out each other one, for which mmengine takes another at random."""
+
+    def __init__(self, pipeline=()):
+        super().__init__(serialize_data=False)
+
+    def load_data_list(self):
+        return [dict(number=number) for number in range(10)]
+
+    def prepare_data(self, idx):
+        return None if idx % 2 else {'inputs': torch.full((1, 1, 1), idx, dtype=torch.uint8)}
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_images_that_the_pipeline_leaves_out_are_replaced_by_the_same_each_time(num_workers):
+    DATASETS.register_module(name='Piped', module=Piped, force=True)
+    found = []
+    for seed in range(3):
+        np.random.seed(seed)
+        before = np.random.get_state()[1].copy()
+        cfg = dict(dataset=dict(type='Piped'), batch_size=5, num_workers=num_workers)
+        found.append(contents(FixedBatches(cfg, cache_mb=0)))
+        assert (np.random.get_state()[1] == before).all()
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.slow

@@ -106,6 +106,36 @@ def test_all_is_restored_even_after_an_error():
     assert [net[1].momentum, net[5].momentum] == momenta
 
 
+class Adapting(nn.Module):
+    """What Dynamic R-CNN's RoI head does with its threshold in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.iou_history, self.beta_history, self.threshold = [0.25], [0.5], 0.4
+
+    def update_hyperparameters(self):
+        self.threshold, self.iou_history = max(self.iou_history), []
+        return self.threshold, 1.0
+
+    def loss(self):
+        self.iou_history.append(0.75)
+        self.beta_history.append(0.75)
+        _, _ = self.update_hyperparameters()
+
+
+def test_a_head_that_adapts_to_what_it_sees_does_not_meanwhile():
+    model = nn.Module()
+    model.roi_head = head = Adapting()
+    with bn.without_adaptation(model):
+        for _ in range(3):
+            head.loss()
+    assert (head.threshold, head.iou_history, head.beta_history) == (0.4, [0.25], [0.5])
+    head.loss()
+    assert head.threshold == 0.75
+    with bn.without_adaptation(nn.Linear(1, 1)):
+        pass
+
+
 def test_sync_bn_runs_as_plain_bn_inside_and_as_itself_after():
     net = nn.SyncBatchNorm.convert_sync_batchnorm(small_net())
     with bn.local_batch_norm(net):

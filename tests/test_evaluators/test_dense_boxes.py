@@ -9,6 +9,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from detnas_mm.evaluators import dense_boxes
+from detnas_mm.evaluators.numerics import numerics
 
 
 def make_head(kind='RetinaHead', **test_cfg):
@@ -166,6 +167,21 @@ def test_other_heads_are_left_to_mmdet(make):
             assert 'predict_by_feat' not in vars(head)
             return
     wanted = head.predict_by_feat(scores, deltas, factors, metas, rescale=True)
+    assert_equal(wanted, found)
+
+
+def test_heads_left_to_mmdet_make_boxes_in_single_precision():
+    """What numerics put around the head's method stays there."""
+    head = make_head('ATSSHead')
+    model = make_model(head)
+    model.weight = torch.nn.Parameter(torch.zeros(1))
+    scores, deltas, metas = make_outputs(head, shift=-2.0)
+    outputs = [[x.bfloat16() for x in level] for level in (scores, deltas, [s[:, :1] for s in scores])]
+    with numerics(model, 'bf16'):
+        wanted = head.predict_by_feat(*outputs, metas, rescale=True)
+        with dense_boxes.together(model) as fits:
+            found = head.predict_by_feat(*outputs, metas, rescale=True)
+    assert fits and sum(map(len, wanted)) > 20
     assert_equal(wanted, found)
 
 

@@ -112,6 +112,25 @@ def test_boxes_handed_over_in_memory_give_what_the_json_file_gives(tmp_path, mon
     assert not files
 
 
+@pytest.mark.parametrize('kind', ['CocoMetric', 'FasterCocoMetric'])
+def test_truth_that_comes_with_the_results_is_that_of_the_results(tmp_path, kind):
+    """The one that mmdet makes of the first results it keeps: with racing those of a share of the images."""
+    cfg, results = coco_results(tmp_path)
+    annotations = json.loads((tmp_path / 'instances.json').read_text())['annotations']
+    for truth, _ in results:
+        own = [one for one in annotations if one['image_id'] == truth['img_id']]
+        truth['anns'] = [
+            dict(bbox=[x, y, x + w, y + h], bbox_label=one['category_id'] - 5)
+            for one in own
+            for x, y, w, h in [one['bbox']]
+        ]
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        with_file, without = (metrics.build_metric(dict(type=kind, **c), dict(classes=tuple('abc'))) for c in (cfg, {}))
+    for rows, part in ((results[:5], True), (results, False), (results[3:9], True), (results, False)):
+        wanted = metrics.compute(with_file, rows, part)
+        assert metrics.compute(without, rows, part) == pytest.approx(wanted, abs=1e-9)
+
+
 def test_a_metric_asked_to_write_files_writes_them(tmp_path):
     cfg, results = coco_results(tmp_path)
     prefix = str(tmp_path / 'out')
@@ -159,6 +178,8 @@ class Picky(BaseMetric):
 
     def compute_metrics(self, results):
         print('something between')
+        if min(results) == -5:
+            return dict(sum=results[7])
         if min(results) < 0:
             raise ValueError(f'{min(results)} is negative')
         if min(results) == 0:
@@ -176,6 +197,13 @@ def test_workers_compute_elsewhere_and_bring_errors_back():
     assert workers.submit([4], part=False).result()[0]['picky/sum'] == 4
     with pytest.raises(RuntimeError, match='exit status 3. Lower evaluator.metric_workers'):
         workers.submit([0], part=False).result()
+
+
+def test_what_goes_wrong_in_a_worker_tells_where(capfd):
+    """Where it is raised again the lines that led to it are not known."""
+    with pytest.raises(IndexError):
+        MetricWorkers(Picky(), 1).submit([-5], part=False).result()
+    assert 'return dict(sum=results[7])' in capfd.readouterr().err
 
 
 def test_no_worker_computes_here():

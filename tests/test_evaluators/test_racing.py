@@ -80,6 +80,14 @@ def test_nobody_is_dropped_before_enough_is_known():
     assert Racing(at_least=20, keep=10).verdict(100, {}) is None
 
 
+@pytest.mark.parametrize(('confidence', 'text'), [(0.9, ' 90% '), (0.99, ' 99% '), (0.999, ' 99.9% ')])
+def test_a_verdict_says_at_which_confidence(confidence, text):
+    racing = Racing(at_least=20, keep=1, confidence=confidence)
+    pairs = [(x, x + 0.001 * (-1) ** i) for i, x in enumerate(np.linspace(0, 1, 40))]
+    racing.observe([record(i, *pair) for i, pair in enumerate(pairs)], [MAP])
+    assert text in racing.verdict(100, dict(mAP=0.0))
+
+
 def test_those_dropped_or_failed_before_teach_nothing():
     rng = np.random.default_rng(0)
     good = [record(i, *pair) for i, pair in enumerate(population(rng, 30))]

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from detnas_mm.search import Ledger, LedgerError, Record, read_ledger
+from detnas_mm.search.ledger import refuse_if_in_use
 
 
 def record(index, arch_id=None, **changes):
@@ -79,7 +80,8 @@ def test_a_damaged_inner_line_is_an_error_with_its_number(path):
         json.dumps(record(1).to_json()).replace('{"acc": 0.', '{"acc": 1e999, "other": 0.'),
         *(json.dumps(record(1).to_json() | wrong) for wrong in (
             dict(status='foo'), dict(metrics=None), dict(metrics={'acc': '0.9'}), dict(generation='1'), dict(id=7),
-            dict(partial={'25': 3}), dict(partial=[1]), dict(images='60'), dict(metrics={'other': 0.5}, costs={}),
+            dict(partial={'25': 3}), dict(partial=[1]), dict(images='60'), dict(attempt='1'),
+            dict(metrics={'other': 0.5}, costs={}),
         )),
     ],
 )  # fmt: skip
@@ -140,6 +142,19 @@ def test_limits_differ_as_people_read_them(tmp_path):
         ledger.append(record(0))
     with pytest.raises(LedgerError, match=r'constraints: there \["flops ≤ 2"\], now \["flops ≤ 1"\]'):
         Ledger(tmp_path / 'l.jsonl', dict(constraints=['flops ≤ 1']))
+
+
+def test_a_ledger_in_use_is_refused_by_any_link(path, tmp_path):
+    (tmp_path / 'other').mkdir()
+    link = tmp_path / 'other' / 'ledger.jsonl'
+    link.symlink_to(path)
+    with Ledger(path, HEADER):
+        with pytest.raises(LedgerError, match='in use by process'):
+            Ledger(link, HEADER)
+        with pytest.raises(LedgerError, match='in use by process'):
+            refuse_if_in_use(link)
+    with Ledger(link, HEADER), pytest.raises(LedgerError, match='in use by process'):
+        Ledger(path, HEADER)
 
 
 def test_another_environment_only_warns(tmp_path):

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
 from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.models import checked_weights
 from detnas_mm.registry import HOOKS
 
 
@@ -40,18 +41,7 @@ class EvolutionSearchHook(Hook):
         if runner.cfg.train_cfg.get('max_epochs') != 0:
             return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        found = checkpoint.get('state_dict', checkpoint)
-        found = {key.removeprefix('module.'): value for key, value in found.items()}
-        wanted = {key: value.shape for key, value in model.state_dict().items()}
-        missing = [key for key, shape in wanted.items() if getattr(found.get(key), 'shape', None) != shape]
-        if missing:
-            there = found.get(missing[-1])
-            shape = '' if there is None else f' ({tuple(there.shape)} there, {tuple(wanted[missing[-1]])} here)'
-            raise ValueError(
-                f'{runner.cfg.load_from} lacks {len(missing)} of the {len(wanted)} tensors of this model, such as '
-                f'{missing[-1]}{shape}: the search would run on random weights. Give the supernet that was trained in '
-                f'this very model (with DetNAS the one of step 2, not of step 1).'
-            )
+        checked_weights(model, checkpoint, runner.cfg.load_from)
 
     def after_train(self, runner: Runner) -> None:
         """Searches on the weights in force: the averaged ones where the config keeps an average.
