@@ -200,9 +200,15 @@ def until_nobody_reads(main: Callable[[], None]) -> None:
 
 
 def one_line_errors(main: Callable[[], None]) -> None:
-    """Runs a tool's main; what this package itself refuses ends in one line instead of a traceback."""
+    """Runs a tool's main; what this package itself refuses ends in one line instead of a traceback, as Ctrl-C does."""
     try:
         main()
+    except KeyboardInterrupt:
+        print(
+            '\nstopped. What is on the disk stays: a search goes on with the same command, a training with --resume.',
+            file=sys.stderr,
+        )
+        sys.exit(130)
     except Exception as error:
         refusal = find_refusal(error)
         if refusal is None:

@@ -41,6 +41,18 @@ def _steps(cfg: Any) -> list[dict[str, Any]]:
     return [step for part in cfg for step in _steps(part)] if isinstance(cfg, (list, tuple)) else []
 
 
+def checked_loader(name: str, cfg: Any) -> Mapping[str, Any]:
+    """A dataloader's config, if it says what is read and in which batches.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    parts = cfg if isinstance(cfg, Mapping) else {}
+    if not isinstance(parts.get('dataset'), Mapping) or 'batch_size' not in parts:
+        raise ValueError(f"{name} must be as in dict(batch_size=8, dataset=dict(type='CocoDataset', …)); got {cfg!r}.")
+    return parts
+
+
 class _Repeatable:
     """A dataset that gives the same each time: mmdet takes another image at random for one that its pipeline drops."""
 
@@ -130,7 +142,10 @@ class FixedBatches:
         for index in self.indices:
             info = self.dataset.get_data_info(index)
             path = str(info.get('img_path', index))
-            labels = [(one.get('bbox'), one.get('bbox_label')) for one in info.get('instances', ())]
+            labels = [
+                (one.get('bbox'), one.get('bbox_label'), *(['ignored'] if one.get('ignore_flag') else []))
+                for one in info.get('instances', ())
+            ]
             digest.update(f'{os.path.basename(path)}|{info.get("gt_label")}|{labels}\n'.encode())
         return digest.hexdigest()[:16]
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from detnas_mm.evaluators import bn_recalibration, dense_boxes, roi_boxes
 from detnas_mm.evaluators.base import Evaluator, TrainedNet
-from detnas_mm.evaluators.batches import FixedBatches
+from detnas_mm.evaluators.batches import FixedBatches, checked_loader
 from detnas_mm.evaluators.calibration import Calibration
 from detnas_mm.evaluators.judge import Judge, Predictions
 from detnas_mm.evaluators.metric_workers import MetricWorkers
@@ -28,7 +28,7 @@ from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Objective, Record
-from detnas_mm.search.checks import real, whole
+from detnas_mm.search.checks import flag, real, whole
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
@@ -78,7 +78,7 @@ class OneShotEvaluator(Evaluator):
         channels_last: bool = False,
     ) -> None:
         self.chunk_size = whole('evaluator.chunk_size', chunk_size)
-        self.dataloader = dataloader
+        self.dataloader = checked_loader('evaluator.dataloader', dataloader)
         self.metric_cfg = metric
         self.cache_mb = real('evaluator.cache_mb', cache_mb)
         if calibration is not None:
@@ -87,11 +87,12 @@ class OneShotEvaluator(Evaluator):
                 raise ValueError(
                     f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
                 )
+            checked_loader('evaluator.calibration.dataloader', calibration['dataloader'])
         self.calibration_cfg = calibration
         self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
         self.metric_workers = whole('evaluator.metric_workers', metric_workers)
         self.precision = checked_precision(precision)
-        self.channels_last = channels_last
+        self.channels_last = flag('evaluator.channels_last', channels_last)
 
     def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
         """See :meth:`Evaluator.setup`. The path in force and the model's modes are kept."""

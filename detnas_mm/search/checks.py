@@ -29,6 +29,17 @@ def real(name: str, value: Any) -> float:
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    """The value, if it is True or False.
+
+    Raises:
+        ValueError: If it is neither; a text such as 'no' would count as True.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f'{name} must be True or False; got {value!r}.')
+    return value
+
+
 def listed(name: str, value: Any, example: str) -> list[Any]:
     """The value, if it is a list.
 

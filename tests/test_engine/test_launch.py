@@ -92,6 +92,9 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__export__top_k=0), 'top_k=.* 1 or more'),
         (dict(search__export__front_k=0), 'front_k=.*how many of a front.*: 0'),
         (dict(search__evaluator__calibration__images=1), 'calibration is dict'),
+        (dict(search__evaluator__channels_last='no'), "evaluator.channels_last must be True or False; got 'no'"),
+        (dict(search__evaluator__dataloader=8), r'evaluator.dataloader must be as in dict\(batch_size.*; got 8'),
+        (dict(search__evaluator__calibration__dataloader=3), 'calibration.dataloader must be as in dict.*; got 3'),
     ],
 )
 def test_what_is_wrong_in_the_search_section_is_said_at_once(changes, message):
@@ -199,6 +202,16 @@ def test_what_the_package_refuses_is_one_line_and_what_is_a_bug_is_not():
         one_line_errors(lambda: MODELS.build(dict(type='detnas_mm.DetNASNet')))
     with pytest.raises(ZeroDivisionError):
         one_line_errors(lambda: 1 / 0)
+
+
+def test_ctrl_c_is_no_traceback_and_says_what_to_type(capsys):
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        one_line_errors(main)
+    assert stopped.value.code == 130
+    assert 'a search goes on with the same command' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'search'])

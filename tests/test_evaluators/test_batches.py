@@ -133,13 +133,13 @@ def test_pipelines_that_change_images_at_random_are_refused():
 
 def test_the_fingerprint_follows_pipeline_and_labels():
     class Labelled(TenImages):
-        label = 0
+        label, ignored = 0, 0
 
         def __init__(self, pipeline=()):
             super().__init__()
 
         def get_data_info(self, index):
-            box = dict(bbox=[0, 0, 1, 1], bbox_label=self.label)
+            box = dict(bbox=[0, 0, 1, 1], bbox_label=self.label, ignore_flag=self.ignored)
             return {'img_path': f'/some/where/{index}.png', 'instances': [box]}
 
     DATASETS.register_module(name='Labelled', module=Labelled, force=True)
@@ -151,7 +151,9 @@ def test_the_fingerprint_follows_pipeline_and_labels():
     assert first == fingerprint(dict(type='Resize', scale=96))
     assert first != fingerprint(dict(type='Resize', scale=48))
     Labelled.label = 1
-    assert first != fingerprint(dict(type='Resize', scale=96))
+    second = fingerprint(dict(type='Resize', scale=96))
+    Labelled.ignored = 1  # difficult in VOC, crowds in COCO
+    assert len({first, second, fingerprint(dict(type='Resize', scale=96))}) == 3
 
 
 def test_the_fingerprint_follows_pipelines_of_wrapped_datasets():
