@@ -219,4 +219,7 @@ def export_best(
     elif 'config' in winner:
         log(f'Its backbone, for any config: {work_dir / winner["config"]}')
     else:
-        log(f'{type(space).__name__} does not say how a net of its own is built, so no config is written.')
+        log(
+            f'No config is written: {type(evaluator).__name__} holds no weights, and {type(space).__name__} does not say '
+            f'how a net of its own is built.'
+        )

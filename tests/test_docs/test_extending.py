@@ -36,5 +36,5 @@ def test_it_searches_to_the_end(project):
     assert done.returncode == 0, done.stderr
     (best,) = json.loads((project / 'work_dirs/my_search/best.json').read_text())
     assert best['arch'] == '128x4' and best['costs'] == {'macs': 589824}  # the best of those within the limit
-    assert 'config' not in best and 'HeadSpace does not say how a net of its own is built' in done.stdout
+    assert 'config' not in best and 'No config is written: HeadTraining holds no weights' in done.stdout
     assert (project / 'work_dirs/my_search/progress.png').exists()
