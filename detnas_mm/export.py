@@ -220,6 +220,6 @@ def export_best(
         log(f'Its backbone, for any config: {work_dir / winner["config"]}')
     else:
         log(
-            f'No config is written: {type(evaluator).__name__} holds no weights, and {type(space).__name__} does not say '
-            f'how a net of its own is built.'
+            f'No config is written: {type(evaluator).__name__} holds no weights, and {type(space).__name__} does not '
+            f'say how a net of its own is built.'
         )

@@ -7,8 +7,8 @@ import numpy as np
 from detnas_mm.cost import StructureMacs
 from detnas_mm.cost.blocks import places
 from detnas_mm.cost.device import describe_device
+from detnas_mm.cost.grid import Grid
 from detnas_mm.cost.latency_file import SCHEMA
-from detnas_mm.cost.structure_latency import Grid
 from detnas_mm.spaces import DetNASSpace, MAEDetSpace
 from detnas_mm.spaces.structure import RESNET50
 

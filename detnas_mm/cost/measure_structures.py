@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnas_mm.cost.grid import Grid
 from detnas_mm.cost.measure import common_factor, compared, milliseconds
 from detnas_mm.cost.stopwatch import Stopwatch, TimedRun
-from detnas_mm.cost.structure_latency import Grid, StructureTables
+from detnas_mm.cost.structure_latency import StructureTables
 from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
 from detnas_mm.models import MAEDetNet
 from detnas_mm.spaces import Architecture, MAEDetSpace

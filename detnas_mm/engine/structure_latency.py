@@ -10,10 +10,10 @@ import torch
 
 from detnas_mm.cost import StructureMacs
 from detnas_mm.cost.device import describe_device, device_text
+from detnas_mm.cost.grid import Grid
 from detnas_mm.cost.macs import checked_input_size
 from detnas_mm.cost.measure_structures import measure_structures
 from detnas_mm.cost.stopwatch import stopwatch
-from detnas_mm.cost.structure_latency import Grid
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import check_text, file_content, progress_bar, write_json
 from detnas_mm.registry import SPACES, build_from

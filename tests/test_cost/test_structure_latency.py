@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from detnas_mm.cost import LatencyTable, StructureLatency, StructureMacs
+from detnas_mm.cost.grid import Grid
 from detnas_mm.cost.measure_structures import NetBuilder, covering_structures, measure_structures
 from detnas_mm.cost.stopwatch import TimedRun
-from detnas_mm.cost.structure_latency import Grid
 from detnas_mm.cost.timing import Pace
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
 from detnas_mm.spaces import MAEDetSpace
