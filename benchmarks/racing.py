@@ -14,7 +14,7 @@ Example (the table takes a quarter of an hour; SUPERNET.pth is the quickstart's)
       search.evaluator.racing="dict(shares=[0.1, 0.25, 0.5], keep=100000)" search.constraints=[] \
       search.budget.generations=8
   python benchmarks/racing.py work_dirs/table/ledger.jsonl
-  python benchmarks/generation.py --generations 1 40 --rounds 1   # leaves a search of 40 generations of 50
+  python benchmarks/generation.py --generations 1 40 --rounds 1   # leaves 40 generations of 50, in two hours
   python benchmarks/racing.py work_dirs/generation/slim_evolution_50_200_0.25_0.5_1.0/ledger.jsonl
 """
 
@@ -36,11 +36,7 @@ from detnas_mm.search import Budget, Constraint, Ledger, Objective, Record, Sear
 from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy
 from detnas_mm.spaces import DetNASSpace
 
-RACING: dict[str, dict[str, Any]] = {
-    f'{name}, {confidence:.1%}': dict(shares=shares, confidence=confidence)
-    for name, shares in {'a quarter': [0.25], 'a quarter and a half': [0.25, 0.5]}.items()
-    for confidence in (0.9, 0.95, 0.99, 0.999)
-}
+CONFIDENCES = (0.9, 0.95, 0.99, 0.999)
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,8 +47,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--generations', type=int, default=8, help='of each search [%(default)s]')
     parser.add_argument('--seeds', type=int, default=20, help='searches of each way [%(default)s]')
     parser.add_argument('--keep', type=int, default=10, help='how many of the best count; parents [%(default)s]')
+    parser.add_argument(
+        '--shares', type=float, nargs='+', action='append', metavar='SHARE',
+        help='where racing stops; again for another way [0.25, and 0.25 0.5]',
+    )  # fmt: skip
     add_output(parser, 'racing.json')
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.shares = args.shares or [[0.25], [0.25, 0.5]]
+    return args
+
+
+def ways_of_racing(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Racing's settings by name."""
+    return {
+        f'{", ".join(f"{share:.0%}" for share in shares)} at {confidence:.1%}': dict(
+            shares=shares, confidence=confidence, keep=args.keep
+        )
+        for shares in args.shares
+        for confidence in CONFIDENCES
+    }
 
 
 def space_of(header: dict[str, Any]) -> DetNASSpace:
@@ -61,11 +74,12 @@ def space_of(header: dict[str, Any]) -> DetNASSpace:
     return DetNASSpace(dict(stem=spec['stem'], channels=spec['channels'], blocks=spec['blocks']))
 
 
-def replay_search(path: Path, settings: dict[str, Any], keep: int) -> list[dict[str, Any]]:
+def replay_search(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Racing over the generations of one search, after the first: what it would have dropped and lost in each."""
+    keep = settings['keep']
     header, records = read_ledger(path)
     space, objective = space_of(header), Objective(header['objectives'][0]['name'])
-    evaluator = TabularEvaluator(str(path), dict(settings, keep=keep))
+    evaluator = TabularEvaluator(str(path), settings)
     evaluator.setup(space)
     known: list[Record] = []
     outcomes = []
@@ -94,7 +108,7 @@ def replay_search(path: Path, settings: dict[str, Any], keep: int) -> list[dict[
 
 def main_of_one_search(args: argparse.Namespace) -> None:
     """Racing over one search's own rows: prints and writes what came out."""
-    everything = {name: replay_search(args.table, racing, args.keep) for name, racing in RACING.items()}
+    everything = {name: replay_search(args.table, racing) for name, racing in ways_of_racing(args).items()}
     rows = [
         {
             'racing on': name,
@@ -188,11 +202,11 @@ def main() -> None:
         'evolution': lambda: (evolution(), None),
         'evolution, surrogate': lambda: (evolution(prefilter=surrogate), None),
     }
-    for name, racing in RACING.items():
-        ways[f'evolution, racing on {name}'] = lambda racing=racing: (evolution(), dict(racing, keep=args.keep))
-    ways['evolution, surrogate, racing on a quarter, 99.0%'] = lambda: (
-        evolution(prefilter=surrogate), dict(RACING['a quarter, 99.0%'], keep=args.keep),
-    )  # fmt: skip
+    races = ways_of_racing(args)
+    for name, racing in races.items():
+        ways[f'evolution, racing on {name}'] = lambda racing=racing: (evolution(), racing)
+    both, racing = next(item for item in races.items() if item[0].endswith(' at 99.0%'))
+    ways[f'evolution, surrogate, racing on {both}'] = lambda: (evolution(prefilter=surrogate), racing)
     rows, everything = [], {}
     for name, way in ways.items():
         outcomes = [replay.outcome(replay.search(seed, *way())) for seed in range(args.seeds)]

@@ -9,7 +9,7 @@ from detnas_mm.search import Ledger, Record
 from detnas_mm.spaces import DetNASSpace
 
 SPACE = DetNASSpace(dict(stem=8, channels=(16, 24, 32, 64), blocks=(1, 1, 1, 1)))
-SETTINGS = dict(shares=[0.25], confidence=0.99)
+SETTINGS = dict(shares=[0.25], confidence=0.99, keep=5)
 
 
 @pytest.fixture(scope='module')
@@ -48,7 +48,7 @@ def values():
 
 def test_shares_that_tell_all_lose_nothing_and_spare_images(racing, write, values):
     path = write(values, values)
-    found = racing.replay_search(path, SETTINGS, keep=5)
+    found = racing.replay_search(path, SETTINGS)
     assert [o['generation'] for o in found] == [2, 3]
     known = []
     for outcome, before, mine in zip(found, values, values[1:], strict=False):
@@ -62,7 +62,7 @@ def test_shares_that_tell_all_lose_nothing_and_spare_images(racing, write, value
 def test_who_looks_worst_and_is_best_is_lost(racing, write, values):
     seen = [list(generation) for generation in values]
     values[1][3], seen[1][3] = 0.9, 0.05
-    second, third = racing.replay_search(write(values, seen), SETTINGS, keep=5)
+    second, third = racing.replay_search(write(values, seen), SETTINGS)
     best = max(values[0] + values[1][:3] + values[1][4:])
     assert not second['kept'] and second['regret'] == pytest.approx(0.9 - best)
     assert not third['kept'] and third['regret'] == pytest.approx(0.9 - max(best, *values[2]))
@@ -70,9 +70,12 @@ def test_who_looks_worst_and_is_best_is_lost(racing, write, values):
 
 def test_it_prints_a_row_for_each_confidence(racing, write, values, tmp_path, capsys, monkeypatch):
     path, out = write(values, values), tmp_path / 'racing.json'
-    monkeypatch.setattr('sys.argv', ['racing.py', str(path), '--keep', '5', '--out', str(out)])
+    shares = ['--shares', '0.5', '--shares', '0.25', '0.5']
+    monkeypatch.setattr('sys.argv', ['racing.py', str(path), '--keep', '5', *shares, '--out', str(out)])
     racing.main()
     assert 'top 5 kept, % of 2 generations' in capsys.readouterr().out
     rows = json.loads(out.read_text())['rows']
-    assert [row['racing on'] for row in rows] == list(racing.RACING)
+    confidences = ('90.0%', '95.0%', '99.0%', '99.9%')
+    assert [row['racing on'] for row in rows] == [f'{s} at {c}' for s in ('50%', '25%, 50%') for c in confidences]
     assert all(row['largest regret'] == 0 and 25 < row['images, %'] < 100 for row in rows)
+    assert rows[0]['images, %'] > 50 > rows[4]['images, %'] + 1
