@@ -149,9 +149,10 @@ def test_bad_settings(settings, message):
 
 
 def test_an_unknown_setting_is_named():
+    loader = dict(batch_size=1, dataset={})
     with pytest.raises(ValueError, match="Racing has no argument 'share'; it takes shares, confidence, keep, at_least"):
-        OneShotEvaluator({}, {}, None, racing=dict(share=[0.5]))
-    assert OneShotEvaluator({}, {}, None, racing=dict(shares=[0.5])).racing.spec()['shares'] == [0.5]
+        OneShotEvaluator(loader, {}, None, racing=dict(share=[0.5]))
+    assert OneShotEvaluator(loader, {}, None, racing=dict(shares=[0.5])).racing.spec()['shares'] == [0.5]
 
 
 def test_several_objectives_are_refused():
