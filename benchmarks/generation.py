@@ -17,6 +17,8 @@ Example:
   python benchmarks/generation.py --config benchmarks/generation/wide.py --generations 1 2     # 256 channels
   python benchmarks/generation.py --val-images 2000 --generations 1 2 --population 20          # the paper's 1 : 10
   python benchmarks/generation.py --config benchmarks/generation/fpn.py --generations 1        # Faster R-CNN
+  python benchmarks/generation.py --config benchmarks/generation/digits.py --val-images 2000 --generations 3 8 \
+      --population 20 --shares 0.05 0.1 0.25 0.5 --confidence 0.95         # racing on many images
 """
 
 from __future__ import annotations
@@ -155,7 +157,8 @@ def main() -> None:
                       num_cls_train=6000, num_cls_search_val=10, num_cls_test=10))  # fmt: skip
     os.environ['DETNAS_DIGITS'] = str(data.resolve())
     cfg = read(args.config)
-    pretrained = train(read(HERE / 'generation/pretrain.py'), args.work_dir / 'pretrain')
+    begin = HERE / 'generation' / cfg.get('pretrain', 'pretrain.py')
+    pretrained = train(read(begin), args.work_dir / begin.stem)
     checkpoint = train(cfg, args.work_dir / args.config.stem, pretrained)
     if args.train_only:
         return

@@ -1,0 +1,4 @@
+# What the supernet of digits.py begins with.
+_base_ = '../../configs/digits/detnas-digits_supernet_cls.py'
+train_dataloader = dict(batch_size=32)
+train_cfg = dict(max_iters=1200)
