@@ -188,7 +188,11 @@ def cheap_ranks(replay: Replay) -> dict[str, float]:
 def main() -> None:
     args = parse_args()
     header, records = read_ledger(args.table)
-    if len(records) < space_of(header).size:
+    size = space_of(header).size
+    if len(records) < size:
+        print(f'{args.table} holds {len(records)} of {size:,} paths: one search, whose own generations are replayed.')
+        if any(record.status == 'dropped' for record in records):
+            raise SystemExit('error: racing dropped some of them, so their full values are not known.')
         main_of_one_search(args)
         return
     replay = Replay(args)

@@ -145,13 +145,14 @@ def export_net(
         if backbone is None or channels is None:
             return None, None
         out = backbone_config(cfg, backbone, channels)
-    config, checkpoint = stem.with_suffix('.py'), None if net is None else stem.with_suffix('.pth')
+    state = None if net is None else net.state_dict
+    config, checkpoint = stem.with_suffix('.py'), None if state is None else stem.with_suffix('.pth')
     if is_main_process():
         stem.parent.mkdir(parents=True, exist_ok=True)
         out.dump(config)
-        if net is not None and checkpoint is not None:
+        if checkpoint is not None:
             temporary = checkpoint.with_suffix('.tmp')
-            torch.save(dict(meta=meta, state_dict=net.state_dict), temporary)
+            torch.save(dict(meta=meta, state_dict=state), temporary)
             temporary.replace(checkpoint)
     return config, checkpoint
 

@@ -199,7 +199,7 @@ def run(cfg: Config, trust: bool = False) -> Any:
     if 'search' in cfg:
         refuse_second_search(cfg)
         if not _plan(cfg).evaluator.needs_model:
-            check_inputs(cfg, trust, splits=[])
+            check_data(cfg, ['search'])
             _join_without_runner(cfg)
             best = run_search(cfg, log=print if is_main_process() else lambda text: None)
             if is_main_process():
@@ -257,7 +257,16 @@ def check_inputs(cfg: Config, trust: bool = False, splits: Sequence[str] = ('tra
     for node in _nodes(cfg.get('model', {})):
         if node.get('type') == 'Pretrained':
             check_checkpoint(node.get('checkpoint'), trust)
-    for key in [*(f'{split}_dataloader' for split in splits), 'search']:
+    check_data(cfg, [*(f'{split}_dataloader' for split in splits), 'search'])
+
+
+def check_data(cfg: Config, keys: Sequence[str]) -> None:
+    """Checks that the folders and annotations are there which parts of a config name.
+
+    Raises:
+        SystemExit: With one sentence.
+    """
+    for key in keys:
         for node in _nodes(cfg.get(key)):
             folder = node.get('data_root')
             annotations = node.get('ann_file')

@@ -89,7 +89,9 @@ def is_ledger(path: Path) -> bool:
 
 
 def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
-    """All rows of ledgers of one search, as many machines may have written them; the same candidate counts once.
+    """All rows of ledgers of one search, as many machines may have written them.
+
+    What two files say of the same candidate counts once: by the first that evaluated it to the end, else by the first.
 
     Args:
         ledgers: Files, or folders that hold a ``ledger.jsonl``.

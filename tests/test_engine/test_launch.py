@@ -284,3 +284,15 @@ def test_a_work_dir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(launch.os, 'access', lambda path, mode: path != tmp_path)  # root may write anywhere
     with pytest.raises(SystemExit, match=f'new/folder: {tmp_path} cannot be written into; name another folder'):
         launch.run(Config(dict(work_dir=str(tmp_path / 'new' / 'folder'))))
+
+
+def test_a_search_without_a_model_looks_for_its_own_data_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, 'run_search', lambda cfg, log: ['found'])
+    monkeypatch.setattr(launch, 'measure_found', lambda cfg: None)
+    cfg = Config.fromfile(ROOT / 'configs' / 'mae_det' / 'maedet_search_gfl_coco.py')
+    cfg.work_dir, cfg.load_from = str(tmp_path), 'nowhere.pth'  # neither it nor COCO is read
+    assert launch.run(cfg) == ['found']
+    cfg.search.evaluator.dataloader = dict(dataset=dict(data_root='nowhere/'))
+    monkeypatch.setattr(launch, '_plan', lambda cfg: SimpleNamespace(evaluator=SimpleNamespace(needs_model=False)))
+    with pytest.raises(SystemExit, match='there is no folder nowhere/, where search looks'):
+        launch.run(cfg)
