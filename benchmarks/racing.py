@@ -31,7 +31,7 @@ from common import add_output, table, write_json
 from scipy.stats import spearmanr
 
 from detnas_mm.cost import MacsTable, ParamsTable
-from detnas_mm.evaluators import PathEntropy, TabularEvaluator
+from detnas_mm.evaluators import TabularEvaluator
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, Record, Searcher, read_ledger
 from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy
 from detnas_mm.spaces import DetNASSpace
@@ -174,12 +174,9 @@ def cheap_ranks(replay: Replay) -> dict[str, float]:
     """Rank correlation (Spearman's) with the fitness of all paths, of what needs no evaluation."""
     paths = replay.paths
     ids = replay.space.encode(paths)
-    entropy = PathEntropy()
-    entropy.setup(replay.space, replay.objective, 0)
     guesses = {
         'macs': MacsTable(replay.space, (96, 96)).totals(ids),
         'params': ParamsTable(replay.space).totals(ids),
-        'entropy': entropy.scores(paths),
     }
     fitness = [replay.full[path.id] for path in paths]
     return {name: float(spearmanr(guess, fitness).statistic) for name, guess in guesses.items()}

@@ -2,8 +2,7 @@
 
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.one_shot import OneShotEvaluator
-from detnas_mm.evaluators.path_entropy import PathEntropy
 from detnas_mm.evaluators.tabular import TabularEvaluator
 from detnas_mm.evaluators.zero_shot import DeepMADScore, EntropyScore
 
-__all__ = ['DeepMADScore', 'EntropyScore', 'Evaluator', 'OneShotEvaluator', 'PathEntropy', 'TabularEvaluator']
+__all__ = ['DeepMADScore', 'EntropyScore', 'Evaluator', 'OneShotEvaluator', 'TabularEvaluator']
