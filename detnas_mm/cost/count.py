@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 
 
 def count_macs(module: nn.Module, input_size: int | Sequence[int] = (224, 224), with_linear: bool = False) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 
 SCHEMA = 1
 PARTS = ('backbone', 'detector')

@@ -7,23 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.checks import checked_input_size
 from detnas_mm.cost.base import AdditiveTable
 from detnas_mm.registry import COSTS
 from detnas_mm.spaces import DetNASSpace
-
-
-def checked_input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
-    """(height, width) in pixels from one integer or two.
-
-    Raises:
-        ValueError: If it is not one or two positive integers.
-    """
-    size = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
-    if len(size) != 2 or not all(isinstance(x, (int, np.integer)) and x > 0 for x in size):
-        raise ValueError(
-            f'input_size must be (height, width), positive integers such as (224, 224); got {input_size!r}.'
-        )
-    return int(size[0]), int(size[1])
 
 
 @COSTS.register_module()

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.cost.base import MaximumTable
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 from detnas_mm.registry import COSTS
 from detnas_mm.spaces import DetNASSpace
-from detnas_mm.spaces.detnas import Conv
+from detnas_mm.spaces.conv import Conv
 
 FLOAT32 = 4  # bytes
 

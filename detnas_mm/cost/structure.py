@@ -9,7 +9,7 @@ import numpy as np
 
 from detnas_mm.cost.base import CostModel
 from detnas_mm.cost.blocks import BlockSum, Place, columns
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 from detnas_mm.registry import COSTS
 from detnas_mm.spaces import MAEDetSpace
 from detnas_mm.spaces.structure import read_structure

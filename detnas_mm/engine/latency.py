@@ -22,7 +22,7 @@ from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.cost import MeasuredLatency
 from detnas_mm.cost.device import describe_device, device_text
 from detnas_mm.cost.latency_file import PARTS, SCHEMA
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 from detnas_mm.cost.measure import measure_space
 from detnas_mm.cost.stopwatch import Stopwatch, stopwatch
 from detnas_mm.cost.timing import Pace

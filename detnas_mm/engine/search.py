@@ -36,7 +36,7 @@ from detnas_mm.search import (
     read_ledger,
     thinned,
 )
-from detnas_mm.search.checks import keyed, listed, whole
+from detnas_mm.checks import keyed, listed, whole
 from detnas_mm.search.population_searcher import check_proof
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.visualization import plot_population, plot_progress

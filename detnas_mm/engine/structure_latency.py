@@ -11,7 +11,7 @@ import torch
 from detnas_mm.cost import StructureMacs
 from detnas_mm.cost.device import describe_device, device_text
 from detnas_mm.cost.grid import Grid
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 from detnas_mm.cost.measure_structures import measure_structures
 from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from detnas_mm.evaluators.metric_workers import end_with_parent
 from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states, seeded
-from detnas_mm.search.checks import whole
+from detnas_mm.checks import whole
 
 
 def _num_bytes(data: Any) -> int:

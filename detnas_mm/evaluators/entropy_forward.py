@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 from detnas_mm.evaluators.entropy import checked_weights
 
 #: Functions that pass their first argument on as it is: norms, activations, dropout.

@@ -21,7 +21,7 @@ from mmengine.evaluator import BaseMetric
 
 from detnas_mm.cli import find_refusal
 from detnas_mm.evaluators.metrics import compute
-from detnas_mm.search.checks import whole
+from detnas_mm.checks import whole
 
 #: What a job gives: the metric's values by name, and the seconds that they took.
 Computed = tuple[dict[str, float], float]

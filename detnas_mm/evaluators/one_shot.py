@@ -28,7 +28,7 @@ from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Objective, Record
-from detnas_mm.search.checks import flag, real, whole
+from detnas_mm.checks import flag, real, whole
 from detnas_mm.spaces import Architecture, SearchSpace
 
 

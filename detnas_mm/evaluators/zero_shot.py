@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.cost.blocks import columns
-from detnas_mm.cost.macs import checked_input_size
+from detnas_mm.checks import checked_input_size
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.entropy import (
     WEIGHTS,

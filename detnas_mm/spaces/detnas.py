@@ -15,6 +15,7 @@ import numpy as np
 from detnas_mm.registry import SPACES
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.base import SearchSpace
+from detnas_mm.spaces.conv import Conv
 
 #: The choices of a block; the position in this tuple is the id that architectures are written with.
 OPS = ('shuffle_3x3', 'shuffle_5x5', 'shuffle_7x7', 'xception_3x3')
@@ -28,36 +29,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     'large': dict(stem=48, channels=(96, 240, 480, 960), blocks=(8, 8, 16, 8)),
     'large-3.8g': dict(stem=72, channels=(172, 432, 864, 1728), blocks=(8, 8, 16, 8), last=1728),
 }
-
-
-@dataclass(frozen=True)
-class Conv:
-    """One convolution as data.
-
-    Attributes:
-        cin: Input channels.
-        cout: Output channels.
-        kernel: Side of the square kernel; the padding is ``kernel // 2``.
-        stride: 1 or 2.
-        groups: 1 for a dense convolution, ``cin`` for a depthwise one.
-        bias: Whether it has a bias.
-    """
-
-    cin: int
-    cout: int
-    kernel: int = 1
-    stride: int = 1
-    groups: int = 1
-    bias: bool = False
-
-    @property
-    def params(self) -> int:
-        """Weights and biases."""
-        return self.cout * (self.cin // self.groups * self.kernel**2 + self.bias)
-
-    def macs(self, height: int, width: int) -> int:
-        """Multiply-adds (biases not counted) for an *output* of ``height`` x ``width`` pixels."""
-        return height * width * self.cout * (self.cin // self.groups) * self.kernel**2
 
 
 @dataclass(frozen=True)

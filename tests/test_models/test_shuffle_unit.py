@@ -7,7 +7,7 @@ from torch import nn
 from detnas_mm.models.layers import ShuffleUnit, conv_norm
 from detnas_mm.models.layers.shuffle_unit import split_channels
 from detnas_mm.spaces import DetNASSpace
-from detnas_mm.spaces.detnas import Conv
+from detnas_mm.spaces.conv import Conv
 
 SPACE = DetNASSpace(dict(stem=4, channels=(8, 16), blocks=(2, 2)))
 

@@ -12,7 +12,7 @@ from detnas_mm.models.backbones.base import Backbone
 from detnas_mm.models.layers import Bottleneck, conv_norm
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
-from detnas_mm.spaces.detnas import Conv
+from detnas_mm.spaces.conv import Conv
 from detnas_mm.spaces.structure import read_structure, stage_ends, stages, to_text, unpack
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from detnas_mm.models.layers.shuffle_unit import conv_norm, run_checkpointed
-from detnas_mm.spaces.detnas import Conv
+from detnas_mm.models.layers.common import conv_norm, run_checkpointed
+from detnas_mm.spaces.conv import Conv
 
 
 class Bottleneck(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.search.checks import whole
+from detnas_mm.checks import whole
 from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import SearchSpace

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 
@@ -65,3 +66,17 @@ def keyed(
             f'{"".join(f", {key} among them" for key in needed)}; got {value!r}.'
         )
     return dict(value)
+
+
+def checked_input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) in pixels from one integer or two.
+
+    Raises:
+        ValueError: If it is not one or two positive integers.
+    """
+    size = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
+    if len(size) != 2 or not all(isinstance(x, Integral) and x > 0 for x in size):
+        raise ValueError(
+            f'input_size must be (height, width), positive integers such as (224, 224); got {input_size!r}.'
+        )
+    return int(size[0]), int(size[1])
