@@ -35,7 +35,7 @@ from one_shot_candidate import measure, print_parts, read_search
 
 from detnas_mm.compat import cuda_usable
 from detnas_mm.engine import SearchPlan
-from detnas_mm.evaluators.metrics import quiet
+from detnas_mm.evaluators.detection.metrics import quiet
 from detnas_mm.models import build_model
 
 CANDIDATES, GENERATION, IMAGES, PAPERS_DAYS = 1000, 50, dict(calibration=500, evaluation=5000), 20

@@ -67,7 +67,7 @@ def choose_paths(count: int) -> dict[str, str]:
     """The named paths and ``count`` different random ones, by name."""
     from mmengine.config import Config
 
-    from detnas_mm.spaces import DetNASSpace
+    from detnas_mm.systems.detnas import DetNASSpace
 
     space = DetNASSpace(Config.fromfile(DETECT).space)
     if count + len(NAMED) > space.size:
@@ -186,8 +186,7 @@ def report(paths: dict[str, str], runs: dict[tuple[str, int], dict], seeds: int)
     """The tables as Markdown, and the summaries as data."""
     from mmengine.config import Config
 
-    from detnas_mm.cost import MacsTable
-    from detnas_mm.spaces import DetNASSpace
+    from detnas_mm.systems.detnas import DetNASSpace, MacsTable
 
     space = DetNASSpace(Config.fromfile(DETECT).space)
     macs = MacsTable.build(space, input_size=(96, 96))

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from common import add_output, interleave, spread, table, write_json
 
-from detnas_mm.cost import MacsTable
 from detnas_mm.cost.count import count_macs
-from detnas_mm.models import DetNASNet
+from detnas_mm.systems.detnas import DetNASNet, MacsTable
 
 
 def measure(name: str, candidates: int, rounds: int) -> list[dict]:

@@ -20,15 +20,20 @@ import torch
 from common import add_output, interleave, spread, table, write_json
 
 from detnas_mm import zoo
-from detnas_mm.cost import StructureFlops, StructureLayers, StructureMacs, StructureParams
-from detnas_mm.evaluators import EntropyScore
-from detnas_mm.evaluators.entropy import WEIGHTS
-from detnas_mm.evaluators.entropy_forward import forward_entropy
-from detnas_mm.models import MAEDetNet
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
-from detnas_mm.search.exact import solve
-from detnas_mm.spaces import MAEDetSpace
-from detnas_mm.spaces.structure import RESNET50
+from detnas_mm.systems.mae_det import (
+    EntropyScore,
+    MAEDetNet,
+    MAEDetSpace,
+    StructureFlops,
+    StructureLayers,
+    StructureMacs,
+    StructureParams,
+)
+from detnas_mm.systems.mae_det.entropy import WEIGHTS
+from detnas_mm.systems.mae_det.entropy_forward import forward_entropy
+from detnas_mm.systems.mae_det.exact import solve
+from detnas_mm.systems.mae_det.structure import RESNET50
 
 STRUCTURES = {name: name for name in ('maedet-s', 'maedet-m', 'maedet-l', 'maedet-init')} | {'ResNet-50': RESNET50}
 BUDGET = dict(flops=188e8, layers=91)

@@ -30,7 +30,8 @@ from mmengine.registry import DefaultScope
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine import SearchPlan
 from detnas_mm.engine.launch import fit_to_machine
-from detnas_mm.evaluators import dense_boxes, path_tree, roi_boxes
+from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
+from detnas_mm.evaluators.one_shot import path_tree
 from detnas_mm.models import build_model
 
 #: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.

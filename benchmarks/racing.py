@@ -30,11 +30,10 @@ import numpy as np
 from common import add_output, table, write_json
 from scipy.stats import spearmanr
 
-from detnas_mm.cost import MacsTable, ParamsTable
 from detnas_mm.evaluators import TabularEvaluator
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, Record, Searcher, read_ledger
 from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable
 
 CONFIDENCES = (0.9, 0.95, 0.99, 0.999)
 

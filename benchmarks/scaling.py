@@ -32,7 +32,7 @@ import numpy as np
 from common import add_output, table, write_json
 
 from detnas_mm.evaluators import ranks
-from detnas_mm.evaluators.path_tree import HANDFUL
+from detnas_mm.evaluators.one_shot.path_tree import HANDFUL
 
 
 @dataclass(frozen=True)

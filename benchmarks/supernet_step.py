@@ -15,8 +15,8 @@ from common import add_output, interleave, table, write_json
 from mmengine.optim import OptimWrapper
 
 from detnas_mm.engine import UniformPathSampler
-from detnas_mm.models import DetNASSupernet
 from detnas_mm.models.subnet import extract_subnet
+from detnas_mm.systems.detnas import DetNASSupernet
 
 
 def step_of(net: torch.nn.Module, images: torch.Tensor, before=lambda: None):

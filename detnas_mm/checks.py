@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 
 def whole(name: str, value: Any, least: int = 0) -> int:
@@ -75,7 +76,7 @@ def checked_input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
         ValueError: If it is not one or two positive integers.
     """
     size = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
-    if len(size) != 2 or not all(isinstance(x, Integral) and x > 0 for x in size):
+    if len(size) != 2 or not all(isinstance(x, (int, np.integer)) and x > 0 for x in size):
         raise ValueError(
             f'input_size must be (height, width), positive integers such as (224, 224); got {input_size!r}.'
         )

@@ -2,11 +2,14 @@
 
 Those that OpenMMLab already has (models, hooks, data) are children of mmengine's, so that
 ``type='detnas_mm.X'`` works in any config of the ecosystem and imports this package by itself.
-Those of the search are roots of their own. Nothing here imports torch.
+Those of the search are roots of their own. What a system under ``systems/`` adds is found by fixed names of its files:
+``space.py``, ``costs.py``, ``strategies.py``, ``evaluators.py`` (rankers too), ``model.py``, ``samplers.py`` and
+``hooks.py`` (loops too). Nothing here imports torch.
 """
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from detnas_mm.compat import require
@@ -15,26 +18,43 @@ require('mmengine')
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS  # noqa: E402
 from mmengine.registry import HOOKS as MMENGINE_HOOKS  # noqa: E402
+from mmengine.registry import LOOPS as MMENGINE_LOOPS  # noqa: E402
 from mmengine.registry import MODELS as MMENGINE_MODELS  # noqa: E402
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='detnas_mm', locations=['detnas_mm.models'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='detnas_mm', locations=['detnas_mm.engine'])
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='detnas_mm',
-    locations=['detnas_mm.engine'],
-)
-DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='detnas_mm', locations=['detnas_mm.datasets'])
+_SYSTEMS = Path(__file__).parent / 'systems'
 
-SPACES = Registry('search space', scope='detnas_mm', locations=['detnas_mm.spaces'])
-COSTS = Registry('cost', scope='detnas_mm', locations=['detnas_mm.cost'])
-STRATEGIES = Registry('search strategy', scope='detnas_mm', locations=['detnas_mm.search'])
-RANKERS = Registry('ranker', scope='detnas_mm', locations=['detnas_mm.search', 'detnas_mm.evaluators'])
-EVALUATORS = Registry('evaluator', scope='detnas_mm', locations=['detnas_mm.evaluators'])
-PATH_SAMPLERS = Registry('path sampler', scope='detnas_mm', locations=['detnas_mm.engine'])
+
+def _locations(file: str, *core: str) -> list[str]:
+    """The core's modules, then the file of that name in every system's folder.
+
+    Looks at the folders: ``find_spec`` would import the packages, which need these registries.
+    """
+    systems = sorted(path.parent.name for path in _SYSTEMS.glob(f'*/{file}.py'))
+    return [*core, *(f'detnas_mm.systems.{system}.{file}' for system in systems)]
+
+
+def _child(parent: Registry, locations: list[str]) -> Registry:
+    return Registry(parent.name, parent=parent, scope='detnas_mm', locations=locations)
+
+
+def _root(name: str, locations: list[str]) -> Registry:
+    return Registry(name, scope='detnas_mm', locations=locations)
+
+
+MODELS = _child(MMENGINE_MODELS, _locations('model', 'detnas_mm.models'))
+HOOKS = _child(MMENGINE_HOOKS, _locations('hooks', 'detnas_mm.engine'))
+LOOPS = _child(MMENGINE_LOOPS, _locations('hooks', 'detnas_mm.engine'))
+OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, ['detnas_mm.engine'])
+DATASETS = _child(MMENGINE_DATASETS, ['detnas_mm.datasets'])
+
+SPACES = _root('search space', _locations('space', 'detnas_mm.spaces'))
+COSTS = _root('cost', _locations('costs', 'detnas_mm.latency'))
+STRATEGIES = _root('search strategy', _locations('strategies', 'detnas_mm.search'))
+EVALUATORS = _root('evaluator', _locations('evaluators', 'detnas_mm.evaluators'))
+RANKERS = _root('ranker', _locations('evaluators', 'detnas_mm.search'))
+PATH_SAMPLERS = _root('path sampler', _locations('samplers', 'detnas_mm.engine'))
 
 
 def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from detnas_mm.spaces import Architecture, DetNASSpace, MAEDetSpace, SearchSpace
-from detnas_mm.spaces.structure import PUBLISHED
+from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.systems.detnas.space import DetNASSpace
+from detnas_mm.systems.mae_det.space import MAEDetSpace
+from detnas_mm.systems.mae_det.structure import PUBLISHED
 
 
 @dataclass(frozen=True)

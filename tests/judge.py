@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner, load_checkpoint
 
 from detnas_mm.engine import SearchPlan
-from detnas_mm.export import export_net
+from detnas_mm.engine.export import export_net
 from detnas_mm.models.subnet import slice_state_dict
 from tests import digits
 

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 
-from detnas_mm.cost import StructureMacs
-from detnas_mm.cost.blocks import places
-from detnas_mm.cost.device import describe_device
-from detnas_mm.cost.grid import Grid
-from detnas_mm.cost.latency_file import SCHEMA
-from detnas_mm.spaces import DetNASSpace, MAEDetSpace
-from detnas_mm.spaces.structure import RESNET50
+from detnas_mm.latency.device import describe_device
+from detnas_mm.latency.file import SCHEMA
+from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.systems.mae_det import MAEDetSpace, StructureMacs
+from detnas_mm.systems.mae_det.blocks import places
+from detnas_mm.systems.mae_det.grid import Grid
+from detnas_mm.systems.mae_det.structure import RESNET50
 
 
 def content(space, part='detector', input_size=(96, 96), **changes):

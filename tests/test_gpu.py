@@ -13,15 +13,14 @@ from mmdet.utils import register_all_modules
 from scipy.stats import kendalltau
 
 from detnas_mm.compat import cuda_usable
-from detnas_mm.cost import LatencyTable
-from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import measure_latency
 from detnas_mm.engine.structure_latency import measure_structure_latency
-from detnas_mm.evaluators import dense_boxes
-from detnas_mm.evaluators.entropy import WEIGHTS
-from detnas_mm.evaluators.entropy_forward import forward_entropy
-from detnas_mm.models import MAEDetNet
-from detnas_mm.spaces import MAEDetSpace
+from detnas_mm.evaluators.detection import dense_boxes
+from detnas_mm.latency import LatencyTable
+from detnas_mm.latency.timing import Pace
+from detnas_mm.systems.mae_det import MAEDetNet, MAEDetSpace
+from detnas_mm.systems.mae_det.entropy import WEIGHTS
+from detnas_mm.systems.mae_det.entropy_forward import forward_entropy
 from tests import digits
 from tests.judge import PATHS, Judge, compared_with_exported
 from tests.test_engine.test_search_jobs import CONFIG, OPTIONS, ROOT, command, rows, run

@@ -3,13 +3,14 @@
 import pytest
 
 from detnas_mm import zoo
-from detnas_mm.cost import MacsTable, ParamsTable, StructureLayers, StructureMacs, StructureParams
-from detnas_mm.spaces import DetNASSpace, MAEDetSpace
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable
+from detnas_mm.systems.mae_det import MAEDetSpace, StructureLayers, StructureMacs, StructureParams
 
 torch = pytest.importorskip('torch')
 
 from detnas_mm.cost.count import count_macs, count_params  # noqa: E402
-from detnas_mm.models import DetNASNet, MAEDetNet  # noqa: E402
+from detnas_mm.systems.detnas import DetNASNet  # noqa: E402
+from detnas_mm.systems.mae_det import MAEDetNet  # noqa: E402
 
 DETNAS, MAEDET = (
     [name for name, net in zoo.ZOO.items() if net.space_type is kind] for kind in (DetNASSpace, MAEDetSpace)

@@ -72,7 +72,7 @@ def begin_lane(plan: Plan) -> None:
     global terminal
     import torch
 
-    from detnas_mm.evaluators.metric_workers import end_with_parent
+    from detnas_mm.evaluators.detection.metric_workers import end_with_parent
 
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)

@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     args = parser.parse_args()
 
+    from detnas_mm.engine.export import next_commands
     from detnas_mm.engine.search import export_row  # after the arguments: it loads torch
-    from detnas_mm.export import next_commands
 
     try:
         config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)

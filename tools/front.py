@@ -28,9 +28,9 @@ def main() -> None:
     import torch
 
     from detnas_mm.compat import cuda_usable
-    from detnas_mm.cost.timing import Pace
     from detnas_mm.engine.front import search_front
     from detnas_mm.engine.launch import check_inputs, read_config
+    from detnas_mm.latency.timing import Pace
 
     if args.threads:
         torch.set_num_threads(args.threads)

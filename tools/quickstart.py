@@ -87,7 +87,7 @@ def random_peer(space: Any, found: Any, seed: int) -> Any:
     """A random path whose MACs are within 2 % of the found one's."""
     import numpy as np
 
-    from detnas_mm.cost import MacsTable
+    from detnas_mm.systems.detnas import MacsTable
 
     table = MacsTable(space, (96, 96))
     wanted = table.total(found)
@@ -111,8 +111,7 @@ def picture(plan: Plan, net: dict[str, Any]) -> Path:
 
 
 def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: float) -> None:
-    from detnas_mm.cost import MacsTable, ParamsTable
-    from detnas_mm.spaces import DetNASSpace
+    from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable
 
     space = DetNASSpace(SPACE)
     macs, params = MacsTable(space, (96, 96)), ParamsTable(space)

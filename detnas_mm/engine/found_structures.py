@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from detnas_mm.cost import StructureLatency
-from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.measure import compared, measure_nets, milliseconds
-from detnas_mm.cost.measure_structures import NetBuilder, other_work
-from detnas_mm.cost.stopwatch import stopwatch
-from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar, write_json
 from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
+from detnas_mm.latency.device import describe_device, device_text
+from detnas_mm.latency.measure import compared, measure_nets, milliseconds
+from detnas_mm.latency.stopwatch import stopwatch
+from detnas_mm.latency.timing import Pace
 from detnas_mm.search import number_text, read_ledger
 from detnas_mm.search.ledger import differences
-from detnas_mm.spaces.structure import read_structure
+from detnas_mm.systems.mae_det.measure_structures import NetBuilder, other_work
+from detnas_mm.systems.mae_det.structure import read_structure
+from detnas_mm.systems.mae_det.structure_latency import StructureLatency
 
 #: Few nets, so they take a fraction of what the tables took.
 PACE = Pace(rounds=10)

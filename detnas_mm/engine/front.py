@@ -12,11 +12,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from detnas_mm.cost import LatencyTable
-from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.measure import compared, measure_nets
-from detnas_mm.cost.stopwatch import stopwatch
-from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import (
     Subject,
     foretold_text,
@@ -30,7 +25,12 @@ from detnas_mm.engine.latency import (
 )
 from detnas_mm.engine.launch import as_search_job, fit_to_machine, refuse_second_search, run
 from detnas_mm.engine.search import LEDGER, SearchPlan
-from detnas_mm.evaluators.metrics import quiet
+from detnas_mm.evaluators.detection.metrics import quiet
+from detnas_mm.latency import LatencyTable
+from detnas_mm.latency.device import describe_device, device_text
+from detnas_mm.latency.measure import compared, measure_nets
+from detnas_mm.latency.stopwatch import stopwatch
+from detnas_mm.latency.timing import Pace
 from detnas_mm.registry import COSTS, SPACES, build_from
 from detnas_mm.search import Objective, number_text, read_ledger
 from detnas_mm.visualization import plot_front
@@ -158,7 +158,7 @@ def check_rest(cfg: Any) -> None:
 def remeasured(
     cfg: Any, table: LatencyTable, nets: Sequence[dict[str, Any]], work_dir: Path, device: str, pace: Pace
 ) -> dict[str, Any]:
-    """Measures exported nets as the table's part was measured; returns :func:`~detnas_mm.cost.measure.compared`."""
+    """Measures exported nets as the table's part was measured; returns :func:`~detnas_mm.latency.measure.compared`."""
     real = table.measurement['images'] != 'noise'
     subject = Subject(cfg, table.part, table.input_size, device, real_images=real)
     runs, predicted = {}, {}

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from detnas_mm import __version__
-from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.cost import MeasuredLatency
-from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.latency_file import PARTS, SCHEMA
 from detnas_mm.checks import checked_input_size
-from detnas_mm.cost.measure import measure_space
-from detnas_mm.cost.stopwatch import Stopwatch, stopwatch
-from detnas_mm.cost.timing import Pace
+from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import weights_digest
-from detnas_mm.evaluators.metrics import quiet
+from detnas_mm.evaluators.detection.metrics import quiet
+from detnas_mm.latency import MeasuredLatency
+from detnas_mm.latency.device import describe_device, device_text
+from detnas_mm.latency.file import PARTS, SCHEMA
+from detnas_mm.latency.measure import measure_space
+from detnas_mm.latency.stopwatch import Stopwatch, stopwatch
+from detnas_mm.latency.timing import Pace
 from detnas_mm.models import build_model, checked_weights, find_supernet
 from detnas_mm.registry import COSTS
 from detnas_mm.search import Objective
@@ -188,7 +188,7 @@ def measure_latency(
 def file_content(
     part: str, model: str, space: SearchSpace, size: tuple[int, int], device: str, watch: Stopwatch, pace: Pace
 ) -> dict[str, Any]:
-    """What all files of measured latencies say of themselves, see :data:`detnas_mm.cost.latency_file.FIELDS`."""
+    """What all files of measured latencies say of themselves, see :data:`detnas_mm.latency.file.FIELDS`."""
     return dict(
         schema=SCHEMA,
         part=part,
@@ -253,7 +253,7 @@ def foretold_text(check: dict[str, Any], kept_pace: bool = False) -> list[str]:
     """How well the latencies of nets that were found had been foretold, in lines.
 
     Args:
-        check: See :func:`~detnas_mm.cost.measure.compared`.
+        check: See :func:`~detnas_mm.latency.measure.compared`.
         kept_pace: Whether another net took as long as with the tables: then it is not the machine that was off.
     """
     off = OFF if kept_pace else BUSY

@@ -19,9 +19,9 @@ from mmengine.runner import Runner
 
 from detnas_mm.cli import override
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
+from detnas_mm.engine.export import AS_WRITTEN
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import LEDGER, SearchPlan, run_search
-from detnas_mm.export import AS_WRITTEN
 from detnas_mm.search import refuse_if_in_use
 
 _HOURS = 3600

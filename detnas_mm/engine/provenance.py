@@ -11,8 +11,8 @@ from torch import nn
 
 from detnas_mm import __version__
 from detnas_mm.cli import PACKAGE
-from detnas_mm.cost.device import describe_device
-from detnas_mm.export import written_model
+from detnas_mm.engine.export import written_model
+from detnas_mm.latency.device import describe_device
 
 
 def weights_digest(model: nn.Module) -> str:

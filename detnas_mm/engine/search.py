@@ -15,10 +15,11 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from detnas_mm.checks import keyed, listed, whole
 from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.engine.export import check_backbones, export_best, export_net
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import check_backbones, export_best, export_net
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
@@ -36,7 +37,6 @@ from detnas_mm.search import (
     read_ledger,
     thinned,
 )
-from detnas_mm.checks import keyed, listed, whole
 from detnas_mm.search.population_searcher import check_proof
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.visualization import plot_population, plot_progress

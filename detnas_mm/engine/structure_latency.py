@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from detnas_mm.cost import StructureMacs
-from detnas_mm.cost.device import describe_device, device_text
-from detnas_mm.cost.grid import Grid
 from detnas_mm.checks import checked_input_size
-from detnas_mm.cost.measure_structures import measure_structures
-from detnas_mm.cost.stopwatch import stopwatch
-from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import check_text, file_content, progress_bar, write_json
+from detnas_mm.latency.device import describe_device, device_text
+from detnas_mm.latency.stopwatch import stopwatch
+from detnas_mm.latency.timing import Pace
 from detnas_mm.registry import SPACES, build_from
 from detnas_mm.search import UnmeetableConstraint
-from detnas_mm.spaces import Architecture, MAEDetSpace, SearchSpace
-from detnas_mm.spaces.structure import RESNET50, read_structure
+from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.systems.mae_det.counts import StructureMacs
+from detnas_mm.systems.mae_det.grid import Grid
+from detnas_mm.systems.mae_det.measure_structures import measure_structures
+from detnas_mm.systems.mae_det.space import MAEDetSpace
+from detnas_mm.systems.mae_det.structure import RESNET50, read_structure
 
 #: Nets that are measured with the tables, for limits on latency.
 REFERENCES = {'resnet50': RESNET50}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.evaluators.base import Evaluator
-from detnas_mm.evaluators.racing import Racing
+from detnas_mm.evaluators.one_shot.racing import Racing
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Objective, Record, read_ledger
 from detnas_mm.spaces import Architecture, SearchSpace

@@ -16,7 +16,6 @@ from detnas_mm.search.record import Evaluation, Proposal, Record, Snapshot
 from detnas_mm.search.searcher import Searcher
 from detnas_mm.search.strategies import (
     EvolutionStrategy,
-    ExactStrategy,
     ParetoStrategy,
     Population,
     PopulationEvolution,
@@ -29,7 +28,6 @@ __all__ = [
     'Constraint',
     'Evaluation',
     'EvolutionStrategy',
-    'ExactStrategy',
     'Ledger',
     'LedgerError',
     'Objective',

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from detnas_mm.search.ledger import Ledger, LedgerError
 from detnas_mm.search.objective import Budget, Objective, number_text
 from detnas_mm.search.record import Record, Snapshot
-from detnas_mm.search.strategies.exact import ExactStrategy
 from detnas_mm.search.strategies.population import Population, PopulationEvolution
 from detnas_mm.spaces import ArraySpace
 
@@ -24,6 +23,8 @@ def check_proof(strategy: Any, evaluator: Any) -> None:
     Raises:
         ValueError: If a strategy proves something of another score; names both.
     """
+    from detnas_mm.systems.mae_det.strategies import ExactStrategy
+
     exact = strategy.exact if isinstance(strategy, PopulationEvolution) else strategy
     if isinstance(exact, ExactStrategy) and exact.score.spec() != evaluator.spec():
         where = 'strategy.score' if exact is strategy else 'strategy.proof.score'

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.registry import RANKERS, build_from
 from detnas_mm.checks import real, whole
+from detnas_mm.registry import RANKERS, build_from
 from detnas_mm.search.objective import Objective
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import Architecture, SearchSpace

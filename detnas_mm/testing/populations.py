@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from detnas_mm.cost import StructureFlops
 from detnas_mm.search import Budget, Constraint, Objective, Population, PopulationEvolution, UnmeetableConstraint
-from detnas_mm.spaces import ArraySpace, MAEDetSpace
+from detnas_mm.spaces import ArraySpace
+from detnas_mm.systems.mae_det.counts import StructureFlops
+from detnas_mm.systems.mae_det.space import MAEDetSpace
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
 
 GENERATIONS = 4

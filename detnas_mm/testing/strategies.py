@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from detnas_mm.cost import MacsTable
 from detnas_mm.search import Budget, Constraint, Objective, Proposal, Record, Strategy, UnmeetableConstraint
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas.costs import MacsTable
+from detnas_mm.systems.detnas.space import DetNASSpace
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
 
 #: 4,096 architectures: some generations do not use it up.

@@ -3,11 +3,9 @@
 from detnas_mm.visualization.detections import draw_detections, picture_detections
 from detnas_mm.visualization.front import plot_front
 from detnas_mm.visualization.progress import plot_population, plot_progress
-from detnas_mm.visualization.structures import draw_structures
 
 __all__ = [
     'draw_detections',
-    'draw_structures',
     'picture_detections',
     'plot_front',
     'plot_population',

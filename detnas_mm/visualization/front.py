@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from detnas_mm.cost.device import device_text
+from detnas_mm.latency.device import device_text
 from detnas_mm.search import Objective, Record
 
 _GREY, _BLUE, _ORANGE, _PALE = '#b8b8b8', '#1f77b4', '#d95f02', '#f3c09b'

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from detnas_mm.search import Ledger, Record
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace
 
 SPACE = DetNASSpace(dict(stem=8, channels=(16, 24, 32, 64), blocks=(1, 1, 1, 1)))
 SETTINGS = dict(shares=[0.25], confidence=0.99, keep=5)

@@ -6,8 +6,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from detnas_mm.engine.launch import as_search_job, fit_to_machine
 from detnas_mm.engine.search import SearchPlan
-from detnas_mm.models import DetNASNet, DetNASSupernet
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet
 
 from .leaves import DETNAS, NETS, SEARCHES, SUPERNETS
 

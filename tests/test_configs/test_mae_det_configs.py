@@ -12,8 +12,8 @@ from mmengine.registry import MODELS, init_default_scope
 from detnas_mm import zoo
 from detnas_mm.engine.launch import as_search_job, fit_to_machine
 from detnas_mm.engine.search import SearchPlan, run_search
-from detnas_mm.models import MAEDetNet
-from detnas_mm.search import ExactStrategy, ParetoStrategy
+from detnas_mm.search import ParetoStrategy
+from detnas_mm.systems.mae_det import ExactStrategy, MAEDetNet
 
 from . import one_step
 from .leaves import LEAVES, MAEDET, MAEDET_DIGITS, MAEDET_NETS, MAEDET_SEARCHES

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from detnas_mm.cost import MacsTable
 from detnas_mm.engine.search import SearchPlan
+from detnas_mm.systems.detnas import MacsTable
 
 from .leaves import NETS, SEARCHES, SUPERNETS
 

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from detnas_mm.cost.stopwatch import Stopwatch
+from detnas_mm.latency.stopwatch import Stopwatch
 
 
 @pytest.fixture

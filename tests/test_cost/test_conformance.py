@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from detnas_mm.cost import LatencyTable, MacsTable, ParamsTable, PeakMemoryTable
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.latency import LatencyTable
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable, PeakMemoryTable
 from detnas_mm.testing import check_cost_model
 from tests import latency
 

@@ -5,10 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.cost import MacsTable, ParamsTable
 from detnas_mm.cost.count import count_macs, count_params
-from detnas_mm.models import DetNASNet, DetNASSupernet
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet, MacsTable, ParamsTable
 
 CUSTOM = dict(stem=6, channels=(10, 24, 32), blocks=(2, 1, 3), last=40)
 

@@ -6,9 +6,9 @@ import warnings
 import numpy as np
 import pytest
 
-from detnas_mm.cost import LatencyTable
+from detnas_mm.latency import LatencyTable
 from detnas_mm.search import Budget, Constraint
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace
 from tests import latency
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))

@@ -9,19 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.cost import MacsTable
-from detnas_mm.cost.measure import (
-    PATHS_PER_CHOICE,
-    compared,
-    covering_paths,
-    measure_nets,
-    measure_space,
-    settled,
-)
-from detnas_mm.cost.stopwatch import Stopwatch, TimedRun, stopwatch
-from detnas_mm.cost.timing import Pace
-from detnas_mm.models import DetNASNet, DetNASSupernet
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.latency.measure import PATHS_PER_CHOICE, compared, covering_paths, measure_nets, measure_space, settled
+from detnas_mm.latency.stopwatch import Stopwatch, TimedRun, stopwatch
+from detnas_mm.latency.timing import Pace
+from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet, MacsTable
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))
 SIZE = (16, 24)
@@ -72,7 +63,7 @@ def test_sums_are_brought_to_whole_nets(watch, monkeypatch):
             self.slowness = getattr(self, 'slowness', None) or (1.0 if self.parts else next(runs, 1.25))
             return self.slowness * super().__call__()
 
-    monkeypatch.setattr('detnas_mm.cost.measure.TimedRun', Slower)
+    monkeypatch.setattr('detnas_mm.latency.measure.TimedRun', Slower)
     found, macs = measured(watch, nets=7), MacsTable(TINY, SIZE)
     assert found['factor'] == pytest.approx(1.25)
     assert np.allclose(found['table_ms'], 1.25 * macs.table / 1000)

@@ -5,10 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.cost import PeakMemoryTable
 from detnas_mm.cost.count import count_peak_memory
-from detnas_mm.models import DetNASNet, DetNASSupernet
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet, PeakMemoryTable
 
 CUSTOM = dict(stem=6, channels=(10, 24, 32), blocks=(2, 1, 3), last=40)
 #: Channels grow faster than pixels shrink in places, so that the peak lies now here, now there.

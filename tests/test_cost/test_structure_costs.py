@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from detnas_mm.cost import (
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.mae_det import (
+    MAEDetSpace,
     StructureDepthToWidth,
     StructureFlops,
     StructureLayers,
     StructureMacs,
     StructureParams,
 )
-from detnas_mm.spaces import Architecture, MAEDetSpace
-from detnas_mm.spaces.structure import to_text, unpack
+from detnas_mm.systems.mae_det.structure import to_text, unpack
 
 ALL = [StructureFlops, StructureMacs, StructureParams, StructureLayers, StructureDepthToWidth]
 SMALL = dict(stem_widths=[8, 16], widths=[8, 64], growth=[1, 4], depths=[1, 3])
@@ -31,7 +32,7 @@ def test_they_agree_with_counting_on_built_nets(strides, size):
     """FLOPs element by element, from what the layers of a real net put out."""
     torch = pytest.importorskip('torch')
     from detnas_mm.cost.count import count_macs, count_params
-    from detnas_mm.models import MAEDetNet
+    from detnas_mm.systems.mae_det import MAEDetNet
 
     space = MAEDetSpace(dict(SMALL, strides=strides))
     for arch in space.sample_many(np.random.default_rng(0), 3):

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from detnas_mm.cost import LatencyTable, StructureLatency, StructureMacs
-from detnas_mm.cost.grid import Grid
-from detnas_mm.cost.measure_structures import NetBuilder, covering_structures, measure_structures
-from detnas_mm.cost.stopwatch import TimedRun
-from detnas_mm.cost.timing import Pace
+from detnas_mm.latency import LatencyTable
+from detnas_mm.latency.stopwatch import TimedRun
+from detnas_mm.latency.timing import Pace
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
-from detnas_mm.spaces import MAEDetSpace
-from detnas_mm.spaces.structure import RESNET50, read_structure, to_text, unpack
+from detnas_mm.systems.mae_det import MAEDetSpace, StructureLatency, StructureMacs
+from detnas_mm.systems.mae_det.grid import Grid
+from detnas_mm.systems.mae_det.measure_structures import NetBuilder, covering_structures, measure_structures
+from detnas_mm.systems.mae_det.structure import RESNET50, read_structure, to_text, unpack
 from detnas_mm.testing import check_cost_model
 from tests import latency
 
@@ -234,7 +234,7 @@ def test_caches_are_emptied_before_every_run(watch, monkeypatch):
 
         return work
 
-    monkeypatch.setattr('detnas_mm.cost.measure_structures.other_work', slow)
+    monkeypatch.setattr('detnas_mm.systems.mae_det.measure_structures.other_work', slow)
     _, found = measured(watch, SMALL)
     things = 2 + len(covering_structures(MAEDetSpace(SMALL), Grid.of(MAEDetSpace(SMALL), 3))) + 8 + 1
     assert done == ['cpu'] * things * (PACE.rounds + 1)
@@ -249,7 +249,7 @@ def test_sums_are_brought_to_whole_nets(watch, monkeypatch):
         def __call__(self):
             return super().__call__() * (1.0 if self.parts else 1.25)
 
-    monkeypatch.setattr('detnas_mm.cost.measure_structures.TimedRun', Slower)
+    monkeypatch.setattr('detnas_mm.systems.mae_det.measure_structures.TimedRun', Slower)
     space, found = measured(watch, SMALL)
     on_paper = latency.structures(SMALL, SIZE, points=3)
     assert found['factor'] == pytest.approx(1.25) and found['mark_ms'] == 0
@@ -285,7 +285,7 @@ def test_what_marking_takes_is_taken_off(watch, monkeypatch):
 
 def test_evolution_within_a_limit_on_latency(tmp_path):
     """The limit binds: the best come close to it, none exceeds it, and without it they are slower."""
-    from detnas_mm.evaluators import EntropyScore
+    from detnas_mm.systems.mae_det import EntropyScore
 
     space = MAEDetSpace('authors')
     table = StructureLatency(space, latency.write_structures(tmp_path / 'a.json', space))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from detnas_mm.cost import AdditiveTable, MacsTable, MaximumTable, ParamsTable, PeakMemoryTable
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.cost import AdditiveTable, MaximumTable
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable, PeakMemoryTable
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
+from detnas_mm.latency.timing import Pace, interleaved, spread, steadied
 
 
 class World:

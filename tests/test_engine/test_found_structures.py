@@ -7,12 +7,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from detnas_mm.cost import StructureLatency
-from detnas_mm.cost.timing import Pace
 from detnas_mm.engine import found_structures
 from detnas_mm.engine import latency as latency_text
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import run_search
+from detnas_mm.latency.timing import Pace
+from detnas_mm.systems.mae_det import StructureLatency
 from tests import latency
 from tests.test_engine.test_zero_shot_search import TINY, by_latency
 

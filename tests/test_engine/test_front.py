@@ -10,11 +10,11 @@ import matplotlib.image
 import pytest
 import torch
 
-from detnas_mm.cost import LatencyTable
-from detnas_mm.cost.timing import Pace
 from detnas_mm.engine import front as front_module
 from detnas_mm.engine.front import check_rest, checked_cost, front_text, mark_beaten, search_front
 from detnas_mm.engine.latency import Subject, latency_cost, load_model
+from detnas_mm.latency import LatencyTable
+from detnas_mm.latency.timing import Pace
 from detnas_mm.search import Objective
 from detnas_mm.visualization import plot_front
 from tests import digits, latency

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 
 from detnas_mm.cli import one_line_errors
 from detnas_mm.engine import EvolutionSearchHook, SearchPlan, launch
-from detnas_mm.export import subnet_config
+from detnas_mm.engine.export import subnet_config
 from detnas_mm.models import build_model
 from detnas_mm.search import Ledger, LedgerError
 from tests import digits

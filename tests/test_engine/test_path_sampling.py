@@ -10,11 +10,9 @@ from mmengine.registry import HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
-from detnas_mm.cost import MacsTable
-from detnas_mm.engine import MacsBinPathSampler, UniformPathSampler
-from detnas_mm.models import DetNASSupernet
+from detnas_mm.engine import UniformPathSampler
 from detnas_mm.search import UnmeetableConstraint
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace, DetNASSupernet, MacsBinPathSampler, MacsTable
 
 TINY = dict(stem=4, channels=(8, 16), blocks=(1, 1))
 

@@ -5,10 +5,10 @@ import json
 import torch
 from mmengine.config import Config
 
-from detnas_mm.cost.device import describe_device
 from detnas_mm.engine import SearchPlan, launch
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
+from detnas_mm.latency.device import describe_device
 from detnas_mm.registry import EVALUATORS
 from detnas_mm.search import Evaluation, read_ledger
 

@@ -123,7 +123,7 @@ KILLS = {
 PREPARED = """
 import os, runpy, signal, sys
 from pathlib import Path
-from detnas_mm.evaluators import bn_recalibration
+from detnas_mm.evaluators.one_shot import bn_recalibration
 from detnas_mm.search import Ledger, ledger
 
 def die(): os.kill(os.getpid(), signal.SIGKILL)

@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 
 from detnas_mm.engine.search import SearchPlan, export_row, run_search
-from detnas_mm.models import MAEDetNet
 from detnas_mm.search import read_snapshots
+from detnas_mm.systems.mae_det import MAEDetNet
 
 ROOT = Path(__file__).parents[2]
 SEARCH = dict(
@@ -200,7 +200,7 @@ def run_tool(script, *arguments):
 @pytest.mark.slow
 def test_measuring_and_searching_by_latency(tmp_path):
     """The two commands of the docs: tables on this machine, with their check, then a front of nets of the space."""
-    from detnas_mm.cost import StructureLatency
+    from detnas_mm.systems.mae_det import StructureLatency
 
     path, file = tmp_path / 'search.py', tmp_path / 'tables' / 'latency.json'
     path.write_text(f'search = {by_latency(file)!r}\n')

@@ -12,7 +12,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement, InstanceData
 
-from detnas_mm.evaluators.batches import FixedBatches
+from detnas_mm.evaluators.detection.batches import FixedBatches
 from detnas_mm.search import LedgerError
 from detnas_mm.search.ledger import refuse_if_in_use
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.evaluators import bn_recalibration as bn
+from detnas_mm.evaluators.one_shot import bn_recalibration as bn
 
 
 def small_net():

@@ -8,7 +8,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
-from detnas_mm.evaluators import dense_boxes
+from detnas_mm.evaluators.detection import dense_boxes
 from detnas_mm.evaluators.numerics import numerics
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from detnas_mm.evaluators import DeepMADScore, EntropyScore
-from detnas_mm.evaluators.entropy import WEIGHTS, EntropySum
-from detnas_mm.evaluators.entropy_forward import forward_entropy
-from detnas_mm.models import MAEDetNet
-from detnas_mm.spaces import Architecture, DetNASSpace, MAEDetSpace
-from detnas_mm.spaces.structure import read_structure, to_dicts, unpack
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.systems.mae_det import DeepMADScore, EntropyScore, MAEDetNet, MAEDetSpace
+from detnas_mm.systems.mae_det.entropy import WEIGHTS, EntropySum
+from detnas_mm.systems.mae_det.entropy_forward import forward_entropy
+from detnas_mm.systems.mae_det.structure import read_structure, to_dicts, unpack
 from detnas_mm.testing import check_evaluator
 
 AUTHORS = MAEDetSpace('authors')

@@ -8,8 +8,8 @@ import pytest
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DefaultScope
 
-from detnas_mm.evaluators import metrics
-from detnas_mm.evaluators.metric_workers import MetricWorkers
+from detnas_mm.evaluators.detection import metrics
+from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
 
 
 def test_the_digest_follows_contents_and_settings_and_not_the_folder(tmp_path):

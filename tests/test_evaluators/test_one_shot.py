@@ -12,9 +12,9 @@ from mmengine.runner import Runner, load_checkpoint
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm.engine import SearchPlan
-from detnas_mm.evaluators import bn_recalibration
+from detnas_mm.engine.export import export_net
+from detnas_mm.evaluators.one_shot import bn_recalibration
 from detnas_mm.evaluators.seeding import seeded, stable_seed
-from detnas_mm.export import export_net
 from detnas_mm.models.layout import to_channels_last
 from detnas_mm.models.subnet import extract_subnet, slice_state_dict
 from detnas_mm.testing import check_evaluator
@@ -195,7 +195,7 @@ def test_an_error_of_the_program_is_no_failure_of_the_candidate(judge, monkeypat
 
 
 def test_the_space_of_the_search_must_be_the_supernets(judge):
-    from detnas_mm.spaces import DetNASSpace
+    from detnas_mm.systems.detnas import DetNASSpace
 
     with digits.scope(), pytest.raises(ValueError, match="not the supernet's"):
         judge.evaluator.setup(DetNASSpace('small'), judge.model)

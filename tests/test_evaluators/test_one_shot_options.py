@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.registry import METRICS
 
-from detnas_mm.evaluators.metric_workers import MetricWorkers
-from detnas_mm.evaluators.racing import Racing
+from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
+from detnas_mm.evaluators.one_shot.racing import Racing
 from detnas_mm.search import Objective, Record
 from detnas_mm.testing import check_evaluator
 from tests import digits
@@ -26,7 +26,7 @@ def test_metrics_computed_in_other_processes_are_the_same(judge, scores, monkeyp
     monkeypatch.setattr(evaluator, '_metrics', MetricWorkers(evaluator.metric, 2))
     texts = PATHS[:4] + PATHS[:1]
     with monkeypatch.context() as patch:
-        patch.setattr('detnas_mm.evaluators.metric_workers.compute', None)  # not in this process
+        patch.setattr('detnas_mm.evaluators.detection.metric_workers.compute', None)  # not in this process
         evaluations = list(evaluator.evaluate([judge.path(p) for p in texts]))
     assert [e.metrics for e in evaluations] == [scores[p] for p in texts]
     assert all(e.time.keys() == {'recalibration', 'prediction', 'metric'} for e in evaluations)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.evaluators.path_tree import PathTree
-from detnas_mm.models import DetNASSupernet
+from detnas_mm.evaluators.one_shot.path_tree import PathTree
+from detnas_mm.systems.detnas import DetNASSupernet
 
 SPACE = dict(stem=4, channels=(8, 16), blocks=(2, 1))
 PATHS = ['00|0', '01|0', '00|3', '00|0', '31|2']

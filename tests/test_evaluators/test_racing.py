@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from detnas_mm.evaluators import OneShotEvaluator
-from detnas_mm.evaluators.racing import Racing, upper_bound
+from detnas_mm.evaluators.one_shot.racing import Racing, upper_bound
 from detnas_mm.search import Objective, Record
 
 MAP = Objective('mAP')

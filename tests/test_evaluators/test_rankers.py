@@ -5,8 +5,6 @@ import re
 import numpy as np
 import pytest
 
-from detnas_mm.cost import MacsTable, StructureFlops
-from detnas_mm.evaluators import EntropyScore
 from detnas_mm.search import (
     Budget,
     Constraint,
@@ -18,7 +16,8 @@ from detnas_mm.search import (
     Ranker,
     Searcher,
 )
-from detnas_mm.spaces import DetNASSpace, MAEDetSpace
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable
+from detnas_mm.systems.mae_det import EntropyScore, MAEDetSpace, StructureFlops
 from tests.test_search.conftest import CountingEvaluator
 
 

@@ -9,7 +9,8 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from detnas_mm.evaluators import bn_recalibration, roi_boxes
+from detnas_mm.evaluators.detection import roi_boxes
+from detnas_mm.evaluators.one_shot import bn_recalibration
 
 from .test_dense_boxes import assert_equal
 

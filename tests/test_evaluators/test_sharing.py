@@ -5,7 +5,8 @@ import random
 import pytest
 import torch.distributed as dist
 
-from detnas_mm.evaluators import batches, ranks
+from detnas_mm.evaluators import ranks
+from detnas_mm.evaluators.detection import batches
 from detnas_mm.evaluators.ranks import Unit, share_out
 from tests.test_evaluators.test_batches import contents, make
 

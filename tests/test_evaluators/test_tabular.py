@@ -7,7 +7,7 @@ from mmengine.config import Config
 from detnas_mm.engine import run_search
 from detnas_mm.evaluators import TabularEvaluator
 from detnas_mm.search import Evaluation, Ledger, Record, read_ledger
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_evaluator
 
 DESCRIPTION = dict(stem=8, channels=(16, 24, 32, 64), blocks=(1, 1, 1, 1))

@@ -1,6 +1,6 @@
 import torch
 
-from detnas_mm.models import DetNASSupernet
+from detnas_mm.systems.detnas import DetNASSupernet
 
 SPACE = dict(stem=4, channels=(8, 16), blocks=(2, 1))
 

@@ -7,9 +7,9 @@ import torch
 from megvii_reference import forward, make_state_dict
 from mmengine.runner import load_checkpoint as load_into
 
-from detnas_mm.models import DetNASNet
-from detnas_mm.models.convert_megvii import convert, load_checkpoint
 from detnas_mm.registry import MODELS
+from detnas_mm.systems.detnas import DetNASNet
+from detnas_mm.systems.detnas.convert_megvii import convert, load_checkpoint
 
 SMALL = dict(stem=16, channels=(64, 160, 320, 640), blocks=(4, 4, 8, 4))
 REDUCED = dict(stem=4, channels=(8, 16, 24), blocks=(4, 2, 5))

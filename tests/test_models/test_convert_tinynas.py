@@ -9,9 +9,9 @@ import torch
 from mmengine.registry import MODELS
 from tinynas_reference import randomised
 
-from detnas_mm.models import MAEDetNet
-from detnas_mm.models.convert_tinynas import convert
-from detnas_mm.spaces.structure import read_structure, to_dicts, to_text
+from detnas_mm.systems.mae_det import MAEDetNet
+from detnas_mm.systems.mae_det.convert_tinynas import convert
+from detnas_mm.systems.mae_det.structure import read_structure, to_dicts, to_text
 
 TOOL = Path(__file__).parents[2] / 'tools/model_converters/tinynas_to_detnas_mm.py'
 TEXT = '8k3s2|16k5s2x2b8|24k3s2x3b16|24k3s1x1b8|40k5s2x1b24'

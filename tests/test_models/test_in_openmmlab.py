@@ -93,5 +93,5 @@ def test_it_trains_and_predicts(name, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     (line,) = (line for line in done.stdout.splitlines() if line.startswith('RESULT'))
     result = json.loads(line.partition(' ')[2])
-    assert result['backbone'] == 'detnas_mm.models.backbones.detnas'
+    assert result['backbone'] == 'detnas_mm.systems.detnas.model'
     assert result['predictions'] == 2 and result['lacking'] == [] and 0 < result['loss'] < 100

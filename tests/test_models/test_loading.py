@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from detnas_mm.models import DetNASNet, DetNASSupernet
+from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
 
 @pytest.fixture

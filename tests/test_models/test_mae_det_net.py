@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.models import MAEDetNet
-from detnas_mm.spaces.structure import read_structure, to_dicts
+from detnas_mm.systems.mae_det import MAEDetNet
+from detnas_mm.systems.mae_det.structure import read_structure, to_dicts
 
 TINY = '8k3s2|8k5s2x2b8|16k3s2x1b8|16k3s1x2b8|24k3s2x1b16'
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.models import DetNASNet, DetNASSupernet
 from detnas_mm.spaces import Architecture
+from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
 
 def build(kind, space, **kwargs):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.models.layers import ShuffleUnit, conv_norm
-from detnas_mm.models.layers.shuffle_unit import split_channels
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.models.layers import conv_norm
 from detnas_mm.spaces.conv import Conv
+from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.systems.detnas.shuffle_unit import ShuffleUnit, split_channels
 
 SPACE = DetNASSpace(dict(stem=4, channels=(8, 16), blocks=(2, 2)))
 

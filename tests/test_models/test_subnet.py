@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from detnas_mm.models import DetNASNet, DetNASSupernet
 from detnas_mm.models.subnet import extract_subnet, max_difference, slice_state_dict
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
+from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
 
 @pytest.mark.parametrize('split', ['shuffle', 'even_odd'])

@@ -6,7 +6,8 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from detnas_mm.cost.count import count_params
-from detnas_mm.models import DetNASNet, DetNASSupernet, Supernet, find_supernet
+from detnas_mm.models import Supernet, find_supernet
+from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
 
 def test_forward_without_a_path_says_how_to_set_one(tiny, images):

@@ -2,9 +2,8 @@
 
 import pytest
 
-from detnas_mm.cost import MacsTable, ParamsTable
 from detnas_mm.search import Budget, Constraint, Evaluation, EvolutionStrategy, Ledger, Objective, Searcher
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable
 
 
 class CountingEvaluator:

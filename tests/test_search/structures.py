@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from detnas_mm.search.exact import solve
+from detnas_mm.systems.mae_det.exact import solve
 
 SMALL = dict(
     strides=[2, 1, 2], stem_widths=[8, 16], widths=[8, 40], growth=[1, 2.5], depths=[[1, 2], [1, 3], [1, 2]],

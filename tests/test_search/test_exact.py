@@ -5,20 +5,20 @@ import itertools
 import numpy as np
 import pytest
 
-from detnas_mm.cost import StructureFlops, StructureLayers, StructureMacs, StructureParams
-from detnas_mm.cost.blocks import BlockSum
-from detnas_mm.evaluators import DeepMADScore, EntropyScore
-from detnas_mm.search import (
-    Budget,
-    Constraint,
+from detnas_mm.search import Budget, Constraint, Ledger, Objective, Searcher, UnmeetableConstraint
+from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.systems.mae_det import (
+    DeepMADScore,
+    EntropyScore,
     ExactStrategy,
-    Ledger,
-    Objective,
-    Searcher,
-    UnmeetableConstraint,
+    MAEDetSpace,
+    StructureFlops,
+    StructureLayers,
+    StructureMacs,
+    StructureParams,
 )
-from detnas_mm.search.exact import BlockProgram, solve
-from detnas_mm.spaces import DetNASSpace, MAEDetSpace
+from detnas_mm.systems.mae_det.blocks import BlockSum
+from detnas_mm.systems.mae_det.exact import BlockProgram, solve
 
 from . import structures
 

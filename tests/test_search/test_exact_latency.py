@@ -6,19 +6,17 @@ import json
 import numpy as np
 import pytest
 
-from detnas_mm.cost import StructureFlops, StructureLatency, StructureLayers, StructureParams
-from detnas_mm.evaluators import EntropyScore
-from detnas_mm.search import (
-    Budget,
-    Constraint,
+from detnas_mm.search import Budget, Constraint, Ledger, Objective, Searcher, UnmeetableConstraint
+from detnas_mm.systems.mae_det import (
+    EntropyScore,
     ExactStrategy,
-    Ledger,
-    Objective,
-    Searcher,
-    UnmeetableConstraint,
+    MAEDetSpace,
+    StructureFlops,
+    StructureLatency,
+    StructureLayers,
+    StructureParams,
 )
-from detnas_mm.search.exact import BlockProgram, solve
-from detnas_mm.spaces import MAEDetSpace
+from detnas_mm.systems.mae_det.exact import BlockProgram, solve
 from tests import latency
 
 from . import structures

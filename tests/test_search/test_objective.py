@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from detnas_mm.cost import AdditiveTable, MacsTable, ParamsTable, PeakMemoryTable
+from detnas_mm.cost import AdditiveTable
 from detnas_mm.search import Budget, Constraint, Objective, UnmeetableConstraint, number_text
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable, PeakMemoryTable
 
 from .test_ledger import record
 

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from detnas_mm.cost import StructureFlops, StructureLayers
-from detnas_mm.evaluators import EntropyScore
 from detnas_mm.search import (
     Budget,
     Constraint,
@@ -23,8 +21,8 @@ from detnas_mm.search import (
     read_ledger,
     read_snapshots,
 )
-from detnas_mm.spaces import MAEDetSpace
-from detnas_mm.spaces.structure import PUBLISHED
+from detnas_mm.systems.mae_det import EntropyScore, MAEDetSpace, StructureFlops, StructureLayers
+from detnas_mm.systems.mae_det.structure import PUBLISHED
 from detnas_mm.testing import check_population_strategy
 
 ROOT = Path(__file__).parents[2]

@@ -2,10 +2,9 @@
 
 import pytest
 
-from detnas_mm.cost import StructureFlops
-from detnas_mm.evaluators import EntropyScore
 from detnas_mm.search import Constraint, Objective, PopulationEvolution, UnmeetableConstraint
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.systems.mae_det import EntropyScore, StructureFlops
 
 from .test_population import SPACE, budget, search
 

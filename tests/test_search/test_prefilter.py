@@ -17,7 +17,7 @@ from detnas_mm.search import (
     Record,
     SurrogateRanker,
 )
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_strategy
 
 from .conftest import CountingEvaluator

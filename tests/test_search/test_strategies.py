@@ -3,9 +3,8 @@ import time
 import numpy as np
 import pytest
 
-from detnas_mm.cost import MacsTable
 from detnas_mm.search import Budget, Constraint, EvolutionStrategy, Objective, RandomStrategy, UnmeetableConstraint
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable
 
 from .test_ledger import record
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from detnas_mm.spaces import Architecture, DetNASSpace
+from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.conv import Conv
-from detnas_mm.spaces.detnas import OPS
+from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.systems.detnas.space import OPS
 from detnas_mm.testing import check_search_space
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))

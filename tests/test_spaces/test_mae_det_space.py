@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from detnas_mm.spaces import Architecture, MAEDetSpace
-from detnas_mm.spaces.mae_det_spec import PRESETS
-from detnas_mm.spaces.structure import read_structure
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.mae_det import MAEDetSpace
+from detnas_mm.systems.mae_det.presets import PRESETS
+from detnas_mm.systems.mae_det.structure import read_structure
 from detnas_mm.testing import check_search_space
 
 TINY = dict(

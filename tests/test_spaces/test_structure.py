@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from detnas_mm.spaces import Architecture, MAEDetSpace
-from detnas_mm.spaces.structure import PUBLISHED, read_file, read_structure, to_dicts, to_text, unpack, write_file
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.mae_det import MAEDetSpace
+from detnas_mm.systems.mae_det.structure import (
+    PUBLISHED,
+    read_file,
+    read_structure,
+    to_dicts,
+    to_text,
+    unpack,
+    write_file,
+)
 
 TEXT = '32k3s2|48k5s2x2b32|272k3s1x4b120'
 DICTS = [

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from detnas_mm.cost import MacsTable, StructureParams
-from detnas_mm.spaces import DetNASSpace, MAEDetSpace
+from detnas_mm.systems.detnas import DetNASSpace, MacsTable
+from detnas_mm.systems.mae_det import MAEDetSpace, StructureParams
 from detnas_mm.testing import check_cost_model
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(2, 2))

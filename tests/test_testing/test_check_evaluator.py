@@ -6,7 +6,7 @@ import torch
 
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.search import Evaluation
-from detnas_mm.spaces import DetNASSpace
+from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_evaluator
 
 SPACE = DetNASSpace('small')

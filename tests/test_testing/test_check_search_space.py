@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from detnas_mm.spaces import Architecture, DetNASSpace, MAEDetSpace
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.systems.mae_det import MAEDetSpace
 from detnas_mm.testing import check_search_space
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(2, 2))
@@ -162,7 +164,7 @@ def test_a_draw_outside_the_space_is_caught():
 def test_a_space_that_loads_torch_is_caught(tmp_path, monkeypatch):
     pytest.importorskip('torch')
     (tmp_path / 'heavy_space.py').write_text(
-        'import torch\nfrom detnas_mm.spaces import DetNASSpace\n\n\nclass Heavy(DetNASSpace):\n    pass\n'
+        'import torch\nfrom detnas_mm.systems.detnas import DetNASSpace\n\n\nclass Heavy(DetNASSpace):\n    pass\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
     import heavy_space

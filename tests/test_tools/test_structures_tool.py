@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from detnas_mm.spaces.structure import read_file, read_structure, write_file
-from detnas_mm.visualization import draw_structures
+from detnas_mm.systems.mae_det import draw_structures
+from detnas_mm.systems.mae_det.structure import read_file, read_structure, write_file
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 TOOL = TOOLS / 'structures.py'

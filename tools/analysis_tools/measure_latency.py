@@ -53,11 +53,11 @@ def main() -> None:
     import torch
 
     from detnas_mm.compat import cuda_usable
-    from detnas_mm.cost.timing import Pace
     from detnas_mm.engine.found_structures import measure_found
     from detnas_mm.engine.latency import latency_cost, measure_latency, summary
     from detnas_mm.engine.launch import check_checkpoint, check_inputs, read_config
     from detnas_mm.engine.structure_latency import measure_structure_latency, standalone_space, structures_summary
+    from detnas_mm.latency.timing import Pace
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -67,12 +67,12 @@ def main() -> None:
 
     from detnas_mm.compat import cuda_usable
     from detnas_mm.cost.count import count_macs, count_params
-    from detnas_mm.cost.device import describe_device, device_text
-    from detnas_mm.cost.measure import measure_nets, settled
-    from detnas_mm.cost.stopwatch import stopwatch
-    from detnas_mm.cost.timing import Pace, spread
-    from detnas_mm.evaluators.entropy import checked_weights
-    from detnas_mm.evaluators.entropy_forward import map_entropies
+    from detnas_mm.latency.device import describe_device, device_text
+    from detnas_mm.latency.measure import measure_nets, settled
+    from detnas_mm.latency.stopwatch import stopwatch
+    from detnas_mm.latency.timing import Pace, spread
+    from detnas_mm.systems.mae_det.entropy import checked_weights
+    from detnas_mm.systems.mae_det.entropy_forward import map_entropies
 
     if args.threads:
         torch.set_num_threads(args.threads)

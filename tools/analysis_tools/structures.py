@@ -21,7 +21,7 @@ def read(text: str) -> dict:
     """Structures by name."""
     import json
 
-    from detnas_mm.spaces.structure import RESNET50, read_file, read_structure
+    from detnas_mm.systems.mae_det.structure import RESNET50, read_file, read_structure
 
     path = Path(text)
     if path.is_dir():
@@ -51,9 +51,8 @@ def main() -> None:
     parser.add_argument('--write', type=Path, metavar='FILE', help='a text file that the code of the authors reads')
     args = parser.parse_args()
 
-    from detnas_mm.cost import StructureFlops, StructureLayers, StructureMacs, StructureParams
-    from detnas_mm.evaluators import EntropyScore
-    from detnas_mm.spaces.structure import write_file
+    from detnas_mm.systems.mae_det import EntropyScore, StructureFlops, StructureLayers, StructureMacs, StructureParams
+    from detnas_mm.systems.mae_det.structure import write_file
 
     found: dict = {}
     try:
@@ -74,7 +73,7 @@ def main() -> None:
     print('\n' + '\n'.join(f'{cost.name}: {cost.scope}' for cost in costs))
     try:
         if args.draw:
-            from detnas_mm.visualization import draw_structures
+            from detnas_mm.systems.mae_det import draw_structures
 
             print(f'drawn: {draw_structures(found, args.draw)}')
         if args.write:

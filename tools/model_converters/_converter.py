@@ -50,7 +50,7 @@ def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, conv
 
     import torch
 
-    from detnas_mm.models.convert_common import load_checkpoint
+    from detnas_mm.models.convert import load_checkpoint
 
     try:
         converted = convert(load_checkpoint(args.src, args.trust_pickle))

@@ -37,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
 
     def convert_state(source: Any) -> Any:
-        from detnas_mm.models.convert_megvii import convert  # after the arguments: it loads torch
+        from detnas_mm.systems.detnas.convert_megvii import convert  # after the arguments: it loads torch
 
         return convert(source, args.backbone_only, args.channel_split)
 

@@ -27,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
 
     def convert_state(source: Any) -> Any:
-        from detnas_mm.models.convert_tinynas import convert  # after the arguments: it loads torch
+        from detnas_mm.systems.mae_det.convert_tinynas import convert  # after the arguments: it loads torch
 
         return convert(source, args.strides, args.backbone_only)
 

@@ -2,14 +2,12 @@
 
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.strategies.evolution import EvolutionStrategy
-from detnas_mm.search.strategies.exact import ExactStrategy
 from detnas_mm.search.strategies.pareto import ParetoStrategy
 from detnas_mm.search.strategies.population import Population, PopulationEvolution
 from detnas_mm.search.strategies.random import RandomStrategy
 
 __all__ = [
     'EvolutionStrategy',
-    'ExactStrategy',
     'ParetoStrategy',
     'Population',
     'PopulationEvolution',

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.checks import whole
+from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.objective import Budget, Objective
 from detnas_mm.search.prefilter import Prefilter
 from detnas_mm.search.record import Proposal, Record

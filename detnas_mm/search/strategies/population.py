@@ -11,7 +11,6 @@ import numpy as np
 
 from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint, number_text
-from detnas_mm.search.strategies.exact import ExactStrategy
 from detnas_mm.spaces import ArraySpace, SearchSpace
 
 
@@ -53,7 +52,7 @@ class PopulationEvolution:
         start: Architectures to begin with, as the space reads them, such as ``['maedet-init']``. By default a
             population drawn at random.
         max_attempts: Random candidates drawn without a feasible one among them before giving up.
-        proof: Arguments of :class:`~detnas_mm.search.strategies.exact.ExactStrategy`, such as
+        proof: Arguments of :class:`~detnas_mm.systems.mae_det.strategies.ExactStrategy`, such as
             ``dict(score=dict(type='EntropyScore'))``: what it proves is told and drawn with the search, which it takes
             some seconds longer. Candidates do not depend on it. Defaults to none.
 
@@ -94,6 +93,8 @@ class PopulationEvolution:
         self.phases = _checked_phases(phases)
         self.start = list(start)
         self.max_attempts = max_attempts
+        from detnas_mm.systems.mae_det.strategies import ExactStrategy
+
         self.exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
         self.acceptance = 0.0
 

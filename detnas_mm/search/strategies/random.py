@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.registry import STRATEGIES
 from detnas_mm.checks import whole
+from detnas_mm.registry import STRATEGIES
 from detnas_mm.search.record import Proposal
 from detnas_mm.search.strategies.base import Strategy
 

@@ -1,0 +1,1 @@
+"""Images, boxes and metrics of detectors and classifiers, as evaluations need them."""

@@ -1,0 +1,212 @@
+"""Fixed batches of a dataset, loaded once and shared out to ranks."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.structures import BaseDataElement
+from torch.utils.data import DataLoader
+
+from detnas_mm.checks import whole
+from detnas_mm.evaluators.detection.metric_workers import end_with_parent
+from detnas_mm.evaluators.ranks import Unit, share_out
+from detnas_mm.evaluators.seeding import kept_random_states, seeded
+
+
+def _num_bytes(data: Any) -> int:
+    if isinstance(data, (torch.Tensor, np.ndarray)):
+        return data.nbytes
+    if isinstance(data, BaseDataElement):
+        return _num_bytes(data.to_dict())
+    if isinstance(data, Mapping):
+        return sum(map(_num_bytes, data.values()))
+    if isinstance(data, Sequence) and not isinstance(data, str):
+        return sum(map(_num_bytes, data))
+    return _num_bytes(getattr(data, 'masks', ()))  # mmdet's masks, which may be larger than the image
+
+
+def _steps(cfg: Any) -> list[dict[str, Any]]:
+    """All steps of the pipelines of a dataset and of those that it wraps."""
+    if isinstance(cfg, Mapping):
+        inner = [step for key, part in cfg.items() if key != 'pipeline' for step in _steps(part)]
+        return [dict(step) for step in cfg.get('pipeline', ())] + inner
+    return [step for part in cfg for step in _steps(part)] if isinstance(cfg, (list, tuple)) else []
+
+
+def checked_loader(name: str, cfg: Any) -> Mapping[str, Any]:
+    """A dataloader's config, if it says what is read and in which batches.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    parts = cfg if isinstance(cfg, Mapping) else {}
+    if not isinstance(parts.get('dataset'), Mapping) or 'batch_size' not in parts:
+        raise ValueError(f"{name} must be as in dict(batch_size=8, dataset=dict(type='CocoDataset', …)); got {cfg!r}.")
+    return parts
+
+
+class _Repeatable:
+    """A dataset that gives the same each time: mmdet takes another image at random for one that its pipeline drops."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        with seeded(index, cpu_alone=True):  # a loader's worker must not touch a GPU
+            return self.dataset[index]
+
+
+class FixedBatches:
+    """The same images in the same batches every time they are walked through.
+
+    The batches are the same for any number of ranks, which share them out as :func:`share_out` says. Loaded data are
+    kept as long as the cache has room; what does not fit is loaded again each time.
+
+    Args:
+        dataloader: mmengine's dataloader config: ``dataset``, ``batch_size``, and if wanted ``num_workers`` and
+            ``collate_fn``. Samplers are ignored: order and batches are fixed here.
+        num_images: How many images to use; None for all.
+        seed: With ``num_images``, which ones: the first of a random order drawn from this seed. None: the first ones.
+        whole_batches: Whether the batch size must divide the number of images.
+        cache_mb: Megabytes of loaded images to keep in memory, on each rank.
+
+    Raises:
+        ValueError: If the dataset is too small, the batch size does not fit, or images are changed at random.
+    """
+
+    def __init__(
+        self,
+        dataloader: Mapping[str, Any],
+        num_images: int | None = None,
+        seed: int | None = None,
+        whole_batches: bool = False,
+        cache_mb: float = 2048,
+    ) -> None:
+        cfg = copy.deepcopy(dict(dataloader))
+        self._pipeline = _steps(cfg['dataset'])
+        self.dataset = DATASETS.build(cfg['dataset'])
+        if hasattr(self.dataset, 'full_init'):
+            self.dataset.full_init()
+        self.batch_size = whole('batch_size', cfg['batch_size'], 1)
+        self.num_workers = whole('num_workers', cfg.get('num_workers', 0))
+        collate = dict(cfg.get('collate_fn', dict(type='pseudo_collate')))
+        kind = collate.pop('type')
+        function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+        self._collate = lambda items: function(items, **collate)
+        name = type(self.dataset).__name__
+        available = len(self.dataset)
+        if num_images is None:
+            num_images = available
+        if not 0 < whole('num_images', num_images) <= available:
+            raise ValueError(
+                f'num_images is {num_images!r}; {name} has {available} images, so 1 to {available} can be taken.'
+            )
+        if whole_batches and num_images % self.batch_size:
+            raise ValueError(
+                f'batch_size {self.batch_size} does not divide the {num_images} images, so that the last batch would '
+                f'weigh too much. Choose a divisor, such as '
+                f'{max(d for d in range(1, self.batch_size + 1) if num_images % d == 0)}.'
+            )
+        order = list(range(available))
+        if seed is not None:
+            generator = torch.Generator().manual_seed(seed)
+            order = torch.randperm(available, generator=generator).tolist()
+        self.indices = order[:num_images]
+        self._batches = [self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)]
+        self._refuse_random(name)
+        self._room = cache_mb * 2**20
+        self._cache: dict[int, Any] = {}
+
+    @property
+    def metainfo(self) -> Any:
+        """The dataset's."""
+        return self.dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def fingerprint(self) -> str:
+        """Changes with the images, their labels, order and transforms, but not with the folder they lie in."""
+        digest = hashlib.sha256(repr(self._pipeline).encode())
+        for index in self.indices:
+            info = self.dataset.get_data_info(index)
+            path = str(info.get('img_path', index))
+            labels = [
+                (one.get('bbox'), one.get('bbox_label'), *(['ignored'] if one.get('ignore_flag') else []))
+                for one in info.get('instances', ())
+            ]
+            digest.update(f'{os.path.basename(path)}|{info.get("gt_label")}|{labels}\n'.encode())
+        return digest.hexdigest()[:16]
+
+    def _refuse_random(self, name: str) -> None:
+        """Images must be the same each time they are read: candidates are compared on them."""
+        with kept_random_states() as unchanged:
+            first = self.dataset[self.indices[0]]['inputs']
+            if unchanged():
+                return
+            for _ in range(64):  # whatever happens to one image in ten is found, but for one time in a thousand
+                again = self.dataset[self.indices[0]]['inputs']
+                if again.shape != first.shape or not torch.equal(again, first):
+                    raise ValueError(
+                        f'The pipeline of {name} changes images at random, so that candidates would be judged on '
+                        f'different ones. Take what is random out of {[step.get("type") for step in self._pipeline]}.'
+                    )
+
+    def walk(self, numbers: Iterable[int], parts: int = 1) -> Iterator[tuple[Unit, Any]]:
+        """Yields this rank's share of these batches, as (unit, collated data); the receiver may change the data.
+
+        Args:
+            numbers: Which batches.
+            parts: Into how many parts of the candidates a batch may be cut.
+        """
+        wanted = sorted(set(numbers))
+        missing = [n for n in wanted if n % get_world_size() == get_rank() and n not in self._cache]
+        loader = DataLoader(
+            _Repeatable(self.dataset),
+            batch_sampler=[self._batches[number] for number in missing],
+            num_workers=self.num_workers if missing else 0,
+            collate_fn=self._collate,
+            worker_init_fn=lambda number: end_with_parent(),  # one that lives on holds the ledger's lock for seconds
+            generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global one
+        )
+        loading = zip(missing, loader, strict=True)
+        number, data = -1, None
+        for unit in share_out(wanted, parts):
+            while number != unit.batch and unit.batch in missing:
+                number, data = next(loading)
+                self._keep(number, data)
+            if number != unit.batch:
+                number, data = unit.batch, self._load(unit.batch)
+            yield unit, self._copy(data)
+
+    def _load(self, number: int) -> Any:
+        if number not in self._cache:
+            data = self._collate([_Repeatable(self.dataset)[index] for index in self._batches[number]])
+            self._keep(number, data)
+            return data
+        return self._cache[number]
+
+    def _keep(self, number: int, data: Any) -> None:
+        """Keeps what was loaded if there is room."""
+        size = _num_bytes(data)
+        if size <= self._room:
+            self._room -= size
+            self._cache[number] = data
+
+    @staticmethod
+    def _copy(data: Any) -> Any:
+        """Images are shared, since nobody changes them in place; annotations are copied, since models do."""
+        if isinstance(data, Mapping) and 'data_samples' in data:
+            return {**data, 'data_samples': copy.deepcopy(data['data_samples'])}
+        return copy.deepcopy(data)

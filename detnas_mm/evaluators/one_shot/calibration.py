@@ -1,0 +1,119 @@
+"""BN statistics of candidates, taken on fixed training images (DetNAS, section 3.2, step 3)."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from detnas_mm.evaluators.detection import roi_boxes
+from detnas_mm.evaluators.detection.batches import FixedBatches
+from detnas_mm.evaluators.one_shot import bn_recalibration
+from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
+from detnas_mm.evaluators.ranks import jointly
+from detnas_mm.evaluators.seeding import seeded, stable_seed
+from detnas_mm.models import find_supernet
+
+
+class Calibration(FixedBatches):
+    """The training images for BN, and what is done with them.
+
+    Args:
+        model: A detector or classifier that holds a supernet.
+        dataloader: See :class:`FixedBatches`.
+        num_images: How many images to use; the batch size must divide it.
+        seed: Which ones, and what heads draw that see training RoIs.
+        cache_mb: See :class:`FixedBatches`.
+
+    Attributes:
+        part: The smallest part of the model that holds all BN layers: ``'backbone'``, ``'neck'`` or ``'model'``. Heads,
+            losses and proposals are not run where they have nothing to recalibrate.
+
+    Raises:
+        ValueError: See :class:`FixedBatches`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataloader: Mapping[str, Any],
+        num_images: int = 500,
+        seed: int = 0,
+        cache_mb: float = 2048,
+    ) -> None:
+        super().__init__(dataloader, num_images=num_images, seed=seed, whole_batches=True, cache_mb=cache_mb)
+        self.model: Any = model
+        self.supernet = find_supernet(model)
+        self.seed = seed
+        parts = {name.split('.')[0] for name in bn_recalibration.batch_norms(model)}
+        self.part = 'model'
+        if parts <= {'backbone'}:
+            self.part = 'backbone'
+        elif parts <= {'backbone', 'neck'} and hasattr(model, 'extract_feat'):
+            self.part = 'neck'
+
+    def spec(self) -> dict[str, Any]:
+        """What statistics depend on, JSON-ready."""
+        return dict(
+            images=len(self.indices), batch_size=self.batch_size, images_digest=self.fingerprint(), part=self.part
+        )
+
+    @torch.no_grad()
+    def recalibrate(self, tree: PathTree, batches: Sequence[int]) -> None:
+        """Adds batches to the statistics of a tree's nodes; nodes where they are not finite fail.
+
+        Args:
+            tree: The candidates.
+            batches: Numbers of the batches.
+
+        Raises:
+            OutOfMemory: On all ranks, if one of them had no memory left.
+        """
+        gathered = jointly(lambda: self._collect(tree, batches))
+        device = next(self.model.parameters()).device
+        for node, *shares in zip(tree.nodes, *gathered, strict=True):
+            found = bn_recalibration.average({n: batch for share in shares for n, batch in share.items()})
+            broken = bn_recalibration.not_finite(found)
+            if broken:
+                node.failure = f'recalibrated BN statistics of {broken[0]} are not finite'
+            # Every batch to be judged on needs them there, and a GPU waits for what comes from the CPU.
+            node.statistics = {name: (mean.to(device), var.to(device)) for name, (mean, var) in found.items()}
+
+    def _collect(self, tree: PathTree, batches: Sequence[int]) -> list[dict[int, bn_recalibration.BatchStatistics]]:
+        """This rank's share: for each node, statistics by batch, of earlier batches as well."""
+        with (
+            bn_recalibration.recording(self.model) as into,
+            bn_recalibration.without_rpn_loss(self.model),
+            bn_recalibration.without_adaptation(self.model),
+            roi_boxes.together(self.model),
+        ):
+            for unit, data in self.walk(batches, tree.parts):
+                nodes: list[Node] = []
+                noted: list[bn_recalibration.Noted] = []
+
+                def enter(node: Node, nodes: list[Node] = nodes, noted: list[Any] = noted) -> None:
+                    nodes.append(node)
+                    noted.append([])
+                    into(noted[-1])
+
+                data = self.model.data_preprocessor(data, False)
+                for _, outputs in tree.walk(data['inputs'], enter, unit.part, unit.parts):
+                    if self.part != 'backbone':
+                        with replayed(self.supernet, outputs):
+                            self._forward(data)
+                for node, statistics in zip(nodes, bn_recalibration.packed(noted), strict=True):
+                    node.collected[unit.batch] = statistics  # maybe again: other candidates may have come this way
+        return [node.collected for node in tree.nodes]
+
+    def _forward(self, data: Any) -> None:
+        """Runs neck and head. Heads with BN see training RoIs, drawn from a seed that is the batch's own."""
+        if self.part == 'neck':
+            self.model.extract_feat(data['inputs'])
+            return
+        names = [os.path.basename(str(getattr(sample, 'img_path', ''))) for sample in data['data_samples']]
+        with seeded(stable_seed([self.seed, *names])):
+            self.model(**copy.deepcopy(data), mode=bn_recalibration.forward_mode(self.model))

@@ -1,0 +1,245 @@
+"""The one-shot evaluation of DetNAS: a path of the trained supernet, its BN recalibrated, on search-val."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from detnas_mm.checks import flag, real, whole
+from detnas_mm.evaluators.base import Evaluator, TrainedNet
+from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
+from detnas_mm.evaluators.detection.batches import FixedBatches, checked_loader
+from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
+from detnas_mm.evaluators.detection.metrics import build_metric, metric_digest, quiet
+from detnas_mm.evaluators.numerics import checked_precision, numerics
+from detnas_mm.evaluators.one_shot import bn_recalibration
+from detnas_mm.evaluators.one_shot.calibration import Calibration
+from detnas_mm.evaluators.one_shot.judge import Judge, Predictions
+from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
+from detnas_mm.evaluators.one_shot.racing import Racing, Stage
+from detnas_mm.evaluators.ranks import OutOfMemory
+from detnas_mm.models import find_supernet
+from detnas_mm.models.subnet import slice_state_dict
+from detnas_mm.registry import EVALUATORS, build_from
+from detnas_mm.search import Evaluation, Objective, Record
+from detnas_mm.spaces import Architecture, SearchSpace
+
+
+@EVALUATORS.register_module()
+class OneShotEvaluator(Evaluator):
+    """Activate path → reset BN statistics → recalibrate on training images → evaluate on search-val → restore.
+
+    Whoever is evaluated leaves no trace in the model, so order cannot matter. With several ranks each takes its share
+    of the batches, of calibration and of evaluation, and computes the metric of its share of the candidates; all ranks
+    return the same scores.
+
+    Args:
+        dataloader: Search-val: mmengine's dataloader config. Order and batches are fixed; samplers are ignored.
+        metric: Config of one metric, such as ``dict(type='mmdet.CocoMetric', …)``.
+        calibration: The training images for BN: ``dict(dataloader=…, num_images=500, seed=0)``. Their pipeline should
+            be the training one without what is random, so that statistics are those of the images as they are. None
+            leaves the supernet's own statistics in force, which mix all paths: only to see what that costs.
+        cache_mb: Megabytes of loaded images to keep, for each of the two sets, on each rank.
+        chunk_size: How many candidates are evaluated together; 0 for a whole generation. They share what their paths
+            have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk, and
+            the progress bar moves by chunks. Defaults to 10.
+        racing: Arguments of :class:`Racing`, such as ``dict(shares=[0.25, 0.5], confidence=0.99, keep=10)``: candidates
+            without prospects are judged on a share of the images alone. None (the default) judges all on all images.
+        metric_workers: Processes, on each rank, that compute metrics while the model goes on with the next chunk; a
+            crash then loses up to two chunks. Scores do not depend on it. Defaults to 0: none.
+        precision: ``'fp16'`` or ``'bf16'`` runs the network under autocast. Defaults to ``'fp32'``.
+        channels_last: Lets weights and activations lie channels last, which is quicker where there are many depthwise
+            convolutions. Scores differ in their last bits; exported nets are tested in the same layout. Defaults to
+            False.
+
+    Raises:
+        ValueError: If a setting does not fit; on :meth:`setup`, if the data do not.
+    """
+
+    needs_model = True
+
+    def __init__(
+        self,
+        dataloader: Mapping[str, Any],
+        metric: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        calibration: Mapping[str, Any] | None,
+        cache_mb: float = 2048,
+        chunk_size: int = 10,
+        racing: Mapping[str, Any] | None = None,
+        metric_workers: int = 0,
+        precision: str = 'fp32',
+        channels_last: bool = False,
+    ) -> None:
+        self.chunk_size = whole('evaluator.chunk_size', chunk_size)
+        self.dataloader = checked_loader('evaluator.dataloader', dataloader)
+        self.metric_cfg = metric
+        self.cache_mb = real('evaluator.cache_mb', cache_mb)
+        if calibration is not None:
+            unknown = set(calibration) - {'dataloader', 'num_images', 'seed'}
+            if unknown or 'dataloader' not in calibration:
+                raise ValueError(
+                    f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
+                )
+            checked_loader('evaluator.calibration.dataloader', calibration['dataloader'])
+        self.calibration_cfg = calibration
+        self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
+        self.metric_workers = whole('evaluator.metric_workers', metric_workers)
+        self.precision = checked_precision(precision)
+        self.channels_last = flag('evaluator.channels_last', channels_last)
+
+    def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
+        """See :meth:`Evaluator.setup`. The path in force and the model's modes are kept."""
+        self.model: nn.Module = model.module if is_model_wrapper(model) else model
+        self.supernet = find_supernet(self.model)
+        if self.supernet.space.spec() != space.spec():
+            raise ValueError(
+                f"The search's space is not the supernet's: {space.spec()} and {self.supernet.space.spec()}. "
+                f'Give both the same.'
+            )
+        self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb)
+        self.metric = build_metric(self.metric_cfg, self.batches.metainfo)
+        self._metrics = MetricWorkers(self.metric, self.metric_workers)
+        self.calibration: Calibration | None = None
+        if self.calibration_cfg is not None:
+            self.calibration = Calibration(self.model, **self.calibration_cfg, cache_mb=self.cache_mb)
+        self._norms = bn_recalibration.batch_norms(self.model)
+
+    def spec(self) -> dict[str, Any]:
+        spec = dict(
+            type='OneShotEvaluator',
+            images=len(self.batches.indices),
+            batch_size=self.batches.batch_size,
+            images_digest=self.batches.fingerprint(),
+            metric=type(self.metric).__name__,
+            metric_digest=metric_digest(self.metric_cfg),
+        )
+        if self.precision != 'fp32' or self.channels_last:
+            spec['numerics'] = dict(precision=self.precision, channels_last=self.channels_last)
+        if self.racing is not None:
+            spec['racing'] = self.racing.spec()
+        return spec | dict(calibration=self.calibration and self.calibration.spec())
+
+    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
+        """See :meth:`Evaluator.observe`: racing learns from past generations who has prospects."""
+        if self.racing is not None:
+            self.racing.observe(records, objectives)
+
+    def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """See :meth:`Evaluator.evaluate`. Out of memory, values that are not finite, and no detections are failures."""
+        size = self.chunk_size or len(archs) or 1
+        waiting: Iterator[Evaluation] = iter(())
+        for first in range(0, len(archs), size):
+            begun = self._begin(archs[first : first + size])
+            yield from waiting  # the chunk before: its metrics were computed meanwhile
+            waiting = begun
+            if not self.metric_workers:
+                yield from waiting
+        yield from waiting
+
+    def _begin(self, chunk: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Lets candidates predict together, and returns what waits for their metrics.
+
+        They come one by one if there is no memory for all of them, to find out whose fault it is.
+        """
+        clock = dict(recalibration=0.0)
+        try:
+            with self._untouched():
+                judge = Judge(self._tree(chunk), self._metrics, self.racing)
+                stages = self._stages()
+                for stage in stages:
+                    if not judge.tree.open:
+                        break
+                    start = time.perf_counter()
+                    if self.calibration is not None and stage.calibration:
+                        self.calibration.recalibrate(judge.tree, stage.calibration)
+                    clock['recalibration'] += (time.perf_counter() - start) / len(chunk)
+                    self._score(judge, stage.evaluation, last=stage is stages[-1])
+                for node in judge.tree.nodes:
+                    node.collected = {}  # the judge may wait for metrics, and the tree with it
+                clock['prediction'] = judge.prediction_seconds / len(chunk)
+        except OutOfMemory as failure:
+            if len(chunk) == 1:
+                return iter([Evaluation(failure=str(failure), time=clock)])
+            return (evaluation for arch in chunk for evaluation in self._begin([arch]))
+        return self._finish(judge, clock)
+
+    def _finish(self, judge: Judge, clock: dict[str, float]) -> Iterator[Evaluation]:
+        for candidate, judged in enumerate(judge.decide()):
+            reason = judge.tree.failure(candidate)
+            yield Evaluation(failure=reason, time=clock) if reason else replace(judged, time=clock | judged.time)
+
+    def _stages(self) -> list[Stage]:
+        calibration = 0 if self.calibration is None else len(self.calibration)
+        if self.racing is None:
+            return [Stage(list(range(calibration)), list(range(len(self.batches))))]
+        return self.racing.stages(len(self.batches), calibration)
+
+    @contextlib.contextmanager
+    def recalibrated(self, arch: Architecture) -> Iterator[nn.Module]:
+        """The model in evaluation mode with a path in force and its BN statistics recalibrated; restored after."""
+        with self._untouched():
+            tree = self._tree([arch])
+            if self.calibration is not None:
+                self.calibration.recalibrate(tree, range(len(self.calibration)))
+            bn_recalibration.apply(self._norms, tree.statistics(0))
+            self.supernet.set_path(arch)
+            self.model.eval()
+            yield self.model
+
+    def trained_net(self, arch: Architecture) -> TrainedNet:
+        """See :meth:`Evaluator.trained_net`: the supernet's weights with the candidate's own BN statistics."""
+        prefix = next(f'{name}.' for name, module in self.model.named_modules() if module is self.supernet)
+        with self.recalibrated(arch) as model:
+            state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+            return TrainedNet(self.supernet.subnet_cfg(arch), slice_state_dict(state, arch, self.supernet, prefix))
+
+    @contextlib.contextmanager
+    def _untouched(self) -> Iterator[None]:
+        before = self.supernet.active_path
+        with (
+            bn_recalibration.restored(self.model),
+            bn_recalibration.local_batch_norm(self.model),
+            numerics(self.model, self.precision, self.channels_last),
+        ):
+            try:
+                yield
+            finally:
+                self.supernet.set_path(before)
+
+    def _tree(self, archs: Sequence[Architecture]) -> PathTree:
+        return PathTree([self.supernet.segments(arch) for arch in archs])
+
+    @torch.no_grad()
+    def _score(self, judge: Judge, batches: Sequence[int], last: bool) -> None:
+        """Lets candidates predict and judges them; after the last stage the metrics are still to be waited for."""
+        with quiet(), dense_boxes.together(self.model), roi_boxes.together(self.model):
+            judge.hear(partial(self._predict, judge.tree, batches), last)
+        if not last:
+            judge.decide()
+
+    def _predict(self, tree: PathTree, batches: Sequence[int]) -> Predictions:
+        """What the metric keeps of this rank's share of some batches."""
+
+        def enter(node: Node) -> None:
+            bn_recalibration.apply(self._norms, node.statistics)
+
+        results: Predictions = {node.number: {} for node in tree.ends}
+        self.model.eval()
+        for unit, data in self.batches.walk(batches, tree.parts):
+            inputs = self.model.data_preprocessor(data, False)
+            for node, outputs in tree.walk(inputs['inputs'], enter, unit.part, unit.parts):
+                with replayed(self.supernet, outputs):
+                    samples = self.model(**inputs, mode='predict')
+                del outputs  # before the next candidate's are made
+                self.metric.process(data, [sample.to_dict() for sample in samples])
+                results[node.number][unit.batch] = self.metric.results
+                self.metric.results = []
+        return results

@@ -1,0 +1,176 @@
+"""Checkpoints of MAE-DET's authors (github.com/alibaba/lightweight-neural-architecture-search) under our keys.
+
+Key layout of theirs: ``block_list.0.{conv1,bn1}`` (stem), then for bottleneck j of super-block i
+``block_list.{i}.block_list.{j}.{conv1,conv2,conv3,residual_proj}.{conv1,bn1}``, in detectors behind ``backbone.body.``.
+The structure can be read off the shapes, but for the strides. The program is
+``tools/model_converters/tinynas_to_detnas_mm.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detnas_mm import zoo
+from detnas_mm.models.convert import check_keys, listed
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.mae_det.model import MAEDetNet
+from detnas_mm.systems.mae_det.structure import read_structure, to_text, unpack
+
+_STEM_KEY = 'block_list.0.conv1.weight'
+_UNIT_KEY = re.compile(r'block_list\.(\d{1,3})\.block_list\.(\d{1,4})\.(conv[123])\.conv1\.weight')
+_BN_COUNTER = 'num_batches_tracked'
+_BN_PARTS = ('weight', 'bias', 'running_mean', 'running_var', _BN_COUNTER)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted checkpoint.
+
+    Attributes:
+        meta: ``name`` (published name, or None), ``arch`` (text), ``backbone`` (config of the backbone that the weights
+            belong to). Plain values only.
+        state_dict: Tensors of the backbone by this package's keys.
+        dropped: Keys of the source that were left out.
+    """
+
+    meta: dict[str, Any]
+    state_dict: OrderedDict[str, Tensor]
+    dropped: tuple[str, ...]
+
+
+def convert(
+    state_dict: Mapping[str, Tensor], strides: Sequence[int] | None = None, backbone_only: bool = False
+) -> Converted:
+    """Translates a state dict of the authors' code to that of a backbone.
+
+    Args:
+        state_dict: The authors'; a prefix such as ``backbone.body.`` is found.
+        strides: Of the stem and of every super-block; they leave no trace in the weights. Defaults to 2 everywhere, as
+            in the published nets, and only for these.
+        backbone_only: Leave out what belongs to neck and heads instead of refusing it.
+
+    Raises:
+        ValueError: If keys do not match, either way, shapes do not fit, or strides are needed; lists them.
+    """
+    prefix = _prefix(state_dict)
+    inner = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    own = {key: value for key, value in inner.items() if key.startswith('block_list.')}
+    others = [key for key in state_dict if not key.startswith(f'{prefix}block_list.')]
+    strange = [key for key in others if prefix and key.startswith(prefix)]
+    if strange:
+        raise ValueError(f'{len(strange)} tensors of the backbone are none that it has:\n' + listed(strange))
+    if others and not backbone_only:
+        raise ValueError(
+            f'{len(others)} tensors belong to no backbone of the authors, and cannot be converted. Give '
+            f'--backbone-only to leave them out:\n' + listed(others)
+        )
+    arch = infer(own, strides)
+    keys = dict(_keys(arch))
+    check_keys(own, keys, {key for key in keys if key.endswith(_BN_COUNTER)}, prefix)
+    tensors: OrderedDict[str, Tensor] = OrderedDict()
+    for theirs, ours in keys.items():
+        # Checkpoints written before torch 0.4.1 have no counter. It plays no part in the outputs.
+        value = own[theirs] if theirs in own else torch.tensor(0, dtype=torch.long)
+        tensors[ours] = value.detach().cpu().clone()
+    _check_shapes(tensors, arch)
+    name = next((net.name for net in zoo.ZOO.values() if net.arch == to_text(arch)), None)
+    cfg = dict(type='detnas_mm.MAEDetNet', arch=name or to_text(arch))
+    meta = dict(
+        source='alibaba/lightweight-neural-architecture-search', name=name, arch=to_text(arch), backbone=cfg, prefix=''
+    )  # fmt: skip
+    return Converted(meta, tensors, tuple(others))
+
+
+def _prefix(state_dict: Mapping[str, Tensor]) -> str:
+    stems = [key for key in state_dict if key == _STEM_KEY or key.endswith('.' + _STEM_KEY)]
+    stems = [key for key in stems if not _UNIT_KEY.search(key)]
+    if len(stems) != 1:
+        found = stems or list(state_dict)[:10]
+        raise ValueError(
+            f"{len(stems)} backbones of the authors' code found: one key such as backbone.body.{_STEM_KEY} is "
+            f'expected; there are:\n' + listed(found)
+        )
+    return stems[0][: -len(_STEM_KEY)]
+
+
+def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Architecture:
+    """Reads the structure off keys and shapes.
+
+    Args:
+        own: State dict without prefix.
+        strides: See :func:`convert`.
+
+    Raises:
+        ValueError: If the keys make no structure, or strides are needed or do not fit.
+    """
+    shapes: dict[int, dict[int, dict[str, tuple[int, ...]]]] = {}
+    for key, value in own.items():
+        found = _UNIT_KEY.fullmatch(key)
+        if found:
+            unit = shapes.setdefault(int(found[1]), {}).setdefault(int(found[2]), {})
+            unit[found[3]] = tuple(value.shape)
+    numbers = sorted(shapes)
+    whole = all(
+        sorted(units) == list(range(len(units)))
+        and all(len(unit) == 3 and all(len(shape) == 4 for shape in unit.values()) for unit in units.values())
+        for units in shapes.values()
+    )
+    stem = own.get(_STEM_KEY)
+    if not numbers or numbers != list(range(1, len(numbers) + 1)) or not whole or stem is None or stem.ndim != 4:
+        raise ValueError(
+            f'Super-blocks must be numbered from 1 and bottlenecks from 0 without a gap, each with conv1, conv2 and '
+            f'conv3; found (super-block, bottlenecks) {[(i, sorted(shapes[i])) for i in numbers]}.'
+        )
+    given = [2] * (1 + len(numbers)) if strides is None else list(strides)
+    if len(given) != 1 + len(numbers):
+        raise ValueError(f'{len(given)} strides {given} for a stem and {len(numbers)} super-blocks; give one for each.')
+    genes = [stem.shape[0], stem.shape[2], given[0]]
+    for number in numbers:
+        first = shapes[number][0]
+        btn, kernel = first['conv2'][0], first['conv2'][2]
+        genes += [first['conv3'][0], kernel, given[number], len(shapes[number]), btn]
+    arch = read_structure(genes)
+    if strides is None and to_text(arch) not in {net.arch for net in zoo.ZOO.values()}:
+        raise ValueError(
+            f'{to_text(arch)} is no published net, and strides leave no trace in weights: give --strides, one for the '
+            f'stem and one for each of the {len(numbers)} super-blocks, such as --strides '
+            f'{" ".join(["2"] * (1 + len(numbers)))}.'
+        )
+    return arch
+
+
+def _keys(arch: Architecture) -> Iterator[tuple[str, str]]:
+    """All pairs (key of the authors, key of ours)."""
+    yield from _layer('block_list.0', 'stem')
+    for number, block in enumerate(unpack(arch)[1]):
+        for j in range(block.depth):
+            theirs, ours = f'block_list.{number + 1}.block_list.{j}', f'blocks.{number}.{j}'
+            for name in ('conv1', 'conv2', 'conv3'):
+                yield from _layer(f'{theirs}.{name}', f'{ours}.{name}')
+            if j == 0:
+                yield from _layer(f'{theirs}.residual_proj', f'{ours}.shortcut')
+
+
+def _layer(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
+    yield f'{theirs}.conv1.weight', f'{ours}.conv.weight'
+    for part in _BN_PARTS:
+        yield f'{theirs}.bn1.{part}', f'{ours}.bn.{part}'
+
+
+def _check_shapes(tensors: Mapping[str, Tensor], arch: Architecture) -> None:
+    with torch.device('meta'):
+        net = MAEDetNet(arch)
+    unfit = [
+        f'{key}: {tuple(tensors[key].shape)} in the checkpoint, {tuple(value.shape)} needed'
+        for key, value in net.state_dict().items()
+        if tensors[key].shape != value.shape
+    ]
+    if unfit:
+        raise ValueError(f'{len(unfit)} tensors have another shape than {to_text(arch)} has:\n' + listed(unfit))

@@ -1,0 +1,199 @@
+"""Entropy of structures in closed form (Sun et al., MAE-DET, ICML 2022, section 4), for many at a time.
+
+With weights and input from N(0, 1), without BN, ReLU and shortcuts, and every convolution's output divided by its
+standard deviation, a convolution adds half the logarithm of its inputs an output: c_in * k * k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.systems.mae_det.blocks import BlockSum, Columns, Place, columns
+
+#: Weights of the stages: stem, C2, C3, C4, C5 (the authors' code).
+WEIGHTS = (0, 0, 1, 1, 6)
+
+
+def checked_weights(weights: Any) -> tuple[float, ...]:
+    """Stage weights as floats.
+
+    Raises:
+        ValueError: If they are no finite numbers, none of them positive, or one negative.
+    """
+    listed = weights.tolist() if isinstance(weights, np.ndarray) else weights
+    found = tuple(listed) if isinstance(listed, (list, tuple)) else ()
+    if not all(type(w) in (int, float) and 0 <= w < float('inf') for w in found) or not any(found):
+        raise ValueError(f'weights must be numbers of at least 0, one a stage and not all 0, such as {WEIGHTS}; '
+                         f'got {weights!r}.')  # fmt: skip
+    return tuple(map(float, found))
+
+
+def check_stages(weights: Sequence[float], strides: Sequence[int]) -> None:
+    """Refuses another number of weights than there are stages; ``strides`` has the stem's first.
+
+    Raises:
+        ValueError: Says how many there must be.
+    """
+    count = 1 + sum(stride == 2 for stride in strides[1:])
+    if len(weights) != count:
+        raise ValueError(f'There are {len(weights)} stage weights {tuple(weights)}, and {count} stages in a structure '
+                         f'with strides {tuple(strides)}: the stem, and one for every block of stride 2.')  # fmt: skip
+
+
+class EntropySum(BlockSum):
+    """The multi-scale entropy as a sum over blocks: sum of r_i * S_i.
+
+    S_i is the sum of all convolutions' entropies from the stem to the end of stage i, plus ln C_i. So a convolution in
+    stage s counts with the sum of r_i over i >= s.
+
+    Args:
+        weights: r_i, see :data:`WEIGHTS`.
+        strides: Of the stem, then of every super-block.
+
+    Raises:
+        ValueError: If the number of weights is not the number of stages.
+    """
+
+    input_size = (1, 1)
+
+    def __init__(self, weights: Sequence[float], strides: Sequence[int]) -> None:
+        check_stages(weights, strides)
+        self.weights = weights
+        self.reach = np.cumsum(np.asarray(weights, dtype=float)[::-1])[::-1].tolist()
+
+    def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
+        own = self.reach[0] * 0.5 * np.log(3 * kernel**2)
+        return own + (self.weights[0] * np.log(width) if place.ends_stage else np.zeros(np.shape(width)))
+
+    def first(
+        self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
+    ) -> np.ndarray:
+        own = self.reach[place.stage] * (0.5 * np.log(cin) + np.log(bottleneck * kernel))
+        return own + (self.weights[place.stage] * np.log(cout) if place.ends_stage else 0.0)
+
+    def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
+        return self.reach[place.stage] * (0.5 * np.log(cout) + np.log(bottleneck * kernel))
+
+
+def closed_form(codes: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Entropy without regard to borders; the same as :meth:`EntropySum.totals`, with every logarithm taken once.
+
+    Args:
+        codes: Integers of shape (candidates, 3 + 5 blocks), see :mod:`detnas_mm.systems.mae_det.structure`.
+        weights: One a stage.
+
+    Returns:
+        Shape (candidates,).
+
+    Raises:
+        ValueError: If the number of weights does not fit.
+    """
+    return _weighted(codes, weights, None)
+
+
+def padded_form(codes: np.ndarray, weights: Sequence[float], input_size: tuple[int, int]) -> np.ndarray:
+    """Entropy with zero padding taken into account, for images of a size.
+
+    Near borders a kernel sees fewer inputs. Under independent weights the variance of a map is a product of a profile
+    along each axis, and a k x k convolution sums k neighbours of each: a box filter in one dimension. So k * k becomes
+    the product of the two mean gains. Args and result as in :func:`closed_form`.
+    """
+    return _weighted(codes, weights, input_size)
+
+
+def _weighted(codes: np.ndarray, weights: Sequence[float], input_size: tuple[int, int] | None) -> np.ndarray:
+    out = np.empty(len(codes))
+    for rows, genes in columns(codes):
+        check_stages(weights, genes.strides)
+        reach = np.cumsum(np.asarray(weights, dtype=float)[::-1])[::-1]
+        stem, *places = genes.places((1, 1))
+        logs = [np.log(width) for width in genes.widths]
+        stem_gain, gains = _plain_gains(genes) if input_size is None else _padded_gains(genes, input_size)
+        total = reach[0] * 0.5 * (np.log(3) + stem_gain)
+        if stem.ends_stage and weights[0]:
+            total = total + weights[0] * logs[0]
+        for b, place in enumerate(places):
+            depth = genes.depths[b]
+            inner = 0.5 * (logs[b] + (depth - 1) * logs[b + 1]) + depth * np.log(genes.bottlenecks[b]) + 0.5 * gains[b]
+            total = total + reach[place.stage] * inner
+            if place.ends_stage and weights[place.stage]:
+                total = total + weights[place.stage] * logs[b + 1]
+        out[rows] = total
+    return out
+
+
+def _plain_gains(genes: Columns) -> tuple[float, list[np.ndarray]]:
+    """ln(k * k) of the stem, and summed over the bottlenecks of every block."""
+    gains = [2 * depth * np.log(kernel) for depth, kernel in zip(genes.depths, genes.kernels, strict=True)]
+    return 2 * np.log(genes.stem_kernel), gains
+
+
+def _padded_gains(genes: Columns, input_size: tuple[int, int]) -> tuple[float, list[np.ndarray]]:
+    """The same with borders; it depends on kernels and depths alone, so equal ones are computed once."""
+    table = np.stack([*genes.kernels, *genes.depths], axis=1)
+    kinds, inverse = np.unique(table, axis=0, return_inverse=True)
+    kernels, depths = np.split(kinds, 2, axis=1)
+    axes = [_axis_gains(length, genes.stem_kernel, genes.strides, kernels, depths) for length in input_size]
+    both = (axes[0][1] + axes[1][1])[inverse.ravel()]
+    return axes[0][0] + axes[1][0], list(both.T)
+
+
+def _axis_gains(
+    length: int, stem_kernel: int, strides: Sequence[int], kernels: np.ndarray, depths: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Logarithms of the mean gains along one axis: of the stem, and of every block, shape (kinds, blocks)."""
+    profile, gain = _box(np.ones((len(kernels), length)), stem_kernel, strides[0])
+    stem_gain = float(np.log(gain[0]))
+    gains = np.zeros(kernels.shape)
+    for b, stride in enumerate(strides[1:]):
+        after = np.empty((len(kernels), -(-profile.shape[1] // stride)))
+        for kernel in np.unique(kernels[:, b]):
+            rows = np.flatnonzero(kernels[:, b] == kernel)
+            after[rows], gain = _box(profile[rows], kernel, stride)
+            gains[rows, b] = np.log(gain)
+            for number in range(1, int(depths[rows, b].max())):
+                rows = rows[depths[rows, b] > number]
+                after[rows], gain = _box(after[rows], kernel, 1)
+                gains[rows, b] += np.log(gain)
+        profile = after
+    return stem_gain, gains
+
+
+def _box(profile: np.ndarray, kernel: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of ``kernel`` neighbours at every ``stride``-th place, zeros beyond the ends, divided by their mean."""
+    length, half = profile.shape[1], kernel // 2
+    sums = np.zeros((len(profile), length + 1))
+    np.cumsum(profile, axis=1, out=sums[:, 1:])
+    centres = np.arange(0, length, stride)
+    found = sums[:, np.minimum(centres + half + 1, length)] - sums[:, np.maximum(centres - half, 0)]
+    mean = found.mean(axis=1)
+    return found / mean[:, None], mean
+
+
+def stage_sums(
+    genes: Columns, input_size: tuple[int, int], channel_exponent: float, kernel_exponent: float
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, tuple[int, int]]]:
+    """At the end of every stage: its number, the entropy of all convolutions so far, its width and (height, width).
+
+    Args:
+        genes: Structures that share their strides.
+        input_size: (height, width) of the images.
+        channel_exponent: Weight of ln c_in.
+        kernel_exponent: Weight of ln k * k.
+    """
+    stem, *others = genes.places(input_size)
+    sums = 0.5 * (channel_exponent * np.log(3) + 2 * kernel_exponent * np.log(genes.stem_kernel))
+    entropy = np.full(len(genes.widths[0]), sums)
+    if stem.ends_stage:
+        yield stem.stage, entropy, genes.widths[0], stem.size
+    for b, place in enumerate(others):
+        depth = genes.depths[b]
+        inputs = np.log(genes.widths[b]) + (depth - 1) * np.log(genes.widths[b + 1])
+        inputs = inputs + 2 * depth * np.log(genes.bottlenecks[b])
+        kernels = 2 * depth * np.log(genes.kernels[b])
+        entropy = entropy + 0.5 * (channel_exponent * inputs + kernel_exponent * kernels)
+        if place.ends_stage:
+            yield place.stage, entropy, genes.widths[b + 1], place.size

@@ -1,0 +1,189 @@
+"""Scores that need no training: the entropy of MAE-DET, and DeepMAD's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.checks import checked_input_size
+from detnas_mm.evaluators.base import Evaluator
+from detnas_mm.registry import EVALUATORS, RANKERS
+from detnas_mm.search import Evaluation, Ranker
+from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.systems.mae_det.blocks import columns
+from detnas_mm.systems.mae_det.entropy import (
+    WEIGHTS,
+    EntropySum,
+    check_stages,
+    checked_weights,
+    closed_form,
+    padded_form,
+    stage_sums,
+)
+from detnas_mm.systems.mae_det.structure import read_structure
+
+
+class StructureScore(Evaluator, Ranker):
+    """A score of structures that is a formula: it evaluates a search, and ranks offspring as a prefilter does.
+
+    Subclasses give :meth:`score_codes`. Nothing has to be set up to score structures.
+
+    Attributes:
+        metric: What ledger rows and objectives call it.
+    """
+
+    metric = 'entropy'
+
+    def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
+        """See :class:`Evaluator` and :class:`Ranker`; scores depend on nothing of it.
+
+        Raises:
+            ValueError: If the space holds no structures, or the settings do not fit its structures.
+        """
+        try:
+            self.score_codes(space.encode([space.sample(np.random.default_rng(0))]))
+        except ValueError as error:
+            raise ValueError(f'{type(self).__name__} cannot score {space!r}: {error}') from error
+
+    @abstractmethod
+    def score_codes(self, codes: np.ndarray) -> np.ndarray:
+        """Scores of rows of genes, as :meth:`SearchSpace.encode` makes them; shape (candidates,)."""
+
+    def scores(self, archs: Iterable[Any]) -> np.ndarray:
+        """Scores of many structures.
+
+        Args:
+            archs: Each a published name, text, a list of dicts, or an :class:`Architecture`; of any depth.
+
+        Returns:
+            Array of shape (candidates,).
+
+        Raises:
+            ValueError: If one is no structure, or the stage weights do not fit one.
+        """
+        if isinstance(archs, (str, Architecture)):
+            raise ValueError(
+                f'{archs!r:.200} is one structure: score() scores it; scores() wants a list of structures.'
+            )
+        archs = list(archs)
+        if archs and all(isinstance(arch, Mapping) for arch in archs):
+            raise ValueError(f'These are the {len(archs)} blocks of one structure: score() scores it; scores() wants a '
+                             f'list of structures.')  # fmt: skip
+        genes = [read_structure(arch).genes for arch in archs]
+        out = np.empty(len(genes))
+        for length in {len(own) for own in genes}:
+            rows = [i for i, own in enumerate(genes) if len(own) == length]
+            out[rows] = self.score_codes(np.array([genes[i] for i in rows]))
+        return out
+
+    def score(self, arch: Any) -> float:
+        """The score of one structure, see :meth:`scores`."""
+        return self.scores([arch])[0].item()
+
+    def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """See :class:`Evaluator`."""
+        for value in self.scores(archs).tolist():
+            yield Evaluation({self.metric: value})
+
+
+@RANKERS.register_module()
+@EVALUATORS.register_module()
+class EntropyScore(StructureScore):
+    """Multi-scale entropy of feature maps (Sun et al., MAE-DET, ICML 2022, sections 4.1 to 4.3).
+
+    In closed form, see :mod:`detnas_mm.systems.mae_det.entropy`: more than a million structures a second.
+    :func:`detnas_mm.systems.mae_det.entropy_forward.forward_entropy` runs the same on a real net. It orders nets of one
+    family at one budget; it does not predict the accuracy of nets of different families.
+
+    Args:
+        weights: One a stage, the stem's first. Defaults to the authors' (0, 0, 1, 1, 6).
+        input_size: (height, width) in pixels at which zero padding is taken into account. Defaults to None, which
+            leaves borders out, as the authors' code does.
+
+    Raises:
+        ValueError: If a weight is no number of at least 0, or the size does not fit.
+    """
+
+    def __init__(self, weights: Sequence[float] = WEIGHTS, input_size: int | Sequence[int] | None = None) -> None:
+        self.weights = checked_weights(weights)
+        self.input_size = None if input_size is None else checked_input_size(input_size)
+
+    def spec(self) -> dict[str, Any]:
+        size = None if self.input_size is None else list(self.input_size)
+        return dict(type='EntropyScore', weights=list(self.weights), input_size=size)
+
+    def score_codes(self, codes: np.ndarray) -> np.ndarray:
+        if self.input_size is None:
+            return closed_form(codes, self.weights)
+        return padded_form(codes, self.weights, self.input_size)
+
+    def block_sum(self, strides: Sequence[int]) -> EntropySum:
+        """The score as a sum over blocks, which exact search needs; ``strides`` has the stem's first.
+
+        Raises:
+            ValueError: If ``input_size`` is set: borders make a block depend on those before it.
+        """
+        if self.input_size is not None:
+            raise ValueError('EntropyScore with input_size is no sum over blocks; exact search needs it without.')
+        return EntropySum(self.weights, strides)
+
+
+@RANKERS.register_module()
+@EVALUATORS.register_module()
+class DeepMADScore(StructureScore):
+    """The score of DeepMAD (Shen et al., CVPR 2023, section 3), as the authors' code has it.
+
+    Sum of r_i * (ln C_i + 2 ln mapsize_i) * H_i, where H_i sums, over convolutions from the stem to the end of stage i,
+    half of ``channel_exponent`` * ln c_in + 2 * ``kernel_exponent`` * ln k; minus ``depth_penalty`` * exp(standard
+    deviation of the super-blocks' depths). Its budget is the cost ``StructureDepthToWidth``.
+
+    Args:
+        weights: r_i, one a stage, the stem's first.
+        input_size: (height, width) in pixels.
+        channel_exponent: Weight of the channels.
+        kernel_exponent: Weight of the kernels.
+        depth_penalty: Weight of unequal depths.
+
+    Raises:
+        ValueError: If a number does not fit.
+    """
+
+    metric = 'deepmad'
+
+    def __init__(
+        self,
+        weights: Sequence[float] = (1, 1, 1, 1, 8),
+        input_size: int | Sequence[int] = (224, 224),
+        channel_exponent: float = 1.0,
+        kernel_exponent: float = 1.0,
+        depth_penalty: float = 10.0,
+    ) -> None:
+        self.weights = checked_weights(weights)
+        self.input_size = checked_input_size(input_size)
+        exponents = channel_exponent, kernel_exponent, depth_penalty
+        if not all(type(number) in (int, float) and 0 <= number < float('inf') for number in exponents):
+            raise ValueError(
+                f'channel_exponent, kernel_exponent and depth_penalty must be at least 0; got {exponents}.'
+            )
+        self.exponents = (float(channel_exponent), float(kernel_exponent))
+        self.depth_penalty = float(depth_penalty)
+
+    def spec(self) -> dict[str, Any]:
+        return dict(
+            type='DeepMADScore', weights=list(self.weights), input_size=list(self.input_size),
+            exponents=list(self.exponents), depth_penalty=self.depth_penalty,
+        )  # fmt: skip
+
+    def score_codes(self, codes: np.ndarray) -> np.ndarray:
+        out = np.empty(len(codes))
+        for rows, genes in columns(codes):
+            check_stages(self.weights, genes.strides)
+            total = -self.depth_penalty * np.exp(np.std(np.stack(genes.depths), axis=0))
+            for weight, entropy, width, (height, breadth) in stage_sums(genes, self.input_size, *self.exponents):
+                # ln of the area: 2 ln mapsize where maps are square.
+                total = total + self.weights[weight] * (np.log(width) + np.log(height * breadth)) * entropy
+            out[rows] = total
+        return out

@@ -1,0 +1,6 @@
+"""Exact search over structures: the best one within additive budgets, and a proof of how good it is."""
+
+from detnas_mm.systems.mae_det.exact.program import BlockProgram
+from detnas_mm.systems.mae_det.exact.solver import Certificate, solve
+
+__all__ = ['BlockProgram', 'Certificate', 'solve']

@@ -1,0 +1,114 @@
+"""The backbone of MAE-DET."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from detnas_mm.models.backbone import Backbone
+from detnas_mm.models.layers import conv_norm
+from detnas_mm.registry import MODELS
+from detnas_mm.spaces import Architecture
+from detnas_mm.spaces.conv import Conv
+from detnas_mm.systems.mae_det.bottleneck import Bottleneck
+from detnas_mm.systems.mae_det.structure import read_structure, stage_ends, stages, to_text, unpack
+
+
+@MODELS.register_module()
+class MAEDetNet(Backbone):
+    """A residual net of super-blocks (Sun et al., MAE-DET, ICML 2022); images of any size.
+
+    Args:
+        arch: ``'maedet-s'``, ``'maedet-m'``, ``'maedet-l'``, a text such as ``'32k3s2|48k5s2x2b32|…'``, the authors'
+            list of dicts, or an :class:`Architecture`; see :func:`detnas_mm.systems.mae_det.structure.read_structure`.
+        out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Every block of stride 2 begins one.
+            Defaults to all.
+        norm_cfg: mmcv's norm config. Defaults to ``dict(type='BN')``.
+        frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
+        norm_eval: Keep BN in evaluation mode while training.
+        with_cp: Trade compute for memory: activations inside bottlenecks are computed again in the backward pass.
+        zero_init_residual: Begin with bottlenecks that add nothing to their shortcuts: their last norm's scale is 0.
+            Defaults to True, as mmdet's ResNet.
+        min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails. Defaults to 1.
+        init_cfg: mmengine's. By default weights are drawn as mmdet's ResNet draws them (Kaiming, fan-out).
+
+    Attributes:
+        arch: The architecture.
+        channels: Channels of every stage, for ``in_channels`` of a neck.
+
+    Raises:
+        ValueError: If the structure or another argument does not fit; names block and rule.
+    """
+
+    def __init__(
+        self,
+        arch: str | Sequence[Any] | Architecture = 'maedet-s',
+        out_indices: Sequence[int] | None = None,
+        norm_cfg: Mapping[str, Any] | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        zero_init_residual: bool = True,
+        min_loaded: float = 1.0,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        self.arch = read_structure(arch)
+        stem, blocks = unpack(self.arch)
+        self._stages = stages([block.stride for block in blocks])
+        if not self._stages[-1]:
+            raise ValueError(f'{to_text(self.arch)} has no block of stride 2, with which a stage begins: there is '
+                             f'no feature map to return.')  # fmt: skip
+        super().__init__(self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg)
+        norm = dict(norm_cfg or dict(type='BN'))
+        self.zero_init_residual = zero_init_residual
+        self.stem = conv_norm(Conv(3, stem.out, stem.kernel, stem.stride), norm, act=True)
+        self.blocks = nn.ModuleList()
+        for block in blocks:
+            self.blocks.append(
+                nn.Sequential(
+                    *(
+                        Bottleneck(
+                            block.out if j else block.cin,
+                            block.out,
+                            block.bottleneck,
+                            block.kernel,
+                            1 if j else block.stride,
+                            j == 0,
+                            norm,
+                            with_cp,
+                        )  # fmt: skip
+                        for j in range(block.depth)
+                    )
+                )
+            )
+        self._ends = {i: stage for stage, i in enumerate(stage_ends([block.stride for block in blocks]))}
+        self.channels = tuple(blocks[i].out for i in self._ends)
+        self._freeze()
+
+    def stage_modules(self, stages: int) -> list[nn.Module]:
+        """See :meth:`Backbone.stage_modules`; blocks before the first of stride 2 are the stem's."""
+        return [self.stem, *(b for b, stage in zip(self.blocks, self._stages, strict=True) if stage <= stages)]
+
+    def init_weights(self) -> None:
+        """Mmdet's initialisation of a ResNet, then what ``init_cfg`` says."""
+        residual = {m.conv3[1] for m in self.modules() if isinstance(m, Bottleneck)} if self.zero_init_residual else ()
+        for module in self.modules() if not self.is_init else ():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+            elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
+                nn.init.constant_(module.weight, 0.0 if module in residual else 1.0)
+                nn.init.zeros_(module.bias)
+        super().init_weights()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images (n, 3, h, w) → features of the stages asked for, (n, c, h / stride, w / stride), rounded up."""
+        x = self.stem(x)
+        outs = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if self._ends.get(index) in self.out_indices:
+                outs.append(x)
+        return tuple(outs)

@@ -1,0 +1,109 @@
+"""Exact search: one candidate, and the proof that hardly anything is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.registry import RANKERS, STRATEGIES, build_from
+from detnas_mm.search.objective import Budget, Objective
+from detnas_mm.search.record import Proposal, Record
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.spaces import SearchSpace
+from detnas_mm.systems.mae_det.blocks import BlockSum
+from detnas_mm.systems.mae_det.exact import solve
+from detnas_mm.systems.mae_det.space import MAEDetSpace
+
+
+@STRATEGIES.register_module()
+class ExactStrategy(Strategy):
+    """Asks for one structure: the best within additive budgets, up to a gap that it proves.
+
+    For scores and costs that add up over blocks, see :func:`detnas_mm.systems.mae_det.exact.solve`: any of the costs
+    ``StructureFlops``, ``StructureMacs``, ``StructureParams``, ``StructureLayers`` and ``StructureLatency``.
+    Constraints are upper limits.
+
+    Args:
+        score: Config of the score, such as ``dict(type='EntropyScore')``: the one of the evaluator.
+        gap: Relative gap between bound and best at which it stops.
+        max_iterations: Dynamic programs at most.
+
+    Attributes:
+        certificate: After :meth:`ask`: value, bound, gap, multipliers of the budgets, and time.
+
+    Raises:
+        ValueError: If the score is no sum over blocks, or a number does not fit.
+    """
+
+    def __init__(self, score: Any, gap: float = 1e-5, max_iterations: int = 60) -> None:
+        super().__init__()
+        self.score = build_from(RANKERS, score)
+        if not hasattr(self.score, 'block_sum'):
+            raise ValueError(f'{type(self.score).__name__} is no sum over blocks; exact search takes EntropyScore.')
+        if not 0 <= gap < 1 or not isinstance(max_iterations, int) or max_iterations < 1:
+            raise ValueError(f'gap must lie in [0, 1), max_iterations be at least 1; got {gap} and {max_iterations}.')
+        self.gap = gap
+        self.max_iterations = max_iterations
+
+    def spec(self) -> dict[str, Any]:
+        return dict(
+            type='ExactStrategy', score=self.score.spec(), gap=self.gap, max_iterations=self.max_iterations
+        )  # fmt: skip
+
+    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
+        """See :class:`Strategy`.
+
+        Raises:
+            ValueError: If space, objectives or constraints are not what exact search can serve.
+        """
+        super().setup(space, budget, objectives, seed)
+        if not isinstance(space, MAEDetSpace):
+            raise ValueError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
+        if len(objectives) != 1 or objectives[0].direction != 'maximize' or objectives[0].name != self.score.metric:
+            raise ValueError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
+        self._sum = self.score.block_sum((space.spec()['stem_stride'], *space.strides))
+        self._budgets: dict[str, tuple[BlockSum, float]] = {}
+        for constraint in budget.constraints:
+            cost = budget.cost_model(constraint.cost)
+            if not isinstance(cost, BlockSum) or not math.isinf(constraint.low) or constraint.cost in self._budgets:
+                raise ValueError(
+                    f'ExactStrategy takes one upper limit on a cost, and costs that add up over blocks; got '
+                    f'{constraint} on {type(cost).__name__}.'
+                )
+            self._budgets[constraint.cost] = (cost, constraint.high)
+
+    def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
+        if generation:
+            return []
+        assert isinstance(self.space, MAEDetSpace)
+        found = solve(self.space, self._sum, self._budgets, self.gap, self.max_iterations, self.log)
+        self.certificate = dict(
+            value=found.value, bound=found.bound, gap=found.gap, prices=found.prices,
+            budgets={name: limit for name, (_, limit) in self._budgets.items()},
+            iterations=found.iterations, seconds=found.seconds,
+        )  # fmt: skip
+        self.remark = (
+            f'proven: nothing in this space within these budgets exceeds {found.bound:.4f} (gap {found.gap:.4%}; '
+            f'{found.iterations} programs in {found.seconds:.1f} s)'
+        )
+        self._drawn = self._accepted = 1
+        (arch,) = self.space.decode(found.genes[None])
+        self._seen.add(arch.id)
+        return [Proposal(arch, 'exact')]
+
+    def tell(self, records: Sequence[Record]) -> None:
+        """See :meth:`Strategy.tell`.
+
+        Raises:
+            ValueError: If the evaluator scored otherwise than ``score``.
+        """
+        super().tell(records)
+        proof = self.certificate
+        for record in records:
+            value = record.metrics.get(self.score.metric, math.nan)
+            if proof is not None and not math.isclose(value, proof['value'], rel_tol=1e-9):
+                raise ValueError(f'The evaluator gives {value}, strategy.score {proof["value"]}: give both the same '
+                                 f'settings.')  # fmt: skip

@@ -1,0 +1,231 @@
+"""Latency of structures, interpolated between widths that were measured on the device at hand."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.latency.file import MeasuredLatency, read_latency_file
+from detnas_mm.registry import COSTS
+from detnas_mm.systems.mae_det.blocks import BlockSum, Place, columns
+from detnas_mm.systems.mae_det.counts import StructureCost
+from detnas_mm.systems.mae_det.grid import Grid
+from detnas_mm.systems.mae_det.space import MAEDetSpace
+
+#: What such files hold besides what all do.
+FIELDS: dict[str, Any] = dict(grid=dict, tables_ms=list, iqr_ms=list, references_ms=dict)
+
+
+def _growing(values: np.ndarray) -> np.ndarray:
+    """Makes values grow along all axes: midway between the largest up to a point and the smallest from it on."""
+    largest, smallest = values, np.flip(values)
+    for axis in range(values.ndim):
+        largest = np.maximum.accumulate(largest, axis=axis)
+        smallest = np.minimum.accumulate(smallest, axis=axis)
+    return (largest + np.flip(smallest)) / 2
+
+
+class _Table:
+    """A piece's milliseconds between the points of its grid, linear in each axis.
+
+    A wider convolution that was measured to be quicker than a narrower one tells of noise: the two are evened out, so
+    that a structure's latency grows with every gene, and the space's extremes are those of its latency.
+
+    Args:
+        names: Of the axes.
+        axes: Their points.
+        values: Measured, an axis each.
+    """
+
+    def __init__(self, names: Sequence[str], axes: Sequence[Sequence[int]], values: np.ndarray) -> None:
+        from scipy.interpolate import RegularGridInterpolator  # half a second, which other costs need not wait for
+
+        values = _growing(values)
+        # Axes of one point have nothing to interpolate between.
+        self._names = [name for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
+        points = [self._scaled(name, axis) for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
+        self._constant = float(values.squeeze()) if not points else 0.0
+        self._between = RegularGridInterpolator(points, values.squeeze()) if points else None
+
+    def _scaled(self, name: str, values: Any) -> np.ndarray:
+        # Between two points multiply-adds of a k x k convolution grow with the square of its width, of 1 x 1 with each.
+        values = np.asarray(values, dtype=float)
+        return values**2 if name == 'inner' else values
+
+    def __call__(self, **genes: np.ndarray) -> Any:
+        """Milliseconds, of the shape that the genes it depends on have together.
+
+        Raises:
+            ValueError: If one lies outside of the points.
+        """
+        if self._between is None:
+            return self._constant
+        points = np.broadcast_arrays(*[self._scaled(name, genes[name]) for name in self._names])
+        try:
+            return self._between(np.stack(points, axis=-1))
+        except ValueError as error:
+            raise ValueError(f'A structure lies outside of what was measured, in {self._names}: {error}') from error
+
+
+class StructureTables(BlockSum):
+    """The tables of all places, and their sums; milliseconds.
+
+    Args:
+        grid: The widths that were measured.
+        constant_ms: What every structure pays.
+        tables_ms: Tables of every place by the names of :attr:`Grid.places`.
+    """
+
+    input_size = (1, 1)  # that of the tables; the sums need to know none
+
+    def __init__(self, grid: Grid, constant_ms: float, tables_ms: Sequence[Mapping[str, Any]]) -> None:
+        self.grid = grid
+        self.constant_ms = constant_ms
+        self.tables: list[dict[str, _Table]] = []
+        for place, pieces in enumerate(grid.places):
+            own = {}
+            for name, axes in pieces.items():
+                points = [grid.axis(place, axis) for axis in axes]
+                own[name] = _Table(axes, points, np.array(tables_ms[place][name], dtype=float))
+            self.tables.append(own)
+
+    def knots(self, place: Place) -> Sequence[int]:
+        """See :meth:`BlockSum.knots`: the points of the grid."""
+        points = self.grid.inner[place.number - 1]
+        return points if len(points) > 1 else ()
+
+    def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
+        """With what every structure pays."""
+        return self.constant_ms + self.tables[0]['stem'](out=width)
+
+    def first(
+        self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
+    ) -> np.ndarray:
+        return self._sum(
+            place, ('reduce_first', 'kernel_first', 'shortcut', 'expand', 'sum'),
+            cin=cin, out=cout, kernel=kernel, bottleneck=bottleneck, inner=bottleneck,
+        )  # fmt: skip
+
+    def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
+        names = ('reduce', 'kernel', 'expand', 'sum')
+        return self._sum(place, names, out=cout, kernel=kernel, bottleneck=bottleneck, inner=bottleneck)
+
+    def _sum(self, place: Place, names: Sequence[str], **genes: np.ndarray) -> np.ndarray:
+        return sum(self.tables[place.number][name](**genes) for name in names)
+
+
+@COSTS.register_module()
+class StructureLatency(StructureCost, MeasuredLatency):
+    """Milliseconds for one image, backbone alone, as the sum over convolutions of what was measured of each.
+
+    The file is written by ``tools/analysis_tools/measure_latency.py``, which also tells how well the sums agree with
+    whole nets. It holds a table for every convolution of every super-block over a grid of widths; between its points
+    they are interpolated.
+
+    Args:
+        space: A :class:`MAEDetSpace` or what makes one.
+        file: The measured tables, JSON.
+        input_size: (height, width) in pixels, if the file must be of that one.
+        relative_to: Name of a net that was measured with the tables, such as ``'resnet50'``: latencies are then
+            multiples of its own. Defaults to None: milliseconds.
+
+    Attributes:
+        relative_to: As given.
+        unit_ms: The milliseconds of that net; 1 without one.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file, or was measured of another space or input size, or without that net.
+
+    Warns:
+        UserWarning: If it was measured on another device than this machine has.
+    """
+
+    name = 'latency'
+
+    def __init__(
+        self,
+        space: MAEDetSpace | str | Mapping[str, Any],
+        file: str | Path,
+        input_size: int | Sequence[int] | None = None,
+        relative_to: str | None = None,
+    ) -> None:
+        self.space = MAEDetSpace(space)
+        _, self._stem_kernel, stem_stride = self.space.encode([self.space.smallest()])[0, :3].tolist()
+        self._strides = (stem_stride, *self.space.strides)
+        found = read_latency_file(file, FIELDS, _problem)
+        self.take(file, found, self.space, 'backbone', input_size)
+        references = found['references_ms']
+        if relative_to is not None and relative_to not in list(references):
+            raise ValueError(f'{file} holds no latency of {relative_to!r}; it holds those of {sorted(references)}.')
+        self.relative_to = relative_to
+        self.unit_ms = 1.0 if relative_to is None else references[relative_to]
+        self._tables = StructureTables(Grid(**found['grid']), found['constant_ms'], found['tables_ms'])
+        told = self.told(found['grid'], found['tables_ms'], found['constant_ms'])
+        self.scope = told if relative_to is None else f'multiples of the {self.unit_ms:g} ms of {relative_to}; {told}'
+
+    def knots(self, place: Place) -> Sequence[int]:
+        return self._tables.knots(place)
+
+    def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
+        return self._tables.stem(place, width, kernel) / self.unit_ms
+
+    def first(
+        self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
+    ) -> np.ndarray:
+        return self._tables.first(place, cin, cout, kernel, bottleneck) / self.unit_ms
+
+    def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
+        return self._tables.rest(place, cout, kernel, bottleneck) / self.unit_ms
+
+    def totals(self, codes: np.ndarray) -> np.ndarray:
+        """See :meth:`CostModel.totals`.
+
+        Raises:
+            ValueError: If the array's shape does not fit, or a structure lies outside of what was measured.
+        """
+        for _, genes in columns(codes):
+            if genes.strides != self._strides or genes.stem_kernel != self._stem_kernel:
+                raise ValueError(f'A structure has other strides or another stem than {self.space!r}.')
+        return super().totals(codes)
+
+
+def _problem(found: dict[str, Any]) -> str | None:
+    """What is wrong with the numbers of a file."""
+    try:
+        grid = Grid(**found['grid'])
+        axes = [*grid.widths, *grid.bottlenecks, *grid.inner, grid.kernels]
+        ordered = all(axis and all(type(v) is int for v in axis) and axis[0] > 0 for axis in axes)
+        ordered &= all(first < second for axis in axes for first, second in itertools.pairwise(axis))
+        ordered &= all(set(few) <= set(more) for few, more in zip(grid.bottlenecks, grid.inner, strict=True))
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered or len(grid.widths) != len(grid.bottlenecks) + 1 or grid.kernels != found['space'].get('kernels'):
+        return "its grid is no ascending lists of widths, bottlenecks and the space's kernels"
+    if not all(_latency(ms) and ms > 0 for ms in found['references_ms'].values()):
+        return 'references_ms must be positive numbers'
+    if not _latency(found['constant_ms']):
+        return f'constant_ms is {str(found["constant_ms"])[:40]}'
+    if len(found['tables_ms']) != len(grid.places):
+        return f'tables_ms has {len(found["tables_ms"])} places; the grid has {len(grid.places)}'
+    for place, pieces in enumerate(grid.places):
+        for name, axes_of_it in pieces.items():
+            try:
+                table = np.array(found['tables_ms'][place][name])
+            except (TypeError, ValueError, KeyError, IndexError):
+                return f'tables_ms has no table {name!r} of numbers at place {place}'
+            shape = grid.shape(place, axes_of_it)
+            numbers = table.dtype.kind in 'if' and bool(np.isfinite(table).all() and (table >= 0).all())
+            if table.shape != shape or not numbers:
+                return f'{name!r} at place {place} is no table of numbers of at least 0, of shape {shape}'
+    return None
+
+
+def _latency(value: Any) -> bool:
+    """Whether it is a finite number of at least 0."""
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
