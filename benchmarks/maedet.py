@@ -108,7 +108,6 @@ def exact() -> list[dict]:
     ]
     for name in ('maedet-s', 'maedet-m', 'maedet-l'):
         net = zoo.get(name)
-        assert net.layers is not None
         limits = dict(flops=StructureFlops().total(name), layers=net.layers, params=net.params)
         jobs.append((f'{name}: flops, layers, params', relaxed, limits))
     rows = []

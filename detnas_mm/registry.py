@@ -26,13 +26,13 @@ from mmengine.registry import Registry  # noqa: E402
 _SYSTEMS = Path(__file__).parent / 'systems'
 
 
-def _locations(file: str, *core: str) -> list[str]:
-    """The core's modules, then the file of that name in every system's folder.
+def system_modules(file: str) -> list[str]:
+    """Names of the modules that systems have by that name, such as ``'detnas_mm.systems.<system>.space'``.
 
     Looks at the folders: ``find_spec`` would import the packages, which need these registries.
     """
     systems = sorted(path.parent.name for path in _SYSTEMS.glob(f'*/{file}.py'))
-    return [*core, *(f'detnas_mm.systems.{system}.{file}' for system in systems)]
+    return [f'detnas_mm.systems.{system}.{file}' for system in systems]
 
 
 def _child(parent: Registry, locations: list[str]) -> Registry:
@@ -43,18 +43,18 @@ def _root(name: str, locations: list[str]) -> Registry:
     return Registry(name, scope='detnas_mm', locations=locations)
 
 
-MODELS = _child(MMENGINE_MODELS, _locations('model', 'detnas_mm.models'))
-HOOKS = _child(MMENGINE_HOOKS, _locations('hooks', 'detnas_mm.engine'))
-LOOPS = _child(MMENGINE_LOOPS, _locations('hooks', 'detnas_mm.engine'))
+MODELS = _child(MMENGINE_MODELS, ['detnas_mm.models', *system_modules('model')])
+HOOKS = _child(MMENGINE_HOOKS, ['detnas_mm.engine', *system_modules('hooks')])
+LOOPS = _child(MMENGINE_LOOPS, ['detnas_mm.engine', *system_modules('hooks')])
 OPTIM_WRAPPER_CONSTRUCTORS = _child(MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, ['detnas_mm.engine'])
 DATASETS = _child(MMENGINE_DATASETS, ['detnas_mm.datasets'])
 
-SPACES = _root('search space', _locations('space', 'detnas_mm.spaces'))
-COSTS = _root('cost', _locations('costs', 'detnas_mm.latency'))
-STRATEGIES = _root('search strategy', _locations('strategies', 'detnas_mm.search'))
-EVALUATORS = _root('evaluator', _locations('evaluators', 'detnas_mm.evaluators'))
-RANKERS = _root('ranker', _locations('evaluators', 'detnas_mm.search'))
-PATH_SAMPLERS = _root('path sampler', _locations('samplers', 'detnas_mm.engine'))
+SPACES = _root('search space', ['detnas_mm.spaces', *system_modules('space')])
+COSTS = _root('cost', ['detnas_mm.latency', *system_modules('costs')])
+STRATEGIES = _root('search strategy', ['detnas_mm.search', *system_modules('strategies')])
+EVALUATORS = _root('evaluator', ['detnas_mm.evaluators', *system_modules('evaluators')])
+RANKERS = _root('ranker', ['detnas_mm.search', *system_modules('evaluators')])
+PATH_SAMPLERS = _root('path sampler', ['detnas_mm.engine', *system_modules('samplers')])
 
 
 def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:

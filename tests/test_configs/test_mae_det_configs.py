@@ -91,7 +91,7 @@ def test_searches(name, load):
     ]
     limits = {constraint.cost: constraint.high for constraint in plan.budget.constraints}
     published = name.split('_')[1].removeprefix('search-exact-')
-    if f'maedet-{published}' in zoo.ZOO:
+    if f'maedet-{published}' in zoo.nets():
         net = zoo.get(f'maedet-{published}')
         assert plan.space.name == 'relaxed' and plan.space.parse(net.name)
         flops = plan.budget.cost_model('flops').total(net.name)

@@ -244,7 +244,7 @@ def test_the_published_nets():
     wide = rows['coco-fpn-3.8g']
     assert wide[2].startswith('the same')
     rows['coco-fpn-3.8g'] = (*wide[:2], rows['coco-fpn-1.3g'][2])
-    assert rows == {net.name: (net.macs, net.params, net.arch) for net in zoo.ZOO.values()}
+    assert rows == {net.name: (net.macs, net.params, net.arch) for net in zoo.nets().values()}
 
 
 def test_a_net_in_ones_own_project(tmp_path):

@@ -255,7 +255,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
 
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:
-    for net in zoo.ZOO.values():
+    for net in zoo.nets().values():
         if net.space == space.name and net.channel_split == channel_split and net.architecture() == arch:
             return net.name
     return None

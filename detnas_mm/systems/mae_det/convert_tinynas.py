@@ -80,7 +80,7 @@ def convert(
         value = own[theirs] if theirs in own else torch.tensor(0, dtype=torch.long)
         tensors[ours] = value.detach().cpu().clone()
     _check_shapes(tensors, arch)
-    name = next((net.name for net in zoo.ZOO.values() if net.arch == to_text(arch)), None)
+    name = next((net.name for net in zoo.nets().values() if net.arch == to_text(arch)), None)
     cfg = dict(type='detnas_mm.MAEDetNet', arch=name or to_text(arch))
     meta = dict(
         source='alibaba/lightweight-neural-architecture-search', name=name, arch=to_text(arch), backbone=cfg, prefix=''
@@ -137,7 +137,7 @@ def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Ar
         btn, kernel = first['conv2'][0], first['conv2'][2]
         genes += [first['conv3'][0], kernel, given[number], len(shapes[number]), btn]
     arch = read_structure(genes)
-    if strides is None and to_text(arch) not in {net.arch for net in zoo.ZOO.values()}:
+    if strides is None and to_text(arch) not in {net.arch for net in zoo.nets().values()}:
         raise ValueError(
             f'{to_text(arch)} is no published net, and strides leave no trace in weights: give --strides, one for the '
             f'stem and one for each of the {len(numbers)} super-blocks, such as --strides '
