@@ -1,7 +1,7 @@
-"""How good a candidate is."""
+"""Evaluators: how good a candidate is."""
 
-from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.one_shot.evaluator import OneShotEvaluator
 from detnas_mm.evaluators.tabular import TabularEvaluator
+from detnas_mm.search import Evaluator
 
 __all__ = ['Evaluator', 'OneShotEvaluator', 'TabularEvaluator']

@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detnas_mm.evaluators.base import Evaluator
-from detnas_mm.evaluators.one_shot.racing import Racing
+from detnas_mm.evaluators.one_shot.racing import Racing, spared
 from detnas_mm.registry import EVALUATORS, build_from
-from detnas_mm.search import Evaluation, Objective, Record, read_ledger
-from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.search import Evaluation, Evaluator, Record, SearchJob, read_ledger
+from detnas_mm.spaces import Architecture
 
 
 @EVALUATORS.register_module()
@@ -31,11 +30,17 @@ class TabularEvaluator(Evaluator):
         self.path = Path(ledger)
         self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
 
-    def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
+    def check(self, job: SearchJob) -> None:
+        """See :meth:`Evaluator.check`."""
+        if self.racing is not None:
+            self.racing.setup(job.objectives)
+
+    def setup(self, job: SearchJob, model: Any = None) -> None:
         """See :meth:`Evaluator.setup`."""
+        self.check(job)
         header, records = read_ledger(self.path)
-        if header['space'] != space.spec():
-            raise ValueError(f'{self.path} is a table of {header["space"]}; the search is over {space.spec()}.')
+        if header['space'] != job.space.spec():
+            raise ValueError(f'{self.path} is a table of {header["space"]}; the search is over {job.space.spec()}.')
         made = (header['evaluator'].get('racing') or {}).get('calibration', 1.0)
         if self.racing is not None and self.racing.calibration != made:
             raise ValueError(
@@ -49,10 +54,14 @@ class TabularEvaluator(Evaluator):
         spec = dict(type='TabularEvaluator', rows=len(self._rows), of=self._header['evaluator'])
         return spec if self.racing is None else spec | dict(racing=self.racing.spec())
 
-    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
+    def observe(self, records: Sequence[Record]) -> None:
         """See :meth:`Evaluator.observe`."""
         if self.racing is not None:
-            self.racing.observe(records, objectives)
+            self.racing.observe(records)
+
+    def remark(self, records: Sequence[Record]) -> str:
+        """See :meth:`Evaluator.remark`."""
+        return '' if self.racing is None else spared(records)
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
         """See :meth:`Evaluator.evaluate`."""

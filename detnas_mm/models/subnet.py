@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,14 +62,24 @@ def slice_state_dict(
     return sliced
 
 
-def extract_subnet(supernet: Supernet, path: Architecture | str | Sequence[int]) -> nn.Module:
+def extract_subnet(
+    supernet: Supernet, path: Architecture | str | Sequence[int], backbone: Mapping[str, Any]
+) -> nn.Module:
     """Builds the fixed net of a path with the supernet's weights, in the supernet's training mode and on its device.
+
+    Args:
+        supernet: The supernet.
+        path: What to keep.
+        backbone: The config that the supernet was built of.
 
     Raises:
         ValueError: If the path is no member of the supernet's space.
     """
     path = supernet.space.parse(path)
-    net = MODELS.build(supernet.subnet_cfg(path))
+    configured = supernet.space.configure(dict(model=dict(backbone=dict(backbone))), path)
+    if configured is None:
+        raise ValueError(f'{type(supernet.space).__name__} does not say how a net of its own is built (configure).')
+    net = MODELS.build(configured['model']['backbone'])
     net.load_state_dict(slice_state_dict(supernet.state_dict(), path, supernet))
     return net.to(next(supernet.parameters()).device).train(supernet.training)
 

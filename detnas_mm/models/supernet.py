@@ -63,10 +63,6 @@ class Supernet(BaseModule):
     def segments(self, path: Architecture) -> list[Segment]:
         """What ``forward`` runs on that path, in the order it runs."""
 
-    @abstractmethod
-    def subnet_cfg(self, path: Architecture) -> dict[str, Any]:
-        """The config of the fixed backbone that equals this supernet on that path; plain values only."""
-
     @staticmethod
     @abstractmethod
     def subnet_key(key: str, path: Architecture) -> str | None:

@@ -1,5 +1,7 @@
 """How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
 
+from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
+from detnas_mm.search.job import CONFIG, LEDGER, ExportSettings, SearchJob
 from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger, read_snapshots, refuse_if_in_use
 from detnas_mm.search.objective import (
     Budget,
@@ -10,37 +12,43 @@ from detnas_mm.search.objective import (
     pareto_front,
     thinned,
 )
-from detnas_mm.search.population_searcher import PopulationSearcher
 from detnas_mm.search.prefilter import Prefilter, Ranker, SurrogateRanker
 from detnas_mm.search.record import Evaluation, Proposal, Record, Snapshot
-from detnas_mm.search.searcher import Searcher
 from detnas_mm.search.strategies import (
+    AskTell,
     EvolutionStrategy,
     ParetoStrategy,
     Population,
     PopulationEvolution,
+    ProvingStrategy,
     RandomStrategy,
     Strategy,
 )
 
 __all__ = [
+    'CONFIG',
+    'LEDGER',
+    'ArrayEvaluator',
+    'AskTell',
     'Budget',
     'Constraint',
     'Evaluation',
+    'Evaluator',
     'EvolutionStrategy',
+    'ExportSettings',
     'Ledger',
     'LedgerError',
     'Objective',
     'ParetoStrategy',
     'Population',
     'PopulationEvolution',
-    'PopulationSearcher',
+    'ProvingStrategy',
     'Prefilter',
     'Proposal',
     'RandomStrategy',
     'Ranker',
     'Record',
-    'Searcher',
+    'SearchJob',
     'Snapshot',
     'Strategy',
     'SurrogateRanker',

@@ -5,25 +5,31 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detnas_mm.checks import real, whole
 from detnas_mm.registry import RANKERS, build_from
-from detnas_mm.search.objective import Objective
 from detnas_mm.search.record import Proposal, Record
-from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces import Architecture
+
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
 
 
 class Ranker(ABC):
     """Guesses the order of candidates without evaluating them: a surrogate, a zero-shot score."""
 
-    def setup(self, space: SearchSpace, objective: Objective, seed: int) -> None:
-        """Called once before the search."""
-        self.space = space
-        self.objective = objective
-        self.seed = seed
+    def setup(self, job: SearchJob, model: Any = None) -> None:
+        """Called once before the search; the argument ``model`` is there for evaluators that are rankers too.
+
+        Raises:
+            ValueError: If the ranker cannot serve this search.
+        """
+        self.space = job.space
+        self.objective = job.objectives[0]
+        self.seed = job.seed
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
@@ -100,19 +106,19 @@ class Prefilter:
         """The settings, JSON-ready."""
         return dict(ranker=self.ranker.spec(), oversample=self.oversample, min_correlation=self.min_correlation)
 
-    def setup(self, space: SearchSpace, objectives: Sequence[Objective], seed: int) -> None:
+    def setup(self, job: SearchJob) -> None:
         """Called once before the search.
 
         Raises:
             ValueError: If there are several objectives.
         """
-        if len(objectives) != 1:
+        if len(job.objectives) != 1:
             raise ValueError(
-                f'A prefilter ranks by one objective; got {[o.name for o in objectives]}. Take strategy.prefilter out '
-                f'of the config.'
+                f'A prefilter ranks by one objective; got {[o.name for o in job.objectives]}. Take strategy.prefilter '
+                f'out of the config.'
             )
-        self.ranker.setup(space, objectives[0], seed)
-        self.objective = objectives[0]
+        self.ranker.setup(job)
+        self.objective = job.objectives[0]
         self.correlation = math.nan
         self.active = False
         self._said: dict[str, float] = {}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any
 
 from detnas_mm.spaces import Architecture
 
@@ -39,6 +38,8 @@ class Evaluation:
         dropped: Why its evaluation stopped early, or None: it had no prospect, see ``Racing``.
         images: How many images it was judged on, where it was judged on images.
         partial: Metrics on the first so many of these images, by that number: never to be compared with ``metrics``.
+        lost: Why nobody knows how it did, or None: the machine that evaluated it is gone. No row is written; it is
+            tried again.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -47,24 +48,12 @@ class Evaluation:
     dropped: str | None = None
     images: int | None = None
     partial: dict[str, dict[str, float]] = field(default_factory=dict)
+    lost: str | None = None
 
     @property
     def status(self) -> str:
         """``'ok'``, ``'failed'``, or ``'dropped'``."""
         return 'failed' if self.failure is not None else 'ok' if self.dropped is None else 'dropped'
-
-
-class EvaluatorLike(Protocol):
-    """The part of an evaluator that the searcher uses."""
-
-    def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Yields one evaluation for each architecture, in order."""
-
-    def spec(self) -> dict[str, Any]:
-        """The settings that make two evaluations comparable, JSON-ready."""
-
-    def observe(self, records: Sequence[Record], objectives: Sequence[Any]) -> None:
-        """Takes all rows of finished generations, before the next one is evaluated."""
 
 
 @dataclass(frozen=True)

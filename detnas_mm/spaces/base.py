@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,12 +64,23 @@ class SearchSpace(ABC):
         """Raises ValueError unless ``arch`` is a member of this space."""
         self.parse(arch)
 
-    def backbone_cfg(self, arch: Architecture) -> dict[str, Any] | None:
-        """Config of the fixed backbone of an architecture, where no supernet gives its weights; else None."""
-        return None
+    def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any] | None:
+        """Returns a copy of a config in which this architecture stands; an ordinary one of mmdet or mmpretrain.
 
-    def feature_channels(self, arch: Architecture) -> tuple[int, ...] | None:
-        """Channels of all stages that this backbone can return, for the layers after it; None if there is none."""
+        It sets what belongs to the architecture (of a backbone its type and architecture, and the channels of what
+        follows it; of a whole detector its model and pipelines) and keeps everything else.
+
+        Args:
+            cfg: As nested dicts, left as it is: the search's own (its supernet is replaced), an ordinary one (its net
+                is replaced), or one without a model (then the backbone alone comes out).
+            arch: A member of this space.
+
+        Returns:
+            Nested dicts; None, the default, where nets of this space are not described by configs.
+
+        Raises:
+            ValueError: If the architecture is no member, or does not fit into the config.
+        """
         return None
 
     def encode(self, archs: Sequence[Architecture]) -> np.ndarray:

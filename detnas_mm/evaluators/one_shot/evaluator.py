@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,23 +15,22 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from detnas_mm.checks import flag, real, whole
-from detnas_mm.evaluators.base import Evaluator, TrainedNet
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
 from detnas_mm.evaluators.detection.batches import FixedBatches, checked_loader
 from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
-from detnas_mm.evaluators.detection.metrics import build_metric, metric_digest, quiet
+from detnas_mm.evaluators.detection.metrics import available, build_metric, metric_digest, quiet
 from detnas_mm.evaluators.numerics import checked_precision, numerics
 from detnas_mm.evaluators.one_shot import bn_recalibration
 from detnas_mm.evaluators.one_shot.calibration import Calibration
 from detnas_mm.evaluators.one_shot.judge import Judge, Predictions
 from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
-from detnas_mm.evaluators.one_shot.racing import Racing, Stage
+from detnas_mm.evaluators.one_shot.racing import Racing, Stage, spared
 from detnas_mm.evaluators.ranks import OutOfMemory
 from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.registry import EVALUATORS, build_from
-from detnas_mm.search import Evaluation, Objective, Record
-from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.search import Evaluation, Evaluator, Record, SearchJob
+from detnas_mm.spaces import Architecture
 
 
 @EVALUATORS.register_module()
@@ -95,13 +95,19 @@ class OneShotEvaluator(Evaluator):
         self.precision = checked_precision(precision)
         self.channels_last = flag('evaluator.channels_last', channels_last)
 
-    def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
+    def check(self, job: SearchJob) -> None:
+        """See :meth:`Evaluator.check`."""
+        if self.racing is not None:
+            self.racing.setup(job.objectives)
+
+    def setup(self, job: SearchJob, model: Any = None) -> None:
         """See :meth:`Evaluator.setup`. The path in force and the model's modes are kept."""
+        self.check(job)
         self.model: nn.Module = model.module if is_model_wrapper(model) else model
         self.supernet = find_supernet(self.model)
-        if self.supernet.space.spec() != space.spec():
+        if self.supernet.space.spec() != job.space.spec():
             raise ValueError(
-                f"The search's space is not the supernet's: {space.spec()} and {self.supernet.space.spec()}. "
+                f"The search's space is not the supernet's: {job.space.spec()} and {self.supernet.space.spec()}. "
                 f'Give both the same.'
             )
         self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb)
@@ -127,10 +133,14 @@ class OneShotEvaluator(Evaluator):
             spec['racing'] = self.racing.spec()
         return spec | dict(calibration=self.calibration and self.calibration.spec())
 
-    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
+    def observe(self, records: Sequence[Record]) -> None:
         """See :meth:`Evaluator.observe`: racing learns from past generations who has prospects."""
         if self.racing is not None:
-            self.racing.observe(records, objectives)
+            self.racing.observe(records)
+
+    def remark(self, records: Sequence[Record]) -> str:
+        """See :meth:`Evaluator.remark`: what racing saved."""
+        return '' if self.racing is None else spared(records)
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
         """See :meth:`Evaluator.evaluate`. Out of memory, values that are not finite, and no detections are failures."""
@@ -194,12 +204,25 @@ class OneShotEvaluator(Evaluator):
             self.model.eval()
             yield self.model
 
-    def trained_net(self, arch: Architecture) -> TrainedNet:
-        """See :meth:`Evaluator.trained_net`: the supernet's weights with the candidate's own BN statistics."""
+    def weights(self, arch: Architecture) -> dict[str, Any]:
+        """See :meth:`Evaluator.weights`: the supernet's weights with the candidate's own BN statistics."""
         prefix = next(f'{name}.' for name, module in self.model.named_modules() if module is self.supernet)
         with self.recalibrated(arch) as model:
             state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-            return TrainedNet(self.supernet.subnet_cfg(arch), slice_state_dict(state, arch, self.supernet, prefix))
+            return slice_state_dict(state, arch, self.supernet, prefix)
+
+    def rescoring(self, cfg: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`Evaluator.rescoring`; it is tested in the memory layout that it was searched in."""
+        out = copy.deepcopy(cfg)
+        if self.channels_last:
+            hook = dict(type='detnas_mm.ChannelsLastHook', evaluation=True)
+            out['custom_hooks'] = [*(out.get('custom_hooks') or ()), hook]
+        dataloader = {'sampler': dict(type='DefaultSampler', shuffle=False), **self.dataloader}
+        out['val_dataloader'] = out['test_dataloader'] = dataloader
+        out['val_evaluator'] = out['test_evaluator'] = available(self.metric_cfg)
+        out['val_cfg'] = dict(type='ValLoop')
+        out['test_cfg'] = dict(type='TestLoop')
+        return out
 
     @contextlib.contextmanager
     def _untouched(self) -> Iterator[None]:

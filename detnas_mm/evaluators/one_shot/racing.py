@@ -93,8 +93,8 @@ class Racing:
             stages[-1] = Stage(list(range(first, calibration_batches)), list(range(batches)))
         return stages
 
-    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
-        """Learns from all rows of finished generations.
+    def setup(self, objectives: Sequence[Objective]) -> None:
+        """Called once before the first evaluation.
 
         Raises:
             ValueError: If there are several objectives: a candidate that is last in one may be first in another.
@@ -105,6 +105,11 @@ class Racing:
                 f'evaluator.racing out of the config, or all objectives but one.'
             )
         self._objective = objectives[0]
+        self.observe([])
+
+    def observe(self, records: Sequence[Record]) -> None:
+        """Learns from all rows of finished generations."""
+        assert self._objective is not None  # setup comes first
         self._ok = self._objective.best_first(records)
         enough = len(self._ok) >= self.keep
         self._threshold = self._objective.gain(self._ok[self.keep - 1]) if enough else -math.inf
@@ -140,6 +145,15 @@ class Racing:
             f'{name} is {metrics[name]:.4f} on {images} images: at {100 * self.confidence:g}% confidence out of the '
             f'best {self.keep} so far'
         )
+
+
+def spared(records: Sequence[Record]) -> str:
+    """Which share of the images the rows of the last generation were not judged on; empty if none was dropped."""
+    last = [record for record in records if record.generation == records[-1].generation]
+    full = max(record.images or 0 for record in records)
+    if not full or not any(record.status == 'dropped' for record in last):
+        return ''
+    return f'saved {1 - sum(full if r.images is None else r.images for r in last) / (full * len(last)):.0%} of the images'
 
 
 def upper_bound(pairs: np.ndarray, x: float, confidence: float) -> float:

@@ -1,5 +1,6 @@
-"""How a space is looked through."""
+"""How a space is searched."""
 
+from detnas_mm.search.strategies.ask_tell import AskTell, ProvingStrategy
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.strategies.evolution import EvolutionStrategy
 from detnas_mm.search.strategies.pareto import ParetoStrategy
@@ -7,10 +8,12 @@ from detnas_mm.search.strategies.population import Population, PopulationEvoluti
 from detnas_mm.search.strategies.random import RandomStrategy
 
 __all__ = [
+    'AskTell',
     'EvolutionStrategy',
     'ParetoStrategy',
     'Population',
     'PopulationEvolution',
+    'ProvingStrategy',
     'RandomStrategy',
     'Strategy',
 ]

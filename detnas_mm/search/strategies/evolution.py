@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detnas_mm.checks import whole
 from detnas_mm.registry import STRATEGIES, build_from
-from detnas_mm.search.objective import Budget, Objective
 from detnas_mm.search.prefilter import Prefilter
 from detnas_mm.search.record import Proposal, Record
-from detnas_mm.search.strategies.base import Strategy
-from detnas_mm.spaces import SearchSpace
+from detnas_mm.search.strategies.ask_tell import AskTell
+
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
 
 
 @STRATEGIES.register_module()
-class EvolutionStrategy(Strategy):
+class EvolutionStrategy(AskTell):
     """Keeps the best of all time as parents; half of the children are mutations, half crossovers.
 
     The first generation is random. Where mutation or crossover finds nothing new, random candidates fill up, so that
@@ -31,7 +32,7 @@ class EvolutionStrategy(Strategy):
         random: Random newcomers a generation. Defaults to 0, as in the paper; the authors' code has 20 mutations,
             20 crossovers and 10 newcomers.
         mutation_prob: Probability that a gene is redrawn. Defaults to the paper's 0.1.
-        max_attempts: See :class:`Strategy`.
+        max_attempts: See :class:`AskTell`.
         prefilter: Arguments of :class:`~detnas_mm.search.prefilter.Prefilter`, such as
             ``dict(ranker=dict(type='SurrogateRanker'), oversample=4, min_correlation=0.3)``. None (the paper's way)
             evaluates all offspring.
@@ -39,8 +40,6 @@ class EvolutionStrategy(Strategy):
     Raises:
         ValueError: If a number does not fit, or the three kinds do not add up to the population.
     """
-
-    begins_at_random = True
 
     def __init__(
         self,
@@ -83,18 +82,28 @@ class EvolutionStrategy(Strategy):
         spec = dict(type=type(self).__name__) | {name: getattr(self, name) for name in names}
         return spec | ({} if self.prefilter is None else dict(prefilter=self.prefilter.spec()))
 
-    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
-        if len(objectives) != 1:
-            raise ValueError(
-                f'EvolutionStrategy optimises one objective; got {[o.name for o in objectives]}. Keep one and turn the '
-                f'others into constraints, or take ParetoStrategy.'
-            )
-        super().setup(space, budget, objectives, seed)
+    def setup(self, job: SearchJob) -> None:
+        """See :meth:`Strategy.setup`."""
+        self.check_objectives(job)
+        super().setup(job)
         if self.prefilter is not None:
-            self.prefilter.setup(space, objectives, seed)
+            self.prefilter.setup(job)
+        self.rehearse()
+
+    def check_objectives(self, job: SearchJob) -> None:
+        """Refuses objectives that this strategy cannot serve.
+
+        Raises:
+            ValueError: Names them.
+        """
+        if len(job.objectives) != 1:
+            raise ValueError(
+                f'EvolutionStrategy optimises one objective; got {[o.name for o in job.objectives]}. Keep one and turn '
+                f'the others into constraints, or take ParetoStrategy.'
+            )
 
     def tell(self, records: Sequence[Record]) -> None:
-        """See :meth:`Strategy.tell`."""
+        """See :meth:`AskTell.tell`."""
         super().tell(records)
         if self.prefilter is not None:
             self.prefilter.tell(records)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from detnas_mm.registry import STRATEGIES
-from detnas_mm.search.objective import Budget, Objective
 from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.search.record import Record
-from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.strategies.evolution import EvolutionStrategy
-from detnas_mm.spaces import SearchSpace
+
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
 
 
 @STRATEGIES.register_module()
@@ -27,16 +27,13 @@ class ParetoStrategy(EvolutionStrategy):
         ValueError: On :meth:`setup`, if there are fewer than two objectives.
     """
 
-    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
-        """See :class:`Strategy`."""
-        if len(objectives) < 2:
+    def check_objectives(self, job: SearchJob) -> None:
+        """See :meth:`EvolutionStrategy.check_objectives`."""
+        if len(job.objectives) < 2:
             raise ValueError(
-                f'ParetoStrategy wants two objectives or more, such as coco/bbox_mAP and macs; got '
-                f'{[o.name for o in objectives]}. For one take EvolutionStrategy.'
+                f'ParetoStrategy needs two objectives or more, such as coco/bbox_mAP and macs; got '
+                f'{[o.name for o in job.objectives]}. For one take EvolutionStrategy.'
             )
-        Strategy.setup(self, space, budget, objectives, seed)
-        if self.prefilter is not None:
-            self.prefilter.setup(space, objectives, seed)
 
     def choose_parents(self) -> list[Record]:
         """The best rows of all generations, front by front."""

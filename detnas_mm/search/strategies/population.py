@@ -1,17 +1,29 @@
-"""The evolution of MAE-DET: one population, thousands of candidates a second."""
+"""Evolution of one population in arrays, thousands of candidates a second (the evolution of MAE-DET)."""
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detnas_mm.checks import whole
 from detnas_mm.registry import STRATEGIES, build_from
-from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint, number_text
-from detnas_mm.spaces import ArraySpace, SearchSpace
+from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
+from detnas_mm.search.ledger import Ledger, LedgerError
+from detnas_mm.search.loop import announce, generation_line, progress
+from detnas_mm.search.objective import UnmeetableConstraint, number_text
+from detnas_mm.search.record import Record, Snapshot
+from detnas_mm.search.strategies.ask_tell import ProvingStrategy
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.spaces import ArraySpace
+
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Population:
 
 
 @STRATEGIES.register_module()
-class PopulationEvolution:
+class PopulationEvolution(Strategy):
     """Mutates members drawn uniformly from a population, and keeps the best (the authors' code of MAE-DET).
 
     Children are made and scored a batch at a time; those that break a constraint or are there already are dropped. The
@@ -52,19 +64,16 @@ class PopulationEvolution:
         start: Architectures to begin with, as the space reads them, such as ``['maedet-init']``. By default a
             population drawn at random.
         max_attempts: Random candidates drawn without a feasible one among them before giving up.
-        proof: Arguments of :class:`~detnas_mm.systems.mae_det.strategies.ExactStrategy`, such as
-            ``dict(score=dict(type='EntropyScore'))``: what it proves is told and drawn with the search, which it takes
-            some seconds longer. Candidates do not depend on it. Defaults to none.
+        proof: Config of a :class:`ProvingStrategy`, such as ``dict(type='ExactStrategy', score=…)``: what it proves is
+            logged and drawn with the search, which takes some seconds longer. Candidates do not depend on it. Defaults
+            to none.
 
     Attributes:
-        exact: What proves, if a proof was asked for.
-        certificate: After :meth:`prove`, what was proven.
+        prover: What proves, if a proof was asked for.
 
     Raises:
         ValueError: If a number or a phase does not fit.
     """
-
-    certificate: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -80,8 +89,7 @@ class PopulationEvolution:
         for name, number in dict(
             population=population, candidates=candidates, batch=batch, max_attempts=max_attempts
         ).items():
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ValueError(f'{name} must be an integer of at least 1; got {number!r}.')
+            whole(name, number, 1)
         if not 0 < mutation_prob <= 1:
             raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
         if isinstance(start, (str, bytes)):
@@ -93,9 +101,9 @@ class PopulationEvolution:
         self.phases = _checked_phases(phases)
         self.start = list(start)
         self.max_attempts = max_attempts
-        from detnas_mm.systems.mae_det.strategies import ExactStrategy
-
-        self.exact = None if proof is None else build_from(STRATEGIES, proof, type=ExactStrategy)
+        self.prover = None if proof is None else build_from(STRATEGIES, proof)
+        if not isinstance(self.prover, ProvingStrategy | None):
+            raise ValueError(f'proof needs a strategy that proves something; {type(self.prover).__name__} does not.')
         self.acceptance = 0.0
 
     def spec(self) -> dict[str, Any]:
@@ -106,54 +114,142 @@ class PopulationEvolution:
             name: getattr(self, name) for name in names
         }
 
-    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
-        """Called once before the first generation.
+    def setup(self, job: SearchJob) -> None:
+        """See :meth:`Strategy.setup`.
 
         Raises:
-            ValueError: If the space cannot be searched in arrays, there are several objectives, a phase names a kind of
-                genes that the space lacks, or an architecture to begin with does not fit.
+            ValueError: If the space cannot be searched in arrays, the evaluator scores no arrays or another metric,
+                there are several objectives, a phase names a kind of genes that the space lacks, an architecture to
+                begin with does not fit, or nothing can be proven.
         """
+        super().setup(job)
+        space, budget, evaluator = job.space, job.budget, job.evaluator
+        name = type(self).__name__
         if not isinstance(space, ArraySpace):
-            raise ValueError(f'PopulationEvolution wants a space whose candidates are rows of an array (ArraySpace); '
+            raise ValueError(f'{name} needs a space whose candidates are rows of an array (ArraySpace); '
                              f'{type(space).__name__} is none. Take EvolutionStrategy.')  # fmt: skip
-        if len(objectives) != 1:
-            raise ValueError(f'PopulationEvolution optimises one objective; got {[o.name for o in objectives]}.')
+        if not isinstance(evaluator, ArrayEvaluator):
+            raise ValueError(f'{name} needs an evaluator that scores arrays (ArrayEvaluator); '
+                             f'{type(evaluator).__name__} does not.')  # fmt: skip
+        if len(job.objectives) != 1:
+            raise ValueError(f'{name} optimises one objective; got {[o.name for o in job.objectives]}.')
+        self.objective = job.objectives[0]
+        if self.objective.name != evaluator.metric:
+            raise ValueError(f'The objective {self.objective.name!r} is no metric of the evaluator, which gives '
+                             f"['{evaluator.metric}']. Change search.objectives.")  # fmt: skip
         for kinds, _ in self.phases:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
                 raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
-        if self.exact is not None:
+        if self.prover is not None:
             with _without_proof():
-                self.exact.setup(space, budget, objectives, seed)
+                self.prover.setup(job)
         self.space = space
         self.budget = budget
-        self.seed = seed
+        self.seed = job.seed
+        self._sign = 1.0 if self.objective.direction == 'maximize' else -1.0
         archs = list(dict.fromkeys(space.parse(one) for one in self.start))
         self._first = space.encode(archs) if archs else None
         for arch in archs:
             if not budget.allows([arch]).all():
                 costs = ', '.join(f'{name} {number_text(value)}' for name, value in budget.costs(arch).items())
                 raise ValueError(
-                    f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}, and '
-                    f'{" and ".join(map(str, budget.constraints))} is wanted. Give another, or none to begin with '
+                    f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}; the '
+                    f'constraints are {" and ".join(map(str, budget.constraints))}. Give another, or none to begin with '
                     f'random ones: --cfg-options search.strategy.start=[].'
                 )
 
-    def prove(self, log: Callable[[str], None]) -> float | None:
-        """Upper bound on what any feasible candidate scores, if a proof was asked for; computed once.
+    # -- the loop -----------------------------------------------------------------------------------------------
 
-        Args:
-            log: Receives lines on the way.
+    def run(self, evaluator: Evaluator, ledger: Ledger) -> list[Record]:
+        """See :meth:`Strategy.run`; the rows are those of the last population, of which the ledger gets snapshots."""
+        assert isinstance(evaluator, ArrayEvaluator)  # as setup has seen to
+
+        def score(codes: np.ndarray) -> np.ndarray:
+            return self._sign * evaluator.score_codes(codes)
+
+        job = self.job
+        drawn = ledger.snapshots[-1].drawn if ledger.snapshots else 0
+        announce(job, ledger, f'{drawn:,} candidates drawn' if drawn else '')
+        bound = self._proven_bound()
+        population = self._restored(ledger, score)
+        first, step = len(ledger.snapshots), self.candidates
+        total = job.generations * step
+        with progress(job, total, min(first * step, total)) as bar:
+            for generation in range(first, job.generations):
+                start = time.perf_counter()
+                population = self.advance(generation, population, score)
+                seconds = time.perf_counter() - start
+                ledger.append_snapshot(self._snapshot(ledger, generation, population, seconds))
+                bar.update(step)
+                bar.set_postfix_str(f'best {self.objective.value(ledger.records[0]):.4f}')
+                job.log(self._line(ledger, generation, seconds, bound))
+        return self.objective.best_first(ledger.records)
+
+    def artifacts(self) -> dict[str, Any]:
+        """See :meth:`Strategy.artifacts`."""
+        return {} if self.prover is None else self.prover.artifacts()
+
+    def _proven_bound(self) -> float | None:
+        """Upper bound on what any feasible candidate scores, if a proof was asked for."""
+        if self.prover is None:
+            return None
+        with _without_proof():
+            bound = float(self.prover.prove()['bound'])
+        self.job.log(f'Proven: nothing in this space within these budgets exceeds {bound:.4f}.')
+        return bound
+
+    def _restored(self, ledger: Ledger, score: Callable[[np.ndarray], np.ndarray]) -> Population | None:
+        """The population of the last snapshot.
 
         Raises:
-            UnmeetableConstraint: If no structure is within the budgets.
-            ValueError: If nothing can be proven of space and budgets.
+            LedgerError: If the ledger has a row a candidate, or rows that the evaluator scores otherwise.
         """
-        if self.exact is not None and self.certificate is None:
-            self.exact.log = log
-            with _without_proof():
-                self.exact.ask(0)
-            self.certificate = self.exact.certificate
-        return None if self.certificate is None else float(self.certificate['bound'])
+        if not ledger.snapshots:
+            if ledger.records:
+                raise LedgerError(f'{ledger.path} has a line for every candidate; this search writes snapshots. '
+                                  f'Choose another --work-dir.')  # fmt: skip
+            return None
+        last = ledger.snapshots[-1]
+        codes = self.space.encode([self.space.parse(record.arch) for record in last.population])
+        written = np.array([self.objective.gain(record) for record in last.population])
+        if not np.allclose(score(codes), written, rtol=1e-9, atol=0):
+            raise LedgerError(f'{ledger.path}: its rows have other scores than the evaluator gives now. Choose '
+                              f'another --work-dir.')  # fmt: skip
+        # As written, not as scored now: another machine may differ in last digits, and then in what follows.
+        born = np.array([r.generation if r.origin == 'mutation' else -1 for r in last.population])
+        return Population(codes, written, born, last.drawn, last.evaluated)
+
+    def _snapshot(self, ledger: Ledger, generation: int, population: Population, seconds: float) -> Snapshot:
+        rows = []
+        costs = self.budget.costs_of_codes(population.codes)
+        first = 'start' if self.start else 'random'
+        for rank, arch in enumerate(self.space.decode(population.codes)):
+            rows.append(
+                Record(
+                    index=rank,
+                    generation=max(int(population.born[rank]), 0),
+                    id=arch.id,
+                    arch=self.space.describe(arch),
+                    origin=first if population.born[rank] < 0 else 'mutation',
+                    parents=(),
+                    status='ok',
+                    reason=None,
+                    metrics={self.objective.name: float(self._sign * population.gains[rank])},
+                    costs=costs[rank],
+                )
+            )
+        return Snapshot(generation, population.drawn, population.evaluated, tuple(rows), seconds,
+                        socket.gethostname(), ledger.attempt)  # fmt: skip
+
+    def _line(self, ledger: Ledger, generation: int, seconds: float, bound: float | None) -> str:
+        winner = ledger.records[0]
+        best, worst = (self.objective.value(ledger.records[i]) for i in (0, -1))
+        gap = '' if bound is None else f', {(bound - best) / abs(bound):.3%} below the bound'
+        values = f'{self.objective.name} best {best:.4f}{gap}, last of the population {worst:.4f}'
+        nets = f'{self.candidates:,} nets ({self.candidates / seconds:,.0f}/s)'
+        return generation_line(self.job, generation, nets, values, winner, self.acceptance)
+
+    # -- one generation -----------------------------------------------------------------------------------------
 
     def advance(
         self, generation: int, population: Population | None, score: Callable[[np.ndarray], np.ndarray]

@@ -197,21 +197,6 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         pairs = zip(self.blocks, path.genes, strict=True)
         return self._segments((choice, cast(nn.ModuleList, choices)[choice]) for choices, choice in pairs)
 
-    def subnet_cfg(self, path: Architecture) -> dict[str, Any]:
-        spec = self.space.spec()
-        return dict(
-            type='detnas_mm.DetNASNet',
-            arch=self.space.describe(path),
-            space=self.space.name if self.space.name != 'custom' else spec,
-            channel_split=self.channel_split,
-            out_indices=self.out_indices,
-            norm_cfg=self.norm_cfg,
-            with_last_conv=self.last_conv is not None,
-            frozen_stages=self.frozen_stages,
-            norm_eval=self.norm_eval,
-            with_cp=self.with_cp,
-        )
-
     @staticmethod
     def subnet_key(key: str, path: Architecture) -> str | None:
         found = _UNIT.fullmatch(key)

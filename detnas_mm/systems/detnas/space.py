@@ -14,7 +14,8 @@ import numpy as np
 
 from detnas_mm.registry import SPACES
 from detnas_mm.spaces.architecture import Architecture
-from detnas_mm.spaces.base import SearchSpace
+from detnas_mm.spaces.backbones import replace_backbone
+from detnas_mm.spaces.choice import ChoiceSpace
 from detnas_mm.spaces.conv import Conv
 
 #: The choices of a block; the position in this tuple is the id that architectures are written with.
@@ -55,7 +56,7 @@ class Block:
 
 
 @SPACES.register_module()
-class DetNASSpace(SearchSpace):
+class DetNASSpace(ChoiceSpace):
     """One of four operations in every block; channels and depth are fixed.
 
     Args:
@@ -111,8 +112,8 @@ class DetNASSpace(SearchSpace):
         return len(OPS)
 
     @property
-    def size(self) -> int:
-        return self.num_choices**self.num_blocks
+    def choices(self) -> tuple[int, ...]:
+        return (self.num_choices,) * self.num_blocks
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -162,29 +163,6 @@ class DetNASSpace(SearchSpace):
             return main, ()
         return main, (Conv(block.cin, block.cin, kernel, 2, groups=block.cin), Conv(block.cin, block.cin))
 
-    # -- drawing ------------------------------------------------------------------------------------------------
-
-    def sample_ids(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """``count`` uniform draws as an integer array of shape (count, blocks)."""
-        return rng.integers(self.num_choices, size=(count, self.num_blocks))
-
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        return Architecture(tuple(self.sample_ids(rng, 1)[0].tolist()))
-
-    def sample_many(self, rng: np.random.Generator, count: int) -> list[Architecture]:
-        return [Architecture(tuple(ids)) for ids in self.sample_ids(rng, count).tolist()]
-
-    def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
-        """Every block is redrawn, uniformly over all four operations, with probability ``prob``."""
-        genes = np.array(arch.genes)
-        hit = rng.random(len(genes)) < prob
-        return Architecture(tuple(np.where(hit, self.sample_ids(rng, 1)[0], genes).tolist()))
-
-    def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
-        """Uniform crossover: every block comes from either parent with equal probability."""
-        pick = rng.random(self.num_blocks) < 0.5
-        return Architecture(tuple(np.where(pick, first.genes, second.genes).tolist()))
-
     # -- reading and writing ------------------------------------------------------------------------------------
 
     def parse(self, value: str | Sequence[int] | Architecture) -> Architecture:
@@ -230,6 +208,30 @@ class DetNASSpace(SearchSpace):
     def describe(self, arch: Architecture) -> str:
         digits = iter(map(str, arch.genes))
         return '|'.join(''.join(next(digits) for _ in range(depth)) for depth in self.depths)
+
+    # -- building -----------------------------------------------------------------------------------------------
+
+    def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
+        """See :meth:`SearchSpace.configure`: a :class:`DetNASNet` in the backbone's place, all its settings written out.
+
+        The config's backbone may be a supernet or a net of any DetNAS space, or any other backbone.
+        """
+        defaults = dict(
+            out_indices=tuple(range(len(self.channels))), norm_cfg=dict(type='BN'), channel_split='shuffle',
+            with_last_conv=False, frozen_stages=-1, norm_eval=False, with_cp=False,
+        )  # fmt: skip
+        own = (cfg.get('model') or {}).get('backbone', {})
+        settings = defaults | {name: own[name] for name in defaults if own.get(name) is not None}
+        indices = settings['out_indices']
+        settings['out_indices'] = (indices,) if isinstance(indices, int) else tuple(indices)
+        backbone = dict(
+            type='detnas_mm.DetNASNet',
+            arch=self.describe(self.parse(arch)),
+            space=self.name if self.name != 'custom' else self.spec(),
+            **settings,
+        )
+        last = self.last_channels if settings['with_last_conv'] else None
+        return replace_backbone(cfg, backbone, self.channels, ('init_cfg',), last)
 
     def _example(self) -> str:
         return self.describe(Architecture((0,) * self.num_blocks))

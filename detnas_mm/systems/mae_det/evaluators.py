@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detnas_mm.checks import checked_input_size
-from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.registry import EVALUATORS, RANKERS
-from detnas_mm.search import Evaluation, Ranker
-from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.search.evaluator import ArrayEvaluator
+from detnas_mm.search.prefilter import Ranker
+from detnas_mm.search.record import Evaluation
+from detnas_mm.spaces import Architecture
 from detnas_mm.systems.mae_det.blocks import columns
 from detnas_mm.systems.mae_det.entropy import (
     WEIGHTS,
@@ -25,8 +26,11 @@ from detnas_mm.systems.mae_det.entropy import (
 )
 from detnas_mm.systems.mae_det.structure import read_structure
 
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
 
-class StructureScore(Evaluator, Ranker):
+
+class StructureScore(ArrayEvaluator, Ranker):
     """A score of structures that is a formula: it evaluates a search, and ranks offspring as a prefilter does.
 
     Subclasses give :meth:`score_codes`. Nothing has to be set up to score structures.
@@ -37,20 +41,20 @@ class StructureScore(Evaluator, Ranker):
 
     metric = 'entropy'
 
-    def setup(self, space: SearchSpace, model: Any = None, seed: int = 0) -> None:
-        """See :class:`Evaluator` and :class:`Ranker`; scores depend on nothing of it.
+    def check(self, job: SearchJob) -> None:
+        """See :meth:`Evaluator.check`.
 
         Raises:
             ValueError: If the space holds no structures, or the settings do not fit its structures.
         """
         try:
-            self.score_codes(space.encode([space.sample(np.random.default_rng(0))]))
+            self.score_codes(job.space.encode([job.space.sample(np.random.default_rng(0))]))
         except ValueError as error:
-            raise ValueError(f'{type(self).__name__} cannot score {space!r}: {error}') from error
+            raise ValueError(f'{type(self).__name__} cannot score {job.space!r}: {error}') from error
 
-    @abstractmethod
-    def score_codes(self, codes: np.ndarray) -> np.ndarray:
-        """Scores of rows of genes, as :meth:`SearchSpace.encode` makes them; shape (candidates,)."""
+    def setup(self, job: SearchJob, model: Any = None) -> None:
+        """See :class:`Evaluator` and :class:`Ranker`: scores depend on the settings alone."""
+        self.check(job)
 
     def scores(self, archs: Iterable[Any]) -> np.ndarray:
         """Scores of many structures.

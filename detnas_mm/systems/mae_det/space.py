@@ -10,6 +10,7 @@ import numpy as np
 
 from detnas_mm.registry import SPACES
 from detnas_mm.spaces.architecture import Architecture
+from detnas_mm.spaces.backbones import COMMON_SETTINGS, replace_backbone
 from detnas_mm.spaces.base import ArraySpace
 from detnas_mm.systems.mae_det.presets import PRESETS, checked
 from detnas_mm.systems.mae_det.rules import Rules
@@ -204,12 +205,13 @@ class MAEDetSpace(ArraySpace):
     def describe(self, arch: Architecture) -> str:
         return to_text(arch)
 
-    def backbone_cfg(self, arch: Architecture) -> dict[str, Any]:
-        return dict(type='detnas_mm.MAEDetNet', arch=to_text(arch))
-
-    def feature_channels(self, arch: Architecture) -> tuple[int, ...]:
+    def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
+        """See :meth:`SearchSpace.configure`: a :class:`MAEDetNet` in the backbone's place."""
+        arch = self.parse(arch)
         _, blocks = unpack(arch)
-        return tuple(blocks[i].out for i in stage_ends(self.strides))
+        channels = [blocks[i].out for i in stage_ends(self.strides)]
+        backbone = dict(type='detnas_mm.MAEDetNet', arch=to_text(arch))
+        return replace_backbone(cfg, backbone, channels, (*COMMON_SETTINGS, 'zero_init_residual', 'min_loaded'))
 
     def _broken_rule(self, codes: np.ndarray) -> str:
         blocks = (codes.shape[1] - 3) // 5

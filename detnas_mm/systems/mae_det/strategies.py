@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detnas_mm.registry import RANKERS, STRATEGIES, build_from
-from detnas_mm.search.objective import Budget, Objective
 from detnas_mm.search.record import Proposal, Record
-from detnas_mm.search.strategies.base import Strategy
-from detnas_mm.spaces import SearchSpace
+from detnas_mm.search.strategies.ask_tell import ProvingStrategy
 from detnas_mm.systems.mae_det.blocks import BlockSum
+from detnas_mm.systems.mae_det.evaluators import StructureScore
 from detnas_mm.systems.mae_det.exact import solve
 from detnas_mm.systems.mae_det.space import MAEDetSpace
 
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
+
 
 @STRATEGIES.register_module()
-class ExactStrategy(Strategy):
+class ExactStrategy(ProvingStrategy):
     """Asks for one structure: the best within additive budgets, up to a gap that it proves.
 
     For scores and costs that add up over blocks, see :func:`detnas_mm.systems.mae_det.exact.solve`: any of the costs
@@ -30,9 +32,6 @@ class ExactStrategy(Strategy):
         score: Config of the score, such as ``dict(type='EntropyScore')``: the one of the evaluator.
         gap: Relative gap between bound and best at which it stops.
         max_iterations: Dynamic programs at most.
-
-    Attributes:
-        certificate: After :meth:`ask`: value, bound, gap, multipliers of the budgets, and time.
 
     Raises:
         ValueError: If the score is no sum over blocks, or a number does not fit.
@@ -47,27 +46,34 @@ class ExactStrategy(Strategy):
             raise ValueError(f'gap must lie in [0, 1), max_iterations be at least 1; got {gap} and {max_iterations}.')
         self.gap = gap
         self.max_iterations = max_iterations
+        self._certificate: dict[str, Any] | None = None
 
     def spec(self) -> dict[str, Any]:
         return dict(
             type='ExactStrategy', score=self.score.spec(), gap=self.gap, max_iterations=self.max_iterations
         )  # fmt: skip
 
-    def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
-        """See :class:`Strategy`.
+    def setup(self, job: SearchJob) -> None:
+        """See :meth:`Strategy.setup`.
 
         Raises:
-            ValueError: If space, objectives or constraints are not what exact search can serve.
+            ValueError: If space, evaluator, objectives or constraints are not what exact search can serve.
         """
-        super().setup(space, budget, objectives, seed)
+        super().setup(job)
+        space, objectives, evaluator = job.space, job.objectives, job.evaluator
         if not isinstance(space, MAEDetSpace):
             raise ValueError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
         if len(objectives) != 1 or objectives[0].direction != 'maximize' or objectives[0].name != self.score.metric:
             raise ValueError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
+        if not isinstance(evaluator, StructureScore) or evaluator.spec() != self.score.spec():
+            given = evaluator.spec() if isinstance(evaluator, StructureScore) else type(evaluator).__name__
+            raise ValueError(f'What is proven of the score {self.score.spec()} does not hold of search.evaluator, {given}: '
+                             f'give both the same settings.')  # fmt: skip
+        self._space = space
         self._sum = self.score.block_sum((space.spec()['stem_stride'], *space.strides))
         self._budgets: dict[str, tuple[BlockSum, float]] = {}
-        for constraint in budget.constraints:
-            cost = budget.cost_model(constraint.cost)
+        for constraint in job.budget.constraints:
+            cost = job.budget.cost_model(constraint.cost)
             if not isinstance(cost, BlockSum) or not math.isinf(constraint.low) or constraint.cost in self._budgets:
                 raise ValueError(
                     f'ExactStrategy takes one upper limit on a cost, and costs that add up over blocks; got '
@@ -75,35 +81,39 @@ class ExactStrategy(Strategy):
                 )
             self._budgets[constraint.cost] = (cost, constraint.high)
 
+    def prove(self) -> dict[str, Any]:
+        """See :meth:`ProvingStrategy.prove`: value, bound, gap, multipliers of the budgets, and time."""
+        if self._certificate is None:
+            found = solve(self._space, self._sum, self._budgets, self.gap, self.max_iterations, self.job.log)
+            (self._best,) = self._space.decode(found.genes[None])
+            self._certificate = dict(
+                value=found.value, bound=found.bound, gap=found.gap, prices=found.prices,
+                budgets={name: limit for name, (_, limit) in self._budgets.items()},
+                iterations=found.iterations, seconds=found.seconds,
+            )  # fmt: skip
+        return self._certificate
+
     def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
         if generation:
             return []
-        assert isinstance(self.space, MAEDetSpace)
-        found = solve(self.space, self._sum, self._budgets, self.gap, self.max_iterations, self.log)
-        self.certificate = dict(
-            value=found.value, bound=found.bound, gap=found.gap, prices=found.prices,
-            budgets={name: limit for name, (_, limit) in self._budgets.items()},
-            iterations=found.iterations, seconds=found.seconds,
-        )  # fmt: skip
+        proof = self.prove()
         self.remark = (
-            f'proven: nothing in this space within these budgets exceeds {found.bound:.4f} (gap {found.gap:.4%}; '
-            f'{found.iterations} programs in {found.seconds:.1f} s)'
+            f'proven: nothing in this space within these budgets exceeds {proof["bound"]:.4f} (gap {proof["gap"]:.4%}; '
+            f'{proof["iterations"]} programs in {proof["seconds"]:.1f} s)'
         )
         self._drawn = self._accepted = 1
-        (arch,) = self.space.decode(found.genes[None])
-        self._seen.add(arch.id)
-        return [Proposal(arch, 'exact')]
+        self._seen.add(self._best.id)
+        return [Proposal(self._best, 'exact')]
 
     def tell(self, records: Sequence[Record]) -> None:
-        """See :meth:`Strategy.tell`.
+        """See :meth:`AskTell.tell`.
 
         Raises:
             ValueError: If the evaluator scored otherwise than ``score``.
         """
         super().tell(records)
-        proof = self.certificate
+        proven = self.prove()['value']
         for record in records:
             value = record.metrics.get(self.score.metric, math.nan)
-            if proof is not None and not math.isclose(value, proof['value'], rel_tol=1e-9):
-                raise ValueError(f'The evaluator gives {value}, strategy.score {proof["value"]}: give both the same '
-                                 f'settings.')  # fmt: skip
+            if not math.isclose(value, proven, rel_tol=1e-9):
+                raise ValueError(f'The evaluator gives {value}, strategy.score {proven}: give both the same settings.')

@@ -1,0 +1,194 @@
+"""A search as its config describes it, parsed once a process."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+from detnas_mm.checks import keyed, listed, whole
+from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
+from detnas_mm.search.evaluator import Evaluator
+from detnas_mm.search.objective import Budget, Constraint, Objective
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.spaces import SearchSpace
+
+#: Files that a search keeps in its folder: its rows, and its config as written.
+LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
+_OBJECTIVES = "[dict(name='coco/bbox_mAP', direction='maximize')]"
+_COSTS = "dict(macs=dict(type='MacsTable'))"
+_CONSTRAINTS = "[dict(cost='macs', high=300e6)]"
+_SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraints', 'budget', 'seed', 'export')
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What of a search is written out: its ``export`` section.
+
+    Attributes:
+        top_k: How many nets, 1 or more, where there is one objective.
+        front_k: How many of a front, those with most room around them; None for all.
+        config: The ordinary training config that found nets are put into, a file or ``'detnas_mm::…'``; None for the
+            searched config without its search.
+
+    Raises:
+        ValueError: If a number does not fit.
+    """
+
+    top_k: int = 1
+    front_k: int | None = None
+    config: str | None = None
+
+    def __post_init__(self) -> None:
+        whole('search.export.top_k', self.top_k, 1)
+        if self.front_k is not None:
+            whole('search.export.front_k', self.front_k, 1)
+        if self.config is not None and not isinstance(self.config, str):
+            raise ValueError(
+                f"search.export.config must be a config file, 'detnas_mm::folder/name.py' or None; got {self.config!r}."
+            )
+
+
+@dataclass
+class SearchJob:
+    """What a search is made of. Nothing has been loaded or run yet.
+
+    Attributes:
+        space: What can be found.
+        objectives: What to optimise; the first one ranks.
+        budget: Costs and constraints.
+        strategy: How the space is searched; None for a search that is a training run.
+        evaluator: How good a candidate is; None for a search that is a training run.
+        generations: How often a strategy asks.
+        seed: Fixes all random draws.
+        export: What is written out.
+        cfg: The whole config as written, command-line options applied; empty for a search that is put together in code.
+        work_dir: Its folder; None where nothing is written.
+        log: Receives lines of text, on rank 0 alone.
+        show_progress: Whether to draw a progress bar, on rank 0 alone.
+    """
+
+    space: SearchSpace
+    objectives: list[Objective]
+    budget: Budget
+    strategy: Strategy | None = None
+    evaluator: Evaluator | None = None
+    generations: int = 20
+    seed: int = 0
+    export: ExportSettings = field(default_factory=ExportSettings)
+    cfg: Any = field(default_factory=dict)
+    work_dir: Path | None = None
+    log: Callable[[str], None] = print
+    show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        whole('search.budget.generations', self.generations, 1)
+        if not self.objectives:
+            raise ValueError(f'search.objectives is empty; name what to optimise: {_OBJECTIVES}.')
+
+    @classmethod
+    def from_config(cls, cfg: Any, log: Callable[[str], None] = print) -> SearchJob:
+        """Parses a config's ``search`` section.
+
+        Args:
+            cfg: The whole config as written, with ``search=dict(space=…, objectives=…)`` and, if wanted, ``strategy``,
+                ``evaluator``, ``costs``, ``constraints``, ``budget``, ``seed`` and ``export``; kept, never changed.
+            log: See :class:`SearchJob`.
+
+        Raises:
+            ValueError: If something is missing, unknown or does not fit; UnmeetableConstraint if no candidate can.
+        """
+        section = cfg.get('search')
+        if not isinstance(section, Mapping):
+            raise ValueError(f'The search section of the config must be a dict; got {section!r}.')
+        unknown = sorted(set(section) - set(_SECTION))
+        missing = [key for key in ('space', 'objectives') if key not in section]
+        if unknown or missing:
+            raise ValueError(
+                f'search: missing keys {missing}; unknown keys {unknown}. Keys: {", ".join(_SECTION)}; space and '
+                f'objectives are required. See configs/_base_/search/.'
+            )
+        space: SearchSpace = build_from(SPACES, section['space'])
+        budget = keyed('search.budget', section.get('budget', {}), ('generations',), 'dict(generations=20)')
+        export = keyed(
+            'search.export', section.get('export', {}), ('top_k', 'front_k', 'config'),
+            "dict(top_k=3, config='detnas_mm::…/net.py')",
+        )  # fmt: skip
+        return cls(
+            space=space,
+            objectives=_objectives(section),
+            budget=_budget(section, space),
+            strategy=_built(STRATEGIES, section.get('strategy')),
+            evaluator=_built(EVALUATORS, section.get('evaluator')),
+            generations=budget.get('generations', 20),
+            seed=whole('search.seed', section.get('seed', 0)),
+            export=ExportSettings(**export),
+            cfg=cfg,
+            work_dir=Path(cfg['work_dir']) if cfg.get('work_dir') else None,
+            log=log,
+        )
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it runs inside a Runner, on a model: not if candidates are scored without one."""
+        return self.evaluator is None or self.evaluator.needs_model
+
+    def prepare(self) -> None:
+        """Checks all that can be checked without a model or data, and sets the strategy up; called once.
+
+        Raises:
+            ValueError: If parts do not fit together; UnmeetableConstraint if constraints cannot be met together.
+        """
+        if self.evaluator is not None:
+            self.evaluator.check(self)
+        if self.strategy is not None:
+            self.strategy.setup(self)
+
+    def header(self, **more: Any) -> dict[str, Any]:
+        """What makes rows comparable: the first line of the ledger.
+
+        Args:
+            **more: What else does, such as digests of the model.
+        """
+        return dict(
+            space=self.space.spec(),
+            strategy=self.strategy and self.strategy.spec(),
+            evaluator=self.evaluator and self.evaluator.spec(),
+            objectives=[vars(objective) for objective in self.objectives],
+            budget=self.budget.spec(),
+            seed=self.seed,
+            **more,
+        )
+
+    @property
+    def resume_command(self) -> str:
+        """``: python …``, what to type to resume; empty for a search without a folder."""
+        if self.work_dir is None:
+            return ''
+        config, folder = (shlex.quote(str(path)) for path in (self.work_dir / CONFIG, self.work_dir))
+        return f': python tools/search.py {config} --work-dir {folder}'
+
+
+def _built(registry: Any, cfg: Any) -> Any:
+    return None if cfg is None else build_from(registry, cfg)
+
+
+def _objectives(section: Mapping[str, Any]) -> list[Objective]:
+    return [
+        Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES, ('name',)))
+        for objective in listed('search.objectives', section['objectives'], _OBJECTIVES)
+    ]
+
+
+def _budget(section: Mapping[str, Any], space: SearchSpace) -> Budget:
+    costs = section.get('costs', {})
+    if not isinstance(costs, Mapping):
+        raise ValueError(f'search.costs must be a dict by name, such as {_COSTS}; got {costs!r}.')
+    constraints = [
+        Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
+        for constraint in listed('search.constraints', section.get('constraints', ()), _CONSTRAINTS)
+    ]
+    return Budget(space, {name: build_from(COSTS, cost, space=space) for name, cost in costs.items()}, constraints)

@@ -1,0 +1,246 @@
+"""The loop of strategies that ask for candidates and learn from their rows: ask, constrain, evaluate, record, tell."""
+
+from __future__ import annotations
+
+import statistics
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from detnas_mm.checks import whole
+from detnas_mm.search.evaluator import Evaluator
+from detnas_mm.search.ledger import Ledger
+from detnas_mm.search.loop import (
+    announce,
+    check_replayed,
+    generation_line,
+    make_record,
+    progress,
+    refuse_if_all_failed,
+)
+from detnas_mm.search.objective import UnmeetableConstraint, pareto_front
+from detnas_mm.search.record import Evaluation, Proposal, Record
+from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.spaces import Architecture
+
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
+
+
+class AskTell(Strategy):
+    """A strategy that is asked for a generation of candidates and then given their rows.
+
+    Its state is a function of the seed and of the rows so far: generation g is drawn from a generator seeded by
+    (seed, g). A search is resumed by asking and telling again, so nothing is ever saved.
+
+    Args:
+        max_attempts: Candidates drawn without a new feasible one among them before giving up.
+
+    Attributes:
+        records: All rows so far.
+        remark: What the log should say of the last generation besides its values.
+    """
+
+    def __init__(self, max_attempts: int = 20_000) -> None:
+        self.max_attempts = whole('max_attempts', max_attempts, 1)
+        self.records: list[Record] = []
+        self.remark = ''
+        self._kept: list[Proposal] | None = None
+
+    def setup(self, job: SearchJob) -> None:
+        """See :meth:`Strategy.setup`."""
+        super().setup(job)
+        self.space = job.space
+        self.budget = job.budget
+        self.objectives = job.objectives
+        self.seed = job.seed
+        self.records = []
+        self._seen: set[str] = set()
+        self._kept = None
+
+    def rehearse(self) -> None:
+        """Draws the first generation, and keeps it for :meth:`run`: for strategies to which that costs nothing.
+
+        Raises:
+            UnmeetableConstraint: If constraints cannot be met together.
+        """
+        self._kept = self.ask(0)
+
+    # -- what a strategy proposes -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
+        """Draws one generation with :meth:`draw_new`."""
+
+    def ask(self, generation: int) -> list[Proposal]:
+        """The candidates of a generation, none of them asked for before; empty when the space is used up.
+
+        Raises:
+            UnmeetableConstraint: If not one feasible candidate was found.
+        """
+        if self._kept is not None:
+            proposals, self._kept = self._kept, None
+            return proposals
+        self._drawn = self._accepted = 0
+        proposals = self.propose(generation, np.random.default_rng([self.seed, generation]))
+        if not proposals and not self._seen:
+            constraints = ' and '.join(map(str, self.budget.constraints))
+            raise UnmeetableConstraint(
+                f'None of {self._drawn:,} candidates drawn meets {constraints} (acceptance rate 0). '
+                f'{self.budget.range_text()} Loosen the constraint, or raise strategy.max_attempts.'
+            )
+        return proposals
+
+    def tell(self, records: Sequence[Record]) -> None:
+        """Takes the rows of a generation that was asked for."""
+        self.records.extend(records)
+
+    def draw_new(self, count: int, draw: Callable[[int], list[Proposal]]) -> list[Proposal]:
+        """Draws until there are ``count`` new feasible candidates, or ``max_attempts`` in a row were of no use.
+
+        Args:
+            count: How many are needed.
+            draw: Makes n candidates, feasible or not.
+
+        Returns:
+            At most ``count`` candidates.
+        """
+        found: list[Proposal] = []
+        in_vain = 0
+        while len(found) < count and in_vain < self.max_attempts:
+            drawn = draw(min(max(4 * (count - len(found)), 32) if in_vain == 0 else 1024, self.max_attempts))
+            allowed = self.budget.allows([p.arch for p in drawn])
+            in_vain += len(drawn)
+            for proposal, fits in zip(drawn, allowed):
+                self._drawn += 1
+                if fits and proposal.arch.id not in self._seen:
+                    self._seen.add(proposal.arch.id)
+                    self._accepted += 1
+                    found.append(proposal)
+                    in_vain = 0
+                    if len(found) == count:
+                        break
+        return found
+
+    def draw_random(self, count: int, rng: np.random.Generator) -> list[Proposal]:
+        """New feasible candidates drawn at random."""
+        return self.draw_new(count, lambda n: [Proposal(arch) for arch in self.space.sample_many(rng, n)])
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self, evaluator: Evaluator, ledger: Ledger) -> list[Record]:
+        """See :meth:`Strategy.run`. Asks and tells through the ledger's rows first, and evaluates what is missing."""
+        job = self.job
+        known = len(ledger.records)
+        announce(job, ledger, f'{known} evaluated candidates' if known else '')
+        proposals = self.ask(0)
+        first = 0  # this generation's first row
+        with progress(job, job.generations * len(proposals)) as bar:
+            for generation in range(job.generations):
+                self._evaluate(evaluator, ledger, generation, proposals, first, bar)
+                records = ledger.records[first : first + len(proposals)]
+                first += len(proposals)
+                self.tell(records)
+                job.log(self._line(evaluator, ledger.records[:first], records, generation))
+                refuse_if_all_failed(ledger)
+                if generation + 1 == job.generations:
+                    break
+                proposals = self.ask(generation + 1)
+                if not proposals:
+                    job.log(f'No new feasible candidate is left after generation {generation}; the search ends here.')
+                    break
+        return self.objectives[0].best_first(ledger.records)
+
+    def _evaluate(
+        self, evaluator: Evaluator, ledger: Ledger, generation: int, proposals: list[Proposal], first: int, bar: tqdm
+    ) -> None:
+        """Writes the rows of a generation that the ledger lacks, in the order asked for."""
+        known = ledger.records[first : first + len(proposals)]
+        check_replayed(ledger, known, proposals, generation)
+        missing = proposals[len(known) :]
+        bar.update(len(known))
+        evaluator.observe(ledger.records[:first])
+        # The very first candidate goes alone, so that a mistaken objective costs one evaluation.
+        alone = 0 if ledger.records else 1
+        for part in (missing[:alone], missing[alone:]):
+            evaluations = _with_retries(evaluator, [p.arch for p in part], self.job) if part else iter(())
+            for proposal, evaluation in zip(part, evaluations, strict=True):
+                ledger.append(make_record(self.job, ledger, generation, proposal, evaluation))
+                bar.update(1)
+                best = self.objectives[0].best_first(ledger.records)
+                if best:
+                    bar.set_postfix_str(f'best {self.objectives[0].value(best[0]):.4f} {best[0].arch}')
+
+    def _line(self, evaluator: Evaluator, so_far: list[Record], records: list[Record], generation: int) -> str:
+        objective = self.objectives[0]
+        ok = objective.best_first(records)
+        nets = f'{len(records)} nets'
+        for status, text in (('failed', 'failed'), ('dropped', 'dropped early')):
+            count = sum(record.status == status for record in records)
+            nets += f', {count} {text}' if count else ''
+        remark = evaluator.remark(so_far)
+        nets += f' ({remark})' if remark else ''
+        front = pareto_front(so_far, self.objectives) if ok else []
+        values = ''
+        if ok:
+            median = statistics.median(map(objective.value, ok))
+            values = f'{objective.name} best {objective.value(ok[0]):.4f}, median {median:.4f}'
+        several = f'{len(front)} nets on the front' if len(self.objectives) > 1 and front else ''
+        acceptance = self._accepted / max(self._drawn, 1)
+        return generation_line(
+            self.job, generation, nets, values, front[0] if front else None, acceptance, several, self.remark
+        )
+
+
+class ProvingStrategy(AskTell):
+    """A strategy that proves how good the best candidate can be; other strategies can have it prove theirs."""
+
+    @abstractmethod
+    def prove(self) -> dict[str, Any]:
+        """Returns what is proven, JSON-ready: ``bound``, in the objective's units, and whatever else; computed once.
+
+        Called after :meth:`setup`.
+
+        Raises:
+            UnmeetableConstraint: If no candidate is within the budgets.
+            ValueError: If nothing can be proven of this search.
+        """
+
+    def artifacts(self) -> dict[str, Any]:
+        """See :meth:`Strategy.artifacts`: the certificate."""
+        return {'certificate.json': self.prove()}
+
+
+def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJob) -> Iterator[Evaluation]:
+    """Evaluates candidates; those whose machine was lost are tried again, after the others.
+
+    Yields:
+        Evaluations in the order of the candidates.
+
+    Raises:
+        RuntimeError: If one is lost more often than the evaluator's ``retries``; the rows before it are kept.
+    """
+    found: dict[int, Evaluation] = {}
+    missing, given = list(range(len(archs))), 0
+    for attempt in range(1, evaluator.retries + 2):
+        lost: dict[int, str] = {}
+        for place, evaluation in zip(missing, evaluator.evaluate([archs[i] for i in missing]), strict=True):
+            if evaluation.lost is not None:
+                lost[place] = evaluation.lost
+                continue
+            found[place] = evaluation
+            while given in found:
+                yield found.pop(given)
+                given += 1
+        if not lost:
+            return
+        missing = list(lost)
+        name, reason = job.space.describe(archs[missing[0]]), lost[missing[0]]
+        job.log(f'Lost at attempt {attempt} of {evaluator.retries + 1}: {len(lost)} candidates, such as {name} ({reason}).')
+    raise RuntimeError(
+        f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then resume '
+        f'with the same command{job.resume_command}.'
+    )
