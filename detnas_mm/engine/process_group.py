@@ -1,0 +1,62 @@
+"""Joining the process group that launchers have prepared."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import init_dist
+
+from detnas_mm.compat import cuda_usable
+
+
+def join_process_group(cfg: Config) -> None:
+    """Joins the process group where mmengine's Runner could not: on CPUs, and in processes that torchrun restarted.
+
+    Elsewhere the Runner does it.
+
+    Args:
+        cfg: What :func:`~detnas_mm.engine.config.fit_to_machine` returns.
+    """
+    if cfg.get('launcher', 'none') == 'none' or dist.is_initialized():
+        return
+    cuda = cuda_usable()
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
+    if not cuda or restarted:
+        _join(cfg.env_cfg.dist_cfg, cuda)
+
+
+def join_without_runner(cfg: Config) -> None:
+    """Joins the process group where no Runner will: a search without a model needs it, to know who writes."""
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or dist.is_initialized():
+        return
+    dist_cfg = ConfigDict(cfg.env_cfg.dist_cfg, backend='gloo')  # it computes on no GPU
+    if launcher == 'pytorch':
+        _join(dist_cfg, cuda=False)
+    else:
+        init_dist(launcher, **dist_cfg)
+
+
+def _join(dist_cfg: Any, cuda: bool) -> None:
+    """Does what mmengine does, which needs a CUDA device and fails after a restart.
+
+    torchrun's ranks meet in a store that outlives them (static rendezvous, torch 2.10): those of a second attempt find
+    the addresses of the first one's dead ranks there. So every attempt has its own part of the store.
+    """
+    if cuda:
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+    where: dict[str, Any] = {}
+    if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
+        shared = dist.TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), is_master=False)
+        attempt = os.environ['TORCHELASTIC_RESTART_COUNT']
+        where = dict(
+            store=dist.PrefixStore(f'attempt_{attempt}', shared),
+            rank=int(os.environ['RANK']),
+            world_size=int(os.environ['WORLD_SIZE']),
+        )
+    dist.init_process_group(dist_cfg.backend, timeout=timedelta(seconds=dist_cfg.timeout), **where)
