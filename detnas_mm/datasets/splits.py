@@ -9,16 +9,17 @@ Standard library only. The programs are ``tools/dataset_converters/split_{coco,v
 from __future__ import annotations
 
 import argparse
-import filecmp
 import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from detnas_mm.files import replacing
 
 #: File stems of the two parts, the same for all data sets.
 TRAIN, SEARCH_VAL = 'detnas_train', 'detnas_search_val'
@@ -194,35 +195,22 @@ def write_files(files: Mapping[Path, bytes], overwrite: bool = False) -> dict[Pa
     Raises:
         FileExistsError: If a file is there with other content and ``overwrite`` is False; nothing is written then.
     """
-    temporary: dict[Path, Path] = {}
-    state: dict[Path, str] = {}
-    try:
+    state = {path: 'unchanged' if _holds(path, content) else 'written' for path, content in files.items()}
+    differing = [str(path) for path, what in state.items() if what == 'written' and path.exists()]
+    if differing and not overwrite:
+        raise FileExistsError(
+            f'{" and ".join(differing)} exist with other content (another seed or count?). Give --overwrite to '
+            f'replace them, or write elsewhere.'
+        )
+    with ExitStack() as drafts:  # all are written before the first takes its place
         for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
-            temporary[path] = Path(name)
-            with os.fdopen(handle, 'wb') as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            same = path.is_file() and filecmp.cmp(path, name, shallow=False)
-            state[path] = 'unchanged' if same else 'written'
-        differing = [str(path) for path, s in state.items() if s == 'written' and path.exists()]
-        if differing and not overwrite:
-            raise FileExistsError(
-                f'{" and ".join(differing)} exist with other content (another seed or count?). Give --overwrite to '
-                f'replace them, or write elsewhere.'
-            )
-        umask = os.umask(0)
-        os.umask(umask)
-        for path, temp in temporary.items():
             if state[path] == 'written':
-                temp.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
-                temp.replace(path)
-        return state
-    finally:
-        for temp in temporary.values():
-            temp.unlink(missing_ok=True)
+                drafts.enter_context(replacing(path)).write_bytes(content)
+    return state
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
 def lines(items: Iterable[str]) -> bytes:

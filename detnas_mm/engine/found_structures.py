@@ -18,9 +18,10 @@ from detnas_mm.cost.measure import compared, measure_nets, milliseconds
 from detnas_mm.cost.measure_structures import NetBuilder, other_work
 from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace
-from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar, write_json
+from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar
 from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
+from detnas_mm.files import write_json
 from detnas_mm.search import number_text, read_ledger
 from detnas_mm.search.ledger import differences
 from detnas_mm.spaces.structure import read_structure
@@ -94,7 +95,7 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
     mark_beaten(judged, plan.objectives, name)
     for net, judgement in zip(found['nets'], judged, strict=True):
         net['beaten'] = judgement['beaten']
-    write_json(work_dir / 'measured.json', found)
+    write_json(work_dir / 'measured.json', found, indent=1, allow_nan=False)
     say(found_text(found))
     lowered = lower_limits(plan, found['nets'][0])
     if lowered:

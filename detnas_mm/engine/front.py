@@ -26,11 +26,11 @@ from detnas_mm.engine.latency import (
     measure_latency,
     progress_bar,
     summary,
-    write_json,
 )
 from detnas_mm.engine.launch import as_search_job, fit_to_machine, refuse_second_search, run
 from detnas_mm.engine.search import LEDGER, SearchPlan
 from detnas_mm.evaluators.metrics import quiet
+from detnas_mm.files import write_json
 from detnas_mm.registry import COSTS, SPACES, build_from
 from detnas_mm.search import Objective, number_text, read_ledger
 from detnas_mm.visualization import plot_front
@@ -111,7 +111,7 @@ def search_front(
         predictions={key: value for key, value in check.items() if key != 'rows'},
         nets=rows,
     )
-    write_json(work_dir / 'front.json', front)
+    write_json(work_dir / 'front.json', front, indent=1, allow_nan=False)
     _, records = read_ledger(work_dir / LEDGER)
     plot_front(front, records, plan.objectives[0], str(name), work_dir / 'front.png')
     say(front_text(front, plan.objectives[0], str(name)))

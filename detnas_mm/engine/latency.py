@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +27,7 @@ from detnas_mm.cost.stopwatch import Stopwatch, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.evaluators.metrics import quiet
+from detnas_mm.files import write_json
 from detnas_mm.models import build_model, checked_weights, find_supernet
 from detnas_mm.registry import COSTS
 from detnas_mm.search import Objective
@@ -181,7 +181,7 @@ def measure_latency(
     size = subject.height, subject.width
     found = file_content(part, name, supernet.space, size, device, watch, pace)
     found |= dict(weights=digest, images=subject.images, **result)
-    write_json(file, found)
+    write_json(file, found, indent=1, allow_nan=False)
     return found
 
 
@@ -202,15 +202,6 @@ def file_content(
         measured=datetime.now(UTC).strftime('%Y-%m-%dT%H:%MZ'),
         pace=vars(pace),
     )
-
-
-def write_json(file: str | Path, content: Any) -> None:
-    """Writes a file whole or not at all."""
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n')
-    temporary.replace(path)
 
 
 def summary(found: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import check_backbones, export_best, export_net
+from detnas_mm.files import replacing, write_json
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
@@ -187,7 +187,8 @@ def run_search(
     told = environment() | ({} if sampler is None else dict(sampler=sampler))
     with open_ledger(work_dir / LEDGER, header, told) as ledger:
         if is_main_process():
-            cfg.dump(work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
+            with replacing(work_dir / CONFIG) as draft:  # before anything long: any row can be exported meanwhile
+                cfg.dump(draft)
         searcher = _searcher(plan, ledger, log)
         best = searcher.run()
         if not best:
@@ -202,7 +203,8 @@ def run_search(
                 plot_population(ledger.snapshots, plan.objectives[0], work_dir / 'progress.png', bound)
             else:
                 plot_progress(ledger.records, plan.objectives, work_dir / 'progress.png')
-            _write_certificate(work_dir / 'certificate.json', plan.strategy.certificate)
+            if plan.strategy.certificate is not None:
+                write_json(work_dir / 'certificate.json', plan.strategy.certificate, indent=2)
         if len(plan.objectives) == 1:
             chosen = best[: plan.top_k]
         else:
@@ -219,13 +221,6 @@ def _searcher(plan: SearchPlan, ledger: Ledger, log: Callable[[str], None]) -> S
         plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations, plan.seed,
         log, show_progress=show,
     )  # fmt: skip
-
-
-def _write_certificate(path: Path, certificate: Mapping[str, Any] | None) -> None:
-    if certificate is not None:
-        temporary = path.with_suffix('.tmp')
-        temporary.write_text(json.dumps(certificate, indent=2) + '\n')
-        temporary.replace(path)
 
 
 def export_row(

@@ -15,7 +15,8 @@ from detnas_mm.cost.macs import checked_input_size
 from detnas_mm.cost.measure_structures import measure_structures
 from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace
-from detnas_mm.engine.latency import check_text, file_content, progress_bar, write_json
+from detnas_mm.engine.latency import check_text, file_content, progress_bar
+from detnas_mm.files import write_json
 from detnas_mm.registry import SPACES, build_from
 from detnas_mm.search import UnmeetableConstraint
 from detnas_mm.spaces import Architecture, MAEDetSpace, SearchSpace
@@ -100,7 +101,7 @@ def measure_structure_latency(
     image = torch.randn(1, 3, *size).to(device)
     result = measure_structures(space, grid, drawn, references, image, watch, pace, progress_bar('measuring'))
     found = file_content('backbone', 'MAEDetNet', space, size, device, watch, pace) | result
-    write_json(file, found)
+    write_json(file, found, indent=1, allow_nan=False)
     return found
 
 

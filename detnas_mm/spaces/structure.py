@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detnas_mm.files import write_text
 from detnas_mm.spaces.architecture import Architecture
 
 #: Genes of the stem and of a super-block, in order.
@@ -240,5 +241,4 @@ def read_file(path: str | Path) -> list[Architecture]:
 def write_file(path: str | Path, archs: Sequence[Architecture]) -> None:
     """Writes nets as the authors' code reads them; :func:`read_file` reads them back."""
     data = dict(best_structures=[to_dicts(arch) for arch in archs], space_arch='CnnNet')
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(f'{data!r}\n', encoding='utf-8')
+    write_text(path, f'{data!r}\n')
