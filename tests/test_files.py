@@ -106,7 +106,7 @@ def test_what_another_process_holds_is_no_matter_of_the_file_system(tmp_path, mo
 
 @pytest.fixture(scope='module')
 def failing_flock(tmp_path_factory):
-    """Starts Python with a C library whose ``flock`` fails with an errno."""
+    """Starts a program with a C library whose ``flock`` fails with an errno."""
     compiler = shutil.which('gcc') or shutil.which('cc')
     if compiler is None or sys.platform != 'linux':
         pytest.skip('needs Linux and a C compiler')
@@ -118,10 +118,10 @@ def failing_flock(tmp_path_factory):
     library = folder / 'flock.so'
     subprocess.run([compiler, '-shared', '-fPIC', '-o', library, folder / 'flock.c'], check=True)
 
-    def run(name, *arguments):
+    def run(name, *command):
         path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
         env = os.environ | dict(LD_PRELOAD=str(library), FLOCK_ERRNO=str(getattr(errno, name)), PYTHONPATH=path)
-        return subprocess.run([sys.executable, *map(str, arguments)], env=env, capture_output=True, text=True)
+        return subprocess.run([*map(str, command)], env=env, capture_output=True, text=True)
 
     return run
 
@@ -148,10 +148,10 @@ print(len(ledger.records), 'rows, attempt', ledger.attempt)
 @pytest.mark.parametrize('name', CANNOT_LOCK)
 def test_a_search_resumes_after_a_kill_where_nothing_can_be_locked(failing_flock, tmp_path, name):
     path = tmp_path / 'ledger.jsonl'
-    killed = failing_flock(name, '-c', SEARCH, path, 2)
+    killed = failing_flock(name, sys.executable, '-c', SEARCH, path, 2)
     assert killed.returncode == -9 and killed.stderr.count('cannot lock') == 1
     (tmp_path / 'ledger.lock').write_text('process 1 on another machine\n')  # it died there
-    resumed = failing_flock(name, '-c', SEARCH, path, -1)
+    resumed = failing_flock(name, sys.executable, '-c', SEARCH, path, -1)
     assert resumed.stdout == '4 rows, attempt 2\n', resumed.stderr
     assert resumed.stderr.count('cannot lock') == 1 and str(tmp_path) in resumed.stderr
 
@@ -159,7 +159,7 @@ def test_a_search_resumes_after_a_kill_where_nothing_can_be_locked(failing_flock
 @pytest.mark.parametrize('name', HELD)
 def test_a_search_whose_folder_another_one_holds_is_refused(failing_flock, tmp_path, name):
     (tmp_path / 'ledger.lock').write_text('process 1 on another machine\n')
-    refused = failing_flock(name, '-c', SEARCH, tmp_path / 'ledger.jsonl', -1)
+    refused = failing_flock(name, sys.executable, '-c', SEARCH, tmp_path / 'ledger.jsonl', -1)
     assert refused.returncode == 1 and 'is in use by process 1 on another machine' in refused.stderr
     assert 'cannot lock' not in refused.stderr and not (tmp_path / 'ledger.jsonl').exists()
 
@@ -168,7 +168,8 @@ def test_a_search_whose_folder_another_one_holds_is_refused(failing_flock, tmp_p
 def test_digits_are_made_where_nothing_can_be_locked(failing_flock, tmp_path, name):
     counts = dict(num_train=3, num_search_val=2, num_test=2, num_cls_train=10, num_cls_search_val=10, num_cls_test=10)
     options = [f'--{key.replace("_", "-")}={count}' for key, count in counts.items()]
-    made = failing_flock(name, ROOT / 'tools' / 'dataset_converters' / 'make_digits.py', tmp_path / 'set', *options)
+    tool = ROOT / 'tools' / 'dataset_converters' / 'make_digits.py'
+    made = failing_flock(name, sys.executable, tool, tmp_path / 'set', *options)
     assert made.returncode == 0 and 'Digits made in' in made.stdout, made.stderr
     assert made.stderr.count('cannot lock') == 1 and f'{tmp_path}/set' in made.stderr
     assert json.loads((tmp_path / 'set' / 'digits.json').read_text())['complete']
@@ -176,12 +177,34 @@ def test_digits_are_made_where_nothing_can_be_locked(failing_flock, tmp_path, na
 
 @pytest.mark.slow
 def test_the_search_tool_runs_twice_where_nothing_can_be_locked(failing_flock, tmp_path):
-    config = ROOT / 'configs' / 'mae_det' / 'maedet_search-exact_gfl_coco.py'
+    tool, config = ROOT / 'tools' / 'search.py', ROOT / 'configs' / 'mae_det' / 'maedet_search-exact_gfl_coco.py'
     for _ in range(2):
-        done = failing_flock('ENOLCK', ROOT / 'tools' / 'search.py', config, '--work-dir', tmp_path / 'search')
+        done = failing_flock('ENOLCK', sys.executable, tool, config, '--work-dir', tmp_path / 'search')
         assert done.returncode == 0, done.stderr
         assert done.stderr.count('cannot lock') == 1
     assert len(json.loads((tmp_path / 'search' / 'best.json').read_text())) == 1
+
+
+def wait_for_lock(folder):
+    script = f'set -e; . {ROOT}/tools/_common.sh; exec 9>{folder}/lock; wait_for_lock 9 {folder}; echo begins'
+    return 'bash', '-c', script
+
+
+@pytest.mark.parametrize('name', CANNOT_LOCK)
+def test_an_environment_is_set_up_where_nothing_can_be_locked(failing_flock, tmp_path, name):
+    run = failing_flock(name, *wait_for_lock(tmp_path))
+    said = f'      the file system of {tmp_path} cannot lock: start one set-up of this environment at a time'
+    assert run.returncode == 0 and run.stdout.splitlines() == [said, 'begins']
+
+
+def test_a_second_set_up_of_an_environment_waits(tmp_path):
+    (tmp_path / 'lock').touch()
+    handle = lock(tmp_path / 'lock')
+    with subprocess.Popen(wait_for_lock(tmp_path), stdout=subprocess.PIPE, text=True) as second:
+        assert second.stdout.readline().strip() == 'another set-up of this environment runs; waiting for it'
+        assert second.poll() is None
+        os.close(handle)
+        assert second.stdout.read() == 'begins\n'
 
 
 # -- without fcntl ------------------------------------------------------------------------------------------------
