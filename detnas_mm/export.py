@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.evaluators.metrics import available
 from detnas_mm.files import replacing, write_json
@@ -66,7 +67,7 @@ def backbone_config(cfg: Config, backbone: dict[str, Any], channels: Sequence[in
     given = out.model.backbone.get('out_indices')
     wanted = [given] if isinstance(given, int) else list(given or range(len(channels)))
     if not set(wanted) <= set(range(len(channels))):
-        raise ValueError(
+        raise DetNASError(
             f'model.backbone.out_indices of the config is {given}, and backbones of this space have {len(channels)} '
             f'stages, counted from 0. Mend it, or search.space.'
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.spaces import Architecture, DetNASSpace, MAEDetSpace, SearchSpace
 from detnas_mm.spaces.structure import PUBLISHED
 
@@ -105,5 +106,5 @@ def get(name: str, space_type: Any = None) -> Published:
     """
     known = {key: net for key, net in ZOO.items() if space_type in (None, net.space_type)}
     if name not in known:
-        raise ValueError(f'No published network is called {name!r}. There are: {", ".join(known)}.')
+        raise DetNASError(f'No published network is called {name!r}. There are: {", ".join(known)}.')
     return known[name]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.spaces import MAEDetSpace
 
 #: Tables of a super-block, and what each depends on. A convolution has its BN and ReLU with it, ``shortcut`` the pool
@@ -52,7 +53,7 @@ class Grid:
             ValueError: If there are fewer than two points.
         """
         if points < 2:
-            raise ValueError(f'A grid has 2 widths or more; got {points}.')
+            raise DetNASError(f'A grid has 2 widths or more; got {points}.')
         spec = space.spec()
         small, large = space.encode([space.smallest(), space.largest()]).tolist()
         pairs = list(zip(small, large, strict=True))

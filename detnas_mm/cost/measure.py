@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from detnas_mm.cost.stopwatch import Stopwatch, TimedRun
 from detnas_mm.cost.timing import Pace, interleaved, spread, steadied
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.subnet import extract_subnet
 from detnas_mm.models.supernet import Supernet
 from detnas_mm.spaces import Architecture, DetNASSpace
@@ -83,7 +84,7 @@ def measure_space(
     """
     space = supernet.space
     if not isinstance(space, DetNASSpace):
-        raise ValueError(f'Latency tables are of spaces that are a DetNASSpace; this supernet has {space!r}.')
+        raise DetNASError(f'Latency tables are of spaces that are a DetNASSpace; this supernet has {space!r}.')
     rng = np.random.default_rng(pace.seed)
     paths = covering_paths(space, PATHS_PER_CHOICE, rng)
     drawn: dict[Architecture, None] = {}

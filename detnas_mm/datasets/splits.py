@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.files import replacing
 
 #: File stems of the two parts, the same for all data sets.
@@ -42,9 +43,9 @@ def draw(names: Iterable[str], count: int, seed: int) -> set[str]:
     names = list(names)
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise ValueError(f'{len(twice)} images come more than once, such as {twice[:3]}: mend the list of images.')
+        raise DetNASError(f'{len(twice)} images come more than once, such as {twice[:3]}: mend the list of images.')
     if not 0 < count < len(names):
-        raise ValueError(
+        raise DetNASError(
             f'Cannot draw {count} of {len(names)} images: --count must lie between 1 and {max(len(names) - 1, 1)}, '
             f'since one image at least must be left for training.'
         )
@@ -69,19 +70,19 @@ def split_coco(ann_file: str | Path, count: int, seed: int) -> tuple[dict, dict]
     try:
         data = json.loads(Path(ann_file).read_bytes())
     except ValueError as error:
-        raise ValueError(f'{ann_file} is not JSON: {error}.') from error
+        raise DetNASError(f'{ann_file} is not JSON: {error}.') from error
     lacking = [key for key in ('images', 'annotations', 'categories') if not isinstance(_get(data, key), list)]
     if lacking:
-        raise ValueError(f'{ann_file} is no COCO annotation file of a training set: it lacks the lists {lacking}.')
+        raise DetNASError(f'{ann_file} is no COCO annotation file of a training set: it lacks the lists {lacking}.')
     images, annotations = data['images'], data['annotations']
     try:
         ids = [str(image['id']) for image in images]
         owners = [str(annotation['image_id']) for annotation in annotations]
     except (KeyError, TypeError) as error:
-        raise ValueError(f'{ann_file}: an image has no id, or an annotation no image_id.') from error
+        raise DetNASError(f'{ann_file}: an image has no id, or an annotation no image_id.') from error
     orphans = sorted(set(owners) - set(ids))
     if orphans:
-        raise ValueError(f'{ann_file} has annotations of {len(orphans)} images that it does not list: {orphans[:3]}.')
+        raise DetNASError(f'{ann_file} has annotations of {len(orphans)} images that it does not list: {orphans[:3]}.')
     drawn = draw(ids, count, seed)
 
     def part(name: str, is_drawn: bool) -> dict:
@@ -118,10 +119,10 @@ def split_voc(root: str | Path, years: Sequence[str], source: str, count: int, s
         list_file = Path(root, f'VOC{year}', 'ImageSets', 'Main', f'{source}.txt')
         ids = list_file.read_text().split()
         if not ids:
-            raise ValueError(f'{list_file} is empty.')
+            raise DetNASError(f'{list_file} is empty.')
         bare = [i for i in ids if not Path(root, f'VOC{year}', 'Annotations', f'{i}.xml').is_file()]
         if bare:
-            raise ValueError(
+            raise DetNASError(
                 f'{len(bare)} of the {len(ids)} images in {list_file} have no file in VOC{year}/Annotations, such as '
                 f'{bare[:3]}. The file must list one id a line; is the data set unpacked in full?'
             )
@@ -134,7 +135,7 @@ def split_voc(root: str | Path, years: Sequence[str], source: str, count: int, s
         for stem, is_drawn in ((TRAIN, False), (SEARCH_VAL, True)):
             ids = [name.split('/')[1] for name in own if (name in drawn) == is_drawn]
             if not ids:
-                raise ValueError(f'VOC{year} would have no image in {stem}: choose another --count than {count}.')
+                raise DetNASError(f'VOC{year} would have no image in {stem}: choose another --count than {count}.')
             files[folder / f'{stem}.txt'] = ids
     return files
 
@@ -164,9 +165,9 @@ def split_imagenet(
         for number, line in enumerate(Path(ann_file).read_text().splitlines(), 1):
             path, _, label = line.strip().rpartition(' ')
             if not path or not label.isdecimal():
-                raise ValueError(f'{ann_file}, line {number}: {line!r} is not "path label".')
+                raise DetNASError(f'{ann_file}, line {number}: {line!r} is not "path label".')
             if path in labels:
-                raise ValueError(f'{ann_file}, line {number}: {path} comes a second time.')
+                raise DetNASError(f'{ann_file}, line {number}: {path} comes a second time.')
             labels[path] = label
     else:
         classes = sorted(e.name for e in os.scandir(train_dir) if e.is_dir() and not e.name.startswith('.'))
@@ -176,7 +177,7 @@ def split_imagenet(
                 labels.update({f'{inner}/{f}': str(number) for f in files if f.lower().endswith(IMAGE_SUFFIXES)})
     if not labels:
         where = ann_file or f'{train_dir} (one folder a class, files ending in {", ".join(IMAGE_SUFFIXES)})'
-        raise ValueError(f'No images in {where}.')
+        raise DetNASError(f'No images in {where}.')
     drawn = draw(labels, count, seed)
     lines = {path: f'{path} {label}' for path, label in sorted(labels.items())}
     return [s for p, s in lines.items() if p not in drawn], [s for p, s in lines.items() if p in drawn]

@@ -21,6 +21,7 @@ from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar
 from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
+from detnas_mm.errors import DetNASError
 from detnas_mm.files import write_json
 from detnas_mm.search import number_text, read_ledger
 from detnas_mm.search.ledger import differences
@@ -122,7 +123,7 @@ def _check_config(plan: SearchPlan, work_dir: Path) -> None:
     there, now = read_ledger(work_dir / LEDGER)[0], plan.header(None)
     found = differences(*({key: header.get(key) for key in _JUDGED_BY} for header in (there, now)))
     if found:
-        raise ValueError(
+        raise DetNASError(
             f'{work_dir} holds another search than this config: {found}. Give the config that it ran with: '
             f'{_config_of(work_dir)}'
         )

@@ -26,6 +26,7 @@ from detnas_mm.cost.measure import measure_space
 from detnas_mm.cost.stopwatch import Stopwatch, stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.provenance import weights_digest
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.metrics import quiet
 from detnas_mm.files import write_json
 from detnas_mm.models import build_model, checked_weights, find_supernet
@@ -58,15 +59,15 @@ class Subject:
 
     def __init__(self, cfg: Any, part: str, input_size: Any, device: str, real_images: bool) -> None:
         if part not in PARTS:
-            raise ValueError(f'part must be one of {PARTS}; got {part!r}.')
+            raise DetNASError(f'part must be one of {PARTS}; got {part!r}.')
         if describe_device(device)['name'] is None:
-            raise ValueError('This machine has no CUDA device that torch can use; measure with --device cpu.')
+            raise DetNASError('This machine has no CUDA device that torch can use; measure with --device cpu.')
         self.cfg, self.part, self.device = cfg, part, device
         self.height, self.width = checked_input_size(input_size)
         if part == 'detector' and cfg.get('default_scope') != 'mmdet':
-            raise ValueError('The part detector wants a config of mmdet; measure the part backbone of others.')
+            raise DetNASError('The part detector wants a config of mmdet; measure the part backbone of others.')
         if part == 'detector' and real_images and 'search' not in cfg:
-            raise ValueError(
+            raise DetNASError(
                 'With a checkpoint a detector is measured on images of search-val: give a config with a search section.'
             )
         self.images = 'search-val' if part == 'detector' and real_images else 'noise'
@@ -166,7 +167,7 @@ def measure_latency(
     """
     pace = pace or Pace()
     if nets < 2:
-        raise ValueError(f'The check wants 2 nets or more; got {nets}.')
+        raise DetNASError(f'The check wants 2 nets or more; got {nets}.')
     subject = Subject(cfg, part, input_size, device, real_images=checkpoint is not None)
     watch = stopwatch(device)
     with quiet():  # every net tells how its weights begin, and how much of them was found

@@ -16,6 +16,7 @@ from torch import nn
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import check_backbones, export_best, export_net
 from detnas_mm.files import replacing, write_json
@@ -61,11 +62,11 @@ class SearchPlan:
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         if not isinstance(cfg, Mapping):
-            raise ValueError(f'The search section of the config must be a dict; got {cfg!r}.')
+            raise DetNASError(f'The search section of the config must be a dict; got {cfg!r}.')
         unknown = sorted(set(cfg) - set(_SECTION))
         missing = [key for key in ('space', 'strategy', 'evaluator', 'objectives') if key not in cfg]
         if unknown or missing:
-            raise ValueError(
+            raise DetNASError(
                 f'The search section of the config has no {missing or "room for"} {unknown or ""}. It holds '
                 f'{", ".join(_SECTION)}; the first four are required. See configs/_base_/search/.'
             )
@@ -79,10 +80,10 @@ class SearchPlan:
             for objective in listed('search.objectives', cfg['objectives'], _OBJECTIVES)
         ]
         if not self.objectives:
-            raise ValueError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
+            raise DetNASError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
         wanted = cfg.get('costs', {})
         if not isinstance(wanted, Mapping):
-            raise ValueError(f'search.costs must be a dict by name, such as {_COSTS}; got {wanted!r}.')
+            raise DetNASError(f'search.costs must be a dict by name, such as {_COSTS}; got {wanted!r}.')
         costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in wanted.items()}
         constraints = [
             Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
@@ -96,7 +97,7 @@ class SearchPlan:
         self.front_k = export.get('front_k')
         counts = [self.top_k, *([] if self.front_k is None else [self.front_k])]
         if set(export) - {'top_k', 'front_k', 'retrain'} or not all(isinstance(k, int) and k > 0 for k in counts):
-            raise ValueError(
+            raise DetNASError(
                 f'search.export holds top_k=… (how many nets are written out, 1 or more), front_k=… (how many of a '
                 f'front, those with most room around them; None, the default: all) and retrain=dict(…) (training '
                 f'settings for their configs); got {export}.'
@@ -178,7 +179,7 @@ def run_search(
     log = log or (lambda text: print_log(text, logger='current'))
     plan = SearchPlan(cfg.search)
     if plan.evaluator.needs_model and model is None:
-        raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
+        raise DetNASError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
     plan.evaluator.setup(plan.space, model, plan.seed)
     if not plan.evaluator.needs_model:
         check_backbones(cfg, plan.space)
@@ -253,7 +254,7 @@ def export_row(
     found = [record for record in records if wanted in (record.id, record.arch)]
     if not found or not found[0].ok:
         best = plan.objectives[0].best_first(records)[:3]
-        raise ValueError(
+        raise DetNASError(
             f'{wanted!r} is no successfully evaluated row of {work_dir / LEDGER}. The best are '
             f'{", ".join(f"{record.id} ({record.arch})" for record in best)}.'
         )
@@ -262,15 +263,15 @@ def export_row(
     meta = dict(id=row.id, arch=row.arch, space=plan.space.spec(), metrics=row.metrics, costs=row.costs)
     checkpoint = checkpoint or cfg.get('load_from')
     if plan.evaluator.needs_model and checkpoint is None:
-        raise ValueError('The search ran right after training, so its config names no checkpoint: give one.')
+        raise DetNASError('The search ran right after training, so its config names no checkpoint: give one.')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         if plan.evaluator.needs_model:
             model = build_model(cfg)
             model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
             if weights_digest(model) != header['weights']:
-                raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
+                raise DetNASError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
             plan.evaluator.setup(plan.space, model.to(get_device()), plan.seed)
         config, weights = export_net(cfg, plan.space, plan.evaluator, arch, stem, meta)
     if config is None:
-        raise ValueError(f'{type(plan.space).__name__} does not say how a net of its own is built.')
+        raise DetNASError(f'{type(plan.space).__name__} does not say how a net of its own is built.')
     return config, weights

@@ -16,6 +16,7 @@ from detnas_mm.cost.measure_structures import measure_structures
 from detnas_mm.cost.stopwatch import stopwatch
 from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import check_text, file_content, progress_bar
+from detnas_mm.errors import DetNASError
 from detnas_mm.files import write_json
 from detnas_mm.registry import SPACES, build_from
 from detnas_mm.search import UnmeetableConstraint
@@ -87,11 +88,11 @@ def measure_structure_latency(
     """
     pace = pace or Pace()
     if nets < 2:
-        raise ValueError(f'The check wants 2 nets or more; got {nets}.')
+        raise DetNASError(f'The check wants 2 nets or more; got {nets}.')
     if not isinstance(space, MAEDetSpace):
-        raise ValueError(f'Latencies of structures are of a MAEDetSpace; this search has {space!r}.')
+        raise DetNASError(f'Latencies of structures are of a MAEDetSpace; this search has {space!r}.')
     if describe_device(device)['name'] is None:
-        raise ValueError('This machine has no CUDA device that torch can use; measure with --device cpu.')
+        raise DetNASError('This machine has no CUDA device that torch can use; measure with --device cpu.')
     size = checked_input_size(input_size)
     grid = Grid.of(space, points)
     drawn = nets_to_check(space, size, nets, pace.seed)

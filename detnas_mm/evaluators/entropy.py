@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.cost.blocks import BlockSum, Columns, Place, columns
+from detnas_mm.errors import DetNASError
 
 #: Weights of the stages: stem, C2, C3, C4, C5 (the authors' code).
 WEIGHTS = (0, 0, 1, 1, 6)
@@ -26,8 +27,9 @@ def checked_weights(weights: Any) -> tuple[float, ...]:
     listed = weights.tolist() if isinstance(weights, np.ndarray) else weights
     found = tuple(listed) if isinstance(listed, (list, tuple)) else ()
     if not all(type(w) in (int, float) and 0 <= w < float('inf') for w in found) or not any(found):
-        raise ValueError(f'weights must be numbers of at least 0, one a stage and not all 0, such as {WEIGHTS}; '
-                         f'got {weights!r}.')  # fmt: skip
+        raise DetNASError(
+            f'weights must be numbers of at least 0, one a stage and not all 0, such as {WEIGHTS}; got {weights!r}.'
+        )
     return tuple(map(float, found))
 
 
@@ -39,8 +41,10 @@ def check_stages(weights: Sequence[float], strides: Sequence[int]) -> None:
     """
     count = 1 + sum(stride == 2 for stride in strides[1:])
     if len(weights) != count:
-        raise ValueError(f'There are {len(weights)} stage weights {tuple(weights)}, and {count} stages in a structure '
-                         f'with strides {tuple(strides)}: the stem, and one for every block of stride 2.')  # fmt: skip
+        raise DetNASError(
+            f'There are {len(weights)} stage weights {tuple(weights)}, and {count} stages in a structure '
+            f'with strides {tuple(strides)}: the stem, and one for every block of stride 2.'
+        )
 
 
 class EntropySum(BlockSum):

@@ -13,6 +13,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators import bn_recalibration, dense_boxes, roi_boxes
 from detnas_mm.evaluators.base import Evaluator, TrainedNet
 from detnas_mm.evaluators.batches import FixedBatches, checked_loader
@@ -84,7 +85,7 @@ class OneShotEvaluator(Evaluator):
         if calibration is not None:
             unknown = set(calibration) - {'dataloader', 'num_images', 'seed'}
             if unknown or 'dataloader' not in calibration:
-                raise ValueError(
+                raise DetNASError(
                     f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
                 )
             checked_loader('evaluator.calibration.dataloader', calibration['dataloader'])
@@ -99,7 +100,7 @@ class OneShotEvaluator(Evaluator):
         self.model: nn.Module = model.module if is_model_wrapper(model) else model
         self.supernet = find_supernet(self.model)
         if self.supernet.space.spec() != space.spec():
-            raise ValueError(
+            raise DetNASError(
                 f"The search's space is not the supernet's: {space.spec()} and {self.supernet.space.spec()}. "
                 f'Give both the same.'
             )

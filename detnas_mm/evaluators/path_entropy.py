@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.cost import AdditiveTable
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.entropy import WEIGHTS, checked_weights
 from detnas_mm.registry import RANKERS
 from detnas_mm.search import Objective, Ranker
@@ -44,10 +45,12 @@ class PathEntropy(Ranker):
         """
         super().setup(space, objective, seed)
         if not isinstance(space, DetNASSpace):
-            raise ValueError(f'PathEntropy ranks paths of a DetNASSpace; got {type(space).__name__}.')
+            raise DetNASError(f'PathEntropy ranks paths of a DetNASSpace; got {type(space).__name__}.')
         if len(self.weights) != 1 + len(space.channels):
-            raise ValueError(f'There are {len(self.weights)} stage weights {self.weights}, and '
-                             f'{1 + len(space.channels)} stages: the stem and {len(space.channels)}.')  # fmt: skip
+            raise DetNASError(
+                f'There are {len(self.weights)} stage weights {self.weights}, and '
+                f'{1 + len(space.channels)} stages: the stem and {len(space.channels)}.'
+            )
         reach = np.cumsum(np.asarray(self.weights)[::-1])[::-1]
         table = np.zeros((space.num_blocks, space.num_choices))
         for block in space.blocks:

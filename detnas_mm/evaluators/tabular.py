@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.base import Evaluator
 from detnas_mm.evaluators.racing import Racing
 from detnas_mm.registry import EVALUATORS, build_from
@@ -35,10 +36,10 @@ class TabularEvaluator(Evaluator):
         """See :meth:`Evaluator.setup`."""
         header, records = read_ledger(self.path)
         if header['space'] != space.spec():
-            raise ValueError(f'{self.path} is a table of {header["space"]}; the search is over {space.spec()}.')
+            raise DetNASError(f'{self.path} is a table of {header["space"]}; the search is over {space.spec()}.')
         made = (header['evaluator'].get('racing') or {}).get('calibration', 1.0)
         if self.racing is not None and self.racing.calibration != made:
-            raise ValueError(
+            raise DetNASError(
                 f'The shares of {self.path} were judged after {made:g} of the calibration images; racing.calibration '
                 f'is {self.racing.calibration:g}. Give {made:g}.'
             )
@@ -59,7 +60,7 @@ class TabularEvaluator(Evaluator):
         for arch in archs:
             row = self._rows.get(arch.id)
             if row is None:
-                raise ValueError(f'{self.path} has no row of {list(arch.genes)}, which the search asks for.')
+                raise DetNASError(f'{self.path} has no row of {list(arch.genes)}, which the search asks for.')
             yield self._raced(row) if row.ok and self.racing else self._as_it_is(row)
 
     @staticmethod
@@ -76,7 +77,7 @@ class TabularEvaluator(Evaluator):
             wanted = share * row.images
             images = min((n for n in map(int, row.partial) if n >= wanted - 1e-9), default=None)
             if images is None:
-                raise ValueError(
+                raise DetNASError(
                     f'{self.path} has no share of {share} of the images of {row.arch}; it has {row.partial}.'
                 )
             seen[str(images)] = row.partial[str(images)]

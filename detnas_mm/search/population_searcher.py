@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.search.ledger import Ledger, LedgerError
 from detnas_mm.search.objective import Budget, Objective, number_text
 from detnas_mm.search.record import Record, Snapshot
@@ -28,8 +29,10 @@ def check_proof(strategy: Any, evaluator: Any) -> None:
     if isinstance(exact, ExactStrategy) and exact.score.spec() != evaluator.spec():
         where = 'strategy.score' if exact is strategy else 'strategy.proof.score'
         remedy = '' if exact is strategy else ', or prove nothing: --cfg-options search.strategy.proof=None'
-        raise ValueError(f'What is proven of search.{where}, {exact.score.spec()}, does not hold of search.evaluator, '
-                         f'{evaluator.spec()}: give both the same settings{remedy}.')  # fmt: skip
+        raise DetNASError(
+            f'What is proven of search.{where}, {exact.score.spec()}, does not hold of search.evaluator, '
+            f'{evaluator.spec()}: give both the same settings{remedy}.'
+        )
 
 
 class PopulationSearcher:
@@ -68,15 +71,19 @@ class PopulationSearcher:
         show_progress: bool = True,
     ) -> None:
         if generations < 1:
-            raise ValueError(f'budget.generations must be at least 1; got {generations}.')
+            raise DetNASError(f'budget.generations must be at least 1; got {generations}.')
         if not hasattr(evaluator, 'score_codes'):
-            raise ValueError(f'{type(strategy).__name__} wants an evaluator that scores arrays, such as EntropyScore; '
-                             f'{type(evaluator).__name__} does not.')  # fmt: skip
+            raise DetNASError(
+                f'{type(strategy).__name__} wants an evaluator that scores arrays, such as EntropyScore; '
+                f'{type(evaluator).__name__} does not.'
+            )
         check_proof(strategy, evaluator)
         strategy.setup(space, budget, objectives, seed)
         if objectives[0].name != evaluator.metric:
-            raise ValueError(f'The objective {objectives[0].name!r} is no metric of the evaluator, which gives '
-                             f"['{evaluator.metric}']. Mend search.objectives.")  # fmt: skip
+            raise DetNASError(
+                f'The objective {objectives[0].name!r} is no metric of the evaluator, which gives '
+                f"['{evaluator.metric}']. Mend search.objectives."
+            )
         self.space = space
         self.strategy = strategy
         self.evaluator = evaluator

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import RANKERS, build_from
 from detnas_mm.search.checks import real, whole
 from detnas_mm.search.objective import Objective
@@ -91,7 +92,7 @@ class Prefilter:
 
     def __init__(self, ranker: Any, oversample: int = 4, min_correlation: float = 0.3) -> None:
         if not -1 <= real('prefilter.min_correlation', min_correlation) < 1:
-            raise ValueError(f'prefilter.min_correlation must lie in [-1, 1); got {min_correlation}.')
+            raise DetNASError(f'prefilter.min_correlation must lie in [-1, 1); got {min_correlation}.')
         self.ranker: Ranker = build_from(RANKERS, ranker)
         self.oversample = whole('prefilter.oversample', oversample, 2)
         self.min_correlation = min_correlation
@@ -107,7 +108,7 @@ class Prefilter:
             ValueError: If there are several objectives.
         """
         if len(objectives) != 1:
-            raise ValueError(
+            raise DetNASError(
                 f'A prefilter ranks by one objective; got {[o.name for o in objectives]}. Take strategy.prefilter out '
                 f'of the config.'
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tqdm import tqdm
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.search.ledger import Ledger, LedgerError
 from detnas_mm.search.objective import Budget, Objective, number_text, pareto_front
 from detnas_mm.search.record import Evaluation, EvaluatorLike, Proposal, Record
@@ -51,9 +52,9 @@ class Searcher:
         show_progress: bool = True,
     ) -> None:
         if generations < 1:
-            raise ValueError(f'budget.generations must be at least 1; got {generations}.')
+            raise DetNASError(f'budget.generations must be at least 1; got {generations}.')
         if not objectives:
-            raise ValueError('search.objectives is empty: name the metric to optimise.')
+            raise DetNASError('search.objectives is empty: name the metric to optimise.')
         self.space = space
         self.strategy = strategy
         self.evaluator = evaluator
@@ -131,7 +132,7 @@ class Searcher:
         costs = self.budget.costs(proposal.arch)
         for objective in self.objectives:
             if reason is None and objective.name not in evaluation.metrics and objective.name not in costs:
-                raise ValueError(
+                raise DetNASError(
                     f'The objective {objective.name!r} is no metric that the evaluator gives on these images; it gives '
                     f'{sorted(evaluation.metrics)}, and no cost, of which there are {sorted(costs)}. Mend '
                     f'search.objectives.'

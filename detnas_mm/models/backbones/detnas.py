@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm import zoo
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.backbones.base import Backbone
 from detnas_mm.models.layers import CHANNEL_SPLITS, ShuffleUnit, conv_norm
 from detnas_mm.models.supernet import Segment, Supernet
@@ -43,7 +44,7 @@ class _DetNASBackbone(Backbone):
             may_be_empty=with_last_conv,
         )  # fmt: skip
         if channel_split not in CHANNEL_SPLITS:
-            raise ValueError(f'channel_split must be one of {CHANNEL_SPLITS}; got {channel_split!r}.')
+            raise DetNASError(f'channel_split must be one of {CHANNEL_SPLITS}; got {channel_split!r}.')
         self.space = space
         self.channel_split = channel_split
         self.norm_cfg = norm = dict(norm_cfg or dict(type='BN'))

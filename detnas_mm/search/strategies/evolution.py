@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.checks import whole
 from detnas_mm.search.objective import Budget, Objective
@@ -65,12 +66,12 @@ class EvolutionStrategy(Strategy):
         if crossover is None:
             crossover = population - random - mutation
         if mutation + crossover + random != population or min(mutation, crossover) < 0:
-            raise ValueError(
+            raise DetNASError(
                 f'mutation + crossover + random, each at least 0, must be the population; got {mutation} + '
                 f'{crossover} + {random} != {population}.'
             )
         if not 0 < mutation_prob <= 1:
-            raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
+            raise DetNASError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
         self.population = population
         self.parents = parents
         self.mutation = mutation
@@ -85,7 +86,7 @@ class EvolutionStrategy(Strategy):
 
     def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
         if len(objectives) != 1:
-            raise ValueError(
+            raise DetNASError(
                 f'EvolutionStrategy optimises one objective; got {[o.name for o in objectives]}. Keep one and turn the '
                 f'others into constraints, or take ParetoStrategy.'
             )

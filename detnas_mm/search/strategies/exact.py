@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.cost.blocks import BlockSum
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import RANKERS, STRATEGIES, build_from
 from detnas_mm.search.exact import solve
 from detnas_mm.search.objective import Budget, Objective
@@ -41,9 +42,9 @@ class ExactStrategy(Strategy):
         super().__init__()
         self.score = build_from(RANKERS, score)
         if not hasattr(self.score, 'block_sum'):
-            raise ValueError(f'{type(self.score).__name__} is no sum over blocks; exact search takes EntropyScore.')
+            raise DetNASError(f'{type(self.score).__name__} is no sum over blocks; exact search takes EntropyScore.')
         if not 0 <= gap < 1 or not isinstance(max_iterations, int) or max_iterations < 1:
-            raise ValueError(f'gap must lie in [0, 1), max_iterations be at least 1; got {gap} and {max_iterations}.')
+            raise DetNASError(f'gap must lie in [0, 1), max_iterations be at least 1; got {gap} and {max_iterations}.')
         self.gap = gap
         self.max_iterations = max_iterations
 
@@ -60,15 +61,15 @@ class ExactStrategy(Strategy):
         """
         super().setup(space, budget, objectives, seed)
         if not isinstance(space, MAEDetSpace):
-            raise ValueError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
+            raise DetNASError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
         if len(objectives) != 1 or objectives[0].direction != 'maximize' or objectives[0].name != self.score.metric:
-            raise ValueError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
+            raise DetNASError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
         self._sum = self.score.block_sum((space.spec()['stem_stride'], *space.strides))
         self._budgets: dict[str, tuple[BlockSum, float]] = {}
         for constraint in budget.constraints:
             cost = budget.cost_model(constraint.cost)
             if not isinstance(cost, BlockSum) or not math.isinf(constraint.low) or constraint.cost in self._budgets:
-                raise ValueError(
+                raise DetNASError(
                     f'ExactStrategy takes one upper limit on a cost, and costs that add up over blocks; got '
                     f'{constraint} on {type(cost).__name__}.'
                 )
@@ -104,5 +105,6 @@ class ExactStrategy(Strategy):
         for record in records:
             value = record.metrics.get(self.score.metric, math.nan)
             if proof is not None and not math.isclose(value, proof['value'], rel_tol=1e-9):
-                raise ValueError(f'The evaluator gives {value}, strategy.score {proof["value"]}: give both the same '
-                                 f'settings.')  # fmt: skip
+                raise DetNASError(
+                    f'The evaluator gives {value}, strategy.score {proof["value"]}: give both the same settings.'
+                )

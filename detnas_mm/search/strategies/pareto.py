@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import STRATEGIES
 from detnas_mm.search.objective import Budget, Objective
 from detnas_mm.search.pareto import crowding_distances, front_ranks
@@ -30,7 +31,7 @@ class ParetoStrategy(EvolutionStrategy):
     def setup(self, space: SearchSpace, budget: Budget, objectives: Sequence[Objective], seed: int) -> None:
         """See :class:`Strategy`."""
         if len(objectives) < 2:
-            raise ValueError(
+            raise DetNASError(
                 f'ParetoStrategy wants two objectives or more, such as coco/bbox_mAP and macs; got '
                 f'{[o.name for o in objectives]}. For one take EvolutionStrategy.'
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint, number_text
 from detnas_mm.search.strategies.exact import ExactStrategy
@@ -82,11 +83,11 @@ class PopulationEvolution:
             population=population, candidates=candidates, batch=batch, max_attempts=max_attempts
         ).items():
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ValueError(f'{name} must be an integer of at least 1; got {number!r}.')
+                raise DetNASError(f'{name} must be an integer of at least 1; got {number!r}.')
         if not 0 < mutation_prob <= 1:
-            raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
+            raise DetNASError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
         if isinstance(start, (str, bytes)):
-            raise ValueError(f"start is a list of architectures, such as ['maedet-init']; got {start!r}.")
+            raise DetNASError(f"start is a list of architectures, such as ['maedet-init']; got {start!r}.")
         self.population = population
         self.candidates = candidates
         self.batch = batch
@@ -113,13 +114,15 @@ class PopulationEvolution:
                 genes that the space lacks, or an architecture to begin with does not fit.
         """
         if not isinstance(space, ArraySpace):
-            raise ValueError(f'PopulationEvolution wants a space whose candidates are rows of an array (ArraySpace); '
-                             f'{type(space).__name__} is none. Take EvolutionStrategy.')  # fmt: skip
+            raise DetNASError(
+                f'PopulationEvolution wants a space whose candidates are rows of an array (ArraySpace); '
+                f'{type(space).__name__} is none. Take EvolutionStrategy.'
+            )
         if len(objectives) != 1:
-            raise ValueError(f'PopulationEvolution optimises one objective; got {[o.name for o in objectives]}.')
+            raise DetNASError(f'PopulationEvolution optimises one objective; got {[o.name for o in objectives]}.')
         for kinds, _ in self.phases:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
-                raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
+                raise DetNASError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
         if self.exact is not None:
             with _without_proof():
                 self.exact.setup(space, budget, objectives, seed)
@@ -131,7 +134,7 @@ class PopulationEvolution:
         for arch in archs:
             if not budget.allows([arch]).all():
                 costs = ', '.join(f'{name} {number_text(value)}' for name, value in budget.costs(arch).items())
-                raise ValueError(
+                raise DetNASError(
                     f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}, and '
                     f'{" and ".join(map(str, budget.constraints))} is wanted. Give another, or none to begin with '
                     f'random ones: --cfg-options search.strategy.start=[].'
@@ -231,7 +234,7 @@ def _without_proof() -> Iterator[None]:
     except UnmeetableConstraint:
         raise
     except ValueError as error:
-        raise ValueError(
+        raise DetNASError(
             f'Nothing can be proven of this search: {error} To search without a proof: --cfg-options '
             f'search.strategy.proof=None'
         ) from error
@@ -266,11 +269,11 @@ def _checked_phases(
         kinds, generations = phase.pop('kinds', None), phase.pop('generations', None)
         fits = generations is None if last else type(generations) is int and generations >= 1
         if phase or not fits or (kinds is not None and (isinstance(kinds, str) or not kinds)):
-            raise ValueError(
+            raise DetNASError(
                 f'Phase {number} of strategy.phases must be dict(kinds=[…], generations=…), the last one without '
                 f'generations, since it lasts to the end; got {dict((phases or [{}])[number])}.'
             )
         found.append((None if kinds is None else tuple(kinds), generations))
     if not found:
-        raise ValueError('strategy.phases is empty: give at least one, or leave it out.')
+        raise DetNASError('strategy.phases is empty: give at least one, or leave it out.')
     return found
