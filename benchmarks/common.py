@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from detnas_mm import files
 
 
 def interleave(rivals: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -80,8 +81,7 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
     """Writes a result with the machine it was measured on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(result, machine=machine()), indent=2) + '\n')
+    files.write_json(path, dict(result, machine=machine()), indent=2)
     print(f'\nwritten to {path}')
 
 

@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from detnas_mm.datasets.digits import make_digits
+from detnas_mm.files import write_json
 
 ROOT = Path(__file__).parents[1]
 CLASSIFY = ROOT / 'configs/digits/detnas-digits_net_cls.py'
@@ -251,7 +252,7 @@ def main() -> None:
         'machine': machine,
         'runs': [{k: v for k, v in runs[key].items() if k != 'settings'} for key in wanted],
     }
-    out.write_text(json.dumps(content, indent=1) + '\n')
+    write_json(out, content, indent=1)
     print(f'\nAlso in {out}')
 
 

@@ -16,7 +16,7 @@ def whole(name: str, value: Any, least: int = 0) -> int:
         ValueError: If it is none, or below ``least``; names the setting, the value and what is allowed.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f'{name} must be a whole number of at least {least}; got {value!r}.')
+        raise DetNASError(f'{name} must be a whole number of at least {least}; got {value!r}.')
     return value
 
 
@@ -27,7 +27,7 @@ def real(name: str, value: Any) -> float:
         ValueError: If it is none; names the setting, the value and what is allowed.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise ValueError(f'{name} must be a number, such as 300e6; got {value!r}.')
+        raise DetNASError(f'{name} must be a number, such as 300e6; got {value!r}.')
     return value
 
 
@@ -38,7 +38,7 @@ def flag(name: str, value: Any) -> bool:
         ValueError: If it is neither; a text such as 'no' would count as True.
     """
     if not isinstance(value, bool):
-        raise ValueError(f'{name} must be True or False; got {value!r}.')
+        raise DetNASError(f'{name} must be True or False; got {value!r}.')
     return value
 
 
@@ -49,7 +49,7 @@ def listed(name: str, value: Any, example: str) -> list[Any]:
         ValueError: If it is not; gives an example.
     """
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f'{name} must be a list, such as {example}; got {value!r}.')
+        raise DetNASError(f'{name} must be a list, such as {example}; got {value!r}.')
     return list(value)
 
 
@@ -62,7 +62,7 @@ def keyed(
         ValueError: If it is not; names what is wrong and gives an example.
     """
     if not isinstance(value, Mapping) or set(value) - set(allowed) or set(needed) - set(value):
-        raise ValueError(
+        raise DetNASError(
             f'{name} must be as in {example}, with the keys {", ".join(allowed)} and no unknown ones'
             f'{"".join(f", {key} among them" for key in needed)}; got {value!r}.'
         )

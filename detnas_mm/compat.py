@@ -15,6 +15,8 @@ from typing import Any
 
 from packaging.version import Version
 
+from detnas_mm.errors import DetNASError
+
 # Two families of distributions provide the same import names. Each has its own range: lowest version that works,
 # first that does not. Other ranges than setup.cfg's extras would be a mistake (tested).
 FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {
@@ -240,7 +242,7 @@ def _statistics_method(owner: Any, name: str) -> Any:
     from mmengine.logging.history_buffer import HistoryBuffer
 
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
-        raise ValueError(f'the checkpoint asks for {name!r} of {owner!r}, which no plain checkpoint does')
+        raise DetNASError(f'the checkpoint asks for {name!r} of {owner!r}, which no plain checkpoint does')
     return getattr(HistoryBuffer, name)
 
 
@@ -280,8 +282,8 @@ def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
     except UNREADABLE as error:
         reason = refused_for(error)
         if trust:
-            raise ValueError(f'{path} cannot be read as a checkpoint: {reason}') from error
-        raise ValueError(
+            raise DetNASError(f'{path} cannot be read as a checkpoint: {reason}') from error
+        raise DetNASError(
             f'{path} holds more than tensors and plain values, or is damaged, and was not loaded ({reason}). If you '
             'trust where it comes from, load it by trust=True (--trust-checkpoint on the command line).'
         ) from error

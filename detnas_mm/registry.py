@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.compat import require
+from detnas_mm.errors import DetNASError
 
 require('mmengine')
 
@@ -74,7 +75,7 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
     """
     if isinstance(cfg, (str, int, float, list, tuple)):
         what = getattr(defaults.get('type'), '__name__', f'a {registry.name}')
-        raise ValueError(f"The settings of {what} must be a dict, such as dict(type='…'); got {cfg!r}.")
+        raise DetNASError(f"The settings of {what} must be a dict, such as dict(type='…'); got {cfg!r}.")
     if not isinstance(cfg, Mapping):
         return cfg
     args = {**defaults, **cfg}
@@ -82,11 +83,11 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
     cls = registry.get(name) if isinstance(name, str) else name
     if cls is None:
         registry.import_from_location()
-        raise ValueError(f'{name!r} is no {registry.name}. There are: {", ".join(sorted(registry.module_dict))}.')
+        raise DetNASError(f'{name!r} is no {registry.name}. There are: {", ".join(sorted(registry.module_dict))}.')
     allowed = inspect.signature(cls).parameters
     unknown = [key for key in args if key not in allowed]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in allowed.values()):
-        raise ValueError(
+        raise DetNASError(
             f'{cls.__name__} has no argument {", ".join(map(repr, unknown))}; it takes {", ".join(allowed)}.'
         )
     return cls(**args)

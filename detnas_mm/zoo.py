@@ -81,5 +81,5 @@ def get(name: str, space_type: Any = None) -> Any:
     """
     known = {key: net for key, net in nets().items() if space_type in (None, net.space_type)}
     if name not in known:
-        raise ValueError(f'No published network is called {name!r}. There are: {", ".join(known)}.')
+        raise DetNASError(f'No published network is called {name!r}. There are: {", ".join(known)}.')
     return known[name]

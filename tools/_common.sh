@@ -17,6 +17,19 @@ need_config() { [ -f "$1" ] || die "there is no config '$1'. Configs are in conf
 
 minutes() { printf '%d min %02d s' $(($1 / 60)) $(($1 % 60)); }
 
+# wait_for_lock DESCRIPTOR FOLDER: locks an open file in the folder of an environment, after whoever holds it.
+# A file system that cannot lock, as some of NFS and Lustre, is said and does not stop the set-up.
+wait_for_lock() {
+  local status=0
+  flock -n -E 75 "$1" || status=$?
+  if [ "$status" -eq 75 ]; then
+    say '      another set-up of this environment runs; waiting for it'
+    flock "$1"
+  elif [ "$status" -ne 0 ]; then
+    say "      the file system of $2 cannot lock: start one set-up of this environment at a time"
+  fi
+}
+
 # The virtual environment of a family: $DETNAS_VENV, or .venv / .venv-openmmlab in the checkout.
 venv_of() {
   if [ -n "${DETNAS_VENV:-}" ]; then

@@ -16,6 +16,8 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from detnas_mm.files import write_json, write_text
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -112,7 +114,7 @@ def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
         say(f'{step}: its settings or what it starts from have changed; begun anew')
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(digest.hexdigest())
+    write_text(stamp, digest.hexdigest())
     return folder
 
 
@@ -155,7 +157,7 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
         metrics = runner.test()
         # COCO's metric returns nothing at all where there are no detections.
         score = next((v for k, v in metrics.items() if k in ('coco/bbox_mAP', 'accuracy/top1')), 0.0)
-    done.write_text(json.dumps(dict(score=score)))
+    write_json(done, dict(score=score))
     say(f'{step}: {(time.perf_counter() - begin) / 60:.1f} min' + ('' if score is None else f', test {score:.3f}'))
     return checkpoint, score
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from _quickstart_steps import ROOT, SMALLEST, Plan, Size, backbone_from, begin_lane, begin_step, load, say, train
+
+from detnas_mm.files import write_json
 
 SPACE = dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1))
 SMALLEST_NET = '0|0|00|0'  # all 3x3
@@ -126,7 +127,7 @@ def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: fl
             f'{title:24}{net["arch"]:15}{net["macs"]:>11,}{net["params"]:>9,}{fitness:>16}{net["test_mAP"]:>10.3f}'
         )
     result = dict(plan=asdict(plan), nets=nets, minutes=minutes)
-    (plan.folder / 'result.json').write_text(json.dumps(result, indent=2) + '\n')
+    write_json(plan.folder / 'result.json', result, indent=2)
     searched = plan.folder / f'search_{plan.detector}'
     config = ROOT / 'configs' / 'digits' / f'detnas-digits_net_{plan.detector}.py'
     print('\n' + '\n'.join(lines))

@@ -235,7 +235,7 @@ say "Setting up $venv for the $family family."
 step 1/6 'checking the machine' check_machine
 mkdir -p "$venv"
 exec 9>"$venv/.detnas_mm-lock"
-flock -n 9 || { say '      another set-up of this environment runs; waiting for it'; flock 9; }
+wait_for_lock 9 "$venv"
 if ready; then
   say "$venv is ready ($family family)."
   exit 0

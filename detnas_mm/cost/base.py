@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.spaces import Architecture
 
 
@@ -46,7 +47,7 @@ class CostModel(ABC):
         space = getattr(self, 'space', None)
         if isinstance(arch, str):
             if space is None:
-                raise ValueError(
+                raise DetNASError(
                     f'{type(self).__name__} {self.name!r} has no space to read the text {arch!r} by. Give an '
                     f'Architecture: space.parse({arch!r}).'
                 )
@@ -81,12 +82,12 @@ class TableCost(CostModel):
         ids = np.asarray(ids)
         positions, choices = self.table.shape
         if ids.ndim != 2 or ids.shape[1] != positions or not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(
+            raise DetNASError(
                 f'ids must be an integer array of shape (candidates, {positions}); '
                 f'got {ids.dtype} of shape {ids.shape}.'
             )
         if len(ids) and (ids.min() < 0 or ids.max() >= choices):
-            raise ValueError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
+            raise DetNASError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
         return ids
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from detnas_mm.files import lock, write_json
 
 FORMAT = 2  # of the files and of what they show; another one is made anew
 STAMP = 'digits.json'
@@ -66,9 +67,7 @@ def digest(folder: Path) -> dict[str, Any]:
 
 def write_stamp(out_dir: Path, content: Mapping[str, Any]) -> None:
     """Write the stamp, whole or not at all."""
-    draft = out_dir / f'{STAMP}.part'
-    draft.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(draft, out_dir / STAMP)
+    write_json(out_dir / STAMP, content, indent=1)
 
 
 def read_stamp(out_dir: Path) -> dict[str, Any] | None:
@@ -114,12 +113,11 @@ def belongs_to_digits(out_dir: Path) -> bool:
 @contextmanager
 def locked(out_dir: Path) -> Iterator[None]:
     """Hold a folder against other processes that make the same set; they wait."""
-    descriptor = os.open(out_dir, os.O_RDONLY)
+    handle = lock(out_dir, wait=True)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        os.close(handle)
 
 
 def put_in_place(workshop: Path, out_dir: Path, stamp: Mapping[str, Any]) -> None:

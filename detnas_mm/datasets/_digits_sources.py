@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from detnas_mm.errors import DetNASError
+
 SPLITS = ('train', 'search_val', 'test')
 # Of each class's digits. The test pool is the larger of the two held out: it makes the numbers that are reported.
 POOL_SHARES = {'train': 0.6, 'search_val': 0.15, 'test': 0.25}
@@ -99,7 +101,7 @@ class Photos:
                 box = (x - left, y - top, x - left + side, y - top + side)
                 pixels = np.asarray(tile.resize((size, size), Image.Resampling.BICUBIC, box=box), np.float32)
                 return (pixels[:, ::-1] if background.flip else pixels) * np.float32(background.dim)
-        raise ValueError(f'{background} lies in no tile of split {split!r}')
+        raise DetNASError(f'{background} lies in no tile of split {split!r}')
 
 
 def split_pools(images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Pool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from detnas_mm.datasets import _digits_files as files
 from detnas_mm.datasets import _digits_scenes as scenes
 from detnas_mm.datasets import _digits_sources as sources
+from detnas_mm.files import write_json, write_text
 
 CLASSES = ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
 CREDIT = (
@@ -38,14 +38,15 @@ def write_set(workshop: Path, parameters: dict[str, int], progress: bool) -> dic
     names = [Path(name).name for name in photographs.filenames]
     photos = sources.Photos(dict(zip(names, photographs.images, strict=True)))
     (workshop / 'annotations').mkdir(parents=True)
-    (workshop / files.CREDITS).write_text(CREDIT + '\n')
+    write_text(workshop / files.CREDITS, CREDIT + '\n')
     counts = count_pictures(parameters)
     with tqdm(total=sum(counts.values()), desc='Digits', unit='pictures', disable=None if progress else True) as bar:
         for split in sources.SPLITS:
             planned = _write_scenes(workshop, pools[split], photos, split, parameters, bar.update)
-            _write_json(workshop / 'annotations' / f'instances_{split}.json', _coco(planned, split, parameters))
+            annotations = _coco(planned, split, parameters)
+            write_json(workshop / 'annotations' / f'instances_{split}.json', annotations, separators=(',', ':'))
             crops = _write_crops(workshop, pools[split], photos, split, parameters, bar.update)
-            _write_json(workshop / 'annotations' / f'crops_{split}.json', crops)
+            write_json(workshop / 'annotations' / f'crops_{split}.json', crops, separators=(',', ':'))
     return {
         'format': files.FORMAT,
         'parameters': parameters,
@@ -53,10 +54,6 @@ def write_set(workshop: Path, parameters: dict[str, int], progress: bool) -> dic
         'made_with': {name: version(name) for name in ('numpy', 'pillow', 'scikit-learn')},
         'folders': {name: files.digest(workshop / name) for name in files.FOLDERS},
     }
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, separators=(',', ':')) + '\n')
 
 
 def _write_scenes(

@@ -18,6 +18,7 @@ from pathlib import Path
 from detnas_mm.datasets import _digits_files as files
 from detnas_mm.datasets import _digits_scenes as scenes
 from detnas_mm.datasets._digits_writer import CLASSES, CREDIT, count_pictures, write_set
+from detnas_mm.errors import DetNASError
 
 __all__ = ['CLASSES', 'CREDIT', 'METAINFO', 'PALETTE', 'DigitsSummary', 'make_digits']
 
@@ -142,7 +143,7 @@ def make_digits(
         if not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError('no permission to write')
     except OSError as error:
-        raise ValueError(f'out_dir={str(out)!r} cannot be written ({error}); choose another folder') from error
+        raise DetNASError(f'out_dir={str(out)!r} cannot be written ({error}); choose another folder') from error
     with files.locked(out):
         found, reason = _inspect(out, parameters, overwrite)
         if found == 'good':
@@ -169,7 +170,7 @@ def _validate(parameters: dict[str, int]) -> dict[str, int]:
             number = low - 1
         if isinstance(value, bool) or not low <= number <= high:
             why = next((f': {text}' for prefix, text in _REASONS.items() if name.startswith(prefix)), '')
-            raise ValueError(f'{name}={value!r} is not allowed; give a whole number from {low:,} to {high:,}{why}')
+            raise DetNASError(f'{name}={value!r} is not allowed; give a whole number from {low:,} to {high:,}{why}')
         parameters[name] = number
     return parameters
 
@@ -177,7 +178,7 @@ def _validate(parameters: dict[str, int]) -> dict[str, int]:
 def _inspect(out: Path, parameters: dict[str, int], overwrite: bool) -> tuple[str, str]:
     """What lies in the folder: ('good' | 'bad' | 'nothing', what is wrong with it)."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f'out_dir={str(out)!r} is a file; choose a folder')
+        raise DetNASError(f'out_dir={str(out)!r} is a file; choose a folder')
     stamp = files.read_stamp(out)
     if stamp is None:
         if files.belongs_to_digits(out):
@@ -185,14 +186,14 @@ def _inspect(out: Path, parameters: dict[str, int], overwrite: bool) -> tuple[st
             return ('bad', f'{files.STAMP} is missing') if lost else ('nothing', '')
         if overwrite:
             return 'bad', 'overwritten as asked'
-        raise ValueError(
+        raise DetNASError(
             f'out_dir={str(out)!r} holds files of the names {", ".join(files.OWN_NAMES)} that are not a Digits set; '
             'choose another folder, or pass overwrite (--overwrite) to lose them'
         )
     there = stamp.get('parameters', parameters)
     differing = [f'{k}={there.get(k)!r} instead of {v!r}' for k, v in parameters.items() if there.get(k) != v]
     if differing and not overwrite:
-        raise ValueError(
+        raise DetNASError(
             f'out_dir={str(out)!r} holds a Digits set with {", ".join(differing)}; '
             'choose another folder, or pass overwrite (--overwrite) to replace it'
         )
@@ -208,7 +209,7 @@ def _check_room(out: Path, parameters: dict[str, int]) -> None:
         needed += count * -(-size // 4096) * 4096
     free = shutil.disk_usage(out).free
     if free < needed:
-        raise ValueError(
+        raise DetNASError(
             f'out_dir={str(out)!r} has {free / 2**20:,.0f} MiB free and the set needs {needed / 2**20:,.0f}; '
             'free some room, choose another folder or lower image_size or the counts'
         )

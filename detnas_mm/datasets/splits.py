@@ -9,16 +9,18 @@ Standard library only. The programs are ``tools/dataset_converters/split_{coco,v
 from __future__ import annotations
 
 import argparse
-import filecmp
 import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.files import replacing
 
 #: File stems of the two parts, the same for all data sets.
 TRAIN, SEARCH_VAL = 'detnas_train', 'detnas_search_val'
@@ -41,9 +43,9 @@ def draw(names: Iterable[str], count: int, seed: int) -> set[str]:
     names = list(names)
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise ValueError(f'{len(twice)} images come more than once, such as {twice[:3]}: mend the list of images.')
+        raise DetNASError(f'{len(twice)} images come more than once, such as {twice[:3]}: mend the list of images.')
     if not 0 < count < len(names):
-        raise ValueError(
+        raise DetNASError(
             f'Cannot draw {count} of {len(names)} images: --count must lie between 1 and {max(len(names) - 1, 1)}, '
             f'since one image at least must be left for training.'
         )
@@ -68,19 +70,19 @@ def split_coco(ann_file: str | Path, count: int, seed: int) -> tuple[dict, dict]
     try:
         data = json.loads(Path(ann_file).read_bytes())
     except ValueError as error:
-        raise ValueError(f'{ann_file} is not JSON: {error}.') from error
+        raise DetNASError(f'{ann_file} is not JSON: {error}.') from error
     lacking = [key for key in ('images', 'annotations', 'categories') if not isinstance(_get(data, key), list)]
     if lacking:
-        raise ValueError(f'{ann_file} is no COCO annotation file of a training set: it lacks the lists {lacking}.')
+        raise DetNASError(f'{ann_file} is no COCO annotation file of a training set: it lacks the lists {lacking}.')
     images, annotations = data['images'], data['annotations']
     try:
         ids = [str(image['id']) for image in images]
         owners = [str(annotation['image_id']) for annotation in annotations]
     except (KeyError, TypeError) as error:
-        raise ValueError(f'{ann_file}: an image has no id, or an annotation no image_id.') from error
+        raise DetNASError(f'{ann_file}: an image has no id, or an annotation no image_id.') from error
     orphans = sorted(set(owners) - set(ids))
     if orphans:
-        raise ValueError(f'{ann_file} has annotations of {len(orphans)} images that it does not list: {orphans[:3]}.')
+        raise DetNASError(f'{ann_file} has annotations of {len(orphans)} images that it does not list: {orphans[:3]}.')
     drawn = draw(ids, count, seed)
 
     def part(name: str, is_drawn: bool) -> dict:
@@ -117,10 +119,10 @@ def split_voc(root: str | Path, years: Sequence[str], source: str, count: int, s
         list_file = Path(root, f'VOC{year}', 'ImageSets', 'Main', f'{source}.txt')
         ids = list_file.read_text().split()
         if not ids:
-            raise ValueError(f'{list_file} is empty.')
+            raise DetNASError(f'{list_file} is empty.')
         bare = [i for i in ids if not Path(root, f'VOC{year}', 'Annotations', f'{i}.xml').is_file()]
         if bare:
-            raise ValueError(
+            raise DetNASError(
                 f'{len(bare)} of the {len(ids)} images in {list_file} have no file in VOC{year}/Annotations, such as '
                 f'{bare[:3]}. The file must list one id a line; is the data set unpacked in full?'
             )
@@ -133,7 +135,7 @@ def split_voc(root: str | Path, years: Sequence[str], source: str, count: int, s
         for stem, is_drawn in ((TRAIN, False), (SEARCH_VAL, True)):
             ids = [name.split('/')[1] for name in own if (name in drawn) == is_drawn]
             if not ids:
-                raise ValueError(f'VOC{year} would have no image in {stem}: choose another --count than {count}.')
+                raise DetNASError(f'VOC{year} would have no image in {stem}: choose another --count than {count}.')
             files[folder / f'{stem}.txt'] = ids
     return files
 
@@ -163,9 +165,9 @@ def split_imagenet(
         for number, line in enumerate(Path(ann_file).read_text().splitlines(), 1):
             path, _, label = line.strip().rpartition(' ')
             if not path or not label.isdecimal():
-                raise ValueError(f'{ann_file}, line {number}: {line!r} is not "path label".')
+                raise DetNASError(f'{ann_file}, line {number}: {line!r} is not "path label".')
             if path in labels:
-                raise ValueError(f'{ann_file}, line {number}: {path} comes a second time.')
+                raise DetNASError(f'{ann_file}, line {number}: {path} comes a second time.')
             labels[path] = label
     else:
         classes = sorted(e.name for e in os.scandir(train_dir) if e.is_dir() and not e.name.startswith('.'))
@@ -175,7 +177,7 @@ def split_imagenet(
                 labels.update({f'{inner}/{f}': str(number) for f in files if f.lower().endswith(IMAGE_SUFFIXES)})
     if not labels:
         where = ann_file or f'{train_dir} (one folder a class, files ending in {", ".join(IMAGE_SUFFIXES)})'
-        raise ValueError(f'No images in {where}.')
+        raise DetNASError(f'No images in {where}.')
     drawn = draw(labels, count, seed)
     lines = {path: f'{path} {label}' for path, label in sorted(labels.items())}
     return [s for p, s in lines.items() if p not in drawn], [s for p, s in lines.items() if p in drawn]
@@ -194,35 +196,22 @@ def write_files(files: Mapping[Path, bytes], overwrite: bool = False) -> dict[Pa
     Raises:
         FileExistsError: If a file is there with other content and ``overwrite`` is False; nothing is written then.
     """
-    temporary: dict[Path, Path] = {}
-    state: dict[Path, str] = {}
-    try:
+    state = {path: 'unchanged' if _holds(path, content) else 'written' for path, content in files.items()}
+    differing = [str(path) for path, what in state.items() if what == 'written' and path.exists()]
+    if differing and not overwrite:
+        raise FileExistsError(
+            f'{" and ".join(differing)} exist with other content (another seed or count?). Give --overwrite to '
+            f'replace them, or write elsewhere.'
+        )
+    with ExitStack() as drafts:  # all are written before the first takes its place
         for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
-            temporary[path] = Path(name)
-            with os.fdopen(handle, 'wb') as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            same = path.is_file() and filecmp.cmp(path, name, shallow=False)
-            state[path] = 'unchanged' if same else 'written'
-        differing = [str(path) for path, s in state.items() if s == 'written' and path.exists()]
-        if differing and not overwrite:
-            raise FileExistsError(
-                f'{" and ".join(differing)} exist with other content (another seed or count?). Give --overwrite to '
-                f'replace them, or write elsewhere.'
-            )
-        umask = os.umask(0)
-        os.umask(umask)
-        for path, temp in temporary.items():
             if state[path] == 'written':
-                temp.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
-                temp.replace(path)
-        return state
-    finally:
-        for temp in temporary.values():
-            temp.unlink(missing_ok=True)
+                drafts.enter_context(replacing(path)).write_bytes(content)
+    return state
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
 def lines(items: Iterable[str]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.evaluators.detection.metrics import available
 from detnas_mm.search import Record, number_text
@@ -66,7 +66,7 @@ def backbone_config(cfg: Config, backbone: dict[str, Any], channels: Sequence[in
     given = out.model.backbone.get('out_indices')
     wanted = [given] if isinstance(given, int) else list(given or range(len(channels)))
     if not set(wanted) <= set(range(len(channels))):
-        raise ValueError(
+        raise DetNASError(
             f'model.backbone.out_indices of the config is {given}, and backbones of this space have {len(channels)} '
             f'stages, counted from 0. Mend it, or search.space.'
         )
@@ -148,12 +148,11 @@ def export_net(
     state = None if net is None else net.state_dict
     config, checkpoint = stem.with_suffix('.py'), None if state is None else stem.with_suffix('.pth')
     if is_main_process():
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        out.dump(config)
+        with replacing(config) as draft:
+            out.dump(draft)
         if checkpoint is not None:
-            temporary = checkpoint.with_suffix('.tmp')
-            torch.save(dict(meta=meta, state_dict=state), temporary)
-            temporary.replace(checkpoint)
+            with replacing(checkpoint) as draft:
+                torch.save(dict(meta=meta, state_dict=state), draft)
     return config, checkpoint
 
 
@@ -205,9 +204,7 @@ def export_best(
     for file in (work_dir / 'best').glob('rank*'):  # of an earlier, shorter search in this folder
         if str(file.relative_to(work_dir)) not in current:
             file.unlink()
-    temporary = work_dir / 'best.json.tmp'
-    temporary.write_text(json.dumps(entries, indent=2) + '\n')
-    temporary.replace(work_dir / 'best.json')
+    write_json(work_dir / 'best.json', entries, indent=2)
     winner = entries[0]
     values = [f'{name} {value:.4f}' for name, value in winner['metrics'].items()]
     values += [f'{name} {number_text(value)}' for name, value in winner['costs'].items()]

@@ -94,7 +94,7 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
     mark_beaten(judged, plan.objectives, name)
     for net, judgement in zip(found['nets'], judged, strict=True):
         net['beaten'] = judgement['beaten']
-    write_json(work_dir / 'measured.json', found)
+    write_json(work_dir / 'measured.json', found, indent=1, allow_nan=False)
     say(found_text(found))
     lowered = lower_limits(plan, found['nets'][0])
     if lowered:
@@ -121,7 +121,7 @@ def _check_config(plan: SearchPlan, work_dir: Path) -> None:
     there, now = read_ledger(work_dir / LEDGER)[0], plan.header(None)
     found = differences(*({key: header.get(key) for key in _JUDGED_BY} for header in (there, now)))
     if found:
-        raise ValueError(
+        raise DetNASError(
             f'{work_dir} holds another search than this config: {found}. Give the config that it ran with: '
             f'{_config_of(work_dir)}'
         )

@@ -21,7 +21,6 @@ from detnas_mm.engine.latency import (
     measure_latency,
     progress_bar,
     summary,
-    write_json,
 )
 from detnas_mm.engine.launch import as_search_job, fit_to_machine, refuse_second_search, run
 from detnas_mm.engine.search import LEDGER, SearchPlan
@@ -75,7 +74,7 @@ def search_front(
     table: LatencyTable = build_from(COSTS, cost, space=build_from(SPACES, cfg.search.space))
     measured_on, here = table.measurement['device'], describe_device(device)
     if measured_on != here:
-        raise ValueError(
+        raise DetNASError(
             f'{cost["file"]} was measured on {device_text(measured_on)}; asked for is {device_text(here)}. Name '
             f'another file for this one: --cfg-options search.costs.latency.file=FILE, or measure on the former.'
         )
@@ -111,7 +110,7 @@ def search_front(
         predictions={key: value for key, value in check.items() if key != 'rows'},
         nets=rows,
     )
-    write_json(work_dir / 'front.json', front)
+    write_json(work_dir / 'front.json', front, indent=1, allow_nan=False)
     _, records = read_ledger(work_dir / LEDGER)
     plot_front(front, records, plan.objectives[0], str(name), work_dir / 'front.png')
     say(front_text(front, plan.objectives[0], str(name)))
@@ -127,13 +126,13 @@ def checked_cost(cfg: Any) -> dict[str, Any]:
     """
     name, cost = latency_cost(cfg, LatencyTable)
     if name is None or not cost.get('file') or not cost.get('input_size'):
-        raise ValueError(
+        raise DetNASError(
             "The search section needs costs=dict(latency=dict(type='LatencyTable', file='…', part='detector', "
             'input_size=(height, width))); take a config with search-latency in its name.'
         )
     objectives = [Objective(**objective) for objective in cfg.search.objectives]
     if Objective(name, 'minimize') not in objectives[1:] or objectives[0].name in cfg.search.costs:
-        raise ValueError(
+        raise DetNASError(
             f"search.objectives must begin with a metric and hold dict(name={name!r}, direction='minimize'); they "
             f'are {objectives}.'
         )

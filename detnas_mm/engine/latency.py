@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
@@ -58,15 +57,15 @@ class Subject:
 
     def __init__(self, cfg: Any, part: str, input_size: Any, device: str, real_images: bool) -> None:
         if part not in PARTS:
-            raise ValueError(f'part must be one of {PARTS}; got {part!r}.')
+            raise DetNASError(f'part must be one of {PARTS}; got {part!r}.')
         if describe_device(device)['name'] is None:
-            raise ValueError('This machine has no CUDA device that torch can use; measure with --device cpu.')
+            raise DetNASError('This machine has no CUDA device that torch can use; measure with --device cpu.')
         self.cfg, self.part, self.device = cfg, part, device
         self.height, self.width = checked_input_size(input_size)
         if part == 'detector' and cfg.get('default_scope') != 'mmdet':
-            raise ValueError('The part detector wants a config of mmdet; measure the part backbone of others.')
+            raise DetNASError('The part detector wants a config of mmdet; measure the part backbone of others.')
         if part == 'detector' and real_images and 'search' not in cfg:
-            raise ValueError(
+            raise DetNASError(
                 'With a checkpoint a detector is measured on images of search-val: give a config with a search section.'
             )
         self.images = 'search-val' if part == 'detector' and real_images else 'noise'
@@ -166,7 +165,7 @@ def measure_latency(
     """
     pace = pace or Pace()
     if nets < 2:
-        raise ValueError(f'The check wants 2 nets or more; got {nets}.')
+        raise DetNASError(f'The check wants 2 nets or more; got {nets}.')
     subject = Subject(cfg, part, input_size, device, real_images=checkpoint is not None)
     watch = stopwatch(device)
     with quiet():  # every net tells how its weights begin, and how much of them was found
@@ -181,7 +180,7 @@ def measure_latency(
     size = subject.height, subject.width
     found = file_content(part, name, supernet.space, size, device, watch, pace)
     found |= dict(weights=digest, images=subject.images, **result)
-    write_json(file, found)
+    write_json(file, found, indent=1, allow_nan=False)
     return found
 
 
@@ -202,15 +201,6 @@ def file_content(
         measured=datetime.now(UTC).strftime('%Y-%m-%dT%H:%MZ'),
         pace=vars(pace),
     )
-
-
-def write_json(file: str | Path, content: Any) -> None:
-    """Writes a file whole or not at all."""
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n')
-    temporary.replace(path)
 
 
 def summary(found: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from detnas_mm.checks import keyed, listed, whole
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.export import check_backbones, export_best, export_net
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
@@ -61,11 +61,11 @@ class SearchPlan:
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         if not isinstance(cfg, Mapping):
-            raise ValueError(f'The search section of the config must be a dict; got {cfg!r}.')
+            raise DetNASError(f'The search section of the config must be a dict; got {cfg!r}.')
         unknown = sorted(set(cfg) - set(_SECTION))
         missing = [key for key in ('space', 'strategy', 'evaluator', 'objectives') if key not in cfg]
         if unknown or missing:
-            raise ValueError(
+            raise DetNASError(
                 f'The search section of the config has no {missing or "room for"} {unknown or ""}. It holds '
                 f'{", ".join(_SECTION)}; the first four are required. See configs/_base_/search/.'
             )
@@ -79,10 +79,10 @@ class SearchPlan:
             for objective in listed('search.objectives', cfg['objectives'], _OBJECTIVES)
         ]
         if not self.objectives:
-            raise ValueError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
+            raise DetNASError(f'search.objectives is empty; name what is wanted: {_OBJECTIVES}.')
         wanted = cfg.get('costs', {})
         if not isinstance(wanted, Mapping):
-            raise ValueError(f'search.costs must be a dict by name, such as {_COSTS}; got {wanted!r}.')
+            raise DetNASError(f'search.costs must be a dict by name, such as {_COSTS}; got {wanted!r}.')
         costs = {name: build_from(COSTS, cost, space=self.space) for name, cost in wanted.items()}
         constraints = [
             Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
@@ -96,7 +96,7 @@ class SearchPlan:
         self.front_k = export.get('front_k')
         counts = [self.top_k, *([] if self.front_k is None else [self.front_k])]
         if set(export) - {'top_k', 'front_k', 'retrain'} or not all(isinstance(k, int) and k > 0 for k in counts):
-            raise ValueError(
+            raise DetNASError(
                 f'search.export holds top_k=… (how many nets are written out, 1 or more), front_k=… (how many of a '
                 f'front, those with most room around them; None, the default: all) and retrain=dict(…) (training '
                 f'settings for their configs); got {export}.'
@@ -178,7 +178,7 @@ def run_search(
     log = log or (lambda text: print_log(text, logger='current'))
     plan = SearchPlan(cfg.search)
     if plan.evaluator.needs_model and model is None:
-        raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
+        raise DetNASError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
     plan.evaluator.setup(plan.space, model, plan.seed)
     if not plan.evaluator.needs_model:
         check_backbones(cfg, plan.space)
@@ -187,7 +187,8 @@ def run_search(
     told = environment() | ({} if sampler is None else dict(sampler=sampler))
     with open_ledger(work_dir / LEDGER, header, told) as ledger:
         if is_main_process():
-            cfg.dump(work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
+            with replacing(work_dir / CONFIG) as draft:  # before anything long: any row can be exported meanwhile
+                cfg.dump(draft)
         searcher = _searcher(plan, ledger, log)
         best = searcher.run()
         if not best:
@@ -202,7 +203,8 @@ def run_search(
                 plot_population(ledger.snapshots, plan.objectives[0], work_dir / 'progress.png', bound)
             else:
                 plot_progress(ledger.records, plan.objectives, work_dir / 'progress.png')
-            _write_certificate(work_dir / 'certificate.json', plan.strategy.certificate)
+            if plan.strategy.certificate is not None:
+                write_json(work_dir / 'certificate.json', plan.strategy.certificate, indent=2)
         if len(plan.objectives) == 1:
             chosen = best[: plan.top_k]
         else:
@@ -219,13 +221,6 @@ def _searcher(plan: SearchPlan, ledger: Ledger, log: Callable[[str], None]) -> S
         plan.space, plan.strategy, plan.evaluator, plan.objectives, plan.budget, ledger, plan.generations, plan.seed,
         log, show_progress=show,
     )  # fmt: skip
-
-
-def _write_certificate(path: Path, certificate: Mapping[str, Any] | None) -> None:
-    if certificate is not None:
-        temporary = path.with_suffix('.tmp')
-        temporary.write_text(json.dumps(certificate, indent=2) + '\n')
-        temporary.replace(path)
 
 
 def export_row(
@@ -258,7 +253,7 @@ def export_row(
     found = [record for record in records if wanted in (record.id, record.arch)]
     if not found or not found[0].ok:
         best = plan.objectives[0].best_first(records)[:3]
-        raise ValueError(
+        raise DetNASError(
             f'{wanted!r} is no successfully evaluated row of {work_dir / LEDGER}. The best are '
             f'{", ".join(f"{record.id} ({record.arch})" for record in best)}.'
         )
@@ -267,15 +262,15 @@ def export_row(
     meta = dict(id=row.id, arch=row.arch, space=plan.space.spec(), metrics=row.metrics, costs=row.costs)
     checkpoint = checkpoint or cfg.get('load_from')
     if plan.evaluator.needs_model and checkpoint is None:
-        raise ValueError('The search ran right after training, so its config names no checkpoint: give one.')
+        raise DetNASError('The search ran right after training, so its config names no checkpoint: give one.')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         if plan.evaluator.needs_model:
             model = build_model(cfg)
             model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
             if weights_digest(model) != header['weights']:
-                raise ValueError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
+                raise DetNASError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
             plan.evaluator.setup(plan.space, model.to(get_device()), plan.seed)
         config, weights = export_net(cfg, plan.space, plan.evaluator, arch, stem, meta)
     if config is None:
-        raise ValueError(f'{type(plan.space).__name__} does not say how a net of its own is built.')
+        raise DetNASError(f'{type(plan.space).__name__} does not say how a net of its own is built.')
     return config, weights

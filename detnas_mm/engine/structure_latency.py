@@ -87,11 +87,11 @@ def measure_structure_latency(
     """
     pace = pace or Pace()
     if nets < 2:
-        raise ValueError(f'The check wants 2 nets or more; got {nets}.')
+        raise DetNASError(f'The check wants 2 nets or more; got {nets}.')
     if not isinstance(space, MAEDetSpace):
-        raise ValueError(f'Latencies of structures are of a MAEDetSpace; this search has {space!r}.')
+        raise DetNASError(f'Latencies of structures are of a MAEDetSpace; this search has {space!r}.')
     if describe_device(device)['name'] is None:
-        raise ValueError('This machine has no CUDA device that torch can use; measure with --device cpu.')
+        raise DetNASError('This machine has no CUDA device that torch can use; measure with --device cpu.')
     size = checked_input_size(input_size)
     grid = Grid.of(space, points)
     drawn = nets_to_check(space, size, nets, pace.seed)
@@ -101,7 +101,7 @@ def measure_structure_latency(
     image = torch.randn(1, 3, *size).to(device)
     result = measure_structures(space, grid, drawn, references, image, watch, pace, progress_bar('measuring'))
     found = file_content('backbone', 'MAEDetNet', space, size, device, watch, pace) | result
-    write_json(file, found)
+    write_json(file, found, indent=1, allow_nan=False)
     return found
 
 

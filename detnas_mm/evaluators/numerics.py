@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.layout import to_channels_last
 
 #: What ``precision`` may be, and torch's name for it.
@@ -22,7 +23,7 @@ def checked_precision(precision: str) -> str:
         ValueError: If it is not.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f'precision must be one of {", ".join(PRECISIONS)}; got {precision!r}.')
+        raise DetNASError(f'precision must be one of {", ".join(PRECISIONS)}; got {precision!r}.')
     return precision
 
 

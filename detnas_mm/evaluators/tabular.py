@@ -43,7 +43,7 @@ class TabularEvaluator(Evaluator):
             raise ValueError(f'{self.path} is a table of {header["space"]}; the search is over {job.space.spec()}.')
         made = (header['evaluator'].get('racing') or {}).get('calibration', 1.0)
         if self.racing is not None and self.racing.calibration != made:
-            raise ValueError(
+            raise DetNASError(
                 f'The shares of {self.path} were judged after {made:g} of the calibration images; racing.calibration '
                 f'is {self.racing.calibration:g}. Give {made:g}.'
             )
@@ -68,7 +68,7 @@ class TabularEvaluator(Evaluator):
         for arch in archs:
             row = self._rows.get(arch.id)
             if row is None:
-                raise ValueError(f'{self.path} has no row of {list(arch.genes)}, which the search asks for.')
+                raise DetNASError(f'{self.path} has no row of {list(arch.genes)}, which the search asks for.')
             yield self._raced(row) if row.ok and self.racing else self._as_it_is(row)
 
     @staticmethod
@@ -85,7 +85,7 @@ class TabularEvaluator(Evaluator):
             wanted = share * row.images
             images = min((n for n in map(int, row.partial) if n >= wanted - 1e-9), default=None)
             if images is None:
-                raise ValueError(
+                raise DetNASError(
                     f'{self.path} has no share of {share} of the images of {row.arch}; it has {row.partial}.'
                 )
             seen[str(images)] = row.partial[str(images)]

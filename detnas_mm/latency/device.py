@@ -6,6 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from detnas_mm.errors import DetNASError
+
 
 def describe_device(kind: str) -> dict[str, Any]:
     """Names a device of this machine.
@@ -20,7 +22,7 @@ def describe_device(kind: str) -> dict[str, Any]:
         ValueError: If the kind is another one.
     """
     if kind not in ('cpu', 'cuda'):
-        raise ValueError(f"A device is 'cpu' or 'cuda'; got {kind!r}.")
+        raise DetNASError(f"A device is 'cpu' or 'cuda'; got {kind!r}.")
     import torch  # only who measures or loads a measured table needs it
 
     if kind == 'cuda':

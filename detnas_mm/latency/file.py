@@ -68,7 +68,7 @@ class MeasuredLatency(ABC):
         }
         for what, (ours, theirs) in wanted.items():
             if ours != theirs:
-                raise ValueError(
+                raise DetNASError(
                     f'{file} was measured with {what} {theirs}; this search has {ours}. Measure again into another '
                     f'file, {how_to(file)}, or mend search.costs.'
                 )
@@ -116,12 +116,12 @@ def read_latency_file(
     try:
         found = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting beyond what Python reads
-        raise ValueError(
+        raise DetNASError(
             f'{file} is no latency table, since it is no JSON ({error}). Measure: {how_to(file)}'
         ) from None
     wrong = _problem(found, FIELDS | dict(fields)) or problem(found)
     if wrong:
-        raise ValueError(
+        raise DetNASError(
             f'{file} is no latency table of schema {SCHEMA} of this kind: {wrong}. Measure again: {how_to(file)}'
         )
     return found

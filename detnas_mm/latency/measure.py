@@ -84,7 +84,7 @@ def measure_space(
     """
     space = supernet.space
     if not isinstance(space, DetNASSpace):
-        raise ValueError(f'Latency tables are of spaces that are a DetNASSpace; this supernet has {space!r}.')
+        raise DetNASError(f'Latency tables are of spaces that are a DetNASSpace; this supernet has {space!r}.')
     rng = np.random.default_rng(pace.seed)
     paths = covering_paths(space, PATHS_PER_CHOICE, rng)
     drawn: dict[Architecture, None] = {}

@@ -47,13 +47,13 @@ class LatencyTable(AdditiveTable, MeasuredLatency):
         input_size: int | Sequence[int] | None = None,
     ) -> None:
         if part is not None and part not in PARTS:
-            raise ValueError(f"part must be 'backbone' or 'detector'; got {part!r}.")
+            raise DetNASError(f"part must be 'backbone' or 'detector'; got {part!r}.")
         self.space = DetNASSpace(space)
         found = read_latency_file(file, FIELDS, _problem)
         self.take(file, found, self.space, part, input_size)
         table = np.array(found['table_ms'], dtype=float)
         if table.shape != (self.space.num_blocks, self.space.num_choices):
-            raise ValueError(
+            raise DetNASError(
                 f'{file}: table_ms has the shape {table.shape}; this space has {self.space.num_blocks} blocks of '
                 f'{self.space.num_choices} choices.'
             )

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
+
 Key = TypeVar('Key', bound=Hashable)
 
 
@@ -33,7 +35,7 @@ class Pace:
 
     def __post_init__(self) -> None:
         if self.rounds < 2 or self.min_time < 0 or self.pause < 0:
-            raise ValueError(
+            raise DetNASError(
                 f'rounds must be at least 2, min_time and pause 0 or more; got {self.rounds}, {self.min_time}, '
                 f'{self.pause}.'
             )

@@ -11,6 +11,8 @@ from mmengine.model import BaseModule
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnas_mm.errors import DetNASError
+
 
 class Backbone(BaseModule):
     """A backbone of a stem and stages, of which some return their output.
@@ -47,19 +49,19 @@ class Backbone(BaseModule):
         if not all(isinstance(i, int) and 0 <= i < num_stages for i in out_indices) or list(out_indices) != sorted(
             set(out_indices)
         ):
-            raise ValueError(
+            raise DetNASError(
                 f'out_indices must be stages in rising order, from 0 (stride 4) to {num_stages - 1} '
                 f'(stride {2 ** (num_stages + 1)}); got {out_indices}.'
             )
         if not out_indices and not may_be_empty:
-            raise ValueError('out_indices is empty: give at least one stage, such as (0, 1, 2, 3), or with_last_conv.')
+            raise DetNASError('out_indices is empty: give at least one stage, such as (0, 1, 2, 3), or with_last_conv.')
         if type(frozen_stages) is not int or not -1 <= frozen_stages <= num_stages:
-            raise ValueError(
+            raise DetNASError(
                 f'frozen_stages must lie between -1 (nothing), 0 (stem) and {num_stages} (stem and all stages); '
                 f'got {frozen_stages!r}.'
             )
         if not 0 <= min_loaded <= 1:
-            raise ValueError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')
+            raise DetNASError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')
         self.num_stages = num_stages
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages

@@ -10,6 +10,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from detnas_mm.errors import DetNASError
+
 
 def build_model(cfg: Any) -> nn.Module:
     """Builds the model of a config as mmengine's Runner does, on the CPU and with plain BN.
@@ -44,7 +46,7 @@ def checked_weights(model: nn.Module, checkpoint: Mapping[str, Any], name: Any) 
     if missing:
         there = found.get(missing[-1])
         shape = '' if there is None else f' ({tuple(there.shape)} there, {tuple(wanted[missing[-1]])} here)'
-        raise ValueError(
+        raise DetNASError(
             f'{name} lacks {len(missing)} of the {len(wanted)} tensors of this model, such as {missing[-1]}{shape}: '
             f'they would be random. Give the supernet that was trained in this very model (with DetNAS the one of step '
             f'2, not of step 1).'

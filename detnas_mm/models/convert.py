@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from detnas_mm.compat import UNREADABLE, refused_for
+from detnas_mm.errors import DetNASError
 
 
 def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict[str, Tensor]:
@@ -28,27 +29,27 @@ def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict
         checkpoint = torch.load(path, map_location='cpu', weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         if trust_pickle:
-            raise ValueError(f'{path} is no checkpoint: {refused_for(error)}') from error
-        raise ValueError(
+            raise DetNASError(f'{path} is no checkpoint: {refused_for(error)}') from error
+        raise DetNASError(
             f'{path} is no checkpoint, or holds more than plain tensors, and reading that can run any code '
             f'({refused_for(error)}). '
             f'If you trust where it comes from, give --trust-pickle.'
         ) from error
     except UNREADABLE as error:
-        raise ValueError(f'{path} cannot be read as a checkpoint: {refused_for(error)}') from error
+        raise DetNASError(f'{path} cannot be read as a checkpoint: {refused_for(error)}') from error
     while isinstance(checkpoint, Mapping):
         inner = next((checkpoint[k] for k in ('state_dict', 'model') if isinstance(checkpoint.get(k), Mapping)), None)
         if inner is None:
             break
         checkpoint = inner
     if not isinstance(checkpoint, Mapping):
-        raise ValueError(f'{path} holds a {type(checkpoint).__name__}; a state dict (tensors by name) is needed.')
+        raise DetNASError(f'{path} holds a {type(checkpoint).__name__}; a state dict (tensors by name) is needed.')
     odd = [str(key) for key, value in checkpoint.items() if not isinstance(value, Tensor)]
     if odd:
-        raise ValueError(f'{path} is no state dict: no tensors under {", ".join(odd[:10])}.')
+        raise DetNASError(f'{path} is no state dict: no tensors under {", ".join(odd[:10])}.')
     unnamed = [repr(key) for key in checkpoint if not isinstance(key, str)]
     if unnamed:
-        raise ValueError(f'{path} is no state dict: names must be text; got {", ".join(unnamed[:10])}.')
+        raise DetNASError(f'{path} is no state dict: names must be text; got {", ".join(unnamed[:10])}.')
     return OrderedDict(checkpoint)
 
 
@@ -67,7 +68,7 @@ def check_keys(own: Mapping[str, Tensor], wanted: Collection[str], optional: Col
     unknown = [prefix + key for key in own if key not in wanted]
     lacking = [prefix + key for key in wanted if key not in own and key not in optional]
     if unknown or lacking:
-        raise ValueError(
+        raise DetNASError(
             f'{len(unknown)} keys of the checkpoint have no place here, {len(lacking)} that are needed are not there.'
             + (f'\nno place:\n{listed(unknown)}' if unknown else '')
             + (f'\nnot there:\n{listed(lacking)}' if lacking else '')

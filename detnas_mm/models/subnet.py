@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.supernet import Supernet
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
@@ -38,7 +39,7 @@ def slice_state_dict(
     if not isinstance(supernet, type):
         path = supernet.space.parse(path)
     elif not isinstance(path, Architecture):
-        raise ValueError(
+        raise DetNASError(
             f'{supernet.__name__} is a class and has no space to read {path!r} by. Give the supernet itself, or an '
             f'Architecture: space.parse({path!r}).'
         )
@@ -47,7 +48,7 @@ def slice_state_dict(
     own = [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]
     names = {key: supernet.subnet_key(key, path) for key in own} if supernet.has_path(own, path) else {}
     if all(new == key for key, new in names.items()):
-        raise ValueError(
+        raise DetNASError(
             f'Under the prefix {prefix!r} there are no weights of the path {list(path.genes)}. Check the prefix, such '
             f"as 'backbone.', and that the path is of the supernet's space. Keys: {', '.join(list(state_dict)[:3])}, …"
         )

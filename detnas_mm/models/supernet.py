@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.model import BaseModule, is_model_wrapper
 from torch import nn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
@@ -87,7 +88,7 @@ def find_supernet(model: nn.Module) -> Supernet:
         model = cast(nn.Module, model.module)
     found = [m for m in model.modules() if isinstance(m, Supernet)]
     if len(found) != 1:
-        raise ValueError(
+        raise DetNASError(
             f'{len(found)} supernets found in {type(model).__name__}; exactly one is needed. '
             f"Use a supernet such as dict(type='detnas_mm.DetNASSupernet') as the backbone."
         )

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.search.ledger import BEGINNING, Ledger, LedgerError, differences, read_ledger
 from detnas_mm.search.record import Record
 
@@ -49,27 +50,27 @@ def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:
     """
     found = re.fullmatch(r'\s*(.+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*', text)
     if not found:
-        raise ValueError(
+        raise DetNASError(
             f'{text!r} is no condition. Write a name, one of {" ".join(_OPERATORS)} and a value: macs<=3e8.'
         )
     name, symbol, wanted = found.groups()
     if name not in known:
-        raise ValueError(f'{name!r} is nothing that a row has. There are: {", ".join(known)}.')
+        raise DetNASError(f'{name!r} is nothing that a row has. There are: {", ".join(known)}.')
     if not wanted or wanted[0] in '=<>':
-        raise ValueError(
+        raise DetNASError(
             f'{text!r}: a value is wanted after {symbol}; got {wanted!r}. Operators are {" ".join(_OPERATORS)}.'
         )
     compare = _OPERATORS[symbol]
     if name in _TEXTS or wanted == 'None':
         if symbol not in ('=', '!='):
-            raise ValueError(f'{text!r}: {name if name in _TEXTS else wanted} is compared by = or != alone.')
+            raise DetNASError(f'{text!r}: {name if name in _TEXTS else wanted} is compared by = or != alone.')
         return lambda record: compare(str(value(record, name)), wanted)
     try:
         number = float(wanted)
     except ValueError:
         number = math.nan
     if math.isnan(number):
-        raise ValueError(f'{text!r}: {symbol} wants a number for {name}; got {wanted!r}.')
+        raise DetNASError(f'{text!r}: {symbol} wants a number for {name}; got {wanted!r}.')
 
     def holds(record: Record) -> bool:
         own = value(record, name)

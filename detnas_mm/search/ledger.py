@@ -6,7 +6,6 @@ last one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnas_mm.files import lock
 from detnas_mm.search.record import Record, Snapshot
 
 SCHEMA = 2
@@ -162,16 +162,14 @@ def _lock_of(path: Path) -> Path:
 
 def _locked(path: Path) -> int:
     """A handle that keeps other searches from a ledger as long as it is open."""
-    lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT, 0o644)
+    file = _lock_of(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(lock, 200).decode(errors='replace').strip() or 'another process'
-        os.close(lock)
+        return lock(file)
+    except BlockingIOError as error:
+        holder = file.read_text(errors='replace').strip() or 'another process'
         raise LedgerError(
             f'{path} is in use by {holder}. Wait for it, stop it, or choose another --work-dir.'
         ) from error
-    return lock
 
 
 class Ledger:

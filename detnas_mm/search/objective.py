@@ -32,7 +32,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.direction not in ('maximize', 'minimize'):
-            raise ValueError(
+            raise DetNASError(
                 f"The direction of objective {self.name!r} must be 'maximize' or 'minimize'; got {self.direction!r}."
             )
 
@@ -103,9 +103,9 @@ class Constraint:
         for bound in (self.low, self.high):
             real(f'A bound of the constraint on {self.cost!r}', bound)
         if not self.low <= self.high:
-            raise ValueError(f'The constraint on {self.cost!r} has low={self.low} above high={self.high}.')
+            raise DetNASError(f'The constraint on {self.cost!r} has low={self.low} above high={self.high}.')
         if math.isinf(self.low) and math.isinf(self.high):
-            raise ValueError(f'The constraint on {self.cost!r} has no bound: give low=…, high=… or both.')
+            raise DetNASError(f'The constraint on {self.cost!r} has no bound: give low=…, high=… or both.')
 
     def __str__(self) -> str:
         def exact(bound: float) -> str:  # two different bounds never read alike: ledgers are compared by this text
@@ -135,7 +135,7 @@ class Budget:
         self.constraints = tuple(constraints)
         for constraint in self.constraints:
             if constraint.cost not in self._costs:
-                raise ValueError(
+                raise DetNASError(
                     f'A constraint asks for {constraint.cost!r}, which nothing produces. Costs of this search: '
                     f'{sorted(self._costs)}; add one to search.costs, or mend the name.'
                 )

@@ -97,7 +97,7 @@ class Prefilter:
 
     def __init__(self, ranker: Any, oversample: int = 4, min_correlation: float = 0.3) -> None:
         if not -1 <= real('prefilter.min_correlation', min_correlation) < 1:
-            raise ValueError(f'prefilter.min_correlation must lie in [-1, 1); got {min_correlation}.')
+            raise DetNASError(f'prefilter.min_correlation must lie in [-1, 1); got {min_correlation}.')
         self.ranker: Ranker = build_from(RANKERS, ranker)
         self.oversample = whole('prefilter.oversample', oversample, 2)
         self.min_correlation = min_correlation

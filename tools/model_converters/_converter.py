@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,11 +52,8 @@ def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, conv
 
     try:
         converted = convert(load_checkpoint(args.src, args.trust_pickle))
-        args.dst.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed, so that no half-written checkpoint is ever found under this name.
-        with tempfile.TemporaryDirectory(prefix='.convert-', dir=args.dst.parent) as folder:
-            torch.save(dict(meta=converted.meta, state_dict=converted.state_dict), Path(folder, 'checkpoint'))
-            os.replace(Path(folder, 'checkpoint'), args.dst)
+        with replacing(args.dst) as draft:
+            torch.save(dict(meta=converted.meta, state_dict=converted.state_dict), draft)
     except (OSError, ValueError) as error:
         sys.exit(f'{parser.prog}: {error}')
     return converted

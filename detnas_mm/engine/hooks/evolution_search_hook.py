@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
 from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.errors import DetNASError
 from detnas_mm.models import checked_weights
 from detnas_mm.registry import HOOKS
 
@@ -26,7 +27,7 @@ class EvolutionSearchHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Checks the section before any long work starts."""
         if 'search' not in runner.cfg:
-            raise ValueError(
+            raise DetNASError(
                 'EvolutionSearchHook finds no `search` section in the config; inherit one of configs/_base_/search/.'
             )
         SearchPlan(runner.cfg.search)

@@ -49,7 +49,7 @@ def checked_loader(name: str, cfg: Any) -> Mapping[str, Any]:
     """
     parts = cfg if isinstance(cfg, Mapping) else {}
     if not isinstance(parts.get('dataset'), Mapping) or 'batch_size' not in parts:
-        raise ValueError(f"{name} must be as in dict(batch_size=8, dataset=dict(type='CocoDataset', …)); got {cfg!r}.")
+        raise DetNASError(f"{name} must be as in dict(batch_size=8, dataset=dict(type='CocoDataset', …)); got {cfg!r}.")
     return parts
 
 
@@ -109,11 +109,11 @@ class FixedBatches:
         if num_images is None:
             num_images = available
         if not 0 < whole('num_images', num_images) <= available:
-            raise ValueError(
+            raise DetNASError(
                 f'num_images is {num_images!r}; {name} has {available} images, so 1 to {available} can be taken.'
             )
         if whole_batches and num_images % self.batch_size:
-            raise ValueError(
+            raise DetNASError(
                 f'batch_size {self.batch_size} does not divide the {num_images} images, so that the last batch would '
                 f'weigh too much. Choose a divisor, such as '
                 f'{max(d for d in range(1, self.batch_size + 1) if num_images % d == 0)}.'
@@ -158,7 +158,7 @@ class FixedBatches:
             for _ in range(64):  # whatever happens to one image in ten is found, but for one time in a thousand
                 again = self.dataset[self.indices[0]]['inputs']
                 if again.shape != first.shape or not torch.equal(again, first):
-                    raise ValueError(
+                    raise DetNASError(
                         f'The pipeline of {name} changes images at random, so that candidates would be judged on '
                         f'different ones. Take what is random out of {[step.get("type") for step in self._pipeline]}.'
                     )

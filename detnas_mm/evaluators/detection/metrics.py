@@ -18,6 +18,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.numerics import replaced
 
 #: Positions in ``COCOeval.stats`` as mmdet names them.
@@ -35,7 +36,7 @@ def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
     """
     if isinstance(cfg, Sequence):
         if len(cfg) != 1:
-            raise ValueError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
+            raise DetNASError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
         cfg = cfg[0]
     cfg = available(cfg)
     try:
@@ -43,7 +44,7 @@ def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
     except KeyError as error:
         if 'registry' not in str(error):
             raise
-        raise ValueError(
+        raise DetNASError(
             f'There is no metric {cfg.get("type")!r}; mmdet has CocoMetric, VOCMetric and others, mmpretrain Accuracy.'
         ) from error
     metric.dataset_meta = dataset_meta
@@ -122,7 +123,7 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
     ):  # fmt: skip
         values: Mapping[str, Any] = metric.compute_metrics(results)
     if not part and any(numbers[0] == -1 for numbers in stats.values()):
-        raise ValueError(
+        raise DetNASError(
             f'{type(metric).__name__} finds no box in its annotations, so nothing tells candidates apart. Give a '
             f'search-val with boxes.'
         )

@@ -85,7 +85,7 @@ class OneShotEvaluator(Evaluator):
         if calibration is not None:
             unknown = set(calibration) - {'dataloader', 'num_images', 'seed'}
             if unknown or 'dataloader' not in calibration:
-                raise ValueError(
+                raise DetNASError(
                     f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
                 )
             checked_loader('evaluator.calibration.dataloader', calibration['dataloader'])

@@ -58,11 +58,11 @@ class Racing:
     ) -> None:
         self.shares = [float(real('racing.shares', share)) for share in listed('racing.shares', shares, '[0.25, 0.5]')]
         if not self.shares or self.shares != sorted(set(self.shares)) or not 0 < self.shares[0] <= self.shares[-1] < 1:
-            raise ValueError(f'racing.shares must ascend and lie between 0 and 1, such as [0.25, 0.5]; got {shares}.')
+            raise DetNASError(f'racing.shares must ascend and lie between 0 and 1, such as [0.25, 0.5]; got {shares}.')
         if not 0.5 <= real('racing.confidence', confidence) < 1:
-            raise ValueError(f'racing.confidence must lie in [0.5, 1); got {confidence}.')
+            raise DetNASError(f'racing.confidence must lie in [0.5, 1); got {confidence}.')
         if not 0 < real('racing.calibration', calibration) <= 1:
-            raise ValueError(f'racing.calibration must lie in (0, 1]; got {calibration}.')
+            raise DetNASError(f'racing.calibration must lie in (0, 1]; got {calibration}.')
         self.confidence = confidence
         self.keep = whole('racing.keep', keep, 1)
         self.at_least = whole('racing.at_least', at_least, 5)
@@ -100,7 +100,7 @@ class Racing:
             ValueError: If there are several objectives: a candidate that is last in one may be first in another.
         """
         if len(objectives) != 1:
-            raise ValueError(
+            raise DetNASError(
                 f'Racing drops who has no prospect in one objective; got {[o.name for o in objectives]}. Take '
                 f'evaluator.racing out of the config, or all objectives but one.'
             )

@@ -64,12 +64,12 @@ class EvolutionStrategy(AskTell):
         if crossover is None:
             crossover = population - random - mutation
         if mutation + crossover + random != population or min(mutation, crossover) < 0:
-            raise ValueError(
+            raise DetNASError(
                 f'mutation + crossover + random, each at least 0, must be the population; got {mutation} + '
                 f'{crossover} + {random} != {population}.'
             )
         if not 0 < mutation_prob <= 1:
-            raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
+            raise DetNASError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
         self.population = population
         self.parents = parents
         self.mutation = mutation

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import STRATEGIES
 from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.search.record import Record

@@ -91,9 +91,9 @@ class PopulationEvolution(Strategy):
         ).items():
             whole(name, number, 1)
         if not 0 < mutation_prob <= 1:
-            raise ValueError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
+            raise DetNASError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
         if isinstance(start, (str, bytes)):
-            raise ValueError(f"start is a list of architectures, such as ['maedet-init']; got {start!r}.")
+            raise DetNASError(f"start is a list of architectures, such as ['maedet-init']; got {start!r}.")
         self.population = population
         self.candidates = candidates
         self.batch = batch
@@ -328,7 +328,7 @@ def _without_proof() -> Iterator[None]:
     except UnmeetableConstraint:
         raise
     except ValueError as error:
-        raise ValueError(
+        raise DetNASError(
             f'Nothing can be proven of this search: {error} To search without a proof: --cfg-options '
             f'search.strategy.proof=None'
         ) from error
@@ -363,11 +363,11 @@ def _checked_phases(
         kinds, generations = phase.pop('kinds', None), phase.pop('generations', None)
         fits = generations is None if last else type(generations) is int and generations >= 1
         if phase or not fits or (kinds is not None and (isinstance(kinds, str) or not kinds)):
-            raise ValueError(
+            raise DetNASError(
                 f'Phase {number} of strategy.phases must be dict(kinds=[…], generations=…), the last one without '
                 f'generations, since it lasts to the end; got {dict((phases or [{}])[number])}.'
             )
         found.append((None if kinds is None else tuple(kinds), generations))
     if not found:
-        raise ValueError('strategy.phases is empty: give at least one, or leave it out.')
+        raise DetNASError('strategy.phases is empty: give at least one, or leave it out.')
     return found

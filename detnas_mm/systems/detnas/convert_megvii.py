@@ -80,7 +80,7 @@ def convert(
         own = OrderedDict((key, value) for key, value in own.items() if key not in classifier)
         classifier = []
     elif others:
-        raise ValueError(
+        raise DetNASError(
             f'{len(others)} tensors belong to no backbone and no classifier of the authors, and cannot be converted. '
             f'Give --backbone-only to leave them out:\n' + listed(others)
         )
@@ -133,7 +133,7 @@ def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
             stages[index] = int(found['stage'])
             widths[index] = 2 * len(value)  # the first 1x1 convolution makes half the block's output channels
     if not ops or _STEM_KEY not in own:
-        raise ValueError(
+        raise DetNASError(
             'No blocks of the authors\' code found: keys such as "first_conv.conv.weight" and '
             '"features.0.conv.0.interstellar1a_shufflenet_3x3_branch2a.weight" are expected; there are:\n'
             + listed(list(own)[:10])
@@ -141,7 +141,7 @@ def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
     order = sorted(ops)
     depths = Counter(stages[index] for index in order)
     if order != list(range(len(order))) or [stages[i] for i in order] != sorted(depths.elements()):
-        raise ValueError(
+        raise DetNASError(
             f'Blocks must be numbered from 0 without a gap, stage after stage; found (block, stage) '
             f'{[(i, stages[i]) for i in order]}.'
         )
@@ -165,7 +165,7 @@ def _strip_prefix(state_dict: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Te
     """Returns (the authors' classifier or backbone by bare keys, the prefix it had, keys of everything else)."""
     stems = [key for key in state_dict if key == _STEM_KEY or key.endswith('.' + _STEM_KEY)]
     if len(stems) > 1:
-        raise ValueError(f'The checkpoint holds more than one backbone: {stems}.')
+        raise DetNASError(f'The checkpoint holds more than one backbone: {stems}.')
     if not stems:
         return OrderedDict(state_dict), '', []
     prefix = stems[0][: -len(_STEM_KEY)]
@@ -251,7 +251,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
         if tensors[key].shape != shape
     ]
     if unfit:
-        raise ValueError(f'{len(unfit)} tensors have another shape than the net inferred, {cfg}:\n' + listed(unfit))
+        raise DetNASError(f'{len(unfit)} tensors have another shape than the net inferred, {cfg}:\n' + listed(unfit))
 
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:

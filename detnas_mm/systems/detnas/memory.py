@@ -56,9 +56,9 @@ class PeakMemoryTable(MaximumTable):
         stages = range(len(space.channels))
         kept_stages = tuple(stages) if out_indices is None else tuple(out_indices)
         if not set(kept_stages) <= set(stages):
-            raise ValueError(f'out_indices must be stages from 0 to {stages[-1]}; got {out_indices!r}.')
+            raise DetNASError(f'out_indices must be stages from 0 to {stages[-1]}; got {out_indices!r}.')
         if channel_split not in ('shuffle', 'even_odd'):
-            raise ValueError(f"channel_split must be 'shuffle' or 'even_odd'; got {channel_split!r}.")
+            raise DetNASError(f"channel_split must be 'shuffle' or 'even_odd'; got {channel_split!r}.")
 
         image = 3 * height * width
         height, width = (height + 1) // 2, (width + 1) // 2

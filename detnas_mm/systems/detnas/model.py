@@ -45,7 +45,7 @@ class _DetNASBackbone(Backbone):
             may_be_empty=with_last_conv,
         )  # fmt: skip
         if channel_split not in CHANNEL_SPLITS:
-            raise ValueError(f'channel_split must be one of {CHANNEL_SPLITS}; got {channel_split!r}.')
+            raise DetNASError(f'channel_split must be one of {CHANNEL_SPLITS}; got {channel_split!r}.')
         self.space = space
         self.channel_split = channel_split
         self.norm_cfg = norm = dict(norm_cfg or dict(type='BN'))

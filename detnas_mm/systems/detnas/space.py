@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import SPACES
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.backbones import replace_backbone
@@ -73,13 +74,13 @@ class DetNASSpace(ChoiceSpace):
             space = space.spec()
         if isinstance(space, str):
             if space not in PRESETS:
-                raise ValueError(
+                raise DetNASError(
                     f'Unknown DetNAS space {space!r}. Choose one of {sorted(PRESETS)} or give '
                     f'dict(stem=16, channels=(64, 160, 320, 640), blocks=(4, 4, 8, 4)).'
                 )
             space = PRESETS[space]
         if not isinstance(space, Mapping):
-            raise ValueError(
+            raise DetNASError(
                 f'A DetNAS space is one of {sorted(PRESETS)} or dict(stem=…, channels=(…), blocks=(…)); got {space!r}.'
             )
         self.stem, self.channels, self.depths, self.last_channels = _checked(space)
@@ -176,12 +177,12 @@ class DetNASSpace(ChoiceSpace):
             text = re.sub(r'\s', '', value)
             parts = text.split('|')
             if not re.fullmatch(r'[0-9|]+', text):
-                raise ValueError(
+                raise DetNASError(
                     f'Cannot read {value!r} as an architecture: write one digit a block, '
                     f'{_ops_text()}, stages separated by "|", such as {self._example()!r}.'
                 )
             if len(parts) > 1 and tuple(map(len, parts)) != self.depths:
-                raise ValueError(
+                raise DetNASError(
                     f'{value!r} has stages of {tuple(map(len, parts))} blocks; this space has {self.depths}, '
                     f'as in {self._example()!r}.'
                 )
@@ -191,18 +192,18 @@ class DetNASSpace(ChoiceSpace):
         elif isinstance(value, (Sequence, np.ndarray)):
             genes = list(value)
         else:
-            raise ValueError(
+            raise DetNASError(
                 f'An architecture is a text such as {self._example()!r} or a sequence of {self.num_blocks} ids; '
                 f'got {value!r} of type {type(value).__name__}.'
             )
         if len(genes) != self.num_blocks:
-            raise ValueError(
+            raise DetNASError(
                 f'{value!r} has {len(genes)} blocks; this space has {self.num_blocks} '
                 f'({"+".join(map(str, self.depths))}), as in {self._example()!r}.'
             )
         for position, gene in enumerate(genes):
             if isinstance(gene, bool) or not isinstance(gene, numbers.Integral) or int(gene) not in range(len(OPS)):
-                raise ValueError(f'Block {position} of {value!r} is {gene!r}; allowed are {_ops_text()}.')
+                raise DetNASError(f'Block {position} of {value!r} is {gene!r}; allowed are {_ops_text()}.')
         return Architecture(tuple(int(gene) for gene in genes))
 
     def describe(self, arch: Architecture) -> str:
@@ -247,34 +248,34 @@ def _checked(space: Mapping[str, Any]) -> tuple[int, tuple[int, ...], tuple[int,
     unknown = set(space) - {'stem', 'channels', 'blocks', 'last'}
     missing = {'stem', 'channels', 'blocks'} - set(space)
     if unknown or missing:
-        raise ValueError(
+        raise DetNASError(
             f'A DetNAS space is dict(stem=…, channels=(…), blocks=(…), last=1024); '
             f'unknown: {sorted(unknown)}, missing: {sorted(missing)}.'
         )
     lists = {}
     for key in ('channels', 'blocks'):
         if isinstance(space[key], (str, bytes)) or not isinstance(space[key], Sequence) or not space[key]:
-            raise ValueError(f'{key!r} must be a sequence with one integer a stage; got {space[key]!r}.')
+            raise DetNASError(f'{key!r} must be a sequence with one integer a stage; got {space[key]!r}.')
         lists[key] = tuple(space[key])
     channels, blocks = lists['channels'], lists['blocks']
     if len(channels) != len(blocks):
-        raise ValueError(
+        raise DetNASError(
             f'channels {channels} has {len(channels)} stages, blocks {blocks} has {len(blocks)}: give one entry '
             f'a stage in both.'
         )
     stem, last = space['stem'], space.get('last', LAST_CHANNELS)
     for key, value in [('stem', stem), ('last', last), *(('channels', c) for c in channels)]:
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f'{key!r} must be positive integers; got {value!r}.')
+            raise DetNASError(f'{key!r} must be positive integers; got {value!r}.')
     for value in blocks:
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"'blocks' must be positive integers; got {value!r}.")
+            raise DetNASError(f"'blocks' must be positive integers; got {value!r}.")
     previous = stem
     for cout in channels:
         if cout % 2:
-            raise ValueError(f'channels must be even, since a block splits them in halves; got {cout}.')
+            raise DetNASError(f'channels must be even, since a block splits them in halves; got {cout}.')
         if cout <= previous:
-            raise ValueError(
+            raise DetNASError(
                 f'channels must grow from stage to stage, since a stride-2 block concatenates its input to new '
                 f'channels; got {cout} after {previous}.'
             )

@@ -88,7 +88,7 @@ def columns(codes: np.ndarray) -> Iterator[tuple[np.ndarray | slice, Columns]]:
     """
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] < 8 or (codes.shape[1] - 3) % 5 or not np.issubdtype(codes.dtype, np.integer):
-        raise ValueError(
+        raise DetNASError(
             f'structures must be an integer array of shape (candidates, 3 + 5 blocks); got {codes.dtype} of shape '
             f'{codes.shape}.'
         )

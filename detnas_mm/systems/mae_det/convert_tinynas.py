@@ -65,9 +65,9 @@ def convert(
     others = [key for key in state_dict if not key.startswith(f'{prefix}block_list.')]
     strange = [key for key in others if prefix and key.startswith(prefix)]
     if strange:
-        raise ValueError(f'{len(strange)} tensors of the backbone are none that it has:\n' + listed(strange))
+        raise DetNASError(f'{len(strange)} tensors of the backbone are none that it has:\n' + listed(strange))
     if others and not backbone_only:
-        raise ValueError(
+        raise DetNASError(
             f'{len(others)} tensors belong to no backbone of the authors, and cannot be converted. Give '
             f'--backbone-only to leave them out:\n' + listed(others)
         )
@@ -93,7 +93,7 @@ def _prefix(state_dict: Mapping[str, Tensor]) -> str:
     stems = [key for key in stems if not _UNIT_KEY.search(key)]
     if len(stems) != 1:
         found = stems or list(state_dict)[:10]
-        raise ValueError(
+        raise DetNASError(
             f"{len(stems)} backbones of the authors' code found: one key such as backbone.body.{_STEM_KEY} is "
             f'expected; there are:\n' + listed(found)
         )
@@ -124,13 +124,15 @@ def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Ar
     )
     stem = own.get(_STEM_KEY)
     if not numbers or numbers != list(range(1, len(numbers) + 1)) or not whole or stem is None or stem.ndim != 4:
-        raise ValueError(
+        raise DetNASError(
             f'Super-blocks must be numbered from 1 and bottlenecks from 0 without a gap, each with conv1, conv2 and '
             f'conv3; found (super-block, bottlenecks) {[(i, sorted(shapes[i])) for i in numbers]}.'
         )
     given = [2] * (1 + len(numbers)) if strides is None else list(strides)
     if len(given) != 1 + len(numbers):
-        raise ValueError(f'{len(given)} strides {given} for a stem and {len(numbers)} super-blocks; give one for each.')
+        raise DetNASError(
+            f'{len(given)} strides {given} for a stem and {len(numbers)} super-blocks; give one for each.'
+        )
     genes = [stem.shape[0], stem.shape[2], given[0]]
     for number in numbers:
         first = shapes[number][0]
@@ -173,4 +175,4 @@ def _check_shapes(tensors: Mapping[str, Tensor], arch: Architecture) -> None:
         if tensors[key].shape != value.shape
     ]
     if unfit:
-        raise ValueError(f'{len(unfit)} tensors have another shape than {to_text(arch)} has:\n' + listed(unfit))
+        raise DetNASError(f'{len(unfit)} tensors have another shape than {to_text(arch)} has:\n' + listed(unfit))

@@ -26,8 +26,9 @@ def checked_weights(weights: Any) -> tuple[float, ...]:
     listed = weights.tolist() if isinstance(weights, np.ndarray) else weights
     found = tuple(listed) if isinstance(listed, (list, tuple)) else ()
     if not all(type(w) in (int, float) and 0 <= w < float('inf') for w in found) or not any(found):
-        raise ValueError(f'weights must be numbers of at least 0, one a stage and not all 0, such as {WEIGHTS}; '
-                         f'got {weights!r}.')  # fmt: skip
+        raise DetNASError(
+            f'weights must be numbers of at least 0, one a stage and not all 0, such as {WEIGHTS}; got {weights!r}.'
+        )
     return tuple(map(float, found))
 
 
@@ -39,8 +40,10 @@ def check_stages(weights: Sequence[float], strides: Sequence[int]) -> None:
     """
     count = 1 + sum(stride == 2 for stride in strides[1:])
     if len(weights) != count:
-        raise ValueError(f'There are {len(weights)} stage weights {tuple(weights)}, and {count} stages in a structure '
-                         f'with strides {tuple(strides)}: the stem, and one for every block of stride 2.')  # fmt: skip
+        raise DetNASError(
+            f'There are {len(weights)} stage weights {tuple(weights)}, and {count} stages in a structure '
+            f'with strides {tuple(strides)}: the stem, and one for every block of stride 2.'
+        )
 
 
 class EntropySum(BlockSum):

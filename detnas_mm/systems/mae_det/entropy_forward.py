@@ -115,7 +115,7 @@ def map_entropies(
     """
     height, width = checked_input_size(input_size)
     if not all(isinstance(count, int) and count >= 1 for count in (repeats, batch_size)):
-        raise ValueError(f'repeats and batch_size must be integers of at least 1; got {repeats} and {batch_size}.')
+        raise DetNASError(f'repeats and batch_size must be integers of at least 1; got {repeats} and {batch_size}.')
     parameter = next(backbone.parameters(), torch.zeros(1))
     modes = {module: module.training for module in backbone.modules()}
     sums: list[float] = []
@@ -128,15 +128,17 @@ def map_entropies(
                 maps = backbone(_noise(images, 0, 0.0))
                 maps = [maps] if isinstance(maps, Tensor) else list(maps)
                 if not all(isinstance(one, _Noise) and one.convs for one in maps):
-                    raise ValueError(f'A map that {type(backbone).__name__} returns has passed no convolution.')
+                    raise DetNASError(f'A map that {type(backbone).__name__} returns has passed no convolution.')
                 sums = sums or [0.0] * len(maps)
                 sums = [old + one.entropy + math.log(one.shape[1]) for old, one in zip(sums, maps, strict=True)]
     finally:
         for module, mode in modes.items():
             module.training = mode
     if not all(map(math.isfinite, sums)):
-        raise ValueError(f'A map of {type(backbone).__name__} is a single number at {height}x{width}, which has no '
-                         f'standard deviation: give larger images.')  # fmt: skip
+        raise DetNASError(
+            f'A map of {type(backbone).__name__} is a single number at {height}x{width}, which has no '
+            f'standard deviation: give larger images.'
+        )
     return [total / repeats for total in sums]
 
 
@@ -155,6 +157,8 @@ def forward_entropy(backbone: nn.Module, weights: Sequence[float], *args: Any, *
     weights = checked_weights(weights)
     found = map_entropies(backbone, *args, **kwargs)
     if len(found) != len(weights):
-        raise ValueError(f'There are {len(weights)} weights {weights}, and {len(found)} feature maps that '
-                         f'{type(backbone).__name__} returns: give one a map.')  # fmt: skip
+        raise DetNASError(
+            f'There are {len(weights)} weights {weights}, and {len(found)} feature maps that '
+            f'{type(backbone).__name__} returns: give one a map.'
+        )
     return sum(weight * entropy for weight, entropy in zip(weights, found, strict=True))

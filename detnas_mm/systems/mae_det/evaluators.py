@@ -69,13 +69,15 @@ class StructureScore(ArrayEvaluator, Ranker):
             ValueError: If one is no structure, or the stage weights do not fit one.
         """
         if isinstance(archs, (str, Architecture)):
-            raise ValueError(
+            raise DetNASError(
                 f'{archs!r:.200} is one structure: score() scores it; scores() wants a list of structures.'
             )
         archs = list(archs)
         if archs and all(isinstance(arch, Mapping) for arch in archs):
-            raise ValueError(f'These are the {len(archs)} blocks of one structure: score() scores it; scores() wants a '
-                             f'list of structures.')  # fmt: skip
+            raise DetNASError(
+                f'These are the {len(archs)} blocks of one structure: score() scores it; scores() wants a '
+                f'list of structures.'
+            )
         genes = [read_structure(arch).genes for arch in archs]
         out = np.empty(len(genes))
         for length in {len(own) for own in genes}:
@@ -131,7 +133,7 @@ class EntropyScore(StructureScore):
             ValueError: If ``input_size`` is set: borders make a block depend on those before it.
         """
         if self.input_size is not None:
-            raise ValueError('EntropyScore with input_size is no sum over blocks; exact search needs it without.')
+            raise DetNASError('EntropyScore with input_size is no sum over blocks; exact search needs it without.')
         return EntropySum(self.weights, strides)
 
 
@@ -169,7 +171,7 @@ class DeepMADScore(StructureScore):
         self.input_size = checked_input_size(input_size)
         exponents = channel_exponent, kernel_exponent, depth_penalty
         if not all(type(number) in (int, float) and 0 <= number < float('inf') for number in exponents):
-            raise ValueError(
+            raise DetNASError(
                 f'channel_exponent, kernel_exponent and depth_penalty must be at least 0; got {exponents}.'
             )
         self.exponents = (float(channel_exponent), float(kernel_exponent))

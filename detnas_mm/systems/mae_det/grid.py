@@ -52,7 +52,7 @@ class Grid:
             ValueError: If there are fewer than two points.
         """
         if points < 2:
-            raise ValueError(f'A grid has 2 widths or more; got {points}.')
+            raise DetNASError(f'A grid has 2 widths or more; got {points}.')
         spec = space.spec()
         small, large = space.encode([space.smallest(), space.largest()]).tolist()
         pairs = list(zip(small, large, strict=True))

@@ -59,8 +59,10 @@ class MAEDetNet(Backbone):
         stem, blocks = unpack(self.arch)
         self._stages = stages([block.stride for block in blocks])
         if not self._stages[-1]:
-            raise ValueError(f'{to_text(self.arch)} has no block of stride 2, with which a stage begins: there is '
-                             f'no feature map to return.')  # fmt: skip
+            raise DetNASError(
+                f'{to_text(self.arch)} has no block of stride 2, with which a stage begins: there is '
+                f'no feature map to return.'
+            )
         super().__init__(self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg)
         norm = dict(norm_cfg or dict(type='BN'))
         self.zero_init_residual = zero_init_residual

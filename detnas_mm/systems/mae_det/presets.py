@@ -51,20 +51,22 @@ def checked(space: Any) -> dict[str, Any]:
         ValueError: If a key is unknown or a value does not fit; names both.
     """
     if not isinstance(space, Mapping):
-        raise ValueError(f'A MAE-DET space is one of {sorted(PRESETS)} or a mapping; got {space!r}.')
+        raise DetNASError(f'A MAE-DET space is one of {sorted(PRESETS)} or a mapping; got {space!r}.')
     unknown = sorted(set(space) - set(PRESETS['authors']))
     if unknown:
-        raise ValueError(f'A MAE-DET space has no {unknown}; it has {", ".join(PRESETS["authors"])}.')
+        raise DetNASError(f'A MAE-DET space has no {unknown}; it has {", ".join(PRESETS["authors"])}.')
     spec: dict[str, Any] = {**PRESETS['authors'], **space}
     for key in ('strides', 'kernels'):
         spec[key] = _integers(key, spec[key])
     if not set(spec['strides']) <= {1, 2}:
-        raise ValueError(f"'strides' must be 1 or 2, one a block; got {spec['strides']}.")
+        raise DetNASError(f"'strides' must be 1 or 2, one a block; got {spec['strides']}.")
     for key in ('stem_kernel', 'stem_stride', 'width_step', 'bottleneck_step'):
         spec[key] = _integers(key, [spec[key]])[0]
     if spec['stem_stride'] > 2 or any(k % 2 == 0 for k in [*spec['kernels'], spec['stem_kernel']]):
-        raise ValueError(f"'stem_stride' must be 1 or 2, kernels odd; got {spec['stem_stride']}, stem_kernel "
-                         f'{spec["stem_kernel"]} and kernels {spec["kernels"]}.')  # fmt: skip
+        raise DetNASError(
+            f"'stem_stride' must be 1 or 2, kernels odd; got {spec['stem_stride']}, stem_kernel "
+            f'{spec["stem_kernel"]} and kernels {spec["kernels"]}.'
+        )
     spec['kernels'] = sorted(set(spec['kernels']))
     for key in ('stem_widths', 'widths', 'bottlenecks', 'bottleneck_ratio'):
         spec[key] = _pair(key, spec[key], whole=key != 'bottleneck_ratio')
@@ -72,10 +74,10 @@ def checked(space: Any) -> dict[str, Any]:
     for key in ('growth', 'depths'):
         given = spec[key]
         if not isinstance(given, Sequence) or not given:
-            raise ValueError(f'{key!r} must be a pair, or one pair a block; got {given!r}.')
+            raise DetNASError(f'{key!r} must be a pair, or one pair a block; got {given!r}.')
         pairs = given if isinstance(given[0], Sequence) else [given] * blocks
         if len(pairs) != blocks:
-            raise ValueError(f'{key!r} has {len(pairs)} pairs for {blocks} blocks; give one pair a block, or one.')
+            raise DetNASError(f'{key!r} has {len(pairs)} pairs for {blocks} blocks; give one pair a block, or one.')
         spec[key] = [_pair(key, pair, whole=key == 'depths') for pair in pairs]
     _check_readable(spec)
     return spec
@@ -91,17 +93,17 @@ def _check_readable(spec: Mapping[str, Any]) -> None:
     )
     for key, (own, most) in largest.items():
         if own > most:
-            raise ValueError(f'{key!r} reaches {own}; structures have at most {most}.')
+            raise DetNASError(f'{key!r} reaches {own}; structures have at most {most}.')
     if len(spec['strides']) > MAX_BLOCKS:
-        raise ValueError(f"'strides' has {len(spec['strides'])} blocks; structures have at most {MAX_BLOCKS}.")
+        raise DetNASError(f"'strides' has {len(spec['strides'])} blocks; structures have at most {MAX_BLOCKS}.")
 
 
 def _integers(key: str, values: Any) -> list[int]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise ValueError(f'{key!r} must be a list of positive integers; got {values!r}.')
+        raise DetNASError(f'{key!r} must be a list of positive integers; got {values!r}.')
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 < value <= 1 << 20:
-            raise ValueError(f'{key!r} must be positive integers; got {value!r}.')
+            raise DetNASError(f'{key!r} must be positive integers; got {value!r}.')
     return [int(value) for value in values]
 
 
@@ -112,5 +114,5 @@ def _pair(key: str, values: Any, whole: bool) -> list[Any]:
     if (not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2
             or not all(type(v) in (int, float) and v > 0 for v in values)
             or not values[0] <= values[1] < float('inf')):  # fmt: skip
-        raise ValueError(f'{key!r} must be [low, high], positive, low not above high; got {values!r}.')
+        raise DetNASError(f'{key!r} must be [low, high], positive, low not above high; got {values!r}.')
     return list(values)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
+
 _EPS = 1e-9
 
 
@@ -55,11 +57,15 @@ class Rules:
             alive = own
             found = np.flatnonzero(alive)
             if not len(found):
-                raise ValueError(f'Nothing keeps to the rules of this space: no width of block {number} (0: the stem) '
-                                 f'goes with the blocks after it. Widen widths, growth, bottleneck_ratio.')  # fmt: skip
+                raise DetNASError(
+                    f'Nothing keeps to the rules of this space: no width of block {number} (0: the stem) '
+                    f'goes with the blocks after it. Widen widths, growth, bottleneck_ratio.'
+                )
             if len(found) != found[-1] - found[0] + 1:
-                raise ValueError(f'The widths that block {number} can have are no range but have gaps: growth or '
-                                 f'bottleneck_ratio are too narrow for the steps. Widen them.')  # fmt: skip
+                raise DetNASError(
+                    f'The widths that block {number} can have are no range but have gaps: growth or '
+                    f'bottleneck_ratio are too narrow for the steps. Widen them.'
+                )
             self.low[number], self.high[number] = int(found[0]), int(found[-1])
 
     def _growth_of(self, number: int, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import SPACES
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.backbones import COMMON_SETTINGS, replace_backbone
@@ -46,8 +47,10 @@ class MAEDetSpace(ArraySpace):
             space = space.spec()
         if isinstance(space, str):
             if space not in PRESETS:
-                raise ValueError(f'Unknown MAE-DET space {space!r}. Choose one of {sorted(PRESETS)} or give a mapping '
-                                 f'such as {PRESETS["authors"]}.')  # fmt: skip
+                raise DetNASError(
+                    f'Unknown MAE-DET space {space!r}. Choose one of {sorted(PRESETS)} or give a mapping '
+                    f'such as {PRESETS["authors"]}.'
+                )
             space = PRESETS[space]
         self._spec = checked(space)
         self.rules = Rules(self._spec)
@@ -135,7 +138,7 @@ class MAEDetSpace(ArraySpace):
         """
         kinds = self.gene_kinds if kinds is None else tuple(kinds)
         if not kinds or not set(kinds) <= set(self.gene_kinds):
-            raise ValueError(f'A mutation may change {", ".join(self.gene_kinds)}; got {list(kinds)}.')
+            raise DetNASError(f'A mutation may change {", ".join(self.gene_kinds)}; got {list(kinds)}.')
         widths, kernels, depths, btns = self._columns(np.asarray(codes))
         count = len(codes)
         for _ in range(ROUNDS):
@@ -199,7 +202,7 @@ class MAEDetSpace(ArraySpace):
         arch = read_structure(value)
         codes = self.encode([arch])
         if not self.contains(codes)[0]:
-            raise ValueError(f'{to_text(arch)} is not in this space ({self.name}): {self._broken_rule(codes)}')
+            raise DetNASError(f'{to_text(arch)} is not in this space ({self.name}): {self._broken_rule(codes)}')
         return arch
 
     def describe(self, arch: Architecture) -> str:

@@ -41,9 +41,9 @@ class ExactStrategy(ProvingStrategy):
         super().__init__()
         self.score = build_from(RANKERS, score)
         if not hasattr(self.score, 'block_sum'):
-            raise ValueError(f'{type(self.score).__name__} is no sum over blocks; exact search takes EntropyScore.')
+            raise DetNASError(f'{type(self.score).__name__} is no sum over blocks; exact search takes EntropyScore.')
         if not 0 <= gap < 1 or not isinstance(max_iterations, int) or max_iterations < 1:
-            raise ValueError(f'gap must lie in [0, 1), max_iterations be at least 1; got {gap} and {max_iterations}.')
+            raise DetNASError(f'gap must lie in [0, 1), max_iterations be at least 1; got {gap} and {max_iterations}.')
         self.gap = gap
         self.max_iterations = max_iterations
         self._certificate: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ class ExactStrategy(ProvingStrategy):
         super().setup(job)
         space, objectives, evaluator = job.space, job.objectives, job.evaluator
         if not isinstance(space, MAEDetSpace):
-            raise ValueError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
+            raise DetNASError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
         if len(objectives) != 1 or objectives[0].direction != 'maximize' or objectives[0].name != self.score.metric:
             raise ValueError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
         if not isinstance(evaluator, StructureScore) or evaluator.spec() != self.score.spec():
@@ -75,7 +75,7 @@ class ExactStrategy(ProvingStrategy):
         for constraint in job.budget.constraints:
             cost = job.budget.cost_model(constraint.cost)
             if not isinstance(cost, BlockSum) or not math.isinf(constraint.low) or constraint.cost in self._budgets:
-                raise ValueError(
+                raise DetNASError(
                     f'ExactStrategy takes one upper limit on a cost, and costs that add up over blocks; got '
                     f'{constraint} on {type(cost).__name__}.'
                 )

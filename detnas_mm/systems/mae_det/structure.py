@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
+from detnas_mm.files import write_text
 from detnas_mm.spaces.architecture import Architecture
 
 #: Genes of the stem and of a super-block, in order.
@@ -125,7 +127,7 @@ def read_structure(value: Any) -> Architecture:
             return Architecture(tuple(_from_dicts(list(value))))
         genes = list(value)
     else:
-        raise ValueError(f'A structure is {_FORMS}; got {value!r} of type {type(value).__name__}.')
+        raise DetNASError(f'A structure is {_FORMS}; got {value!r} of type {type(value).__name__}.')
     _check_genes(genes, value)
     return Architecture(tuple(int(gene) for gene in genes))
 
@@ -141,7 +143,7 @@ def _from_text(text: str) -> list[int]:
     found = [(_BLOCK_TEXT if i else _STEM_TEXT).fullmatch(part) for i, part in enumerate(parts)]
     if not all(found) or len(text) > 10_000:
         bad = next((part for part, ok in zip(parts, found, strict=True) if not ok), '…')
-        raise ValueError(f'Cannot read {bad[:60]!r} in {text[:200]!r}. A structure is {_FORMS}.')
+        raise DetNASError(f'Cannot read {bad[:60]!r} in {text[:200]!r}. A structure is {_FORMS}.')
     return [int(number) for match in found if match for number in match.groups()]
 
 
@@ -154,15 +156,16 @@ def _from_dicts(dicts: Sequence[Mapping]) -> list[int]:
         missing = [key for key in ('class', 'in', *keys.values()) if key not in block]
         unknown = [key for key in block if key not in ('class', 'in', *keys.values())]
         if missing or unknown:
-            raise ValueError(f'{where} lacks {missing} and has unknown keys {unknown[:5]}: {str(dict(block))[:200]}.')
+            raise DetNASError(f'{where} lacks {missing} and has unknown keys {unknown[:5]}: {str(dict(block))[:200]}.')
         if block['class'] != kind:
-            raise ValueError(f'{where} is of class {block["class"]!r}; the first must be {_STEM_CLASS}, the others '
-                             f'{_BLOCK_CLASS}.')  # fmt: skip
+            raise DetNASError(
+                f'{where} is of class {block["class"]!r}; the first must be {_STEM_CLASS}, the others {_BLOCK_CLASS}.'
+            )
         own = [block[key] for key in keys.values()]
         _check_block(index, own, dicts)
         if not _is_integer(block['in']) or block['in'] != cin:
             before = 'the one before it gives' if index else 'images have'
-            raise ValueError(f'{where} has in={block["in"]!r}; {before} {cin} channels.')
+            raise DetNASError(f'{where} has in={block["in"]!r}; {before} {cin} channels.')
         cin = block['out']
         genes += own
     _check_genes(genes, dicts)
@@ -182,16 +185,17 @@ def _check_block(index: int, genes: Sequence[Any], value: Any) -> None:
     limits = dict(out=MAX_WIDTH, kernel=MAX_KERNEL, stride=2, depth=MAX_DEPTH, bottleneck=MAX_WIDTH)
     for name, gene in zip(BLOCK_GENES if index else STEM_GENES, genes, strict=True):
         if not _is_integer(gene) or not 1 <= gene <= limits[name]:
-            raise ValueError(f'{_place(index)} of {str(value)[:200]} has {name}={gene!r}; it must be an integer in '
-                             f'1–{limits[name]}.')  # fmt: skip
+            raise DetNASError(
+                f'{_place(index)} of {str(value)[:200]} has {name}={gene!r}; it must be an integer in 1–{limits[name]}.'
+            )
         if name == 'kernel' and gene % 2 == 0:
-            raise ValueError(f'{_place(index)} of {str(value)[:200]} has kernel={gene}; kernels must be odd.')
+            raise DetNASError(f'{_place(index)} of {str(value)[:200]} has kernel={gene}; kernels must be odd.')
 
 
 def _check_genes(genes: Sequence[Any], value: Any) -> None:
     count, rest = divmod(len(genes) - 3, 5)
     if rest or not 1 <= count <= MAX_BLOCKS:
-        raise ValueError(
+        raise DetNASError(
             f'{str(value)[:200]} has {len(genes)} genes; a structure has 3 for its stem {STEM_GENES} and 5 for each of '
             f'1–{MAX_BLOCKS} blocks {BLOCK_GENES}.'
         )
@@ -216,29 +220,28 @@ def read_file(path: str | Path) -> list[Architecture]:
     """
     path = Path(path)
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f'{path} has {path.stat().st_size:,} bytes; structure files have at most {MAX_FILE_BYTES:,}.')
+        raise DetNASError(f'{path} has {path.stat().st_size:,} bytes; structure files have at most {MAX_FILE_BYTES:,}.')
     try:
         text = path.read_text(encoding='utf-8-sig').strip()
         data = ast.literal_eval(text) if text else None
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f'{path} holds no plain Python literal ({reason}); {_FILE}.') from error
+        raise DetNASError(f'{path} holds no plain Python literal ({reason}); {_FILE}.') from error
     if isinstance(data, Mapping):
         data = data.get('best_structures')
     if not isinstance(data, list) or not data:
-        raise ValueError(f'{path} {"holds no structures" if text else "is empty"}; {_FILE}.')
+        raise DetNASError(f'{path} {"holds no structures" if text else "is empty"}; {_FILE}.')
     structures = [data] if isinstance(data[0], Mapping) else data
     archs = []
     for number, structure in enumerate(structures):
         try:
             archs.append(read_structure(structure))
         except ValueError as error:
-            raise ValueError(f'Structure {number} of {path}: {error}') from error
+            raise DetNASError(f'Structure {number} of {path}: {error}') from error
     return archs
 
 
 def write_file(path: str | Path, archs: Sequence[Architecture]) -> None:
     """Writes nets as the authors' code reads them; :func:`read_file` reads them back."""
     data = dict(best_structures=[to_dicts(arch) for arch in archs], space_arch='CnnNet')
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(f'{data!r}\n', encoding='utf-8')
+    write_text(path, f'{data!r}\n')

@@ -69,7 +69,7 @@ class _Table:
         try:
             return self._between(np.stack(points, axis=-1))
         except ValueError as error:
-            raise ValueError(f'A structure lies outside of what was measured, in {self._names}: {error}') from error
+            raise DetNASError(f'A structure lies outside of what was measured, in {self._names}: {error}') from error
 
 
 class StructureTables(BlockSum):
@@ -162,7 +162,7 @@ class StructureLatency(StructureCost, MeasuredLatency):
         self.take(file, found, self.space, 'backbone', input_size)
         references = found['references_ms']
         if relative_to is not None and relative_to not in list(references):
-            raise ValueError(f'{file} holds no latency of {relative_to!r}; it holds those of {sorted(references)}.')
+            raise DetNASError(f'{file} holds no latency of {relative_to!r}; it holds those of {sorted(references)}.')
         self.relative_to = relative_to
         self.unit_ms = 1.0 if relative_to is None else references[relative_to]
         self._tables = StructureTables(Grid(**found['grid']), found['constant_ms'], found['tables_ms'])
@@ -191,7 +191,7 @@ class StructureLatency(StructureCost, MeasuredLatency):
         """
         for _, genes in columns(codes):
             if genes.strides != self._strides or genes.stem_kernel != self._stem_kernel:
-                raise ValueError(f'A structure has other strides or another stem than {self.space!r}.')
+                raise DetNASError(f'A structure has other strides or another stem than {self.space!r}.')
         return super().totals(codes)
 
 

@@ -117,7 +117,7 @@ class BlockProgram:
 
     def _check_size(self, number: int, values: int) -> None:
         if values > _MOST:
-            raise ValueError(
+            raise DetNASError(
                 f'Block {number} of this space has {values:,} combinations of widths, kernels and depths; exact search '
                 f'takes {_MOST:,}. Raise width_step, or narrow widths, growth or depths.'
             )
@@ -133,7 +133,7 @@ class BlockProgram:
         for cost in self.costs:
             own = cost.knots(places(self._strides, cost.input_size)[number])
             if len(own) and not own[0] <= least <= most <= own[-1]:
-                raise ValueError(
+                raise DetNASError(
                     f'{type(cost).__name__} is known for bottlenecks of {own[0]} to {own[-1]} in block {number}; this '
                     f'space has {least} to {most}. Measure it for this space.'
                 )
@@ -157,7 +157,7 @@ class BlockProgram:
         )
         if found[0] is None or found[1] is None:
             wanted = 'a score that grows logarithmically' if term is self.score else 'costs that grow quadratically'
-            raise ValueError(
+            raise DetNASError(
                 f'Exact search wants {wanted} with the bottleneck; {type(term).__name__} in stage {place.stage} does '
                 f'not.'
             )

@@ -76,7 +76,7 @@ def solve(
         ValueError: If a number, or the shape of a score or cost, does not fit.
     """
     if not 0 <= gap < 1 or max_iterations < 1:
-        raise ValueError(f'gap must lie in [0, 1) and max_iterations be at least 1; got {gap} and {max_iterations}.')
+        raise DetNASError(f'gap must lie in [0, 1) and max_iterations be at least 1; got {gap} and {max_iterations}.')
     start = time.perf_counter()
     smallest = space.encode([space.smallest()])
     priced, max_depth = _split(space, budgets, smallest)
