@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
+
 
 def whole(name: str, value: Any, least: int = 0) -> int:
     """The value, if it is a whole number.
@@ -77,7 +79,7 @@ def checked_input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
     """
     size = input_size if isinstance(input_size, Sequence) else (input_size, input_size)
     if len(size) != 2 or not all(isinstance(x, (int, np.integer)) and x > 0 for x in size):
-        raise ValueError(
+        raise DetNASError(
             f'input_size must be (height, width), positive integers such as (224, 224); got {input_size!r}.'
         )
     return int(size[0]), int(size[1])

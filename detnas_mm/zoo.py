@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import system_modules
 from detnas_mm.spaces import Architecture, SearchSpace
 
@@ -59,7 +60,7 @@ def add(*published: Published) -> None:
     """
     for net in published:
         if _NETS.setdefault(net.name, net) != net:
-            raise ValueError(f'{net.name!r} is the name of another published network: {_NETS[net.name]}.')
+            raise DetNASError(f'{net.name!r} is the name of another published network: {_NETS[net.name]}.')
 
 
 def nets() -> dict[str, Published]:

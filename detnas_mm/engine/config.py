@@ -13,8 +13,7 @@ from mmengine.logging import print_log
 
 from detnas_mm.cli import override
 from detnas_mm.compat import cuda_usable
-from detnas_mm.config_types import as_text, is_other
-from detnas_mm.errors import DetNASError
+from detnas_mm.config_types import is_other
 
 _HOURS = 3600
 

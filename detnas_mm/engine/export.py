@@ -16,6 +16,7 @@ from mmengine.dist import is_main_process
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.evaluators.detection.metrics import available
+from detnas_mm.files import replacing, write_json
 from detnas_mm.search import Record, number_text
 from detnas_mm.spaces import Architecture, SearchSpace
 

@@ -15,6 +15,7 @@ import torch
 from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar, write_json
 from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
+from detnas_mm.errors import DetNASError
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.latency.measure import compared, measure_nets, milliseconds
 from detnas_mm.latency.stopwatch import stopwatch

@@ -24,7 +24,9 @@ from detnas_mm.engine.latency import (
 )
 from detnas_mm.engine.launch import as_search_job, fit_to_machine, refuse_second_search, run
 from detnas_mm.engine.search import LEDGER, SearchPlan
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import quiet
+from detnas_mm.files import write_json
 from detnas_mm.latency import LatencyTable
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.latency.measure import compared, measure_nets

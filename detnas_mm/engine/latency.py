@@ -20,7 +20,9 @@ from detnas_mm import __version__
 from detnas_mm.checks import checked_input_size
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import weights_digest
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import quiet
+from detnas_mm.files import write_json
 from detnas_mm.latency import MeasuredLatency
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.latency.file import PARTS, SCHEMA

@@ -20,6 +20,7 @@ from detnas_mm.engine.export import check_backbones, export_best, export_net
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators import Evaluator
+from detnas_mm.files import replacing, write_json
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (

@@ -10,6 +10,7 @@ import torch
 
 from detnas_mm.checks import checked_input_size
 from detnas_mm.engine.latency import check_text, file_content, progress_bar, write_json
+from detnas_mm.errors import DetNASError
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.timing import Pace

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.one_shot.racing import Racing, spared
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Evaluator, Record, SearchJob, read_ledger
@@ -40,7 +41,7 @@ class TabularEvaluator(Evaluator):
         self.check(job)
         header, records = read_ledger(self.path)
         if header['space'] != job.space.spec():
-            raise ValueError(f'{self.path} is a table of {header["space"]}; the search is over {job.space.spec()}.')
+            raise DetNASError(f'{self.path} is a table of {header["space"]}; the search is over {job.space.spec()}.')
         made = (header['evaluator'].get('racing') or {}).get('calibration', 1.0)
         if self.racing is not None and self.racing.calibration != made:
             raise DetNASError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.checks import checked_input_size
+from detnas_mm.errors import DetNASError
 from detnas_mm.latency.device import describe_device, device_text
 
 SCHEMA = 1

@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.latency.stopwatch import Stopwatch, TimedRun
 from detnas_mm.latency.timing import Pace, interleaved, spread, steadied
 from detnas_mm.models.subnet import extract_subnet

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.cost.base import AdditiveTable
+from detnas_mm.errors import DetNASError
 from detnas_mm.latency.file import PARTS, MeasuredLatency, read_latency_file
 from detnas_mm.registry import COSTS
 from detnas_mm.systems.detnas.space import DetNASSpace

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils.checkpoint import checkpoint
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.spaces.conv import Conv
 
 
@@ -25,7 +26,7 @@ def _build_norm(norm_cfg: dict, channels: int) -> tuple[str, nn.Module]:
         norms = (_NormBase, nn.GroupNorm)
         names = [n for n, kind in MODELS.module_dict.items() if isclass(kind) and issubclass(kind, norms)]
         allowed = ', '.join(name for name in names if not name.endswith(('1d', '3d')))
-        raise ValueError(
+        raise DetNASError(
             f'norm_cfg {dict(norm_cfg)} names no norm that is registered. Types of norms on images are {allowed}, as '
             f"in norm_cfg=dict(type='BN')."
         ) from error

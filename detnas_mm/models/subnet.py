@@ -79,7 +79,7 @@ def extract_subnet(
     path = supernet.space.parse(path)
     configured = supernet.space.configure(dict(model=dict(backbone=dict(backbone))), path)
     if configured is None:
-        raise ValueError(f'{type(supernet.space).__name__} does not say how a net of its own is built (configure).')
+        raise DetNASError(f'{type(supernet.space).__name__} does not say how a net of its own is built (configure).')
     net = MODELS.build(configured['model']['backbone'])
     net.load_state_dict(slice_state_dict(supernet.state_dict(), path, supernet))
     return net.to(next(supernet.parameters()).device).train(supernet.training)

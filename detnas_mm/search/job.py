@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from detnas_mm.checks import keyed, listed, whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search.evaluator import Evaluator
 from detnas_mm.search.objective import Budget, Constraint, Objective
@@ -47,7 +47,7 @@ class ExportSettings:
         if self.front_k is not None:
             whole('search.export.front_k', self.front_k, 1)
         if self.config is not None and not isinstance(self.config, str):
-            raise ValueError(
+            raise DetNASError(
                 f"search.export.config must be a config file, 'detnas_mm::folder/name.py' or None; got {self.config!r}."
             )
 
@@ -87,7 +87,7 @@ class SearchJob:
     def __post_init__(self) -> None:
         whole('search.budget.generations', self.generations, 1)
         if not self.objectives:
-            raise ValueError(f'search.objectives is empty; name what to optimise: {_OBJECTIVES}.')
+            raise DetNASError(f'search.objectives is empty; name what to optimise: {_OBJECTIVES}.')
 
     @classmethod
     def from_config(cls, cfg: Any, log: Callable[[str], None] = print) -> SearchJob:
@@ -103,11 +103,11 @@ class SearchJob:
         """
         section = cfg.get('search')
         if not isinstance(section, Mapping):
-            raise ValueError(f'The search section of the config must be a dict; got {section!r}.')
+            raise DetNASError(f'The search section of the config must be a dict; got {section!r}.')
         unknown = sorted(set(section) - set(_SECTION))
         missing = [key for key in ('space', 'objectives') if key not in section]
         if unknown or missing:
-            raise ValueError(
+            raise DetNASError(
                 f'search: missing keys {missing}; unknown keys {unknown}. Keys: {", ".join(_SECTION)}; space and '
                 f'objectives are required. See configs/_base_/search/.'
             )
@@ -186,7 +186,7 @@ def _objectives(section: Mapping[str, Any]) -> list[Objective]:
 def _budget(section: Mapping[str, Any], space: SearchSpace) -> Budget:
     costs = section.get('costs', {})
     if not isinstance(costs, Mapping):
-        raise ValueError(f'search.costs must be a dict by name, such as {_COSTS}; got {costs!r}.')
+        raise DetNASError(f'search.costs must be a dict by name, such as {_COSTS}; got {costs!r}.')
     constraints = [
         Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
         for constraint in listed('search.constraints', section.get('constraints', ()), _CONSTRAINTS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.search.ledger import Ledger, LedgerError
 from detnas_mm.search.objective import number_text
 from detnas_mm.search.record import Evaluation, Proposal, Record
@@ -48,7 +49,7 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
     costs = job.budget.costs(proposal.arch)
     for objective in job.objectives:
         if reason is None and objective.name not in evaluation.metrics and objective.name not in costs:
-            raise ValueError(
+            raise DetNASError(
                 f'The objective {objective.name!r} is no metric that the evaluator gives on these images; it gives '
                 f'{sorted(evaluation.metrics)}, and no cost, of which there are {sorted(costs)}. Change '
                 f'search.objectives.'

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.checks import real
+from detnas_mm.errors import DetNASError
 from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.search.record import Record
 from detnas_mm.spaces import Architecture, SearchSpace

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detnas_mm.checks import real, whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import RANKERS, build_from
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import Architecture
@@ -113,7 +114,7 @@ class Prefilter:
             ValueError: If there are several objectives.
         """
         if len(job.objectives) != 1:
-            raise ValueError(
+            raise DetNASError(
                 f'A prefilter ranks by one objective; got {[o.name for o in job.objectives]}. Take strategy.prefilter '
                 f'out of the config.'
             )

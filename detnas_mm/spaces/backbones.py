@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detnas_mm.errors import DetNASError
+
 #: Settings that backbones of mmdet, mmpretrain and this package have in common, with one meaning.
 COMMON_SETTINGS = ('out_indices', 'norm_cfg', 'frozen_stages', 'norm_eval', 'with_cp', 'init_cfg')
 #: Parts of a model that follow the backbone, the first one first, if they have ``in_channels``.
@@ -45,7 +47,7 @@ def replace_backbone(
     given = model['backbone'].get('out_indices')
     indices = list(range(len(channels))) if given is None else [given] if isinstance(given, int) else list(given)
     if not set(indices) <= set(range(len(channels))):
-        raise ValueError(
+        raise DetNASError(
             f'model.backbone.out_indices of the config is {given}, and backbones of this space have {len(channels)} '
             f'stages, counted from 0. Change it, or search.space.'
         )

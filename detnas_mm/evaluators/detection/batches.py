@@ -16,6 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch.utils.data import DataLoader
 
 from detnas_mm.checks import whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metric_workers import end_with_parent
 from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states, seeded

@@ -15,6 +15,7 @@ from mmengine.model import is_model_wrapper
 from torch import nn
 
 from detnas_mm.checks import flag, real, whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
 from detnas_mm.evaluators.detection.batches import FixedBatches, checked_loader
 from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
@@ -106,7 +107,7 @@ class OneShotEvaluator(Evaluator):
         self.model: nn.Module = model.module if is_model_wrapper(model) else model
         self.supernet = find_supernet(self.model)
         if self.supernet.space.spec() != job.space.spec():
-            raise ValueError(
+            raise DetNASError(
                 f"The search's space is not the supernet's: {job.space.spec()} and {self.supernet.space.spec()}. "
                 f'Give both the same.'
             )

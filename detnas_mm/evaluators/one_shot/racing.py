@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detnas_mm.checks import listed, real, whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.search import Objective, Record
 
 

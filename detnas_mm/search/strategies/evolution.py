@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detnas_mm.checks import whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.prefilter import Prefilter
 from detnas_mm.search.record import Proposal, Record
@@ -97,7 +98,7 @@ class EvolutionStrategy(AskTell):
             ValueError: Names them.
         """
         if len(job.objectives) != 1:
-            raise ValueError(
+            raise DetNASError(
                 f'EvolutionStrategy optimises one objective; got {[o.name for o in job.objectives]}. Keep one and turn '
                 f'the others into constraints, or take ParetoStrategy.'
             )

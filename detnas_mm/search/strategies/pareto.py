@@ -31,7 +31,7 @@ class ParetoStrategy(EvolutionStrategy):
     def check_objectives(self, job: SearchJob) -> None:
         """See :meth:`EvolutionStrategy.check_objectives`."""
         if len(job.objectives) < 2:
-            raise ValueError(
+            raise DetNASError(
                 f'ParetoStrategy needs two objectives or more, such as coco/bbox_mAP and macs; got '
                 f'{[o.name for o in job.objectives]}. For one take EvolutionStrategy.'
             )

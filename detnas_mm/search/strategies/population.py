@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detnas_mm.checks import whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
 from detnas_mm.search.ledger import Ledger, LedgerError
@@ -103,7 +104,7 @@ class PopulationEvolution(Strategy):
         self.max_attempts = max_attempts
         self.prover = None if proof is None else build_from(STRATEGIES, proof)
         if not isinstance(self.prover, ProvingStrategy | None):
-            raise ValueError(f'proof needs a strategy that proves something; {type(self.prover).__name__} does not.')
+            raise DetNASError(f'proof needs a strategy that proves something; {type(self.prover).__name__} does not.')
         self.acceptance = 0.0
 
     def spec(self) -> dict[str, Any]:
@@ -126,20 +127,20 @@ class PopulationEvolution(Strategy):
         space, budget, evaluator = job.space, job.budget, job.evaluator
         name = type(self).__name__
         if not isinstance(space, ArraySpace):
-            raise ValueError(f'{name} needs a space whose candidates are rows of an array (ArraySpace); '
+            raise DetNASError(f'{name} needs a space whose candidates are rows of an array (ArraySpace); '
                              f'{type(space).__name__} is none. Take EvolutionStrategy.')  # fmt: skip
         if not isinstance(evaluator, ArrayEvaluator):
-            raise ValueError(f'{name} needs an evaluator that scores arrays (ArrayEvaluator); '
+            raise DetNASError(f'{name} needs an evaluator that scores arrays (ArrayEvaluator); '
                              f'{type(evaluator).__name__} does not.')  # fmt: skip
         if len(job.objectives) != 1:
-            raise ValueError(f'{name} optimises one objective; got {[o.name for o in job.objectives]}.')
+            raise DetNASError(f'{name} optimises one objective; got {[o.name for o in job.objectives]}.')
         self.objective = job.objectives[0]
         if self.objective.name != evaluator.metric:
-            raise ValueError(f'The objective {self.objective.name!r} is no metric of the evaluator, which gives '
+            raise DetNASError(f'The objective {self.objective.name!r} is no metric of the evaluator, which gives '
                              f"['{evaluator.metric}']. Change search.objectives.")  # fmt: skip
         for kinds, _ in self.phases:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
-                raise ValueError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
+                raise DetNASError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
         if self.prover is not None:
             with _without_proof():
                 self.prover.setup(job)
@@ -152,7 +153,7 @@ class PopulationEvolution(Strategy):
         for arch in archs:
             if not budget.allows([arch]).all():
                 costs = ', '.join(f'{name} {number_text(value)}' for name, value in budget.costs(arch).items())
-                raise ValueError(
+                raise DetNASError(
                     f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}; the '
                     f'constraints are {" and ".join(map(str, budget.constraints))}. Give another, or none to begin with '
                     f'random ones: --cfg-options search.strategy.start=[].'

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from detnas_mm import zoo
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed, load_checkpoint
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.detnas.model import DetNASNet, DetNASSupernet

@@ -9,7 +9,6 @@ import numpy as np
 
 from detnas_mm.checks import checked_input_size
 from detnas_mm.cost.base import AdditiveTable
-from detnas_mm.errors import DetNASError
 from detnas_mm.registry import COSTS
 from detnas_mm.systems.detnas.memory import PeakMemoryTable
 from detnas_mm.systems.detnas.space import DetNASSpace

@@ -9,6 +9,7 @@ import numpy as np
 
 from detnas_mm.checks import checked_input_size
 from detnas_mm.cost.base import MaximumTable
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import COSTS
 from detnas_mm.spaces.conv import Conv
 from detnas_mm.systems.detnas.space import DetNASSpace

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm import zoo
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.backbone import Backbone
 from detnas_mm.models.layers import conv_norm
 from detnas_mm.models.supernet import Segment, Supernet

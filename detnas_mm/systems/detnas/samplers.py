@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detnas_mm.engine.path_samplers import PathSampler
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import PATH_SAMPLERS
 from detnas_mm.search import UnmeetableConstraint
 from detnas_mm.spaces import Architecture, SearchSpace
@@ -42,7 +43,7 @@ class MacsBinPathSampler(PathSampler):
         max_attempts: int = 100_000,
     ) -> None:
         if not (0 <= low < high and bin_width > 0):
-            raise ValueError(f'Need 0 <= low < high and bin_width > 0; got {low}, {high}, {bin_width}.')
+            raise DetNASError(f'Need 0 <= low < high and bin_width > 0; got {low}, {high}, {bin_width}.')
         self.low, self.high, self.bin_width = low, high, bin_width
         self.bins = max(1, round((high - low) / bin_width))
         self.input_size = input_size
@@ -52,7 +53,7 @@ class MacsBinPathSampler(PathSampler):
     def setup(self, space: SearchSpace) -> None:
         super().setup(space)
         if not isinstance(space, DetNASSpace):
-            raise ValueError(f'MacsBinPathSampler counts MACs of a DetNASSpace; got {type(space).__name__}.')
+            raise DetNASError(f'MacsBinPathSampler counts MACs of a DetNASSpace; got {type(space).__name__}.')
         self.table = MacsTable(space, self.input_size, self.with_classifier)
         smallest, largest = self.table.bounds()
         edges = np.linspace(self.low, self.high, self.bins + 1)

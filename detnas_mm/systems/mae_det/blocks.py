@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.structure import stages
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from detnas_mm import zoo
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.mae_det.model import MAEDetNet
@@ -140,7 +141,7 @@ def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Ar
         genes += [first['conv3'][0], kernel, given[number], len(shapes[number]), btn]
     arch = read_structure(genes)
     if strides is None and to_text(arch) not in {net.arch for net in zoo.nets().values()}:
-        raise ValueError(
+        raise DetNASError(
             f'{to_text(arch)} is no published net, and strides leave no trace in weights: give --strides, one for the '
             f'stem and one for each of the {len(numbers)} super-blocks, such as --strides '
             f'{" ".join(["2"] * (1 + len(numbers)))}.'

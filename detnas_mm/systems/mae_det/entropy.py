@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.blocks import BlockSum, Columns, Place, columns
 
 #: Weights of the stages: stem, C2, C3, C4, C5 (the authors' code).

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detnas_mm.checks import checked_input_size
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.entropy import checked_weights
 
 #: Functions that pass their first argument on as it is: norms, activations, dropout.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from detnas_mm.checks import checked_input_size
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import EVALUATORS, RANKERS
 from detnas_mm.search.evaluator import ArrayEvaluator
 from detnas_mm.search.prefilter import Ranker
@@ -50,7 +50,7 @@ class StructureScore(ArrayEvaluator, Ranker):
         try:
             self.score_codes(job.space.encode([job.space.sample(np.random.default_rng(0))]))
         except ValueError as error:
-            raise ValueError(f'{type(self).__name__} cannot score {job.space!r}: {error}') from error
+            raise DetNASError(f'{type(self).__name__} cannot score {job.space!r}: {error}') from error
 
     def setup(self, job: SearchJob, model: Any = None) -> None:
         """See :class:`Evaluator` and :class:`Ranker`: scores depend on the settings alone."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.space import MAEDetSpace
 
 #: Tables of a super-block, and what each depends on. A convolution has its BN and ReLU with it, ``shortcut`` the pool

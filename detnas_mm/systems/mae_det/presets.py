@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.structure import MAX_BLOCKS, MAX_DEPTH, MAX_KERNEL, MAX_WIDTH
 
 #: ``authors``: the released space for ResNet-50's budget. Block 1 may be 8 times as wide as the stem, as in

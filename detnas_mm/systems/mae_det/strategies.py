@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.registry import RANKERS, STRATEGIES, build_from
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.search.strategies.ask_tell import ProvingStrategy
@@ -64,10 +65,10 @@ class ExactStrategy(ProvingStrategy):
         if not isinstance(space, MAEDetSpace):
             raise DetNASError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
         if len(objectives) != 1 or objectives[0].direction != 'maximize' or objectives[0].name != self.score.metric:
-            raise ValueError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
+            raise DetNASError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
         if not isinstance(evaluator, StructureScore) or evaluator.spec() != self.score.spec():
             given = evaluator.spec() if isinstance(evaluator, StructureScore) else type(evaluator).__name__
-            raise ValueError(f'What is proven of the score {self.score.spec()} does not hold of search.evaluator, {given}: '
+            raise DetNASError(f'What is proven of the score {self.score.spec()} does not hold of search.evaluator, {given}: '
                              f'give both the same settings.')  # fmt: skip
         self._space = space
         self._sum = self.score.block_sum((space.spec()['stem_stride'], *space.strides))
@@ -116,4 +117,4 @@ class ExactStrategy(ProvingStrategy):
         for record in records:
             value = record.metrics.get(self.score.metric, math.nan)
             if not math.isclose(value, proven, rel_tol=1e-9):
-                raise ValueError(f'The evaluator gives {value}, strategy.score {proven}: give both the same settings.')
+                raise DetNASError(f'The evaluator gives {value}, strategy.score {proven}: give both the same settings.')

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.latency.file import MeasuredLatency, read_latency_file
 from detnas_mm.registry import COSTS
 from detnas_mm.systems.mae_det.blocks import BlockSum, Place, columns

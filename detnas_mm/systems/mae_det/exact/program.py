@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.blocks import BlockSum, places
 from detnas_mm.systems.mae_det.exact.shapes import Shape, logarithmic, quadratic
 from detnas_mm.systems.mae_det.space import MAEDetSpace
