@@ -17,37 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.compat import require
+from detnas_mm.options import Options
 
 PACKAGE = Path(__file__).resolve().parent
 
 
 TRUST = 'load checkpoints that hold more than tensors; such files can run code'
-
-
-def options_action() -> type[argparse.Action]:
-    """What reads ``--cfg-options``: mmengine's, and one line about what it cannot read."""
-    require('mmengine')
-    from mmengine.config import DictAction
-
-    class Options(DictAction):
-        def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-            for word in values:
-                if not re.match('[^=]+=', word):
-                    raise SystemExit(
-                        f'error: --cfg-options wants KEY=VALUE, such as train_dataloader.batch_size=8; got {word!r}.'
-                    )
-            super().__call__(parser, namespace, values, option_string)
-
-        @staticmethod
-        def _parse_iterable(val: str) -> Any:
-            if 'dict(' in val or '{' in val:  # mmengine's own reading ends in a RecursionError there
-                return _literal(val)
-            try:
-                return DictAction._parse_iterable(val)
-            except AssertionError as error:
-                raise SystemExit(f'error: --cfg-options: {error}.') from error
-
-    return Options
 
 
 def at_least_1(text: str) -> int:
@@ -65,6 +40,7 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
         epilog: Examples, and what it leaves behind.
         launched: Whether several processes may be started of it.
     """
+    require('mmengine')
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,8 +49,9 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     )
     out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     out.add_argument(
-        '--cfg-options', nargs='+', action=options_action(), metavar='KEY=VALUE',
-        help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5',
+        '--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
+        help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5; what is in '
+        'quotes is text, as in "classes=(\'traffic light\', \'0\')"',
     )  # fmt: skip
     out.set_defaults(launcher='none', local_rank=0)
     if launched:
@@ -85,32 +62,6 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
         out.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     out.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     return out
-
-
-def _literal(text: str) -> Any:
-    """A value as a config has it, with ``dict(key=value)`` or ``{'key': value}`` in it.
-
-    Raises:
-        SystemExit: If it is none.
-    """
-
-    def plain(node: ast.AST | None) -> Any:
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
-            words = {word.arg: plain(word.value) for word in node.keywords}
-            if None not in words:  # dict(**{…})
-                return words
-        if isinstance(node, ast.Dict):
-            return {plain(key): plain(value) for key, value in zip(node.keys, node.values, strict=True)}
-        if isinstance(node, (ast.List, ast.Tuple)):
-            return [plain(one) for one in node.elts] if isinstance(node, ast.List) else tuple(map(plain, node.elts))
-        return ast.literal_eval(node)  # type: ignore[arg-type]
-
-    try:
-        return plain(ast.parse(text.strip(), mode='eval').body)
-    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
-        raise SystemExit(
-            f"error: --cfg-options: {text} is no value that a config may have, such as dict(type='A', number=1)."
-        ) from error
 
 
 def override(cfg: Any, options: dict[str, Any] | None) -> None:

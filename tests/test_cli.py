@@ -3,9 +3,10 @@
 import argparse
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from detnas_mm.cli import at_least_1, override, parser
+from detnas_mm.options import option_word, read_value
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_config_that_can(tmp_path, name, text):
 @pytest.mark.parametrize('word', ['foo', '=1'])
 def test_options_without_a_value_are_one_line(tmp_path, word):
     (tmp_path / 'a.py').touch()
-    with pytest.raises(SystemExit, match=f"^error: --cfg-options wants KEY=VALUE, .*; got '{word}'"):
+    with pytest.raises(SystemExit, match=f"^error: --cfg-options needs KEY=VALUE, .*; got '{word}'"):
         parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', word])
     args = parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', 'a=1', 'b=x=y', '--cfg-options', 'c=[1,2]'])
     assert args.cfg_options == dict(a=1, b='x=y', c=[1, 2])
@@ -64,6 +65,60 @@ def test_options_may_be_dicts_as_configs_have_them(tmp_path, text, value):
     (tmp_path / 'a.py').touch()
     args = parser('').parse_args([str(tmp_path / 'a.py'), '--cfg-options', f'a.b={text}'])
     assert args.cfg_options == {'a.b': value}
+
+
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ('/my runs/net.pth', '/my runs/net.pth'),
+        (' a  b ', ' a  b '),
+        ("it's (1)/{2}/[3", "it's (1)/{2}/[3"),
+        ('(a) and (b)', '(a) and (b)'),
+        ('f(1, 2)', 'f(1, 2)'),
+        ('2120|2112', '2120|2112'),
+        ("('traffic light','car')", ('traffic light', 'car')),
+        ('(\'0\', "1", 2)', ('0', '1', 2)),
+        ("[traffic light, 'a, b', \"it's\", None, true, 1e3]", ['traffic light', 'a, b', "it's", None, True, 1000.0]),
+        ("traffic light, 'car, red'", ['traffic light', 'car, red']),
+        ("'0'", '0'),
+        ("'a, b'", 'a, b'),
+        ("a='(0, 1)'", "a='(0, 1)'"),
+        ("[('0',1), (b c)]", [('0', 1), ('b c',)]),
+        ('(1,2),(3,4)', [(1, 2), (3, 4)]),
+        ("[dict(a='x, y'), b c]", [dict(a='x, y'), 'b c']),
+        ('(3)', (3,)),
+        ('[1,2,]', [1, 2]),
+        ('()', ()),
+        ('', ''),
+        ('-1.5', -1.5),
+        ('FALSE', False),
+        ('None', None),
+    ],
+)
+def test_a_value_is_taken_as_it_stands(text, value):
+    assert repr(read_value(text)) == repr(value)
+
+
+@pytest.mark.parametrize('text', ['1,2', '[a', "f(1, '2", '1, 2, 3', '(10, 20, 30)', '[[1, 2], [3, 4]]', 'a, b'])
+def test_the_rest_is_read_as_mmengine_reads_it(text):
+    try:
+        expected = DictAction._parse_iterable(text)
+    except AssertionError:
+        expected = ValueError
+    if expected is ValueError:
+        with pytest.raises(ValueError, match='brackets of .* do not match. If it is text, put it in quotes'):
+            read_value(text)
+    else:
+        assert read_value(text) == expected
+
+
+@pytest.mark.parametrize(
+    'text', ['a', 'my runs/a', '1', 'None', '[1]', '1,2', "it's", "'x'", 'dict(', '{a}, b', ' ', '', 'a,(', '\n']
+)
+def test_a_text_can_be_given_whatever_it_holds(text):
+    key, _, value = option_word('a.b', text).partition('=')
+    assert key == 'a.b' and read_value(value) == text
+    assert (value == text) == (text in ('a', 'my runs/a', "it's", ' ', '', '\n'))
 
 
 @pytest.mark.parametrize(

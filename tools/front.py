@@ -1,6 +1,8 @@
 #!/usr/bin/env python
 """From one trained supernet to a front of tested nets with their latency on this device; nothing is retrained."""
 
+import shlex
+
 from detnas_mm.cli import at_least_1, one_line_errors, parser
 
 EPILOG = """
@@ -38,7 +40,7 @@ def main() -> None:
     cfg.load_from = args.checkpoint or cfg.get('load_from')
     if not cfg.load_from:
         raise SystemExit(
-            f'error: give the trained supernet: python tools/front.py {args.config} CHECKPOINT (see '
+            f'error: give the trained supernet: python tools/front.py {shlex.quote(args.config)} CHECKPOINT (see '
             f'configs/digits/README.md for how one is trained)'
         )
     check_inputs(cfg, args.trust_checkpoint)

@@ -6,7 +6,7 @@ from detnas_mm.cli import one_line_errors, parser
 EPILOG = """
 examples:
   python tools/train.py configs/digits/detnas-digits_supernet_cls.py
-  python tools/train.py CONFIG --resume            # go on from the last checkpoint of the work dir
+  python tools/train.py CONFIG --resume            # from the last checkpoint of the work dir, if there is one
   bash tools/dist_train.sh CONFIG 8
 """
 
@@ -16,11 +16,16 @@ def main() -> None:
     args_parser.add_argument('--amp', action='store_true', help='mixed precision (GPU)')
     args_parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size')
     args_parser.add_argument(
-        '--resume', nargs='?', const='auto', help='go on from this checkpoint, or from the last one of the work dir'
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from this checkpoint, or from the last one of the work dir; '
+        'where that has none, training begins as without --resume',
     )
     args = args_parser.parse_args()
 
     from detnas_mm.engine.launch import check_checkpoint, read_config, run  # after the arguments: it loads torch
+    from detnas_mm.engine.resume import resume
 
     cfg = read_config(args)
     if args.amp:
@@ -33,8 +38,7 @@ def main() -> None:
     if args.resume and 'search' in cfg and cfg.get('train_cfg', {}).get('max_epochs') == 0:
         raise SystemExit('error: a search goes on by itself from the ledger of its work dir; leave out --resume.')
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        resume(cfg, None if args.resume == 'auto' else args.resume)
         check_checkpoint(cfg.load_from, args.trust_checkpoint)
     run(cfg, args.trust_checkpoint)
 

@@ -159,7 +159,7 @@ def export_net(
 
 def next_commands(config: Path, checkpoint: Path) -> list[str]:
     """What to type to test and to retrain an exported net, in any folder; one line each."""
-    test, weights = shlex.join([str(config), str(checkpoint)]), shlex.quote(f'load_from={checkpoint}')
+    test, weights = shlex.join([str(config), str(checkpoint)]), shlex.quote(option_word('load_from', str(checkpoint)))
     return [
         f'Test it:    python tools/test.py {test}',
         f'Retrain it: python tools/train.py {shlex.quote(str(config))} --cfg-options {weights}',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -154,7 +155,7 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
     if not cfg.load_from:
         raise SystemExit(
             f'error: {type(plan.evaluator).__name__} needs a trained supernet. Give its checkpoint: '
-            f'python tools/search.py {cfg.filename} CHECKPOINT'
+            f'python tools/search.py {shlex.quote(str(cfg.filename))} CHECKPOINT'
         )
     cfg.resume = False  # mmengine's resume would drop load_from and search on random weights
     if cfg.get('train_cfg', {}).get('max_epochs') != 0:
@@ -208,8 +209,8 @@ def run(cfg: Config, trust: bool = False) -> Any:
         if not any(_is_search_hook(hook) for hook in cfg.get('custom_hooks') or ()):
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '
-                f'supernet: python tools/search.py {cfg.filename} CHECKPOINT. To search right after training, add '
-                f"dict(type='detnas_mm.EvolutionSearchHook') to custom_hooks."
+                f'supernet: python tools/search.py {shlex.quote(str(cfg.filename))} CHECKPOINT. To search right after '
+                f"training, add dict(type='detnas_mm.EvolutionSearchHook') to custom_hooks."
             )
     check_inputs(cfg, trust)
     return Runner.from_cfg(cfg).train()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import warnings
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +95,7 @@ class MeasuredLatency(ABC):
 
 def how_to(file: str | Path) -> str:
     """The command that measures."""
-    return f'python tools/analysis_tools/measure_latency.py CONFIG [CHECKPOINT] --out {file}'
+    return f'python tools/analysis_tools/measure_latency.py CONFIG [CHECKPOINT] --out {shlex.quote(str(file))}'
 
 
 def read_latency_file(

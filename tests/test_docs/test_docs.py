@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from detnas_mm import zoo
 from detnas_mm.engine.launch import as_search_job, fit_to_machine
 from detnas_mm.engine.search import SearchPlan
+from detnas_mm.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {str(p.relative_to(ROOT)): p for p in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))}
@@ -168,7 +169,7 @@ def steps():
 
 def options(words):
     parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument('--cfg-options', nargs='+', action=Options, default={})
     return parser.parse_args(words).cfg_options
 
 

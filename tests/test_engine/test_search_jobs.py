@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def sampler(work_dir):
 @pytest.fixture(scope='module')
 def finished(retinanet_supernet, tmp_path_factory):
     """A search that nobody disturbed: its folder and what it printed."""
-    folder = tmp_path_factory.mktemp('finished')
+    folder = tmp_path_factory.mktemp('finished') / "it's [my] runs, {2}"
     done = run(command(retinanet_supernet, folder))
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stdout + done.stderr
@@ -70,34 +71,28 @@ def test_the_output_folder(finished):
         assert weights['meta']['arch'] == entry['arch']
     assert (folder / 'progress.png').read_bytes()[:4] == b'\x89PNG'
     assert output.count('acceptance rate') == 2
-    assert f'python tools/test.py {folder}/best/rank1_' in output
-    assert 'Retrain it: python tools/train.py' in output
+
+
+def printed_command(output, words):
+    """A command that the search printed, as a shell reads it."""
+    (line,) = [line for line in output.splitlines() if words in line]
+    python, *arguments = shlex.split(line.partition(words)[2])
+    assert python == 'python'
+    return [sys.executable, '-W', 'ignore', *arguments]
 
 
 def test_the_printed_commands_work(finished, tmp_path):
     """The exported net by the test script, to the digits it prints; and a step of retraining."""
-    folder, _ = finished
+    folder, output = finished
     best = json.loads((folder / 'best.json').read_text())[0]
-    config, checkpoint = str(folder / best['config']), str(folder / best['checkpoint'])
-    tool = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'test.py')]
-    tested = run([*tool, config, checkpoint, '--work-dir', str(tmp_path)])
+    tested = run([*printed_command(output, 'Test it: '), '--work-dir', str(tmp_path)], cwd=ROOT)
     assert tested.returncode == 0, tested.stderr[-3000:]
     printed = float((tested.stdout + tested.stderr).split('coco/bbox_mAP: ')[1].split()[0])
     assert printed == pytest.approx(best['metrics']['coco/bbox_mAP'], abs=5.1e-5 + 5e-4)
-    options = ['--cfg-options', f'load_from={checkpoint}', 'train_cfg.max_iters=1']
-    trained = run(
-        [
-            sys.executable,
-            '-W',
-            'ignore',
-            str(ROOT / 'tools' / 'train.py'),
-            config,
-            '--work-dir',
-            str(tmp_path),
-            *options,
-        ]
-    )
+    retraining = printed_command(output, 'Retrain it: ')
+    trained = run([*retraining, 'train_cfg.max_iters=1', '--work-dir', str(tmp_path)], cwd=ROOT)
     assert trained.returncode == 0, trained.stderr[-3000:]
+    assert 'Load checkpoint from' in trained.stdout + trained.stderr
     assert (tmp_path / 'iter_1.pth').is_file()
 
 

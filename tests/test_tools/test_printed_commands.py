@@ -14,13 +14,21 @@ from detnas_mm.engine.export import next_commands
 TOOLS = Path(__file__).parents[2] / 'tools'
 
 
-@pytest.mark.parametrize('folder', ['plain', 'two words', "it's (1)"])
-def test_an_exported_net(folder):
+@pytest.mark.parametrize(
+    'folder',
+    ['plain', 'two words', "it's (1)", 'runs, 2', '"quoted", [1', "{a}'s, b\\", 'dict(a', '$HOME; `ls`', "'x'"],
+)
+def test_an_exported_net(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)  # relative: a path may begin with anything
     config, checkpoint = Path(folder, 'a.py'), Path(folder, 'a.pth')
+    config.parent.mkdir()
+    config.touch()
     test, retrain = next_commands(config, checkpoint)
     assert shlex.split(test)[2:] == ['python', 'tools/test.py', str(config), str(checkpoint)]
-    words = ['python', 'tools/train.py', str(config), '--cfg-options', f'load_from={checkpoint}']
-    assert shlex.split(retrain)[2:] == words
+    python, tool, *words = shlex.split(retrain)[2:]
+    assert (python, tool) == ('python', 'tools/train.py')
+    args = parser('').parse_args(words)
+    assert args.config == str(config) and args.cfg_options == dict(load_from=str(checkpoint))
 
 
 def test_the_quickstart(tmp_path, monkeypatch, capsys):

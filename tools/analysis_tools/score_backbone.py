@@ -4,7 +4,9 @@
 import argparse
 from pathlib import Path
 
-from detnas_mm.cli import at_least_1, one_line_errors, options_action, override
+from detnas_mm.cli import at_least_1, one_line_errors, override
+from detnas_mm.compat import require
+from detnas_mm.options import Options
 
 EPILOG = """
 Entropy is that of MAE-DET (Sun et al., ICML 2022), by running noise through the net: for every map that the backbone
@@ -45,7 +47,7 @@ def main() -> None:
         'backbone', help='a config with a model that has a backbone, or the type of a backbone, such as mmdet.ResNet'
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', action=options_action(), default={}, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE',
         help='overrides of the config; of a type, its arguments',
     )  # fmt: skip
     parser.add_argument(
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice")
     parser.add_argument('--rounds', type=int, default=10, help='of measuring latency; default: %(default)s')
     args = parser.parse_args()
+    require('mmengine')
 
     import torch
     from mmengine.model import revert_sync_batchnorm

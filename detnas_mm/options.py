@@ -1,0 +1,127 @@
+"""Overrides of a config on the command line, ``--cfg-options KEY=VALUE``: read as they stand, and written."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from typing import Any
+
+_CLOSERS = {'(': ')', '[': ']', '{': '}'}
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_CONSTANTS = {'true': True, 'false': False}
+
+
+class Options(argparse.Action):
+    """Collects the KEY=VALUE words of ``--cfg-options`` in a dict, see :func:`read_value`."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Adds words to those given before.
+
+        Raises:
+            SystemExit: With one sentence about a word that cannot be read.
+        """
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for word in values:
+            key, equals, value = word.partition('=')
+            if not key or not equals:
+                raise SystemExit(
+                    f'error: --cfg-options needs KEY=VALUE, such as train_dataloader.batch_size=8; got {word!r}.'
+                )
+            try:
+                options[key] = read_value(value)
+            except ValueError as error:
+                raise SystemExit(f'error: --cfg-options: {error}') from error
+        setattr(namespace, self.dest, options)
+
+
+def option_word(key: str, value: str) -> str:
+    """The word KEY=VALUE for a text; in quotes where it would be read as something else. A shell may want its own."""
+    try:
+        same = read_value(value) == value
+    except ValueError:
+        same = False
+    return f'{key}={value if same else repr(value)}'
+
+
+def read_value(text: str) -> Any:
+    """Reads a value as mmengine does, except that blanks stay and that what is in quotes stays text.
+
+    ``(1,a)`` is a tuple, ``[1,a]`` and ``1,a`` are lists, and their items are read in the same way, without the blanks
+    around them. ``dict(a=1)`` and ``{'a': 1}`` are read as in a config. All else is a number, true or false, None or
+    text.
+
+    Raises:
+        ValueError: With one sentence, if brackets do not match, or a dict is none.
+    """
+    bare = text.strip()
+    if not bare:
+        return text
+    if _QUOTED.fullmatch(bare) or bare.startswith(('dict(', '{')):
+        return _literal(bare)
+    inside = _items(bare[1:-1]) if bare[0] in '([' and bare[1:].endswith(_CLOSERS[bare[0]]) else None
+    items = _items(bare) if inside is None else inside
+    if items is None and ',' in bare:
+        raise ValueError(f'brackets of {text} do not match. If it is text, put it in quotes: KEY="\'…\'".')
+    if inside is None and (items is None or items == [bare]):
+        return _scalar(text)
+    values = [read_value(item) for item in items or ()]
+    return tuple(values) if inside is not None and bare[0] == '(' else values
+
+
+def _items(text: str) -> list[str] | None:
+    """What lies between the commas that are in no brackets and in no quotes; None if brackets do not match."""
+    items, closers, begin, position = [], [], 0, 0
+    before = ','  # the last character that is no blank: quotes open where an item may begin
+    while position < len(text):
+        char = text[position]
+        quoted = _QUOTED.match(text, position) if before in '([{,=:' else None
+        if quoted:
+            position = quoted.end() - 1
+        elif char in _CLOSERS:
+            closers.append(_CLOSERS[char])
+        elif char in _CLOSERS.values():
+            if not closers or closers.pop() != char:
+                return None
+        elif char == ',' and not closers:
+            items.append(text[begin:position].strip())
+            begin = position + 1
+        before = before if char.isspace() else char
+        position += 1
+    last = text[begin:].strip()
+    return None if closers else items + [last] * bool(last)
+
+
+def _scalar(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return None if text == 'None' else _CONSTANTS.get(text.lower(), text)
+
+
+def _literal(text: str) -> Any:
+    """A value as a config has it, with ``dict(key=value)`` or ``{'key': value}`` in it.
+
+    Raises:
+        ValueError: If it is none.
+    """
+
+    def plain(node: ast.AST | None) -> Any:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+            words = {word.arg: plain(word.value) for word in node.keywords}
+            if None not in words:  # dict(**{…})
+                return words
+        if isinstance(node, ast.Dict):
+            return {plain(key): plain(value) for key, value in zip(node.keys, node.values, strict=True)}
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return [plain(one) for one in node.elts] if isinstance(node, ast.List) else tuple(map(plain, node.elts))
+        return ast.literal_eval(node)  # type: ignore[arg-type]
+
+    try:
+        return plain(ast.parse(text, mode='eval').body)
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{text} is no value that a config may have, such as dict(type='A', number=1) or, for text, 'a text'."
+        ) from error
