@@ -30,13 +30,10 @@ def main() -> None:
     from detnas_mm.engine.search import export_row  # after the arguments: it loads torch
 
     try:
-        config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)
+        files = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
-    if checkpoint is None:
-        print(f'Without weights, as the search had none: {config}')
-        return
-    print('\n'.join(next_commands(config, checkpoint)))
+    print('\n'.join(next_commands(files)))
 
 
 if __name__ == '__main__':

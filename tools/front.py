@@ -30,8 +30,9 @@ def main() -> None:
     import torch
 
     from detnas_mm.compat import cuda_usable
+    from detnas_mm.engine.config import read_config
     from detnas_mm.engine.front import search_front
-    from detnas_mm.engine.launch import check_inputs, read_config
+    from detnas_mm.engine.inputs import check_inputs
     from detnas_mm.latency.timing import Pace
 
     if args.threads:

@@ -22,10 +22,10 @@ def main() -> None:
     args_parser.add_argument('--seed', type=int, help='seed of the search; default: the one of the config')
     args = args_parser.parse_args()
 
-    from detnas_mm.engine.launch import as_search_job, read_config, run  # after the arguments: it loads torch
+    from detnas_mm.engine.config import read_config  # after the arguments: it loads torch
+    from detnas_mm.engine.launch import search
 
-    cfg = as_search_job(read_config(args), args.checkpoint, args.seed)
-    run(cfg, args.trust_checkpoint)
+    search(read_config(args), args.checkpoint, args.seed, args.trust_checkpoint)
 
 
 if __name__ == '__main__':

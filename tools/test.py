@@ -17,7 +17,9 @@ def main() -> None:
 
     from mmengine.runner import Runner  # after the arguments: it loads torch
 
-    from detnas_mm.engine.launch import check_inputs, read_config
+    from detnas_mm.engine.config import fit_to_machine, read_config
+    from detnas_mm.engine.inputs import check_inputs
+    from detnas_mm.engine.process_group import join_process_group
 
     cfg = read_config(args)
     if cfg.get('test_dataloader') is None:
@@ -27,6 +29,8 @@ def main() -> None:
         )
     cfg.load_from = args.checkpoint
     check_inputs(cfg, args.trust_checkpoint, ['test'])
+    cfg = fit_to_machine(cfg)
+    join_process_group(cfg)
     Runner.from_cfg(cfg).test()
 
 

@@ -24,7 +24,9 @@ def main() -> None:
     )
     args = args_parser.parse_args()
 
-    from detnas_mm.engine.launch import check_checkpoint, read_config, run  # after the arguments: it loads torch
+    from detnas_mm.engine.config import read_config  # after the arguments: it loads torch
+    from detnas_mm.engine.inputs import check_checkpoint
+    from detnas_mm.engine.launch import run
     from detnas_mm.engine.resume import resume
 
     cfg = read_config(args)

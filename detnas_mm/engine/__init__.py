@@ -4,10 +4,10 @@ from detnas_mm.compat import check_stack
 
 check_stack()
 
-from detnas_mm.engine.hooks import ChannelsLastHook, EvolutionSearchHook, PathSamplingHook  # noqa: E402
+from detnas_mm.engine.hooks import ChannelsLastHook, EvolutionSearchHook, PathSamplingHook, SearchHook  # noqa: E402
 from detnas_mm.engine.optim import FewGroupsOptimWrapperConstructor  # noqa: E402
 from detnas_mm.engine.path_samplers import PathSampler, UniformPathSampler  # noqa: E402
-from detnas_mm.engine.search import SearchPlan, run_search  # noqa: E402
+from detnas_mm.engine.search import run_search  # noqa: E402
 
 __all__ = [
     'ChannelsLastHook',
@@ -15,7 +15,7 @@ __all__ = [
     'FewGroupsOptimWrapperConstructor',
     'PathSampler',
     'PathSamplingHook',
-    'SearchPlan',
+    'SearchHook',
     'UniformPathSampler',
     'run_search',
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from mmengine.logging import print_log
 
 from detnas_mm.cli import override
 from detnas_mm.compat import cuda_usable
-from detnas_mm.config_types import is_other
+from detnas_mm.config_types import as_text, is_other
+from detnas_mm.errors import DetNASError
+from detnas_mm.files import write_text
 
 _HOURS = 3600
 
@@ -29,6 +32,7 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     override(cfg, args.cfg_options)
     cfg.launcher = args.launcher
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     return cfg
 
@@ -72,3 +76,47 @@ def nodes(node: Any) -> Iterator[dict]:
         yield node
     for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
         yield from nodes(child)
+
+
+def config_text(cfg: Config) -> str:
+    """The text of a config file from which the same config is read; new-style classes are in it by name.
+
+    Raises:
+        DetNASError: If it would be read as something else, or not at all; names the setting.
+    """
+    plain = as_text(cfg)
+    text = _text_read_back(plain)
+    if text is None:
+        key, value = _unreadable(plain.to_dict())
+        raise DetNASError(
+            f'A search writes its config, and those of the nets it finds, into files. {key or "It"} is {value!r:.200}, '
+            f'which would not be read from a file as it is: give it as text, numbers, lists and dicts of these.'
+        )
+    return text
+
+
+def _text_read_back(cfg: Config) -> str | None:
+    """The text of a config in plain values; None if another config, or none, is read from it."""
+    try:
+        text = cfg.pretty_text
+        return text if Config.fromstring(text, '.py').to_dict() == cfg.to_dict() else None
+    except Exception:  # whatever the text, run as a config, raises
+        return None
+
+
+def _unreadable(value: Any, key: str = '') -> tuple[str, Any]:
+    """The innermost part of a config that is not read as it is written, and what it is called."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in parts:
+        if _text_read_back(Config(dict(part=part), format_python_code=False)) is None:
+            return _unreadable(part, f'{key}.{name}' if key else str(name))
+    return key, value
+
+
+def write_config(cfg: Config, path: Path) -> None:
+    """Writes a config file, whole or not at all.
+
+    Raises:
+        DetNASError: See :func:`config_text`.
+    """
+    write_text(path, config_text(cfg))

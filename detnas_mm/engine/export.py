@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,195 +13,224 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from detnas_mm.config_types import as_text, is_hook, is_other
+from detnas_mm.engine.config import write_config
+from detnas_mm.engine.provenance import NO_SCORE
 from detnas_mm.errors import DetNASError
-from detnas_mm.evaluators import Evaluator
-from detnas_mm.evaluators.detection.metrics import available
 from detnas_mm.files import replacing, write_json
-from detnas_mm.search import Record, number_text
-from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.models import build_model
+from detnas_mm.options import option_word
+from detnas_mm.search import Record, SearchJob, number_text
+from detnas_mm.spaces import Architecture
 
-#: Top-level key under which a config keeps what was changed to fit the machine that searches.
-AS_WRITTEN = 'as_written'
-_SEARCH_HOOKS = ('PathSamplingHook', 'EvolutionSearchHook')
-
-
-def written_model(cfg: Any) -> Any:
-    """A config's model as its author wrote it, before it was made to fit the machine at hand."""
-    return cfg.get(AS_WRITTEN, cfg)['model']
+#: Hooks that only a search has, and the training of a supernet.
+_SEARCH_HOOKS = ('detnas_mm.SearchHook', 'detnas_mm.PathSamplingHook')
+#: What belongs to a run, and not to a config.
+_OF_A_RUN = ('search', 'load_from', 'resume', 'work_dir', 'launcher')
 
 
-def without_search(cfg: Config) -> Config:
-    """A search's config as its author wrote it, with the settings of ``search.export.retrain``, for training alone."""
-    out = Config(copy.deepcopy(cfg.to_dict()))
-    search = out.pop('search')
-    out.model = written_model(out)
-    out.env_cfg = out.pop(AS_WRITTEN, {}).get('env_cfg', out.get('env_cfg', {}))
-    for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
+def without_search(cfg: Config) -> dict[str, Any]:
+    """A search's config as nested dicts, without the search and what belongs to its run."""
+    out = as_text(cfg).to_dict()
+    for key in _OF_A_RUN:
         out.pop(key, None)
-    hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in _SEARCH_HOOKS]
-    out.pop('custom_hooks', None)
-    if hooks:
-        out.custom_hooks = hooks
-    for key, value in search.get('export', {}).get('retrain', {}).items():
-        out[key] = value
-    return out
+    scope = out.get('default_scope')
+    hooks = out.pop('custom_hooks', None) or ()
+    kept = [hook for hook in hooks if not any(is_hook(hook, kind, scope) for kind in _SEARCH_HOOKS)]
+    return out | (dict(custom_hooks=kept) if kept else {})
 
 
-def backbone_config(cfg: Config, backbone: dict[str, Any], channels: Sequence[int]) -> Config:
-    """A search's config with another fixed backbone, to be trained from scratch.
+class Exporter:
+    """Writes nets of a search as ordinary configs and checkpoints.
 
-    What follows the backbone is told its channels: ``in_channels`` of the neck where it is a list, else of the head.
+    Two configs a net, since they differ by intent: the ordinary training config that ``search.export.config`` names,
+    with the net in it and its own data; and the searched model with the net in it, whose test gives the fitness.
 
     Args:
-        cfg: The config of the search; if it has no model, the result holds the backbone alone.
-        backbone: Type and architecture; all other settings stay those of the config's backbone.
-        channels: Of every stage of the backbone.
+        job: The search.
 
     Raises:
-        ValueError: If the config's backbone returns a stage that this one does not have.
+        DetNASError: If ``search.export.config`` cannot be read, nets do not fit into it, or the nets in it are others
+            than those of the search.
     """
-    if 'model' not in cfg:
-        return Config(dict(model=dict(backbone=backbone)))
-    out = without_search(cfg)
-    out.model.backbone.update(backbone)
-    given = out.model.backbone.get('out_indices')
-    wanted = [given] if isinstance(given, int) else list(given or range(len(channels)))
-    if not set(wanted) <= set(range(len(channels))):
-        raise DetNASError(
-            f'model.backbone.out_indices of the config is {given}, and backbones of this space have {len(channels)} '
-            f'stages, counted from 0. Mend it, or search.space.'
-        )
-    outputs = [channels[i] for i in wanted]
-    neck = out.model.get('neck') or {}
-    if isinstance(neck.get('in_channels'), (list, tuple)):
-        neck['in_channels'] = outputs
-    elif 'in_channels' in (out.model.get('head') or {}):
-        out.model.head.in_channels = outputs[-1]
-    return out
+
+    def __init__(self, job: SearchJob) -> None:
+        self.job = job
+        self.searched = without_search(job.cfg) if job.cfg else {}
+        self.source = job.export.config
+        self.training = self.searched if self.source is None else without_search(_read(self.source))
+        self._check(job.space.sample(np.random.default_rng(0)))
+
+    def _check(self, arch: Architecture) -> None:
+        """Looks whether nets fit into the configs, and whether both configs hold the same net."""
+        searched, training = (self.job.space.configure(cfg, arch) for cfg in (self.searched, self.training))
+        if self.source is None or searched is None or training is None or not self.job.needs_model:
+            return
+        for what, ours, theirs in _deciding_settings(searched, training):
+            if ours != theirs:
+                raise DetNASError(
+                    f'search.export.config: {what} is {theirs!r} in {self.source}, and {ours!r} in the searched '
+                    f'config; the nets would be others. Make them equal, name another config, or None for the searched one.'
+                )
+        shapes, others = _shapes(searched), _shapes(training)
+        for name in [*shapes, *others]:
+            if shapes.get(name) != others.get(name):
+                raise DetNASError(
+                    f'search.export.config: {name} has the shape {others.get(name)} in {self.source}, and '
+                    f'{shapes.get(name)} in the searched config, so that weights do not fit. Name a training config of '
+                    f'the same model, or None for the searched one.'
+                )
+
+    def write(
+        self,
+        arch: Architecture,
+        stem: Path,
+        meta: Mapping[str, Any],
+        weights: Callable[[Architecture], Mapping[str, Any] | None] | None = None,
+    ) -> dict[str, Path]:
+        """Writes one net. All ranks must call this.
+
+        Args:
+            arch: The net.
+            stem: Path of all files, without suffix.
+            meta: Plain values to keep in the checkpoint.
+            weights: Gives a net's state dict. Defaults to the evaluator's.
+
+        Returns:
+            Paths by name: ``config``, ``checkpoint`` and ``search_val`` (the config whose test gives the fitness); what
+            cannot be had is missing: weights, a test, or even a config where the space describes none.
+        """
+        evaluator = self.job.evaluator
+        training, searched = (self.job.space.configure(cfg, arch) for cfg in (self.training, self.searched))
+        if training is None or searched is None:
+            return {}
+        if weights is None and evaluator is not None:
+            weights = evaluator.weights
+        state = None if weights is None else weights(arch)
+        files = dict(config=stem.with_suffix('.py'))
+        configs = dict(config=training)
+        if state is not None:
+            files['checkpoint'] = stem.with_suffix('.pth')
+            rescored = None if evaluator is None else evaluator.rescoring(searched)
+            if rescored is not None:
+                files['search_val'] = stem.with_name(f'{stem.name}_search_val.py')
+                configs['search_val'] = rescored
+        if is_main_process():
+            for name, cfg in configs.items():
+                if state is not None:
+                    cfg['model'].get('backbone', {}).pop('init_cfg', None)  # the checkpoint holds all weights
+                write_config(Config(cfg), files[name])
+            if state is not None:
+                with replacing(files['checkpoint']) as draft:
+                    torch.save(dict(meta=dict(meta), state_dict=state), draft)
+        return files
 
 
-def check_backbones(cfg: Config, space: SearchSpace) -> None:
-    """Refuses a config that the backbones of a space do not fit into, before they are searched.
-
-    Raises:
-        ValueError: See :func:`backbone_config`.
-    """
-    arch = space.sample(np.random.default_rng(0))
-    backbone, channels = space.backbone_cfg(arch), space.feature_channels(arch)
-    if backbone is not None and channels is not None:
-        backbone_config(cfg, backbone, channels)
+def _read(source: str) -> Config:
+    """The config that ``search.export.config`` names."""
+    try:
+        if '::' in source:
+            return Config.fromstring(f'_base_ = {source!r}', '.py')
+        return Config.fromfile(source)
+    except FileNotFoundError as error:
+        raise DetNASError(f"search.export.config: {error}. Give a file, or 'detnas_mm::folder/name.py'.") from error
 
 
-def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
-    """A search's config with a fixed backbone in the supernet's place, and nothing of the search left.
+def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that decide what a backbone computes and sees, of two configs, side by side."""
+    for part in ('backbone', 'data_preprocessor'):
+        one, other = (_plain(cfg['model'].get(part) or cfg.get(part) or {}) for cfg in (first, second))
+        for key in sorted(one.keys() | other.keys()):
+            yield f'model.{part}.{key}', one.get(key), other.get(key)
 
-    Its test set is search-val with the search's metric, so that mmdet's own test script gives the fitness; its
-    training settings are those of ``search.export.retrain``, or what the config trained with.
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Comparable settings: SyncBN and BN compute the same, and lists are tuples."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            out = {key: plain(item) for key, item in value.items() if key != 'requires_grad'}
+            return out | (dict(type='BN') if is_other(value, 'SyncBN') else {})
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return {key: plain(value) for key, value in settings.items() if key not in NO_SCORE}
+
+
+def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors of a config's model, built without memory."""
+    with torch.device('meta'):
+        model = build_model(Config(copy.deepcopy(dict(cfg))))
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+# -- what to type next ----------------------------------------------------------------------------------------------
+
+
+def next_commands(files: Mapping[str, Path]) -> list[str]:
+    """What to type to test and to train an exported net, in any folder; one line each.
 
     Args:
-        cfg: The config of the search.
-        backbone: Config of the fixed backbone.
+        files: What :meth:`Exporter.write` returns.
     """
-    out = without_search(cfg)
-    evaluator = cfg.search['evaluator']
-    if 'norm_cfg' in out.model.backbone:  # as written: SyncBN may have been turned into BN for the search
-        backbone = backbone | dict(norm_cfg=out.model.backbone.norm_cfg)
-    out.model.backbone = backbone
-    if evaluator.get('channels_last'):  # tested in the layout that it was searched in
-        hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] != 'ChannelsLastHook']
-        out.custom_hooks = [*hooks, dict(type='detnas_mm.ChannelsLastHook', evaluation=True)]
-    dataloader = dict(evaluator['dataloader'])
-    dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
-    out.val_dataloader = out.test_dataloader = dataloader
-    out.val_evaluator = out.test_evaluator = available(evaluator['metric'])
-    out.val_cfg = dict(type='ValLoop')
-    out.test_cfg = dict(type='TestLoop')
-    return out
-
-
-def export_net(
-    cfg: Config, space: SearchSpace, evaluator: Evaluator, arch: Architecture, stem: Path, meta: dict[str, Any]
-) -> tuple[Path | None, Path | None]:
-    """Writes one architecture as an ordinary config, and a checkpoint where the evaluator holds weights of it.
-
-    All ranks must call this.
-
-    Args:
-        cfg: The config of the search.
-        space: The search space.
-        evaluator: The evaluator, set up if it needs a model.
-        arch: What to export.
-        stem: Path of both files, without suffix.
-        meta: Plain values to keep in the checkpoint.
-
-    Returns:
-        Paths of the config and of the checkpoint; None for what cannot be had: weights, or even a config where the
-        space has no backbone that stands alone.
-    """
-    net = evaluator.trained_net(arch)
-    if net is not None:
-        out = subnet_config(cfg, net.backbone)
+    config, checkpoint = files['config'], files.get('checkpoint')
+    cfg = Config.fromfile(config)
+    lines = []
+    if not cfg.get('train_dataloader'):  # a backbone alone
+        return [f'Its backbone, for any config: {config}']
+    trains = cfg.get('train_cfg') and (cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters'))
+    if checkpoint is not None:
+        if 'search_val' in files:
+            lines.append(f'Re-score it on search-val: {_typed("test.py", files["search_val"], checkpoint)}')
+        if cfg.get('test_dataloader'):
+            lines.append(f'Test it:    {_typed("test.py", config, checkpoint)}')
+        else:
+            lines.append(f'{config} has no test set: name a training config that has one as search.export.config.')
+    if not trains:
+        lines.append(f'{config} trains for no epoch: name a training config as search.export.config.')
+    elif checkpoint is None:
+        lines.append(f'Train it: {_typed("train.py", config)}')
     else:
-        backbone, channels = space.backbone_cfg(arch), space.feature_channels(arch)
-        if backbone is None or channels is None:
-            return None, None
-        out = backbone_config(cfg, backbone, channels)
-    state = None if net is None else net.state_dict
-    config, checkpoint = stem.with_suffix('.py'), None if state is None else stem.with_suffix('.pth')
-    if is_main_process():
-        with replacing(config) as draft:
-            out.dump(draft)
-        if checkpoint is not None:
-            with replacing(checkpoint) as draft:
-                torch.save(dict(meta=meta, state_dict=state), draft)
-    return config, checkpoint
+        option = shlex.quote(option_word('load_from', str(checkpoint)))
+        lines.append(f'Retrain it: {_typed("train.py", config)} --cfg-options {option}')
+    return lines
 
 
-def next_commands(config: Path, checkpoint: Path) -> list[str]:
-    """What to type to test and to retrain an exported net, in any folder; one line each."""
-    test, weights = shlex.join([str(config), str(checkpoint)]), shlex.quote(option_word('load_from', str(checkpoint)))
-    return [
-        f'Test it:    python tools/test.py {test}',
-        f'Retrain it: python tools/train.py {shlex.quote(str(config))} --cfg-options {weights}',
-    ]
+def _typed(tool: str, *paths: Path) -> str:
+    return f'python tools/{tool} {shlex.join(map(str, paths))}'
+
+
+# -- the best of a search -------------------------------------------------------------------------------------------
+
+
+def row_meta(job: SearchJob, row: Record) -> dict[str, Any]:
+    """What an exported checkpoint says of its net."""
+    return dict(id=row.id, arch=row.arch, space=job.space.spec(), metrics=row.metrics, costs=row.costs)
 
 
 def export_best(
-    cfg: Config,
-    space: SearchSpace,
-    evaluator: Evaluator,
+    exporter: Exporter,
     best: Sequence[Record],
-    work_dir: Path,
-    log: Callable[[str], None],
+    weights: Callable[[Architecture], Mapping[str, Any] | None] | None = None,
 ) -> None:
-    """Exports the best rows and writes ``best.json``; ends with the next commands to type.
+    """Exports rows into ``best/`` and writes ``best.json``; ends with the next commands to type. All ranks call it.
 
     Args:
-        cfg: The config of the search.
-        space: The search space.
-        evaluator: The search's evaluator, set up; architectures are exported with weights if it has any.
+        exporter: Of the search.
         best: Rows to export, the best first.
-        work_dir: Folder of the search.
-        log: Receives lines of text.
+        weights: See :meth:`Exporter.write`.
     """
+    job = exporter.job
+    assert job.work_dir is not None
+    work_dir = job.work_dir
     entries = []
     for rank, record in enumerate(best, 1):
-        entry: dict[str, Any] = dict(
-            rank=rank, id=record.id, arch=record.arch, space=space.spec(), metrics=record.metrics,
-            costs=record.costs,
-        )  # fmt: skip
+        meta = row_meta(job, record)
         stem = work_dir / 'best' / f'rank{rank}_{record.id}'
-        meta = {key: value for key, value in entry.items() if key != 'rank'}
-        files = export_net(cfg, space, evaluator, space.parse(record.arch), stem, meta)
-        entry |= {
-            key: str(file.relative_to(work_dir))
-            for key, file in zip(('config', 'checkpoint'), files, strict=True)
-            if file is not None
-        }
-        entries.append(entry)
+        files = exporter.write(job.space.parse(record.arch), stem, meta, weights)
+        entries.append(dict(rank=rank, **meta, **{key: str(p.relative_to(work_dir)) for key, p in files.items()}))
     if not is_main_process():
         return
-    current = {entry[key] for entry in entries for key in ('config', 'checkpoint') if key in entry}
+    current = {entry[key] for entry in entries for key in ('config', 'checkpoint', 'search_val') if key in entry}
     for file in (work_dir / 'best').glob('rank*'):  # of an earlier, shorter search in this folder
         if str(file.relative_to(work_dir)) not in current:
             file.unlink()
@@ -209,16 +238,10 @@ def export_best(
     winner = entries[0]
     values = [f'{name} {value:.4f}' for name, value in winner['metrics'].items()]
     values += [f'{name} {number_text(value)}' for name, value in winner['costs'].items()]
-    log(f'Best of {work_dir}: {winner["arch"]} ({", ".join(values)})')
-    if 'checkpoint' in winner:
-        for line in next_commands(work_dir / winner['config'], work_dir / winner['checkpoint']):
-            log(line)
-    elif 'config' in winner and 'model' in cfg:
-        log(f'Train it: python tools/train.py {shlex.quote(str(work_dir / winner["config"]))}')
-    elif 'config' in winner:
-        log(f'Its backbone, for any config: {work_dir / winner["config"]}')
+    job.log(f'Best of {work_dir}: {winner["arch"]} ({", ".join(values)})')
+    if 'config' in winner:
+        keys = [key for key in ('config', 'checkpoint', 'search_val') if key in winner]
+        for line in next_commands({key: work_dir / winner[key] for key in keys}):
+            job.log(line)
     else:
-        log(
-            f'No config is written: {type(evaluator).__name__} holds no weights, and {type(space).__name__} does not '
-            f'say how a net of its own is built.'
-        )
+        job.log(f'No config is written: {type(job.space).__name__} does not say how a net of its own is configured.')

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar, write_json
-from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
 from detnas_mm.errors import DetNASError
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.latency.measure import compared, measure_nets, milliseconds
 from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.timing import Pace
-from detnas_mm.search import number_text, read_ledger
+from detnas_mm.search import CONFIG, LEDGER, SearchJob, number_text, read_ledger
 from detnas_mm.search.ledger import differences
 from detnas_mm.systems.mae_det.measure_structures import NetBuilder, other_work
 from detnas_mm.systems.mae_det.structure import read_structure
@@ -32,13 +31,13 @@ PACE = Pace(rounds=10)
 _JUDGED_BY = ('space', 'objectives', 'budget')
 
 
-def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = print) -> dict[str, Any] | None:
+def measure_found(job: SearchJob, pace: Pace = PACE, say: Callable[[str], None] = print) -> dict[str, Any] | None:
     """Measures the exported nets of a search by :class:`StructureLatency`; writes ``measured.json`` in the work dir.
 
     ResNet-50 takes turns with them, so that limits in multiples of its latency are looked at anew, too.
 
     Args:
-        cfg: The config of a finished search, with ``work_dir``.
+        job: A finished search.
         pace: How thoroughly.
         say: Receives lines of text.
 
@@ -49,15 +48,15 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
         FileNotFoundError: If the work dir holds no finished search.
         ValueError: If it holds that of another config.
     """
-    name, _ = latency_cost(cfg, StructureLatency)
+    name, _ = latency_cost(job.cfg, StructureLatency)
     if name is None:
         return None
-    work_dir = Path(cfg.work_dir)
+    assert job.work_dir is not None
+    work_dir = job.work_dir
     if not (work_dir / 'best.json').is_file():
         raise FileNotFoundError(f'{work_dir} has no best.json: it is no folder of a finished search.')
-    plan = SearchPlan(cfg.search)
-    _check_config(plan, work_dir)
-    table: StructureLatency = plan.budget.cost_model(name)
+    _check_config(job, work_dir)
+    table: StructureLatency = job.budget.cost_model(name)
     device = table.measurement['device']
     here = describe_device(device['kind'])
     if here['name'] != device['name']:
@@ -70,7 +69,7 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
     entries = json.loads((work_dir / 'best.json').read_text())
     say(f'Measuring what was found on {device_text(device)}, {pace.rounds} rounds of {len(entries)} …')
     archs = {text: read_structure(structure) for text, structure in REFERENCES.items()}
-    archs |= {entry['arch']: plan.space.parse(entry['arch']) for entry in entries}
+    archs |= {entry['arch']: job.space.parse(entry['arch']) for entry in entries}
     with _threads(device.get('threads')):
         build = NetBuilder(device['kind'])
         image = torch.randn(1, 3, *table.input_size, generator=torch.Generator().manual_seed(pace.seed))
@@ -86,18 +85,18 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
         part=table.part,
         input_size=list(table.input_size),
         pace=vars(pace),
-        objectives=[vars(objective) for objective in plan.objectives],
+        objectives=[vars(objective) for objective in job.objectives],
         references_ms=dict(tables=table.measurement['references_ms'], now=units),
         predictions={key: value for key, value in check.items() if key != 'rows'},
-        nets=[_net(entry, row, plan, units) for entry, row in zip(entries, check['rows'], strict=True)],
+        nets=[_net(entry, row, job, units) for entry, row in zip(entries, check['rows'], strict=True)],
     )
     judged = [net | dict(costs=net['as_measured']) for net in found['nets']]
-    mark_beaten(judged, plan.objectives, name)
+    mark_beaten(judged, job.objectives, name)
     for net, judgement in zip(found['nets'], judged, strict=True):
         net['beaten'] = judgement['beaten']
     write_json(work_dir / 'measured.json', found, indent=1, allow_nan=False)
     say(found_text(found))
-    lowered = lower_limits(plan, found['nets'][0])
+    lowered = lower_limits(job, found['nets'][0])
     if lowered:
         say(
             f'To search with limits as much lower as the best net took longer than foretold: python tools/search.py '
@@ -111,7 +110,7 @@ def _config_of(work_dir: Path) -> str:
     return shlex.quote(str(work_dir / CONFIG))
 
 
-def _check_config(plan: SearchPlan, work_dir: Path) -> None:
+def _check_config(job: SearchJob, work_dir: Path) -> None:
     """Refuses to judge what was found by the limits of another search.
 
     Raises:
@@ -119,7 +118,7 @@ def _check_config(plan: SearchPlan, work_dir: Path) -> None:
     """
     if not (work_dir / LEDGER).is_file():
         return
-    there, now = read_ledger(work_dir / LEDGER)[0], plan.header(None)
+    there, now = read_ledger(work_dir / LEDGER)[0], job.header()
     found = differences(*({key: header.get(key) for key in _JUDGED_BY} for header in (there, now)))
     if found:
         raise DetNASError(
@@ -128,11 +127,11 @@ def _check_config(plan: SearchPlan, work_dir: Path) -> None:
         )
 
 
-def _net(entry: Mapping[str, Any], row: Mapping[str, Any], plan: SearchPlan, units: Mapping[str, float]) -> dict:
+def _net(entry: Mapping[str, Any], row: Mapping[str, Any], job: SearchJob, units: Mapping[str, float]) -> dict:
     """A found net: as foretold, as measured, and which limits it then breaks."""
     as_measured = dict(entry['costs'])
     for name in as_measured:
-        cost = plan.budget.cost_model(name)
+        cost = job.budget.cost_model(name)
         if isinstance(cost, StructureLatency):
             as_measured[name] = row['measured_ms'] / (1.0 if cost.relative_to is None else units[cost.relative_to])
     return dict(
@@ -142,15 +141,15 @@ def _net(entry: Mapping[str, Any], row: Mapping[str, Any], plan: SearchPlan, uni
         costs=entry['costs'],
         as_measured=as_measured,
         **{key: row[key] for key in ('predicted_ms', 'measured_ms', 'iqr_ms')},
-        breaks={c.cost: str(c) for c in plan.budget.constraints if not c.low <= as_measured[c.cost] <= c.high},
+        breaks={c.cost: str(c) for c in job.budget.constraints if not c.low <= as_measured[c.cost] <= c.high},
     )
 
 
-def lower_limits(plan: SearchPlan, net: Mapping[str, Any]) -> list[str]:
+def lower_limits(job: SearchJob, net: Mapping[str, Any]) -> list[str]:
     """Options of the command line that lower the limits on latency which a net exceeds as measured."""
     return [
         f'search.constraints.{number}.high={limit.high * net["costs"][limit.cost] / net["as_measured"][limit.cost]:.4g}'
-        for number, limit in enumerate(plan.budget.constraints)
+        for number, limit in enumerate(job.budget.constraints)
         if limit.cost in net['breaks'] and net['as_measured'][limit.cost] > limit.high
     ]
 

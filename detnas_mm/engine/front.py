@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.latency import (
     Subject,
     foretold_text,
@@ -22,8 +23,7 @@ from detnas_mm.engine.latency import (
     progress_bar,
     summary,
 )
-from detnas_mm.engine.launch import as_search_job, fit_to_machine, refuse_second_search, run
-from detnas_mm.engine.search import LEDGER, SearchPlan
+from detnas_mm.engine.launch import refuse_second_search, search
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import quiet
 from detnas_mm.files import write_json
@@ -33,7 +33,7 @@ from detnas_mm.latency.measure import compared, measure_nets
 from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.timing import Pace
 from detnas_mm.registry import COSTS, SPACES, build_from
-from detnas_mm.search import Objective, number_text, read_ledger
+from detnas_mm.search import LEDGER, Objective, SearchJob, number_text, read_ledger
 from detnas_mm.visualization import plot_front
 
 
@@ -80,20 +80,19 @@ def search_front(
             f'{cost["file"]} was measured on {device_text(measured_on)}; asked for is {device_text(here)}. Name '
             f'another file for this one: --cfg-options search.costs.latency.file=FILE, or measure on the former.'
         )
-    run(as_search_job(cfg, checkpoint, seed), trust)
+    job = search(cfg, checkpoint, seed, trust)
     work_dir = Path(cfg.work_dir)
     nets = json.loads((work_dir / 'best.json').read_text())
     say(f'{len(nets)} nets on the front. Measuring them as they were exported …')
     check = remeasured(cfg, table, nets, work_dir, device, pace)
     say(f'Testing {len(nets)} nets …')
-    plan = SearchPlan(cfg.search)
     name, _ = latency_cost(cfg, LatencyTable)
     rows = [
         dict(
             id=net['id'],
             arch=net['arch'],
             fitness=net['metrics'],
-            tested=tested(work_dir / net['config'], work_dir / net['checkpoint'], work_dir / 'tests' / net['id']),
+            tested=tested(work_dir / net['search_val'], work_dir / net['checkpoint'], work_dir / 'tests' / net['id']),
             costs=net['costs'],
             measured_ms=row['measured_ms'],
             iqr_ms=row['iqr_ms'],
@@ -102,20 +101,20 @@ def search_front(
         )
         for net, row in zip(nets, check['rows'], strict=True)
     ]
-    mark_beaten(rows, plan.objectives, str(name))
+    mark_beaten(rows, job.objectives, str(name))
     front = dict(
         device=here,
         part=table.part,
         input_size=list(table.input_size),
         table=str(cost['file']),
-        objectives=[vars(objective) for objective in plan.objectives],
+        objectives=[vars(objective) for objective in job.objectives],
         predictions={key: value for key, value in check.items() if key != 'rows'},
         nets=rows,
     )
     write_json(work_dir / 'front.json', front, indent=1, allow_nan=False)
     _, records = read_ledger(work_dir / LEDGER)
-    plot_front(front, records, plan.objectives[0], str(name), work_dir / 'front.png')
-    say(front_text(front, plan.objectives[0], str(name)))
+    plot_front(front, records, job.objectives[0], str(name), work_dir / 'front.png')
+    say(front_text(front, job.objectives[0], str(name)))
     say(f'Written: {work_dir}/front.json, front.png; the nets are in {work_dir}/best/')
     return front
 
@@ -153,7 +152,7 @@ def check_rest(cfg: Any) -> None:
     constraints = cfg.search.get('constraints', ())
     if isinstance(constraints, (list, tuple)):
         section['constraints'] = [one for one in constraints if not isinstance(one, dict) or one.get('cost') != name]
-    SearchPlan(section).rehearse()
+    SearchJob.from_config(dict(search=section)).prepare()
 
 
 def remeasured(
@@ -165,7 +164,7 @@ def remeasured(
     runs, predicted = {}, {}
     for net in nets:
         with quiet():
-            model: Any = load_model(_exported(work_dir / net['config']), str(work_dir / net['checkpoint']), device)
+            model: Any = load_model(_exported(work_dir / net['search_val']), str(work_dir / net['checkpoint']), device)
         runs[net['arch']] = model.test_step if table.part == 'detector' else model.backbone
         predicted[net['arch']] = table.total(table.space.parse(net['arch'])) / 1000
     measured, even = measure_nets(runs, subject.inputs, stopwatch(device), pace, progress_bar('measuring'))
@@ -173,9 +172,7 @@ def remeasured(
 
 
 def _exported(config: Path) -> Config:
-    cfg = Config.fromfile(config)
-    fit_to_machine(cfg)
-    return cfg
+    return fit_to_machine(Config.fromfile(config))
 
 
 def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:

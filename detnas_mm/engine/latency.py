@@ -175,8 +175,8 @@ def measure_latency(
         supernet = find_supernet(model)
         digest = weights_digest(model)[:8] if checkpoint else None  # before nets take the supernet's place
         result = measure_space(
-            supernet, subject.runner(model), subject.inputs, subject.batch(model), watch, pace, nets,
-            progress_bar('measuring'),
+            supernet, cfg.model.backbone, subject.runner(model), subject.inputs, subject.batch(model), watch, pace,
+            nets, progress_bar('measuring'),
         )  # fmt: skip
     name = type(model if part == 'detector' else supernet).__name__
     size = subject.height, subject.width

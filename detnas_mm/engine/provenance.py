@@ -11,7 +11,6 @@ from torch import nn
 
 from detnas_mm import __version__
 from detnas_mm.cli import PACKAGE
-from detnas_mm.engine.export import written_model
 from detnas_mm.latency.device import describe_device
 
 
@@ -26,7 +25,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 #: Settings of a model that change how it is trained or loaded, and no score.
-_NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded', 'aligned_init')
+NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded')
 
 
 def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
@@ -34,10 +33,10 @@ def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
 
     def plain(node: Any) -> Any:
         if isinstance(node, Mapping):
-            return {str(key): plain(value) for key, value in sorted(node.items()) if key not in _NO_SCORE}
+            return {str(key): plain(value) for key, value in sorted(node.items()) if key not in NO_SCORE}
         return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
 
-    settings = repr(plain([written_model(cfg), cfg.get('data_preprocessor')]))
+    settings = repr(plain([cfg.get('model'), cfg.get('data_preprocessor')]))
     return dict(weights=weights_digest(model), settings=hashlib.sha256(settings.encode()).hexdigest()[:16])
 
 

@@ -52,6 +52,7 @@ def settled(net: nn.Module, batch: Tensor) -> nn.Module:
 
 def measure_space(
     supernet: Supernet,
+    backbone: Mapping[str, Any],
     run: Callable[[nn.Module, Any], Any],
     inputs: Sequence[Any],
     batch: Tensor,
@@ -66,6 +67,7 @@ def measure_space(
 
     Args:
         supernet: Of a :class:`DetNASSpace`, on the device to measure on.
+        backbone: The config that the supernet was built of.
         run: Runs a backbone on one input, alone or inside a detector.
         inputs: What to run on; times are means over them.
         batch: See :func:`settled`.
@@ -95,7 +97,7 @@ def measure_space(
     things: dict[tuple[str, int], TimedRun] = {}
     for kind, archs in (('path', paths), ('net', list(drawn))):
         for number, arch in enumerate(archs):
-            net: Any = settled(extract_subnet(supernet, arch), batch)
+            net: Any = settled(extract_subnet(supernet, arch, backbone), batch)
             parts = (net.stem, *net.blocks) if kind == 'path' else ()
             things[kind, number] = TimedRun(partial(run, net), inputs, watch, parts)
     samples = interleaved(things, pace, progress)

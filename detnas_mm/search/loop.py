@@ -111,8 +111,8 @@ def refuse_if_all_failed(ledger: Ledger) -> None:
     reasons = sorted({record.reason or '' for record in ledger.records})
     folder = '' if ledger.path is None else f', or delete {ledger.path}, whose rows stay as they are'
     raise RuntimeError(
-        f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause and search in another '
-        f'folder (--work-dir){folder}.'
+        f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause and search in '
+        f'another folder (--work-dir){folder}.'
     )
 
 

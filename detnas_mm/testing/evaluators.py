@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from detnas_mm.search import Evaluation
+from detnas_mm.search import Budget, Evaluation, Evaluator, Objective, SearchJob
 from detnas_mm.spaces import Architecture, SearchSpace
 from detnas_mm.testing.common import check_json, global_states
 
-if TYPE_CHECKING:  # loads torch, which who checks a space does not need
-    from detnas_mm.evaluators import Evaluator
-
 
 def check_evaluator(
-    evaluator: Evaluator, space: SearchSpace, archs: Sequence[Architecture], model: Any = None, seed: int = 0
+    evaluator: Evaluator, job: SearchJob | SearchSpace, archs: Sequence[Architecture], model: Any = None
 ) -> list[Evaluation]:
     """Checks that an evaluator keeps the contract of :class:`~detnas_mm.evaluators.Evaluator`.
 
@@ -26,10 +23,9 @@ def check_evaluator(
 
     Args:
         evaluator: What to check; it is set up here.
-        space: The search space.
+        job: The search; or a space, for evaluators that need to know no more.
         archs: At least three candidates, no two equal.
         model: The trained model, if the evaluator needs one.
-        seed: Seed of the search.
 
     Returns:
         The evaluations of ``archs``.
@@ -38,7 +34,11 @@ def check_evaluator(
         AssertionError: If the contract is broken; says where.
     """
     assert len(set(archs)) == len(archs) >= 3, 'give at least three different candidates.'
-    evaluator.setup(space, model, seed)
+    if isinstance(job, SearchSpace):
+        job = SearchJob(job, [Objective('score')], Budget(job, {}), evaluator=evaluator)
+    space = job.space
+    evaluator.check(job)
+    evaluator.setup(job, model)
     spec = evaluator.spec()
     check_json('spec()', spec)
     before = _state(model), global_states()

@@ -8,13 +8,14 @@ import numpy as np
 
 from detnas_mm.search import Budget, Constraint, Objective, Population, PopulationEvolution, UnmeetableConstraint
 from detnas_mm.spaces import ArraySpace
-from detnas_mm.systems.mae_det.counts import StructureFlops
-from detnas_mm.systems.mae_det.space import MAEDetSpace
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
+from detnas_mm.testing.strategies import check_runs, toy_job
+from detnas_mm.testing.toy import ToyCost, ToyEvaluator, ToySpace
 
 GENERATIONS = 4
-#: FLOPs in the authors' count at 480x480, which about a third of their space meets.
-LIMIT = Constraint('flops', high=188e8)
+SPACE = ToySpace(12, 4)
+#: About a third of the space meets it.
+LIMIT = Constraint('toy', high=17)
 
 
 def check_population_strategy(make: Callable[[], PopulationEvolution]) -> None:
@@ -23,9 +24,10 @@ def check_population_strategy(make: Callable[[], PopulationEvolution]) -> None:
     A generation follows from the seed, its number and the population before it, and from nothing else, so a search
     that is started again from a snapshot goes on as if nothing had happened. Members are of the space, meet the
     constraints, differ from one another and stand with what they score, the best first; the best is never lost; what
-    is drawn and scored is counted; a constraint that nothing meets ends the search.
+    is drawn and scored is counted; a constraint that nothing meets ends the search. All ranks find the same.
 
-    It is checked in the space ``MAEDetSpace('authors')``, under a limit on FLOPs that ``'maedet-init'`` meets.
+    It is checked on a :class:`~detnas_mm.testing.toy.ToySpace` of 12 digits of which the smallest, ``'000000000000'``,
+    meets the constraint.
 
     Args:
         make: Builds a new strategy. Small ones, such as ``PopulationEvolution(16, 200, 50)``, are checked faster.
@@ -37,21 +39,19 @@ def check_population_strategy(make: Callable[[], PopulationEvolution]) -> None:
     check_light_import(make())
     _check_generations(make)
     _check_unmeetable(make)
+    check_runs(lambda **changes: toy_job(make(), constraint=LIMIT, space=SPACE, **changes))
 
 
 def _score(codes: np.ndarray) -> np.ndarray:
-    """Gains of rows: something that wants large numbers everywhere, some more than others."""
-    return np.log(codes) @ np.arange(1.0, codes.shape[1] + 1)
+    return ToyEvaluator().score_codes(codes)
 
 
 def _set_up(make: Callable[[], PopulationEvolution], constraint: Constraint = LIMIT, seed: int = 0) -> tuple[
     PopulationEvolution, ArraySpace, Budget
 ]:  # fmt: skip
-    space = MAEDetSpace('authors')
-    budget = Budget(space, dict(flops=StructureFlops(space)), [constraint])
     strategy = make()
-    strategy.setup(space, budget, [Objective('score')], seed)
-    return strategy, space, budget
+    job = toy_job(strategy, [Objective('score')], constraint, seed, SPACE)
+    return strategy, SPACE, job.budget
 
 
 def _check_generations(make: Callable[[], PopulationEvolution]) -> None:
@@ -102,8 +102,8 @@ def _check_unmeetable(make: Callable[[], PopulationEvolution]) -> None:
     strategy = make()
     if strategy.start:
         return  # refused by setup(), which names the constraint
-    lowest = StructureFlops(MAEDetSpace('authors')).bounds()[0]
-    strategy, *_ = _set_up(make, Constraint('flops', low=lowest + 0.25, high=lowest + 0.75))
+    lowest = ToyCost(SPACE).bounds()[0]
+    strategy, *_ = _set_up(make, Constraint('toy', low=lowest + 0.25, high=lowest + 0.75))
     try:
         strategy.advance(0, None, _score)
     except UnmeetableConstraint as error:

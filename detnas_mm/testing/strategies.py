@@ -2,31 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from detnas_mm.search import Budget, Constraint, Objective, Proposal, Record, Strategy, UnmeetableConstraint
-from detnas_mm.systems.detnas.costs import MacsTable
-from detnas_mm.systems.detnas.space import DetNASSpace
+from detnas_mm.search import (
+    AskTell,
+    Budget,
+    Constraint,
+    Evaluation,
+    Ledger,
+    Objective,
+    Proposal,
+    Record,
+    SearchJob,
+    Strategy,
+    UnmeetableConstraint,
+)
+from detnas_mm.search.loop import make_record
+from detnas_mm.search.record import VOLATILE
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
+from detnas_mm.testing.toy import ToyCost, ToyEvaluator, ToySpace
 
 #: 4,096 architectures: some generations do not use it up.
-SPACE = dict(stem=4, channels=(8, 16, 24), blocks=(2, 2, 2))
+SPACE = ToySpace(6, 4)
 #: 64 architectures, which a search uses up.
-SMALL_SPACE = dict(stem=4, channels=(8, 16), blocks=(1, 2))
+SMALL_SPACE = ToySpace(3, 4)
 GENERATIONS = 4
 
 
-def check_strategy(make: Callable[[], Strategy], objectives: Sequence[Objective] = (Objective('score'),)) -> None:
-    """Checks that a strategy keeps the contract of :class:`~detnas_mm.search.Strategy`.
+def toy_job(
+    strategy: Strategy | None = None,
+    objectives: Sequence[Objective] = (Objective('score'),),
+    constraint: Constraint | None = None,
+    seed: int = 0,
+    space: ToySpace = SPACE,
+    evaluator: ToyEvaluator | None = None,
+) -> SearchJob:
+    """A search over a toy space, put together in code; its strategy is set up.
 
-    A generation follows from the seed and the rows so far, and from nothing else, so a search that is started again
-    goes on as if nothing had happened. No architecture is asked for twice; all meet the constraints; failed ones are
-    no parents; a space that is used up and a constraint that nothing meets end the search.
+    Args:
+        strategy: The strategy.
+        objectives: What to optimise.
+        constraint: On the cost ``'toy'``.
+        seed: Of the search.
+        space: The space.
+        evaluator: By default one that gives the objectives' metrics.
+    """
+    job = SearchJob(
+        space=space,
+        objectives=list(objectives),
+        budget=Budget(space, dict(toy=ToyCost(space)), [constraint] if constraint else []),
+        strategy=strategy,
+        evaluator=evaluator or ToyEvaluator([objective.name for objective in objectives]),
+        generations=GENERATIONS,
+        seed=seed,
+        log=lambda text: None,
+        show_progress=False,
+    )
+    job.prepare()
+    return job
+
+
+def check_strategy(make: Callable[[], AskTell], objectives: Sequence[Objective] = (Objective('score'),)) -> None:
+    """Checks that a strategy keeps the contract of :class:`~detnas_mm.search.AskTell`.
+
+    A generation follows from the seed and the rows so far, and from nothing else, so a search that is resumed ends as
+    one that was never stopped, and all ranks ask for the same. No architecture is asked for twice; all meet the
+    constraints; failed ones are no parents; a space that is used up and a constraint that nothing meets end the search.
+
+    It is checked on :class:`~detnas_mm.testing.toy.ToySpace`.
 
     Args:
         make: Builds a new strategy.
-        objectives: What it is to optimise; the rows it is told have these metrics.
+        objectives: What it is to optimise.
 
     Raises:
         AssertionError: If the contract is broken; says where.
@@ -36,109 +87,152 @@ def check_strategy(make: Callable[[], Strategy], objectives: Sequence[Objective]
     _check_generations(make, objectives)
     _check_end(make, objectives)
     _check_unmeetable(make, objectives)
+    check_runs(lambda **changes: toy_job(make(), objectives, **changes))
 
 
 def _set_up(
-    make: Callable[[], Strategy],
-    objectives: Sequence[Objective],
-    constraint: Constraint | None = None,
-    seed: int = 0,
-    settings: Mapping[str, Any] = SPACE,
-) -> Strategy:
-    space = DetNASSpace(settings)
+    make: Callable[[], AskTell], objectives: Sequence[Objective], constraint: Constraint | None = None, seed: int = 0
+) -> tuple[AskTell, SearchJob]:
     strategy = make()
-    budget = Budget(space, dict(macs=MacsTable(space, (64, 64))), [constraint] if constraint else [])
-    strategy.setup(space, budget, list(objectives), seed)
-    return strategy
+    return strategy, toy_job(strategy, objectives, constraint, seed)
 
 
-def _rows(strategy: Strategy, proposals: Sequence[Proposal], generation: int, first: int) -> list[Record]:
-    """Rows as a searcher would write them; every fifth candidate has failed."""
-    rows = []
-    for index, proposal in enumerate(proposals, first):
-        failed = index % 5 == 4
-        genes = [int(gene) for gene in proposal.arch.genes]
-        metrics = {o.name: genes.count(2 + k % 2) + index % 3 / 10 for k, o in enumerate(strategy.objectives)}
-        rows.append(
-            Record(
-                index=index,
-                generation=generation,
-                id=proposal.arch.id,
-                arch=strategy.space.describe(proposal.arch),
-                origin=proposal.origin,
-                parents=proposal.parents,
-                status='failed' if failed else 'ok',
-                reason='told to' if failed else None,
-                metrics={} if failed else metrics,
-                costs=strategy.budget.costs(proposal.arch),
-            )
-        )
+def _rows(job: SearchJob, proposals: Sequence[Proposal], generation: int, first: int) -> list[Record]:
+    """Rows as a search would write them; every fifth candidate has failed."""
+    assert isinstance(job.evaluator, ToyEvaluator)
+    job.evaluator.setup(job)
+    rows: list[Record] = []
+    ledger = Ledger(None, {})
+    evaluations = job.evaluator.evaluate([proposal.arch for proposal in proposals])
+    for index, (proposal, evaluation) in enumerate(zip(proposals, evaluations, strict=True), first):
+        if index % 5 == 4:
+            evaluation = Evaluation(failure='asked to fail')
+        rows.append(make_record(job, ledger, generation, proposal, evaluation))
+        ledger.append(rows[-1])
     return rows
 
 
-def _check_generations(make: Callable[[], Strategy], objectives: Sequence[Objective]) -> None:
-    space = DetNASSpace(SPACE)
-    low, high = MacsTable(space, (64, 64)).bounds()
-    constraint = Constraint('macs', high=(low + high) / 2)
-    strategy = _set_up(make, objectives, constraint)
-    other = _set_up(make, objectives, constraint, seed=1)
-    told: list[list[Record]] = []
+def _check_generations(make: Callable[[], AskTell], objectives: Sequence[Objective]) -> None:
+    low, high = ToyCost(SPACE).bounds()
+    constraint = Constraint('toy', high=(low + high) / 2)
+    strategy, job = _set_up(make, objectives, constraint)
+    other, _ = _set_up(make, objectives, constraint, seed=1)
+    given: list[list[Record]] = []
     seen: set[str] = set()
     for generation in range(GENERATIONS):
 
         def again(_: object, generation: int = generation) -> list[Proposal]:
-            replayed = _set_up(make, objectives, constraint)
-            for number, rows in enumerate(told):
+            replayed, _ = _set_up(make, objectives, constraint)
+            for number, rows in enumerate(given):
                 replayed.ask(number)
                 replayed.tell(rows)
             return replayed.ask(generation)
 
         proposals = strategy.ask(generation)
-        assert proposals, f'generation {generation} is empty, though {space.size - len(seen):,} candidates are left.'
+        assert proposals, f'generation {generation} is empty, though {SPACE.size - len(seen):,} candidates are left.'
         check_repeatable(f'ask({generation})', again, 0)
         assert again(None) == proposals, (
-            f'ask({generation}) of a strategy that was told the same rows gave other candidates: its state must '
-            f'follow from the seed and the rows alone, since a resumed search asks and is told again.'
+            f'ask({generation}) of a strategy that was given the same rows gave other candidates: its state must '
+            f'follow from the seed and the rows alone, since a resumed search asks and tells again.'
         )
         ids = [proposal.arch.id for proposal in proposals]
         twice = {i for i in ids if ids.count(i) > 1 or i in seen}
         assert not twice, f'generation {generation} asks twice for {sorted(twice)[:3]}.'
-        assert strategy.budget.allows([p.arch for p in proposals]).all(), (
+        assert job.budget.allows([p.arch for p in proposals]).all(), (
             f'generation {generation} has candidates that do not meet {constraint}.'
         )
         parents = {parent for proposal in proposals for parent in proposal.parents}
-        ok = {record.id for rows in told for record in rows if record.ok}
+        ok = {record.id for rows in given for record in rows if record.ok}
         assert parents <= ok, f'generation {generation} has parents that failed or have no row: {parents - ok}.'
         if generation == 0:
             assert other.ask(0) != proposals, 'ask(0) is the same for two seeds.'
         seen.update(ids)
-        told.append(_rows(strategy, proposals, generation, len(seen) - len(ids)))
-        strategy.tell(told[-1])
+        given.append(_rows(job, proposals, generation, len(seen) - len(ids)))
+        strategy.tell(given[-1])
 
 
-def _check_end(make: Callable[[], Strategy], objectives: Sequence[Objective]) -> None:
+def _check_end(make: Callable[[], AskTell], objectives: Sequence[Objective]) -> None:
     """Candidates run out at last, and an empty generation says so."""
-    strategy = _set_up(make, objectives, settings=SMALL_SPACE)
+    strategy = make()
+    job = toy_job(strategy, objectives, space=SMALL_SPACE)
     seen: set[str] = set()
     generation = 0
     while proposals := strategy.ask(generation):
         ids = {proposal.arch.id for proposal in proposals}
         assert not ids & seen, (
-            f'generation {generation}, after {len(seen):,} candidates of {strategy.space.size:,}, asks again for '
+            f'generation {generation}, after {len(seen):,} candidates of {SMALL_SPACE.size:,}, asks again for '
             f'{sorted(ids & seen)[:3]}; where nothing new is found the generation must be empty.'
         )
-        strategy.tell(_rows(strategy, proposals, generation, len(seen)))
+        strategy.tell(_rows(job, proposals, generation, len(seen)))
         seen |= ids
         generation += 1
 
 
-def _check_unmeetable(make: Callable[[], Strategy], objectives: Sequence[Objective]) -> None:
-    table = MacsTable(DetNASSpace(SPACE), (64, 64))
-    low, _ = table.bounds()
-    strategy = _set_up(make, objectives, Constraint('macs', low=low + 0.1, high=low + 0.2))
+def _check_unmeetable(make: Callable[[], AskTell], objectives: Sequence[Objective]) -> None:
+    low, _ = ToyCost(SPACE).bounds()
     try:
+        strategy, _ = _set_up(make, objectives, Constraint('toy', low=low + 0.1, high=low + 0.2))
         strategy.ask(0)
     except UnmeetableConstraint as error:
-        assert 'acceptance rate' in str(error), f'the error must tell the acceptance rate; it says: {error}'
+        assert 'acceptance rate' in str(error), f'the error must name the acceptance rate; it says: {error}'
     else:
-        raise AssertionError('ask(0) must raise UnmeetableConstraint where no candidate meets the constraints.')
+        raise AssertionError(
+            'setup() or ask(0) must raise UnmeetableConstraint where no candidate meets the constraints.'
+        )
+
+
+class _Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+class _Stopping(ToyEvaluator):
+    """Ends the process after so many candidates."""
+
+    left = 0
+
+    def evaluate(self, archs: Any) -> Any:
+        for evaluation in super().evaluate(archs):
+            if not self.left:
+                raise _Killed
+            self.left -= 1
+            yield evaluation
+
+
+def check_runs(make_job: Callable[..., SearchJob]) -> None:
+    """Checks that a search which was killed and resumed ends as one that was not, and that ranks agree.
+
+    Args:
+        make_job: Builds the search anew, its strategy set up; takes ``evaluator``.
+
+    Raises:
+        AssertionError: If the rows differ.
+    """
+    with TemporaryDirectory() as folder:
+        whole, asked = _run(make_job, Path(folder, 'whole.jsonl'))
+        assert _run(make_job, None) == (whole, asked), (
+            'a rank that keeps rows in memory alone asks for other candidates than rank 0: what is asked for must not '
+            'depend on the file.'
+        )
+        stopped = Path(folder, 'stopped.jsonl')
+        for left in (0, 1, len(asked) // 2):
+            job = make_job(evaluator=_Stopping(_metrics(make_job)))
+            assert isinstance(job.evaluator, _Stopping)
+            job.evaluator.left = left
+            with suppress(_Killed):
+                _run(lambda job=job, **_: job, stopped)
+        assert _run(make_job, stopped)[0] == whole, 'the rows of a search that was stopped and resumed are others.'
+
+
+def _metrics(make_job: Callable[..., SearchJob]) -> list[str]:
+    return [objective.name for objective in make_job().objectives]
+
+
+def _run(make_job: Callable[..., SearchJob], path: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows without what may differ, and what the evaluator was asked for in this run."""
+    job = make_job()
+    assert job.strategy is not None and isinstance(job.evaluator, ToyEvaluator)
+    job.evaluator.setup(job)
+    with Ledger(path, job.header()) as ledger:
+        job.strategy.run(job.evaluator, ledger)
+        rows = [{k: v for k, v in record.to_json().items() if k not in VOLATILE} for record in ledger.records]
+    return rows, job.evaluator.asked

@@ -53,17 +53,19 @@ def main() -> None:
     import torch
 
     from detnas_mm.compat import cuda_usable
+    from detnas_mm.engine.config import fit_to_machine, read_config
     from detnas_mm.engine.found_structures import measure_found
+    from detnas_mm.engine.inputs import check_checkpoint, check_inputs
     from detnas_mm.engine.latency import latency_cost, measure_latency, summary
-    from detnas_mm.engine.launch import check_checkpoint, check_inputs, read_config
     from detnas_mm.engine.structure_latency import measure_structure_latency, standalone_space, structures_summary
     from detnas_mm.latency.timing import Pace
+    from detnas_mm.search import SearchJob
 
     if args.threads:
         torch.set_num_threads(args.threads)
     cfg = read_config(args)
     if args.found:
-        if measure_found(cfg, Pace(args.rounds)) is None:
+        if measure_found(SearchJob.from_config(cfg), Pace(args.rounds)) is None:
             raise SystemExit('error: nothing was measured; it wants a search by StructureLatency, and its device.')
         return
     _, cost = latency_cost(cfg)
@@ -80,6 +82,7 @@ def main() -> None:
         print(structures_summary(measure_structure_latency(space, out, size, device, pace, args.nets, args.grid)))
         print(f'Written to {out}')
         return
+    cfg = fit_to_machine(cfg)
     cfg.load_from = args.checkpoint
     cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights; without one they are random
     if part == 'detector' and args.checkpoint:

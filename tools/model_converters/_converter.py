@@ -48,6 +48,7 @@ def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, conv
 
     import torch
 
+    from detnas_mm.files import replacing
     from detnas_mm.models.convert import load_checkpoint
 
     try:

@@ -2,47 +2,97 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mmengine.dist import broadcast
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
+from detnas_mm.engine.config import config_text
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
-from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.engine.search import run_search
 from detnas_mm.errors import DetNASError
 from detnas_mm.models import checked_weights
 from detnas_mm.registry import HOOKS
+from detnas_mm.search import SearchJob
 
 
 @HOOKS.register_module()
-class EvolutionSearchHook(Hook):
-    """Runs the search of the config's ``search`` section when training has ended.
+class SearchHook(Hook):
+    """Holds the search of a Runner's config: the base of hooks that search.
+
+    Attributes:
+        job: The search. The launcher hands it over, parsed and checked; where it does not (mmdet's own train script),
+            the hook parses the Runner's config.
+    """
+
+    priority = 'VERY_LOW'
+    job: SearchJob | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        """Checks the section, and that what is found can be written, before any long work starts.
+
+        Raises:
+            DetNASError: If something is missing or does not fit.
+        """
+        if self.job is None:
+            if 'search' not in runner.cfg:
+                raise DetNASError(
+                    f'{type(self).__name__} finds no `search` section in the config; inherit one of '
+                    f'configs/_base_/search/.'
+                )
+            config_text(runner.cfg)
+            self.job = SearchJob.from_config(runner.cfg)
+            self.job.work_dir = Path(runner.work_dir)
+            self.check(self.job)
+            self.job.prepare()
+        else:
+            self.check(self.job)
+        self.job.log = runner.logger.info
+
+    def check(self, job: SearchJob) -> None:
+        """Refuses a search that this hook cannot run.
+
+        Raises:
+            DetNASError: If something is missing in its section.
+        """
+
+
+def unwrapped(runner: Runner) -> nn.Module:
+    """The Runner's model, not wrapped for distributed training."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+@HOOKS.register_module()
+class EvolutionSearchHook(SearchHook):
+    """Runs the strategy of the config's ``search`` section when training has ended.
 
     A search-only job trains for no epoch: see ``configs/_base_/search/`` and ``tools/search.py``.
     """
 
-    priority = 'VERY_LOW'
     _sampler: str | None = None  # of the loaded checkpoint's paths
 
-    def before_run(self, runner: Runner) -> None:
-        """Checks the section before any long work starts."""
-        if 'search' not in runner.cfg:
+    def check(self, job: SearchJob) -> None:
+        """See :meth:`SearchHook.check`."""
+        missing = [key for key in ('strategy', 'evaluator') if getattr(job, key) is None]
+        if missing:
             raise DetNASError(
-                'EvolutionSearchHook finds no `search` section in the config; inherit one of configs/_base_/search/.'
+                f'{type(self).__name__} needs search.{" and search.".join(missing)}, such as '
+                f"strategy=dict(type='EvolutionStrategy') and evaluator=dict(type='OneShotEvaluator', …). See "
+                f'configs/_base_/search/.'
             )
-        SearchPlan(runner.cfg.search)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuses a checkpoint of another model, where nothing is trained after; notes how its paths were sampled.
 
         Raises:
-            ValueError: If weights of the model are missing in it, or have another shape there.
+            DetNASError: If weights of the model are missing in it, or have another shape there.
         """
         self._sampler = checkpoint.get('meta', {}).get('path_sampler')
-        if runner.cfg.train_cfg.get('max_epochs') != 0:
-            return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        checked_weights(model, checkpoint, runner.cfg.load_from)
+        if runner.cfg.train_cfg.get('max_epochs') == 0:
+            checked_weights(unwrapped(runner), checkpoint, runner.cfg.load_from)
 
     def after_train(self, runner: Runner) -> None:
         """Searches on the weights in force: the averaged ones where the config keeps an average.
@@ -58,14 +108,13 @@ class EvolutionSearchHook(Hook):
         for buffer in runner.model.buffers():  # BN statistics differ between ranks until something equals them
             broadcast(buffer, src=0)
         averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for hook in averages:
             hook.before_val_epoch(runner)
         trained_here = [hook.description for hook in runner.hooks if isinstance(hook, PathSamplingHook)]
         sampler = trained_here[0] if trained_here and runner.iter else self._sampler
+        assert self.job is not None  # before_run has seen to it
         try:
-            runner.cfg.work_dir = runner.work_dir
-            run_search(runner.cfg, model, runner.logger.info, sampler)
+            run_search(self.job, unwrapped(runner), sampler)
         finally:
             for hook in averages:
                 hook.after_val_epoch(runner)

@@ -154,7 +154,9 @@ def spared(records: Sequence[Record]) -> str:
     full = max(record.images or 0 for record in records)
     if not full or not any(record.status == 'dropped' for record in last):
         return ''
-    return f'saved {1 - sum(full if r.images is None else r.images for r in last) / (full * len(last)):.0%} of the images'
+    return (
+        f'saved {1 - sum(full if r.images is None else r.images for r in last) / (full * len(last)):.0%} of the images'
+    )
 
 
 def upper_bound(pairs: np.ndarray, x: float, confidence: float) -> float:

@@ -239,8 +239,10 @@ def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJo
             return
         missing = list(lost)
         name, reason = job.space.describe(archs[missing[0]]), lost[missing[0]]
-        job.log(f'Lost at attempt {attempt} of {evaluator.retries + 1}: {len(lost)} candidates, such as {name} ({reason}).')
+        job.log(
+            f'Lost at attempt {attempt} of {evaluator.retries + 1}: {len(lost)} candidates, such as {name} ({reason}).'
+        )
     raise RuntimeError(
-        f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then resume '
-        f'with the same command{job.resume_command}.'
+        f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then '
+        f'resume with the same command{job.resume_command}.'
     )

@@ -155,8 +155,8 @@ class PopulationEvolution(Strategy):
                 costs = ', '.join(f'{name} {number_text(value)}' for name, value in budget.costs(arch).items())
                 raise DetNASError(
                     f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}; the '
-                    f'constraints are {" and ".join(map(str, budget.constraints))}. Give another, or none to begin with '
-                    f'random ones: --cfg-options search.strategy.start=[].'
+                    f'constraints are {" and ".join(map(str, budget.constraints))}. Give another, or none to begin '
+                    f'with random ones: --cfg-options search.strategy.start=[].'
                 )
 
     # -- the loop -----------------------------------------------------------------------------------------------

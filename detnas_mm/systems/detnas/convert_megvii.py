@@ -23,6 +23,7 @@ from detnas_mm.models.convert import check_keys, listed, load_checkpoint
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.detnas.model import DetNASNet, DetNASSupernet
 from detnas_mm.systems.detnas.space import PRESETS, Block, DetNASSpace
+from detnas_mm.systems.detnas.zoo import PublishedDetNASNet
 
 #: The authors' names of the operations; the position is the id.
 OP_NAMES = ('shufflenet_3x3', 'shufflenet_5x5', 'shufflenet_7x7', 'xception_3x3')
@@ -257,6 +258,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:
     for net in zoo.nets().values():
-        if net.space == space.name and net.channel_split == channel_split and net.architecture() == arch:
-            return net.name
+        if isinstance(net, PublishedDetNASNet) and (net.space, net.channel_split) == (space.name, channel_split):
+            if net.architecture() == arch:
+                return net.name
     return None

@@ -213,11 +213,11 @@ class DetNASSpace(ChoiceSpace):
     # -- building -----------------------------------------------------------------------------------------------
 
     def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
-        """See :meth:`SearchSpace.configure`: a :class:`DetNASNet` in the backbone's place, all its settings written out.
+        """See :meth:`SearchSpace.configure`: a :class:`DetNASNet` with all its settings.
 
         The config's backbone may be a supernet or a net of any DetNAS space, or any other backbone.
         """
-        defaults = dict(
+        defaults: dict[str, Any] = dict(
             out_indices=tuple(range(len(self.channels))), norm_cfg=dict(type='BN'), channel_split='shuffle',
             with_last_conv=False, frozen_stages=-1, norm_eval=False, with_cp=False,
         )  # fmt: skip

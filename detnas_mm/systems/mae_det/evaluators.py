@@ -114,17 +114,17 @@ class EntropyScore(StructureScore):
     """
 
     def __init__(self, weights: Sequence[float] = WEIGHTS, input_size: int | Sequence[int] | None = None) -> None:
-        self.weights = checked_weights(weights)
+        self.stage_weights = checked_weights(weights)
         self.input_size = None if input_size is None else checked_input_size(input_size)
 
     def spec(self) -> dict[str, Any]:
         size = None if self.input_size is None else list(self.input_size)
-        return dict(type='EntropyScore', weights=list(self.weights), input_size=size)
+        return dict(type='EntropyScore', weights=list(self.stage_weights), input_size=size)
 
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
         if self.input_size is None:
-            return closed_form(codes, self.weights)
-        return padded_form(codes, self.weights, self.input_size)
+            return closed_form(codes, self.stage_weights)
+        return padded_form(codes, self.stage_weights, self.input_size)
 
     def block_sum(self, strides: Sequence[int]) -> EntropySum:
         """The score as a sum over blocks, which exact search needs; ``strides`` has the stem's first.
@@ -134,7 +134,7 @@ class EntropyScore(StructureScore):
         """
         if self.input_size is not None:
             raise DetNASError('EntropyScore with input_size is no sum over blocks; exact search needs it without.')
-        return EntropySum(self.weights, strides)
+        return EntropySum(self.stage_weights, strides)
 
 
 @RANKERS.register_module()
@@ -167,7 +167,7 @@ class DeepMADScore(StructureScore):
         kernel_exponent: float = 1.0,
         depth_penalty: float = 10.0,
     ) -> None:
-        self.weights = checked_weights(weights)
+        self.stage_weights = checked_weights(weights)
         self.input_size = checked_input_size(input_size)
         exponents = channel_exponent, kernel_exponent, depth_penalty
         if not all(type(number) in (int, float) and 0 <= number < float('inf') for number in exponents):
@@ -179,17 +179,17 @@ class DeepMADScore(StructureScore):
 
     def spec(self) -> dict[str, Any]:
         return dict(
-            type='DeepMADScore', weights=list(self.weights), input_size=list(self.input_size),
+            type='DeepMADScore', weights=list(self.stage_weights), input_size=list(self.input_size),
             exponents=list(self.exponents), depth_penalty=self.depth_penalty,
         )  # fmt: skip
 
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
         out = np.empty(len(codes))
         for rows, genes in columns(codes):
-            check_stages(self.weights, genes.strides)
+            check_stages(self.stage_weights, genes.strides)
             total = -self.depth_penalty * np.exp(np.std(np.stack(genes.depths), axis=0))
             for weight, entropy, width, (height, breadth) in stage_sums(genes, self.input_size, *self.exponents):
                 # ln of the area: 2 ln mapsize where maps are square.
-                total = total + self.weights[weight] * (np.log(width) + np.log(height * breadth)) * entropy
+                total = total + self.stage_weights[weight] * (np.log(width) + np.log(height * breadth)) * entropy
             out[rows] = total
         return out
