@@ -8,13 +8,7 @@ search = dict(
     evaluator={{_base_.search_data}},
     objectives=[dict(name='pascal_voc/mAP', direction='maximize')],
     constraints=[dict(cost='macs', high=300e6)],
-    export=dict(
-        retrain=dict(
-            train_cfg={{_base_.train_cfg}},
-            param_scheduler={{_base_.param_scheduler}},
-            default_hooks={{_base_.default_hooks}},
-        ),
-    ),
+    export=dict(config='detnas_mm::detnas/detnas-small_net_retinanet_voc.py'),
 )
 # Nothing is trained: the search runs when "training" for no epoch has ended.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]

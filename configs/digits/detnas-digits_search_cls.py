@@ -29,13 +29,7 @@ search = dict(
     costs=dict(macs=dict(input_size=(48, 48))),
     constraints=[dict(cost='macs', high=1.52e6)],
     budget=dict(generations=8),
-    export=dict(
-        retrain=dict(
-            train_cfg={{_base_.train_cfg}},
-            param_scheduler={{_base_.param_scheduler}},
-            default_hooks={{_base_.default_hooks}},
-        ),
-    ),
+    export=dict(config='detnas_mm::digits/detnas-digits_net_cls.py'),
 )
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)

@@ -32,13 +32,7 @@ search = dict(
     costs=dict(macs=dict(input_size=(96, 96))),
     constraints=[dict(cost='macs', high=5.8e6)],
     budget=dict(generations=8),
-    export=dict(
-        retrain=dict(
-            train_cfg={{_base_.train_cfg}},
-            param_scheduler={{_base_.param_scheduler}},
-            default_hooks={{_base_.default_hooks}},
-        ),
-    ),
+    export=dict(config='detnas_mm::digits/detnas-digits_net_retinanet.py'),
 )
 # Nothing is trained: the search runs when "training" for no epoch has ended.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]

@@ -70,7 +70,7 @@ class Exporter:
             if ours != theirs:
                 raise DetNASError(
                     f'search.export.config: {what} is {theirs!r} in {self.source}, and {ours!r} in the searched '
-                    f'config; the nets would be others. Make them equal, name another config, or None for the searched one.'
+                    f'config; the nets would be others. Make them equal, or name another config or None.'
                 )
         shapes, others = _shapes(searched), _shapes(training)
         for name in [*shapes, *others]:

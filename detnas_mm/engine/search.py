@@ -64,8 +64,8 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     """Runs a prepared search to its end, and exports what it found.
 
     Everything lands in the job's ``work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the
-    best nets (with several objectives, of the Pareto front), ``progress.png``, and what the strategy has to show, such as
-    ``certificate.json``. Run again on the same folder, it resumes from the ledger.
+    best nets (with several objectives, of the Pareto front), ``progress.png``, and what the strategy has to show,
+    such as ``certificate.json``. Run again on the same folder, it resumes from the ledger.
 
     Args:
         job: What :meth:`SearchJob.prepare` has checked.

@@ -258,7 +258,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:
     for net in zoo.nets().values():
-        if isinstance(net, PublishedDetNASNet) and (net.space, net.channel_split) == (space.name, channel_split):
-            if net.architecture() == arch:
-                return net.name
+        own = isinstance(net, PublishedDetNASNet) and (net.space, net.channel_split) == (space.name, channel_split)
+        if own and net.architecture() == arch:
+            return net.name
     return None
