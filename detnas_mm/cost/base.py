@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,10 @@ class CostModel(ABC):
 
     name: str
     scope: str
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """What decides the costs, JSON-ready: ledgers of unequal ones are not compared."""
 
     @abstractmethod
     def totals(self, ids: np.ndarray) -> np.ndarray:
@@ -89,6 +94,11 @@ class TableCost(CostModel):
         if len(ids) and (ids.min() < 0 or ids.max() >= choices):
             raise DetNASError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
         return ids
+
+    def spec(self) -> dict[str, Any]:
+        """See :meth:`CostModel.spec`: a digest of the numbers, which decide all."""
+        numbers = self.table.tobytes() + repr((self.table.dtype.str, self.table.shape, self.constant)).encode()
+        return dict(type=type(self).__name__, table=hashlib.sha256(numbers).hexdigest()[:16])
 
     @property
     def dtype(self) -> np.dtype:

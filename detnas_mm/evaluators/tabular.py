@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.evaluators.one_shot.racing import Racing, spared
+from detnas_mm.evaluators.one_shot.racing import Racing, judged_on, partial, spared
 from detnas_mm.registry import EVALUATORS, build_from
 from detnas_mm.search import Evaluation, Evaluator, Record, SearchJob, read_ledger
 from detnas_mm.spaces import Architecture
@@ -75,22 +75,22 @@ class TabularEvaluator(Evaluator):
     @staticmethod
     def _as_it_is(row: Record) -> Evaluation:
         failure, dropped = (row.reason if row.status == status else None for status in ('failed', 'dropped'))
-        return Evaluation(row.metrics, failure, {}, dropped, row.images, row.partial)
+        return Evaluation(row.metrics, failure, dropped=dropped, details=row.details)
 
     def _raced(self, row: Record) -> Evaluation:
         """What racing makes of a row that holds the full set."""
-        assert self.racing is not None and row.images is not None
+        full = judged_on(row)
+        assert self.racing is not None and full is not None
         seen: dict[str, dict[str, float]] = {}
         for share in self.racing.shares:
             # Shares are cut at whole batches, so that a row has its own numbers of images: the nearest above.
-            wanted = share * row.images
-            images = min((n for n in map(int, row.partial) if n >= wanted - 1e-9), default=None)
+            images = min((n for n in map(int, partial(row)) if n >= share * full - 1e-9), default=None)
             if images is None:
                 raise DetNASError(
-                    f'{self.path} has no share of {share} of the images of {row.arch}; it has {row.partial}.'
+                    f'{self.path} has no share of {share} of the images of {row.arch}; it has {partial(row)}.'
                 )
-            seen[str(images)] = row.partial[str(images)]
+            seen[str(images)] = partial(row)[str(images)]
             dropped = self.racing.verdict(images, seen[str(images)])
             if dropped:
-                return Evaluation({}, None, {}, dropped, images, seen)
-        return Evaluation(row.metrics, None, {}, None, row.images, seen)
+                return Evaluation(dropped=dropped, details=dict(images=images, partial=seen))
+        return Evaluation(row.metrics, details=dict(images=full, partial=seen))

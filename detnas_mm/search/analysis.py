@@ -16,7 +16,7 @@ from detnas_mm.search.ledger import BEGINNING, Ledger, LedgerError, differences,
 from detnas_mm.search.record import Record
 
 #: Fields of a row that a condition may name, beside its metrics and costs.
-FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt', 'images')
+FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt')
 _TEXTS = ('id', 'arch', 'origin', 'status', 'reason', 'host')
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     '<=': operator.le, '>=': operator.ge, '!=': operator.ne, '<': operator.lt, '>': operator.gt, '=': operator.eq,
@@ -24,16 +24,21 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def value(record: Record, name: str) -> Any:
-    """A metric, cost or field of a row by name; None if it has none."""
-    for values in (record.metrics, record.costs):
+    """A metric, cost, detail or field of a row by name; None if it has none."""
+    for values in (record.metrics, record.costs, _numbers(record)):
         if name in values:
             return values[name]
     return getattr(record, name) if name in FIELDS else None
 
 
+def _numbers(record: Record) -> dict[str, Any]:
+    """Those of a row's details that are numbers, such as how many images it was judged on."""
+    return {name: value for name, value in record.details.items() if type(value) in (int, float)}
+
+
 def names(records: Iterable[Record]) -> list[str]:
-    """All metrics and costs that rows have, then the fields."""
-    found = dict.fromkeys(name for record in records for name in (*record.metrics, *record.costs))
+    """All metrics, costs and numbers among the details that rows have, then the fields."""
+    found = dict.fromkeys(name for r in records for name in (*r.metrics, *r.costs, *_numbers(r)))
     return [*found, *FIELDS]
 
 

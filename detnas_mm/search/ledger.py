@@ -17,7 +17,7 @@ from typing import Any
 from detnas_mm.files import lock
 from detnas_mm.search.record import Record, Snapshot
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class LedgerError(RuntimeError):
@@ -114,7 +114,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
             if number == 1:
                 if row['schema'] != SCHEMA:
                     raise LedgerError(
-                        f'{path} is not a ledger of this version (schema {SCHEMA}); its first line is {line[:80]!r}.'
+                        f'{path} is a ledger of schema {row["schema"]!r}; this version reads {SCHEMA}. Finish that search '
+                        f'with the version that began it, or search in another folder (--work-dir).'
                     )
                 header = row
                 objectives = _objectives(path, header)

@@ -70,14 +70,17 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
         time=evaluation.time,
         host=socket.gethostname(),
         attempt=ledger.attempt,
-        images=evaluation.images,
-        partial={images: _finite(metrics) for images, metrics in evaluation.partial.items()},
+        details=_finite(evaluation.details),
     )
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What a JSON line can hold of metrics."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a JSON line can hold of metrics and details, nested ones too."""
+    return {
+        name: _finite(value) if isinstance(value, Mapping) else value
+        for name, value in values.items()
+        if not isinstance(value, float) or math.isfinite(value)
+    }
 
 
 def check_replayed(ledger: Ledger, known: Sequence[Record], proposals: Sequence[Proposal], generation: int) -> None:

@@ -108,6 +108,11 @@ class Constraint:
         if math.isinf(self.low) and math.isinf(self.high):
             raise DetNASError(f'The constraint on {self.cost!r} has no bound: give low=…, high=… or both.')
 
+    def spec(self) -> dict[str, Any]:
+        """The bounds, JSON-ready; None for one that is not there."""
+        low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
+        return dict(cost=self.cost, low=low, high=high)
+
     def __str__(self) -> str:
         def exact(bound: float) -> str:  # two different bounds never read alike: ledgers are compared by this text
             return f'{bound:,.0f}' if float(bound).is_integer() else repr(float(bound))
@@ -122,7 +127,7 @@ class Budget:
 
     Args:
         space: The search space.
-        costs: Cost models by name; each has ``totals(ids)``, ``bounds()`` and ``scope``.
+        costs: Cost models by name; each has ``totals(codes)``, ``bounds()``, ``scope`` and ``spec()``.
         constraints: Bounds on these costs.
 
     Raises:
@@ -195,6 +200,6 @@ class Budget:
     def spec(self) -> dict[str, Any]:
         """What is counted and what is allowed, JSON-ready."""
         return dict(
-            costs={name: cost.scope for name, cost in self._costs.items()},
-            constraints=[str(constraint) for constraint in self.constraints],
+            costs={name: cost.spec() for name, cost in self._costs.items()},
+            constraints=[constraint.spec() for constraint in self.constraints],
         )

@@ -36,8 +36,8 @@ class Evaluation:
         failure: Why it failed, or None.
         time: Seconds by phase.
         dropped: Why its evaluation stopped early, or None: it had no prospect, see ``Racing``.
-        images: How many images it was judged on, where it was judged on images.
-        partial: Metrics on the first so many of these images, by that number: never to be compared with ``metrics``.
+        details: What else the evaluator has to say of it, by name: JSON-ready values, never compared between
+            candidates by the search itself.
         lost: Why nobody knows how it did, or None: the machine that evaluated it is gone. No row is written; it is
             tried again.
     """
@@ -46,8 +46,7 @@ class Evaluation:
     failure: str | None = None
     time: dict[str, float] = field(default_factory=dict)
     dropped: str | None = None
-    images: int | None = None
-    partial: dict[str, dict[str, float]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
     lost: str | None = None
 
     @property
@@ -74,8 +73,7 @@ class Record:
         time: Seconds by phase.
         host: Machine that evaluated it.
         attempt: How often the search had been started when this row was written.
-        images: See :class:`Evaluation`.
-        partial: See :class:`Evaluation`.
+        details: See :class:`Evaluation`.
     """
 
     index: int
@@ -91,8 +89,7 @@ class Record:
     time: dict[str, float] = field(default_factory=dict)
     host: str = ''
     attempt: int = 1
-    images: int | None = None
-    partial: dict[str, dict[str, float]] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -112,10 +109,9 @@ class Record:
         """
         try:
             record = cls(**(row | {'parents': tuple(row['parents'])}))
-            shares = record.partial.values()
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError) as error:
             raise ValueError(f'not a ledger row: {error}') from error
-        for numbers in (record.metrics, record.costs, record.time, *shares):
+        for numbers in (record.metrics, record.costs, record.time):
             if not isinstance(numbers, dict) or not all(map(_is_number, numbers.values())):
                 raise ValueError(f'not a ledger row: finite numbers by name are wanted, not {numbers!r}')
         if record.status not in ('ok', 'failed', 'dropped'):
@@ -123,9 +119,15 @@ class Record:
         counts = (record.generation, record.attempt)
         if not all(type(n) is int for n in counts) or not all(isinstance(t, str) for t in (record.id, record.arch)):
             raise ValueError('not a ledger row: generation and attempt must be whole numbers, id and arch text')
-        if record.images is not None and type(record.images) is not int:
-            raise ValueError(f'not a ledger row: images must be a whole number, not {record.images!r}')
+        if not isinstance(record.details, dict) or not all(map(_is_finite, record.details.values())):
+            raise ValueError(f'not a ledger row: details must be finite values by name, not {record.details!r}')
         return record
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether there is no infinite number in a JSON value."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (not isinstance(value, float) or isfinite(value)) and all(map(_is_finite, parts))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from detnas_mm.cost import CostModel
 from detnas_mm.spaces import SearchSpace
+from detnas_mm.testing.common import check_json
 
 #: Architectures drawn.
 DRAWS = 64
@@ -30,6 +31,7 @@ def check_cost_model(cost: CostModel, space: SearchSpace, seed: int = 0) -> None
     for what in ('name', 'scope'):
         text = getattr(cost, what, None)
         assert isinstance(text, str) and text and '\n' not in text, f'{what} must be a line of text; got {text!r}.'
+    check_json('spec()', cost.spec())
     archs = space.sample_many(np.random.default_rng(seed), DRAWS)
     ids = space.encode(archs)
     totals = cost.totals(ids)

@@ -86,7 +86,8 @@ class Judge:
         clock = dict(metric=so_far.time.get('metric', 0.0) + seconds)
         if self._last:
             failure = None if metrics else 'no detections'
-            return replace(so_far, images=images, metrics=metrics, failure=failure, time=clock)
+            details = so_far.details | dict(images=images)
+            return replace(so_far, metrics=metrics, failure=failure, time=clock, details=details)
         dropped = self.racing.verdict(images, metrics) if self.racing and metrics else None
-        shares = {**so_far.partial, str(images): metrics}
-        return replace(so_far, images=images, partial=shares, dropped=dropped, time=clock)
+        shares = {**so_far.details.get('partial', {}), str(images): metrics}
+        return replace(so_far, dropped=dropped, time=clock, details=dict(images=images, partial=shares))

@@ -10,7 +10,7 @@ import numpy as np
 
 from detnas_mm.checks import listed, real, whole
 from detnas_mm.errors import DetNASError
-from detnas_mm.search import Objective, Record
+from detnas_mm.search import Evaluation, Objective, Record
 
 
 class Stage(NamedTuple):
@@ -128,9 +128,9 @@ class Racing:
         name = self._objective.name if self._objective else ''
         sign = 1 if self._objective is None or self._objective.direction == 'maximize' else -1
         pairs = [
-            (sign * record.partial[str(images)][name], sign * record.metrics[name])
+            (sign * partial(record)[str(images)][name], sign * record.metrics[name])
             for record in self._ok
-            if name in record.partial.get(str(images), {}) and name in record.metrics
+            if name in partial(record).get(str(images), {}) and name in record.metrics
         ]
         if len(pairs) < self.at_least or name not in metrics:
             return math.inf
@@ -148,15 +148,24 @@ class Racing:
         )
 
 
+def partial(row: Record | Evaluation) -> dict[str, dict[str, float]]:
+    """Metrics on the first so many images, by that number: never to be compared with those on all images."""
+    return row.details.get('partial', {})
+
+
+def judged_on(row: Record | Evaluation) -> int | None:
+    """How many images a candidate was judged on; None for one that failed before."""
+    return row.details.get('images')
+
+
 def spared(records: Sequence[Record]) -> str:
     """Which share of the images the rows of the last generation were not judged on; empty if none was dropped."""
     last = [record for record in records if record.generation == records[-1].generation]
-    full = max(record.images or 0 for record in records)
+    full = max(judged_on(record) or 0 for record in records)
     if not full or not any(record.status == 'dropped' for record in last):
         return ''
-    return (
-        f'saved {1 - sum(full if r.images is None else r.images for r in last) / (full * len(last)):.0%} of the images'
-    )
+    seen = sum(full if (own := judged_on(record)) is None else own for record in last)
+    return f'saved {1 - seen / (full * len(last)):.0%} of the images'
 
 
 def upper_bound(pairs: np.ndarray, x: float, confidence: float) -> float:

@@ -63,6 +63,9 @@ class MacsTable(AdditiveTable):
         self.space = space
         self.input_size = input_size
 
+    def spec(self) -> dict[str, Any]:
+        return super().spec() | dict(input_size=list(self.input_size))
+
     @classmethod
     def build(
         cls, space: DetNASSpace | str | Mapping[str, Any], input_size: int | Sequence[int] = (224, 224), **kwargs: Any

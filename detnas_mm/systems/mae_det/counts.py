@@ -35,6 +35,9 @@ class StructureCost(BlockSum, CostModel):
         self.input_size = checked_input_size(input_size)
         self.scope = f'{self.what}, backbone, at {self.input_size[0]}x{self.input_size[1]}'
 
+    def spec(self) -> dict[str, Any]:
+        return dict(type=type(self).__name__, input_size=list(self.input_size))
+
     def bounds(self) -> tuple[float, float]:
         low, high = self.totals(self.space.encode([self.space.smallest(), self.space.largest()])).tolist()
         return low, high
@@ -156,6 +159,9 @@ class StructureDepthToWidth(CostModel):
 
     def __init__(self, space: MAEDetSpace | str | Mapping[str, Any] = 'authors') -> None:
         self.space = MAEDetSpace(space)
+
+    def spec(self) -> dict[str, Any]:
+        return dict(type='StructureDepthToWidth')
 
     def total(self, arch: Any) -> Any:
         """See :meth:`StructureCost.total`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
@@ -169,6 +170,14 @@ class StructureLatency(StructureCost, MeasuredLatency):
         self._tables = StructureTables(Grid(**found['grid']), found['constant_ms'], found['tables_ms'])
         told = self.told(found['grid'], found['tables_ms'], found['constant_ms'])
         self.scope = told if relative_to is None else f'multiples of the {self.unit_ms:g} ms of {relative_to}; {told}'
+
+    def spec(self) -> dict[str, Any]:
+        found = self.measurement
+        numbers = repr([found[name] for name in ('grid', 'tables_ms', 'constant_ms')]).encode()
+        return dict(
+            type='StructureLatency', table=hashlib.sha256(numbers).hexdigest()[:16], relative_to=self.relative_to,
+            unit_ms=self.unit_ms,
+        )  # fmt: skip
 
     def knots(self, place: Place) -> Sequence[int]:
         return self._tables.knots(place)
