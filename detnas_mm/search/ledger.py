@@ -114,7 +114,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
             if number == 1:
                 if row['schema'] != SCHEMA:
                     raise LedgerError(
-                        f'{path} is a ledger of schema {row["schema"]!r}; this version reads {SCHEMA}. Finish that search '
+                        f'{path} is a ledger of schema {row["schema"]!r}; this version reads {SCHEMA}. Finish it '
                         f'with the version that began it, or search in another folder (--work-dir).'
                     )
                 header = row
