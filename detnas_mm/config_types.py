@@ -91,7 +91,7 @@ def as_text(cfg: Config) -> Config:
         ValueError: If something cannot be found by its name.
     """
     kept = cfg.to_dict()  # without what the config file imported
-    return Config({key: _plain(value) for key, value in cfg.items() if key in kept})
+    return Config({key: _plain(value) for key, value in cfg.items() if key in kept}, filename=cfg.filename)
 
 
 def _plain(value: Any) -> Any:

@@ -120,7 +120,13 @@ def refuse_if_all_failed(ledger: Ledger) -> None:
 
 
 def generation_line(
-    job: SearchJob, generation: int, nets: str, values: str, best: Record | None, acceptance: float, *remarks: str
+    job: SearchJob,
+    generation: int,
+    nets: str,
+    values: str,
+    best: Record | None,
+    acceptance: float,
+    *remarks: str,
 ) -> str:
     """One line about a generation.
 
