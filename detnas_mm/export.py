@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from detnas_mm.config_types import as_text, is_hook
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.evaluators.metrics import available
 from detnas_mm.options import option_word
@@ -22,7 +22,8 @@ from detnas_mm.spaces import Architecture, SearchSpace
 
 #: Top-level key under which a config keeps what was changed to fit the machine that searches.
 AS_WRITTEN = 'as_written'
-_SEARCH_HOOKS = ('PathSamplingHook', 'EvolutionSearchHook')
+#: Hooks that only a search has, and the training of a supernet.
+_SEARCH_HOOKS = ('detnas_mm.engine.SearchHook', 'detnas_mm.PathSamplingHook')
 
 
 def written_model(cfg: Any) -> Any:
@@ -32,19 +33,72 @@ def written_model(cfg: Any) -> Any:
 
 def without_search(cfg: Config) -> Config:
     """A search's config as its author wrote it, with the settings of ``search.export.retrain``, for training alone."""
-    out = Config(copy.deepcopy(cfg.to_dict()))
+    out = as_text(cfg)
     search = out.pop('search')
     out.model = written_model(out)
     out.env_cfg = out.pop(AS_WRITTEN, {}).get('env_cfg', out.get('env_cfg', {}))
     for key in ('load_from', 'resume', 'work_dir', 'launcher', 'model_wrapper_cfg'):
         out.pop(key, None)
-    hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] not in _SEARCH_HOOKS]
+    hooks = _hooks_but(out, *_SEARCH_HOOKS)
     out.pop('custom_hooks', None)
     if hooks:
         out.custom_hooks = hooks
     for key, value in search.get('export', {}).get('retrain', {}).items():
         out[key] = value
     return out
+
+
+def _hooks_but(cfg: Config, *kinds: str) -> list[Any]:
+    """A config's own hooks without those of some classes."""
+    scope = cfg.get('default_scope')
+    return [h for h in cfg.get('custom_hooks') or () if not any(is_hook(h, kind, scope) for kind in kinds)]
+
+
+def config_text(cfg: Config) -> str:
+    """The text of a config file from which the same config is read; new-style classes are in it by name.
+
+    Raises:
+        ValueError: If it would be read as something else, or not at all; names the setting.
+    """
+    plain = as_text(cfg)
+    text = _text_read_back(plain)
+    if text is None:
+        key, value = _unreadable(plain.to_dict())
+        raise ValueError(
+            f'A search writes its config, and those of the nets it finds, into files. {key or "It"} is {value!r:.200}, '
+            f'which would not be read from a file as it is: give it as text, numbers, lists and dicts of these.'
+        )
+    return text
+
+
+def _text_read_back(cfg: Config) -> str | None:
+    """The text of a config in plain values; None if another config, or none, is read from it."""
+    try:
+        text = cfg.pretty_text
+        return text if Config.fromstring(text, '.py').to_dict() == cfg.to_dict() else None
+    except Exception:  # whatever the text, run as a config, raises
+        return None
+
+
+def _unreadable(value: Any, key: str = '') -> tuple[str, Any]:
+    """The innermost part of a config that is not read as it is written, and what it is called."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in parts:
+        if _text_read_back(Config(dict(part=part), format_python_code=False)) is None:
+            return _unreadable(part, f'{key}.{name}' if key else str(name))
+    return key, value
+
+
+def write_config(cfg: Config, path: Path) -> None:
+    """Writes a config file, whole or not at all.
+
+    Raises:
+        ValueError: See :func:`config_text`.
+    """
+    text = config_text(cfg)
+    temporary = path.with_suffix('.tmp')
+    temporary.write_text(text, encoding='utf-8')
+    temporary.replace(path)
 
 
 def backbone_config(cfg: Config, backbone: dict[str, Any], channels: Sequence[int]) -> Config:
@@ -108,7 +162,7 @@ def subnet_config(cfg: Config, backbone: dict[str, Any]) -> Config:
         backbone = backbone | dict(norm_cfg=out.model.backbone.norm_cfg)
     out.model.backbone = backbone
     if evaluator.get('channels_last'):  # tested in the layout that it was searched in
-        hooks = [h for h in out.get('custom_hooks', ()) if str(h['type']).split('.')[-1] != 'ChannelsLastHook']
+        hooks = _hooks_but(out, 'detnas_mm.ChannelsLastHook')
         out.custom_hooks = [*hooks, dict(type='detnas_mm.ChannelsLastHook', evaluation=True)]
     dataloader = dict(evaluator['dataloader'])
     dataloader.setdefault('sampler', dict(type='DefaultSampler', shuffle=False))
@@ -150,7 +204,7 @@ def export_net(
     config, checkpoint = stem.with_suffix('.py'), None if state is None else stem.with_suffix('.pth')
     if is_main_process():
         stem.parent.mkdir(parents=True, exist_ok=True)
-        out.dump(config)
+        write_config(out, config)
         if checkpoint is not None:
             temporary = checkpoint.with_suffix('.tmp')
             torch.save(dict(meta=meta, state_dict=state), temporary)

@@ -4,7 +4,7 @@ from detnas_mm.compat import check_stack
 
 check_stack()
 
-from detnas_mm.engine.hooks import ChannelsLastHook, EvolutionSearchHook, PathSamplingHook  # noqa: E402
+from detnas_mm.engine.hooks import ChannelsLastHook, EvolutionSearchHook, PathSamplingHook, SearchHook  # noqa: E402
 from detnas_mm.engine.optim import FewGroupsOptimWrapperConstructor  # noqa: E402
 from detnas_mm.engine.path_samplers import MacsBinPathSampler, PathSampler, UniformPathSampler  # noqa: E402
 from detnas_mm.engine.search import SearchPlan, run_search  # noqa: E402
@@ -16,6 +16,7 @@ __all__ = [
     'MacsBinPathSampler',
     'PathSampler',
     'PathSamplingHook',
+    'SearchHook',
     'SearchPlan',
     'UniformPathSampler',
     'run_search',

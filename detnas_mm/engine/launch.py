@@ -20,9 +20,11 @@ from mmengine.runner import Runner
 
 from detnas_mm.cli import override
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
+from detnas_mm.config_types import is_hook, is_other, type_name
 from detnas_mm.engine.found_structures import measure_found
+from detnas_mm.engine.hooks import SearchHook
 from detnas_mm.engine.search import LEDGER, SearchPlan, run_search
-from detnas_mm.export import AS_WRITTEN
+from detnas_mm.export import AS_WRITTEN, config_text
 from detnas_mm.search import refuse_if_in_use
 
 _HOURS = 3600
@@ -105,7 +107,7 @@ def _join_without_runner(cfg: Config) -> None:
 
 def _replace_norm(node: Any) -> int:
     """Turns SyncBN into BN everywhere below a config node; returns how often."""
-    found = [one for one in _nodes(node) if one.get('type') in ('SyncBN', 'MMSyncBN', 'NaiveSyncBN')]
+    found = [one for one in _nodes(node) if is_other(one, 'SyncBN')]
     for one in found:
         one['type'] = 'BN'
     return len(found)
@@ -168,10 +170,8 @@ def as_search_job(cfg: Config, checkpoint: str | None, seed: int | None = None) 
     for kind in ('val', 'test'):
         for part in ('dataloader', 'evaluator', 'cfg'):
             cfg[f'{kind}_{part}'] = None
-    hooks = list(cfg.get('custom_hooks') or [])
-    if not any(map(_is_search_hook, hooks)):
-        hooks.append(dict(type='detnas_mm.EvolutionSearchHook'))
-    cfg.custom_hooks = hooks
+    if not _has_search_hook(cfg):
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='detnas_mm.EvolutionSearchHook')]
     return cfg
 
 
@@ -184,8 +184,8 @@ def _plan(cfg: Config) -> SearchPlan:
         raise SystemExit(f'error: {error}') from error
 
 
-def _is_search_hook(hook: Any) -> bool:
-    return str(hook['type']).endswith('EvolutionSearchHook')
+def _has_search_hook(cfg: Config) -> bool:
+    return any(is_hook(hook, SearchHook, cfg.get('default_scope')) for hook in cfg.get('custom_hooks') or ())
 
 
 def run(cfg: Config, trust: bool = False) -> Any:
@@ -194,11 +194,13 @@ def run(cfg: Config, trust: bool = False) -> Any:
     Raises:
         SystemExit: With one sentence, if a checkpoint cannot be loaded or the work dir cannot be made.
         LedgerError: If another search writes into the work dir.
+        ValueError: If a search could not write its config, see :func:`~detnas_mm.export.config_text`.
     """
     if cfg.get('work_dir'):
         check_work_dir(Path(cfg.work_dir))
     if 'search' in cfg:
         refuse_second_search(cfg)
+        config_text(cfg)
         if not _plan(cfg).evaluator.needs_model:
             check_data(cfg, ['search'])
             _join_without_runner(cfg)
@@ -206,7 +208,7 @@ def run(cfg: Config, trust: bool = False) -> Any:
             if is_main_process():
                 measure_found(cfg)
             return best
-        if not any(_is_search_hook(hook) for hook in cfg.get('custom_hooks') or ()):
+        if not _has_search_hook(cfg):
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '
                 f'supernet: python tools/search.py {shlex.quote(str(cfg.filename))} CHECKPOINT. To search right after '
@@ -256,7 +258,7 @@ def check_inputs(cfg: Config, trust: bool = False, splits: Sequence[str] = ('tra
     """
     check_checkpoint(cfg.get('load_from'), trust)
     for node in _nodes(cfg.get('model', {})):
-        if node.get('type') == 'Pretrained':
+        if is_other(node, 'Pretrained'):
             check_checkpoint(node.get('checkpoint'), trust)
     check_data(cfg, [*(f'{split}_dataloader' for split in splits), 'search'])
 
@@ -276,10 +278,11 @@ def check_data(cfg: Config, keys: Sequence[str]) -> None:
                 if (folder is None or Path(folder).is_dir()) and not file.exists():
                     raise SystemExit(f'error: there is no file {file}, where {key} looks for annotations.')
             if folder and '://' not in folder and not Path(folder).is_dir():
+                what = type_name(node.get('type', 'data'))
                 raise SystemExit(
-                    f'error: there is no folder {folder}, where {key} looks for {node.get("type", "data")}. Digits is '
-                    f'made by: python tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands '
-                    f'in configs/detnas/README.md.'
+                    f'error: there is no folder {folder}, where {key} looks for {what}. Digits is made by: python '
+                    f'tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands in '
+                    f'configs/detnas/README.md.'
                 )
 
 

@@ -16,9 +16,10 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.config_types import as_text
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.export import check_backbones, export_best, export_net
+from detnas_mm.export import check_backbones, export_best, export_net, write_config
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search import (
@@ -171,11 +172,12 @@ def run_search(
         All successful records, the best in the first objective first.
 
     Raises:
-        ValueError: If the section does not fit.
+        ValueError: If the section does not fit, or the config could not be read again once it is written.
         LedgerError: If the folder belongs to another search, or is in use.
         RuntimeError: If every candidate failed.
     """
     log = log or (lambda text: print_log(text, logger='current'))
+    cfg = as_text(cfg)
     plan = SearchPlan(cfg.search)
     if plan.evaluator.needs_model and model is None:
         raise ValueError(f'{type(plan.evaluator).__name__} needs a trained model: give its checkpoint.')
@@ -187,7 +189,7 @@ def run_search(
     told = environment() | ({} if sampler is None else dict(sampler=sampler))
     with open_ledger(work_dir / LEDGER, header, told) as ledger:
         if is_main_process():
-            cfg.dump(work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
+            write_config(cfg, work_dir / CONFIG)  # before anything long: any row can be exported while the search runs
         searcher = _searcher(plan, ledger, log)
         best = searcher.run()
         if not best:

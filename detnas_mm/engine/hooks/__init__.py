@@ -2,6 +2,6 @@
 
 from detnas_mm.engine.hooks.channels_last_hook import ChannelsLastHook
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
-from detnas_mm.engine.hooks.search_hook import EvolutionSearchHook
+from detnas_mm.engine.hooks.search_hook import EvolutionSearchHook, SearchHook
 
-__all__ = ['ChannelsLastHook', 'EvolutionSearchHook', 'PathSamplingHook']
+__all__ = ['ChannelsLastHook', 'EvolutionSearchHook', 'PathSamplingHook', 'SearchHook']

@@ -9,12 +9,12 @@ from mmengine.runner import Runner
 
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
 from detnas_mm.engine.search import SearchPlan, run_search
+from detnas_mm.export import config_text
 from detnas_mm.models import checked_weights
 from detnas_mm.registry import HOOKS
 
 
-@HOOKS.register_module()
-class EvolutionSearchHook(Hook):
+class SearchHook(Hook):
     """Runs the search of the config's ``search`` section when training has ended.
 
     A search-only job trains for no epoch: see ``configs/_base_/search/`` and ``tools/search.py``.
@@ -24,12 +24,13 @@ class EvolutionSearchHook(Hook):
     _sampler: str | None = None  # of the loaded checkpoint's paths
 
     def before_run(self, runner: Runner) -> None:
-        """Checks the section before any long work starts."""
+        """Checks the section, and that what is found can be written, before any long work starts."""
         if 'search' not in runner.cfg:
             raise ValueError(
-                'EvolutionSearchHook finds no `search` section in the config; inherit one of configs/_base_/search/.'
+                f'{type(self).__name__} finds no `search` section in the config; inherit one of configs/_base_/search/.'
             )
         SearchPlan(runner.cfg.search)
+        config_text(runner.cfg)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuses a checkpoint of another model, where nothing is trained after; notes how its paths were sampled.
@@ -68,3 +69,8 @@ class EvolutionSearchHook(Hook):
         finally:
             for hook in averages:
                 hook.after_val_epoch(runner)
+
+
+@HOOKS.register_module()
+class EvolutionSearchHook(SearchHook):
+    """The name by which configs know it."""

@@ -1,0 +1,127 @@
+"""What the ``type`` of a config stands for, be it text, a class, or an object that is built already.
+
+Types of this package are recognised by class. Those of other packages, which need not be installed, are compared by
+name, here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import isclass, isroutine
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.config.lazy import LazyAttr, LazyObject
+from mmengine.registry import HOOKS, Registry
+from mmengine.utils import get_object_from_string
+
+#: What types of other packages are called: in registries, and as classes.
+_OTHERS = {
+    'FasterCocoMetric': ('FasterCocoMetric',),
+    'Pretrained': ('Pretrained', 'PretrainedInit'),
+    'SyncBN': ('SyncBN', 'MMSyncBN', 'NaiveSyncBN', 'SyncBatchNorm'),
+    'nms': ('nms',),
+}
+#: mmengine and mmcv know these by their short names alone: the text of a whole path is something else to them.
+_SHORT = {('mmengine.model.weight_init', 'PretrainedInit'): 'Pretrained'}
+_SHORT |= {('mmcv.ops.nms', name): name for name in ('nms', 'soft_nms')}
+
+
+def resolve_type(cfg: Any, registry: Registry, scope: str | None = None) -> Any:
+    """Returns what a config's ``type`` stands for.
+
+    Args:
+        cfg: A mapping with ``type``; of anything else, an object that is built already, the class is returned.
+        registry: Where text is looked up.
+        scope: The default scope of the whole config, in which text without a scope is looked up. Defaults to None: that
+            of the registry.
+
+    Returns:
+        A class or a function; None if there is no ``type``, or nothing of that name.
+    """
+    if not isinstance(cfg, Mapping):
+        return type(cfg)
+    kind = cfg.get('type')
+    if not isinstance(kind, str):
+        return kind
+    scope = cfg.get('_scope_', scope)  # mmengine's mark on what was inherited from another package
+    try:
+        if scope is None:
+            return registry.get(kind)
+        with registry.switch_scope_and_registry(scope) as scoped:
+            return scoped.get(kind)
+    except RuntimeError:  # of Registry.get, where a module of that name cannot be imported
+        return None
+
+
+def is_hook(hook: Any, kind: type | str, scope: str | None = None) -> bool:
+    """Whether a hook's config, or a hook, is of a class.
+
+    Args:
+        hook: An entry of ``custom_hooks``.
+        kind: The class, or its name.
+        scope: The config's ``default_scope``.
+    """
+    found = resolve_type(hook, HOOKS, scope)
+    wanted = resolve_type(dict(type=kind), HOOKS)
+    return isclass(found) and issubclass(found, wanted)
+
+
+def type_name(kind: Any) -> str:
+    """The name of a type without scope and module: ``'X'`` for the class, ``'X'``, ``'scope.X'`` and ``'module.X'``."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
+
+
+def is_other(cfg: Mapping[str, Any], name: str) -> bool:
+    """Whether a config's ``type`` is one of another package.
+
+    Args:
+        cfg: A mapping.
+        name: ``'SyncBN'`` (and its kin), ``'Pretrained'``, ``'FasterCocoMetric'`` or ``'nms'``.
+    """
+    return type_name(cfg.get('type')) in _OTHERS[name]
+
+
+def as_text(cfg: Config) -> Config:
+    """A config in which classes and functions, as new-style configs have them, are texts: ``'module.Name'``.
+
+    Registries read them as well, and files that hold them can be read again.
+
+    Raises:
+        ValueError: If something cannot be found by its name.
+    """
+    kept = cfg.to_dict()  # without what the config file imported
+    return Config({key: _plain(value) for key, value in cfg.items() if key in kept})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (LazyObject, LazyAttr)):
+        value = value.build()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value] if isinstance(value, list) else tuple(map(_plain, value))
+    return _path_of(value) if isclass(value) or isroutine(value) else value
+
+
+def _path_of(value: Any) -> str:
+    """The text by which a registry finds a class or a function."""
+    module, name = str(value.__module__), value.__qualname__
+    if (module, name) in _SHORT:
+        return _SHORT[module, name]
+    packages = module.split('.')
+    for length in range(len(packages), 0, -1):  # a package may have a function in the place of its module
+        path = '.'.join([*packages[:length], name])
+        if _found(path) is value:
+            return path
+    raise ValueError(
+        f'The config holds {value!r}, which cannot be found as {module}.{name} when the config is read again. Define '
+        f'it at the top of a module that can be imported.'
+    )
+
+
+def _found(path: str) -> Any:
+    try:
+        return get_object_from_string(path)
+    except Exception:  # whatever the module raises that is imported
+        return None
