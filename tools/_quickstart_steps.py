@@ -89,13 +89,15 @@ def load(plan: Plan, name: str, changes: dict[str, Any]) -> Any:
     """A Digits config with changes, fit to this machine."""
     from mmengine.config import Config
 
+    from detnas_mm.config_types import is_hook
+    from detnas_mm.engine import PathSamplingHook
     from detnas_mm.engine.launch import fit_to_machine
 
     os.environ['DETNAS_DIGITS'] = str(plan.digits)
     cfg = Config.fromfile(ROOT / 'configs' / 'digits' / f'{name}.py')
     cfg.merge_from_dict(dict(changes, **{'randomness.seed': plan.seed, 'default_hooks.logger.interval': 200}))
     for hook in cfg.get('custom_hooks', ()):
-        if hook['type'].endswith('PathSamplingHook'):
+        if is_hook(hook, PathSamplingHook, cfg.get('default_scope')):
             hook['seed'] = plan.seed
     cfg.launcher = 'none'
     fit_to_machine(cfg)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from detnas_mm import __version__
 from detnas_mm.checks import checked_input_size
 from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.config_types import resolve_type
 from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import quiet
@@ -265,8 +266,8 @@ def latency_cost(cfg: Any, kind: type[MeasuredLatency] = MeasuredLatency) -> tup
         kind: Which measured latencies count.
     """
     for name, cost in cfg.get('search', {}).get('costs', {}).items():
-        registered = COSTS.get(str(cost.get('type')))
-        if isinstance(registered, type) and issubclass(registered, kind):
+        found = resolve_type(cost, COSTS)
+        if isinstance(found, type) and issubclass(found, kind):
             return name, cost
     return None, {}
 
