@@ -16,6 +16,7 @@ from mmengine.structures import BaseDataElement
 
 from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states, seeded
+from detnas_mm.evaluators.truth import check_categories
 from detnas_mm.evaluators.worker_loading import load_ahead
 from detnas_mm.search.checks import whole
 
@@ -81,7 +82,8 @@ class FixedBatches:
         cache_mb: Megabytes of loaded images to keep in memory, on each rank.
 
     Raises:
-        ValueError: If the dataset is too small, the batch size does not fit, or images are changed at random.
+        ValueError: If the dataset is too small, the batch size does not fit, images are changed at random, or labels
+            are other classes than ``metainfo`` says.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class FixedBatches:
         self.dataset = DATASETS.build(cfg['dataset'])
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
+        check_categories(self.dataset)
         self.batch_size = whole('batch_size', cfg['batch_size'], 1)
         self.num_workers = whole('num_workers', cfg.get('num_workers', 0))
         collate = dict(cfg.get('collate_fn', dict(type='pseudo_collate')))

@@ -1,4 +1,4 @@
-"""Annotations that do not belong to the images that are read are refused."""
+"""Annotations that do not belong to the images that are read, or number classes in another way, are refused."""
 
 import copy
 import json
@@ -6,11 +6,11 @@ import json
 import cv2
 import numpy as np
 import pytest
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 
 from detnas_mm.evaluators import metrics
 from detnas_mm.evaluators.batches import FixedBatches
-from detnas_mm.evaluators.truth import compare_truth
+from detnas_mm.evaluators.truth import check_categories, compare_truth
 
 CLASSES = ('cat', 'traffic light', 'car')
 
@@ -196,3 +196,61 @@ def test_what_a_pipeline_read_in_the_place_of_others_is_found_while_judging(cont
     with pytest.raises(ValueError, match='1 of the 6 image ids .* such as 99'):
         metrics.compute(metric, rows)
     assert metrics.compute(metric, rows[:2], part=True)
+
+
+def reordered(content):
+    content['categories'].reverse()
+
+
+def renamed(content):
+    content['categories'][1]['name'] = 'traffic_light'
+
+
+def named_twice(content):
+    content['categories'].insert(1, dict(id=99, name='cat'))
+
+
+@pytest.mark.parametrize(
+    'change, match',
+    [
+        (reordered, "Label 0 is 'car' by .*bad.json, and 'cat' by metainfo.classes: .* order of the training json"),
+        (renamed, "bad.json lacks 1 of the 3 names of metainfo.classes, such as 'traffic light'; .*'traffic_light'"),
+        (named_twice, "Label 1 is 'cat' by .*bad.json, and 'traffic light' by metainfo.classes"),
+    ],
+)
+def test_categories_that_are_numbered_in_another_way_are_refused(content, write, change, match):
+    good, bad = write('good.json', content), copy.deepcopy(content)
+    change(bad)
+    bad = write('bad.json', bad)
+    judged(images(good), good)
+    with pytest.raises(ValueError, match=match):  # search-val, and calibration
+        FixedBatches(dict(dataset=images(bad), batch_size=2))
+    with pytest.raises(ValueError, match=match):
+        judged(images(good), bad)
+    with pytest.raises(ValueError, match=match):
+        both = dict(type='ConcatDataset', datasets=[images(good), images(bad)])
+        check_categories(DATASETS.build(dict(type='RepeatDataset', dataset=both, times=2)))
+
+
+def test_metainfo_that_was_forgotten_is_refused(content, write):
+    """CocoDataset then has the 80 names of COCO."""
+    cfg = images(write('val.json', content))
+    with pytest.raises(ValueError, match=r"lacks 77 of the 80 names of metainfo.classes, such as 'person'; its cat"):
+        FixedBatches(dict(dataset={key: value for key, value in cfg.items() if key != 'metainfo'}, batch_size=2))
+
+
+@pytest.mark.parametrize('classes', [('cat', 'car'), ['traffic light', 'car'], ('car',), CLASSES])
+def test_some_of_the_categories_in_the_order_of_the_file_are_no_fault(content, write, classes):
+    file = write('val.json', content)
+    found = metrics.compute(judged(images(file, classes), file), results(content, classes))
+    assert 0 < found['coco/bbox_mAP'] < 1
+    with pytest.raises(ValueError, match="Label 0 is 'cat' by"):
+        judged(images(file, ('car', 'cat')), file)
+
+
+@pytest.mark.parametrize('extra', [dict(info=dict(categories=[])), dict(info='"categories": [', a=[{'categories': 1}])])
+def test_categories_are_found_in_any_file(content, write, extra):
+    reordered(content)
+    for whole in (content | extra, extra | content):
+        with pytest.raises(ValueError, match="Label 0 is 'car'"):
+            FixedBatches(dict(dataset=images(write('bad.json', whole)), batch_size=2))
