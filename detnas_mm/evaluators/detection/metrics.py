@@ -21,6 +21,7 @@ from mmengine.registry import METRICS
 from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.numerics import replaced
+from detnas_mm.evaluators.truth import check_ids
 
 #: Positions in ``COCOeval.stats`` as mmdet names them.
 _COCO_STATS = {
@@ -115,8 +116,10 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         large boxes where there are none; empty if there were no detections.
 
     Raises:
-        ValueError: If COCO's metric had nothing to judge all images by, and gives -1 to whatever is detected.
+        ValueError: If COCO's metric had nothing to judge all images by, and gives -1 to whatever is detected; or if
+            results are not of its images, each once.
     """
+    _check_images(metric, results)
     stats: dict[str, Sequence[float]] = {}
     with (
         quiet(), _without_collection(), _watching_coco_eval(metric, stats), _without_json(metric),
@@ -155,6 +158,16 @@ def _without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _check_images(metric: BaseMetric, results: list) -> None:
+    """COCO's own check, which :func:`_load_results` leaves out; a pipeline may have read other images than it says."""
+    if hasattr(metric, 'img_ids'):
+        truth = getattr(metric, '_coco_api', None)
+        check_ids(
+            [result['img_id'] for _, result in results], truth and truth.imgs,
+            'what was read (a pipeline that drops an image has another one read)', 'the annotations',
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

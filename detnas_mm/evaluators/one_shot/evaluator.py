@@ -27,6 +27,7 @@ from detnas_mm.evaluators.one_shot.judge import Judge, Predictions
 from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.one_shot.racing import Racing, Stage, spared
 from detnas_mm.evaluators.ranks import OutOfMemory
+from detnas_mm.evaluators.truth import compare_truth
 from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.registry import EVALUATORS, build_from
@@ -113,6 +114,7 @@ class OneShotEvaluator(Evaluator):
             )
         self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb)
         self.metric = build_metric(self.metric_cfg, self.batches.metainfo)
+        compare_truth(self.metric, self.metric_cfg, self.batches.dataset, self.batches.indices)
         self._metrics = MetricWorkers(self.metric, self.metric_workers)
         self.calibration: Calibration | None = None
         if self.calibration_cfg is not None:
