@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from detnas_mm.evaluators import metrics
 from detnas_mm.evaluators.batches import FixedBatches
-from detnas_mm.evaluators.truth import check_categories, compare_truth
+from detnas_mm.evaluators.detection.truth import check_categories, compare_truth
 
 CLASSES = ('cat', 'traffic light', 'car')
 

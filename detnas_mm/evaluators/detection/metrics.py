@@ -21,7 +21,7 @@ from mmengine.registry import METRICS
 from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.numerics import replaced
-from detnas_mm.evaluators.truth import check_ids
+from detnas_mm.evaluators.detection.truth import check_ids
 
 #: Positions in ``COCOeval.stats`` as mmdet names them.
 _COCO_STATS = {

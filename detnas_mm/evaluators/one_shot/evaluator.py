@@ -27,7 +27,7 @@ from detnas_mm.evaluators.one_shot.judge import Judge, Predictions
 from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.one_shot.racing import Racing, Stage, spared
 from detnas_mm.evaluators.ranks import OutOfMemory
-from detnas_mm.evaluators.truth import compare_truth
+from detnas_mm.evaluators.detection.truth import compare_truth
 from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.registry import EVALUATORS, build_from
