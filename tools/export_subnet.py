@@ -31,7 +31,7 @@ def main() -> None:
 
     try:
         config, checkpoint = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:  # of the images that the search was judged on, too
         raise SystemExit(f'error: {error}') from error
     if checkpoint is None:
         print(f'Without weights, as the search had none: {config}')

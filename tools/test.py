@@ -15,9 +15,7 @@ def main() -> None:
     args_parser.add_argument('checkpoint', help='weights to test')
     args = args_parser.parse_args()
 
-    from mmengine.runner import Runner  # after the arguments: it loads torch
-
-    from detnas_mm.engine.launch import check_inputs, read_config
+    from detnas_mm.engine.launch import build_runner, check_inputs, read_config  # after the arguments: it loads torch
 
     cfg = read_config(args)
     if cfg.get('test_dataloader') is None:
@@ -27,7 +25,7 @@ def main() -> None:
         )
     cfg.load_from = args.checkpoint
     check_inputs(cfg, args.trust_checkpoint, ['test'])
-    Runner.from_cfg(cfg).test()
+    build_runner(cfg).test()
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ from typing import Any
 
 from detnas_mm.cost.device import describe_device, device_text
 from detnas_mm.cost.macs import checked_input_size
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 
 SCHEMA = 1
 PARTS = ('backbone', 'detector')
@@ -113,7 +113,7 @@ def read_latency_file(
     """
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f'there is no latency table {file}. Measure it: {how_to(file)}')
+        raise MissingFileError(f'there is no latency table {file}. Measure it: {how_to(file)}')
     try:
         found = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting beyond what Python reads

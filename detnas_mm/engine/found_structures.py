@@ -21,7 +21,7 @@ from detnas_mm.cost.timing import Pace
 from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar
 from detnas_mm.engine.search import CONFIG, LEDGER, SearchPlan
 from detnas_mm.engine.structure_latency import REFERENCES
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.files import write_json
 from detnas_mm.search import number_text, read_ledger
 from detnas_mm.search.ledger import differences
@@ -55,7 +55,7 @@ def measure_found(cfg: Any, pace: Pace = PACE, say: Callable[[str], None] = prin
         return None
     work_dir = Path(cfg.work_dir)
     if not (work_dir / 'best.json').is_file():
-        raise FileNotFoundError(f'{work_dir} has no best.json: it is no folder of a finished search.')
+        raise MissingFileError(f'{work_dir} has no best.json: it is no folder of a finished search.')
     plan = SearchPlan(cfg.search)
     _check_config(plan, work_dir)
     table: StructureLatency = plan.budget.cost_model(name)

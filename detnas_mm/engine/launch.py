@@ -21,6 +21,7 @@ from detnas_mm.cli import override
 from detnas_mm.compat import cuda_usable, load_checkpoint_file
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.search import LEDGER, SearchPlan, run_search
+from detnas_mm.errors import DetNASError, expected_errors
 from detnas_mm.export import AS_WRITTEN
 from detnas_mm.search import refuse_if_in_use
 
@@ -120,7 +121,7 @@ def check_checkpoint(path: str | None, trust: bool) -> None:
         return
     try:
         load_checkpoint_file(path, trust)
-    except (FileNotFoundError, ValueError) as error:
+    except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
 
 
@@ -179,7 +180,7 @@ def _plan(cfg: Config) -> SearchPlan:
         plan = SearchPlan(cfg.search)
         plan.rehearse()
         return plan
-    except (ValueError, TypeError) as error:
+    except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
 
 
@@ -212,7 +213,17 @@ def run(cfg: Config, trust: bool = False) -> Any:
                 f"dict(type='detnas_mm.EvolutionSearchHook') to custom_hooks."
             )
     check_inputs(cfg, trust)
-    return Runner.from_cfg(cfg).train()
+    return build_runner(cfg).train()
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the Runner of a config.
+
+    Raises:
+        DetNASError: If a constructor, of whatever package, raises a ValueError.
+    """
+    with expected_errors():
+        return Runner.from_cfg(cfg)
 
 
 def check_work_dir(folder: Path) -> None:

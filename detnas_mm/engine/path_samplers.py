@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from detnas_mm.cost import MacsTable
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import ChecksInput, DetNASError
 from detnas_mm.registry import PATH_SAMPLERS
 from detnas_mm.search import UnmeetableConstraint
 from detnas_mm.spaces import Architecture, DetNASSpace, SearchSpace
 
 
-class PathSampler(ABC):
+class PathSampler(ChecksInput, ABC):
     """Draws the path of a training step as a function of (seed, step)."""
 
     space: SearchSpace

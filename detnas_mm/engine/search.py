@@ -16,7 +16,7 @@ from torch import nn
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.export import check_backbones, export_best, export_net
 from detnas_mm.files import replacing, write_json
@@ -92,7 +92,8 @@ class SearchPlan:
         self.budget = Budget(self.space, costs, constraints)
         budget = keyed('search.budget', cfg.get('budget', {}), ('generations',), 'dict(generations=20)')
         self.generations = whole('search.budget.generations', budget.get('generations', 20), 1)
-        export = dict(cfg.get('export', {}))
+        wanted = cfg.get('export', {})
+        export: dict[str, Any] = dict(wanted) if isinstance(wanted, Mapping) else {'': wanted}
         self.top_k = export.get('top_k', 1)
         self.front_k = export.get('front_k')
         counts = [self.top_k, *([] if self.front_k is None else [self.front_k])]
@@ -100,7 +101,7 @@ class SearchPlan:
             raise DetNASError(
                 f'search.export holds top_k=… (how many nets are written out, 1 or more), front_k=… (how many of a '
                 f'front, those with most room around them; None, the default: all) and retrain=dict(…) (training '
-                f'settings for their configs); got {export}.'
+                f'settings for their configs); got {wanted!r}.'
             )
 
     def rehearse(self) -> None:
@@ -172,9 +173,8 @@ def run_search(
         All successful records, the best in the first objective first.
 
     Raises:
-        ValueError: If the section does not fit.
-        LedgerError: If the folder belongs to another search, or is in use.
-        RuntimeError: If every candidate failed.
+        DetNASError: If the section does not fit, or every candidate failed; LedgerError if the folder belongs to
+            another search, or is in use.
     """
     log = log or (lambda text: print_log(text, logger='current'))
     plan = SearchPlan(cfg.search)
@@ -194,7 +194,7 @@ def run_search(
         best = searcher.run()
         if not best:
             reasons = sorted({record.reason or '' for record in ledger.records})
-            raise RuntimeError(
+            raise DetNASError(
                 f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Mend the cause and search in '
                 f'another folder (--work-dir), or delete {work_dir}/ledger.jsonl, whose rows stay as they are.'
             )
@@ -245,7 +245,7 @@ def export_row(
     """
     for name in (LEDGER, CONFIG):
         if not (work_dir / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'{work_dir} has no {name}: it is no folder of a search, or one that has only begun.'
             )
     cfg = Config.fromfile(work_dir / CONFIG)

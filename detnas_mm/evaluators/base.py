@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from detnas_mm.errors import ChecksInput
 from detnas_mm.search import Evaluation, Objective, Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
@@ -22,7 +23,7 @@ class TrainedNet(NamedTuple):
     state_dict: dict[str, Any]
 
 
-class Evaluator(ABC):
+class Evaluator(ChecksInput, ABC):
     """How good a candidate is.
 
     Attributes:
@@ -63,7 +64,7 @@ class Evaluator(ABC):
             One evaluation for each.
         """
 
-    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:  # noqa: B027
+    def observe(self, records: Sequence[Record], objectives: Sequence[Objective]) -> None:
         """Takes all rows of finished generations, before the next one is evaluated; most evaluators need not know.
 
         Args:

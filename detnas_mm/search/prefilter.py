@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import ChecksInput, DetNASError
 from detnas_mm.registry import RANKERS, build_from
 from detnas_mm.search.checks import real, whole
 from detnas_mm.search.objective import Objective
@@ -17,7 +17,7 @@ from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
-class Ranker(ABC):
+class Ranker(ChecksInput, ABC):
     """Guesses the order of candidates without evaluating them: a surrogate, a zero-shot score."""
 
     def setup(self, space: SearchSpace, objective: Objective, seed: int) -> None:
@@ -30,7 +30,7 @@ class Ranker(ABC):
     def spec(self) -> dict[str, Any]:
         """The settings that decide the order, JSON-ready."""
 
-    def fit(self, records: Sequence[Record]) -> None:  # noqa: B027
+    def fit(self, records: Sequence[Record]) -> None:
         """Takes the successful rows of all finished generations; a score that learns nothing ignores them."""
 
     @abstractmethod

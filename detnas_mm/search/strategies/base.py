@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import ChecksInput
 from detnas_mm.search.checks import whole
 from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import SearchSpace
 
 
-class Strategy(ABC):
+class Strategy(ChecksInput, ABC):
     """How the space is looked through: ``ask`` for candidates, ``tell`` what they were worth.
 
     A strategy's state is a function of the seed and of the records told so far: generation g is drawn from a

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import ChecksInput, DetNASError
 from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.objective import Budget, Objective, UnmeetableConstraint, number_text
 from detnas_mm.search.strategies.exact import ExactStrategy
@@ -36,7 +36,7 @@ class Population:
 
 
 @STRATEGIES.register_module()
-class PopulationEvolution:
+class PopulationEvolution(ChecksInput):
     """Mutates members drawn uniformly from a population, and keeps the best (the authors' code of MAE-DET).
 
     Children are made and scored a batch at a time; those that break a constraint or are there already are dropped. The
