@@ -15,6 +15,7 @@ from typing import Any
 
 from _quickstart_steps import ROOT, SMALLEST, Plan, Size, backbone_from, begin_lane, begin_step, load, say, train
 
+from detnas_mm.cli import one_line_errors
 from detnas_mm.files import write_json
 
 SPACE = dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1))
@@ -183,4 +184,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    one_line_errors(main)

@@ -8,6 +8,7 @@ import pytest
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DefaultScope
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection import metrics
 from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
 
@@ -195,7 +196,7 @@ def test_workers_compute_elsewhere_and_bring_errors_back():
     with pytest.raises(ValueError, match='-1 is negative'):
         workers.submit([-1], part=False).result()
     assert workers.submit([4], part=False).result()[0]['picky/sum'] == 4
-    with pytest.raises(RuntimeError, match='exit status 3. Lower evaluator.metric_workers'):
+    with pytest.raises(DetNASError, match='exit status 3. Lower evaluator.metric_workers'):
         workers.submit([0], part=False).result()
 
 

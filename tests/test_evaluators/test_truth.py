@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mmengine.registry import DATASETS, DefaultScope
 
-from detnas_mm.evaluators import metrics
-from detnas_mm.evaluators.batches import FixedBatches
+from detnas_mm.evaluators.detection import metrics
+from detnas_mm.evaluators.detection.batches import FixedBatches
 from detnas_mm.evaluators.detection.truth import check_categories, compare_truth
 
 CLASSES = ('cat', 'traffic light', 'car')

@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS
 from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
 
-from detnas_mm.evaluators.batches import FixedBatches
+from detnas_mm.evaluators.detection.batches import FixedBatches
 from detnas_mm.evaluators.detection.worker_loading import load_ahead
 
 ROOT = Path(__file__).parents[2]

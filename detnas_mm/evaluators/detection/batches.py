@@ -16,10 +16,10 @@ from mmengine.structures import BaseDataElement
 
 from detnas_mm.checks import whole
 from detnas_mm.errors import DetNASError
-from detnas_mm.evaluators.ranks import Unit, share_out
-from detnas_mm.evaluators.seeding import kept_random_states, seeded
 from detnas_mm.evaluators.detection.truth import check_categories
 from detnas_mm.evaluators.detection.worker_loading import load_ahead
+from detnas_mm.evaluators.ranks import Unit, share_out
+from detnas_mm.evaluators.seeding import kept_random_states, seeded
 
 
 def _num_bytes(data: Any) -> int:

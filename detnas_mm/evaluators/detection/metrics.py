@@ -19,9 +19,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
 from detnas_mm.config_types import is_other
-from detnas_mm.errors import DetNASError
-from detnas_mm.evaluators.numerics import replaced
+from detnas_mm.errors import DetNASError, expected_errors
 from detnas_mm.evaluators.detection.truth import check_ids
+from detnas_mm.evaluators.numerics import replaced
 
 #: Positions in ``COCOeval.stats`` as mmdet names them.
 _COCO_STATS = {
@@ -42,7 +42,8 @@ def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
         cfg = cfg[0]
     cfg = available(cfg)
     try:
-        metric = METRICS.build(cfg)
+        with expected_errors():
+            metric = METRICS.build(cfg)
     except KeyError as error:
         if 'registry' not in str(error):
             raise
@@ -137,7 +138,7 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         if kind in stats and item in _COCO_STATS:
             unrounded = float(stats[kind][_COCO_STATS[item]])
             if abs(unrounded - value) > 5.1e-4:
-                raise RuntimeError(
+                raise DetNASError(
                     f'{type(metric).__name__} returned {name} = {value}, its COCOeval {unrounded}: the order of the '
                     f'statistics in this version of mmdet is another one than expected.'
                 )
