@@ -33,15 +33,13 @@ from pathlib import Path
 from typing import Any
 
 from common import machine
-from golden.cases import CASES
+from golden.cases import CASES, OPTIONS
 from golden.compare import NOT_COMPARED, differences, read_result, summary
 from golden.inputs import Inputs
 from golden.run import Run
 from golden.trees import RunError, Tree, Worktree, git, side_by_side
 
 HERE = Path(__file__).resolve().parent
-#: What decides what is run, by which BASE's results are kept.
-DECIDES = ('trees.py', 'inputs.py', 'cases.py', 'run.py')
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,12 +72,16 @@ def listing() -> str:
     return '\n'.join([*lines, 'not compared:', *(f'  {what}: {why}' for what, why in NOT_COMPARED.items())])
 
 
+def digest(*parts: object) -> str:
+    """A few digits that change with any of the parts; of files among them, with what they hold."""
+    texts = [part.read_text() if isinstance(part, Path) else repr(part) for part in parts]
+    return hashlib.sha256('\0'.join(texts).encode()).hexdigest()[:8]
+
+
 def key_of(commit: str, threads: int) -> str:
-    """Names what decides BASE's bits: the commit, what is run, and on what."""
-    digest = hashlib.sha256(repr((threads, version('torch'), machine()['cpu'])).encode())
-    for name in DECIDES:
-        digest.update((HERE / 'golden' / name).read_bytes())
-    return f'{commit[:12]}-{digest.hexdigest()[:8]}'
+    """Names what decides BASE's bits: the commit, how its programs start, what they are given, and the machine."""
+    parts = (threads, version('torch'), machine()['cpu'], HERE / 'golden/trees.py', HERE / 'golden/inputs.py')
+    return f'{commit[:12]}-{digest(*parts)}'
 
 
 @contextmanager
@@ -156,10 +158,12 @@ class Comparison:
     def _run_base(self, name: str) -> str:
         """Runs a case in BASE, unless that was done before."""
         stamp = self.folder / 'base' / f'{name}.made'
-        if stamp.exists():
+        now = digest(CASES[name], OPTIONS, HERE / 'golden/run.py')
+        if stamp.exists() and stamp.read_text() == now:
             return 'kept'
+        stamp.unlink(missing_ok=True)
         seconds = self._run('base', name, self.base())
-        stamp.touch()
+        stamp.write_text(now)
         return f'{seconds:.0f} s'
 
     def _run(self, side: str, name: str, tree: Tree) -> float:

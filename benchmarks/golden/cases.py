@@ -7,7 +7,7 @@ folder of configs, ``$INPUTS`` what :mod:`golden.inputs` has made, ``$EXPORT`` s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from golden.inputs import STRUCTURES
@@ -17,7 +17,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One search.
+    """One search. Its repr holds what decides how it runs.
 
     Attributes:
         about: One line.
@@ -29,9 +29,9 @@ class Case:
         shows: Says why a result of BASE shows nothing of what the case is about; None if it does.
     """
 
-    about: str
+    about: str = field(repr=False)
     config: str
-    shows: Callable[[Result], str | None]
+    shows: Callable[[Result], str | None] = field(repr=False)
     small: str = ''
     start: str = 'search'
     supernet: str | None = None
@@ -134,7 +134,8 @@ search = dict(
     ),
     evaluator=dict(
         dataloader=dict(batch_size=10),
-        racing=dict(shares=[0.5], confidence=0.6, keep=3, at_least=5, calibration=0.5),
+        # Raced from the third generation on, so that the surrogate has a second one to prove itself on.
+        racing=dict(shares=[0.5], confidence=0.6, keep=3, at_least=12, calibration=0.5),
     ),
     budget=dict(generations=4),
 )

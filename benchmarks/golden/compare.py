@@ -151,7 +151,7 @@ def _tensor_differences(base: torch.Tensor, here: torch.Tensor, where: str) -> I
     if kinds[0] != kinds[1]:
         yield f'{where} is {kinds[0]} in BASE, {kinds[1]} in the other'
         return
-    unequal = (base != here).flatten()
+    unequal = ((base != here) & ~((base != base) & (here != here))).flatten()  # not where both are no number
     if unequal.any():
         at = int(unequal.int().argmax())
         one, other = (tensor.flatten()[at].item() for tensor in (base, here))

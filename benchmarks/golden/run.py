@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mmengine.config import Config
+
 from golden.cases import OPTIONS, Case
 from golden.inputs import Inputs
 from golden.trees import RunError, Tree
@@ -50,7 +52,7 @@ class Run:
 
     def search(self, *more: str) -> list[str | Path]:
         """The command line of ``tools/search.py``."""
-        return [sys.executable, self.tree.root / 'tools/search.py', *self._arguments(), *more]
+        return [sys.executable, self.tree.root / 'tools/search.py', *self.arguments(), *more]
 
     def config(self) -> Path:
         """The case's config, written; the tree's own where the case has none."""
@@ -60,10 +62,11 @@ class Run:
         if not case.config:
             return tree.configs / 'digits/detnas-digits_search_retinanet.py'
         # A project with classes of its own needs a training config of its own, or none, where there is such a key.
-        export = 'config=None,' if tree.exports_into_config else ''
+        export = 'config=None,' if _exports_into_config(tree) else ''
         return self.inputs.write(case.config, self.folder / 'case.py', tree, EXPORT=export)
 
-    def _arguments(self) -> list[str | Path]:
+    def arguments(self) -> list[str | Path]:
+        """What follows the name of the tool."""
         checkpoint = [] if self.case.supernet is None else [self.inputs.checkpoint(self.case.supernet)]
         options = [] if self.case.config else ['--cfg-options', *OPTIONS]
         return [self.config(), *checkpoint, '--work-dir', self.work_dir, *options]
@@ -75,6 +78,12 @@ class Run:
         """Rows that the ledger has at this moment."""
         ledger = self.work_dir / _LEDGER
         return ledger.read_bytes().count(b'\n') - 1 if ledger.is_file() else 0
+
+
+def _exports_into_config(tree: Tree) -> bool:
+    """Whether the shipped searches name the config that found nets are put into (``search.export.config``)."""
+    cfg = Config.fromfile(tree.configs / 'digits/detnas-digits_search_retinanet.py', import_custom_modules=False)
+    return 'config' in cfg.search.get('export', {})
 
 
 def _by_search(run: Run) -> None:
@@ -112,8 +121,9 @@ def _killed(run: Run) -> None:
 
 def _measured(run: Run) -> None:
     pace = ['--device', 'cpu', '--threads', str(run.tree.threads), '--rounds', '2']
-    if run.tree.has_front_tool:
-        run.execute([sys.executable, run.tree.root / 'tools/front.py', *run._arguments(), *pace])
+    front = run.tree.root / 'tools/front.py'
+    if front.is_file():
+        run.execute([sys.executable, front, *run.arguments(), *pace])
     else:
         run.execute(run.search('--measure', *pace))
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -143,19 +142,6 @@ class Tree:
         found = done.stdout.strip() or done.stderr.strip()
         if Path(found) != self.root / 'detnas_mm' / '__init__.py':
             raise RunError(f'programs of {self.root} would use another package: {found}')
-
-    @cached_property
-    def has_front_tool(self) -> bool:
-        """Whether nets of a front are measured by ``tools/front.py``; else it is ``tools/search.py … --measure``."""
-        return (self.root / 'tools/front.py').is_file()
-
-    @cached_property
-    def exports_into_config(self) -> bool:
-        """Whether the shipped searches name the config that found nets are put into (``search.export.config``)."""
-        from mmengine.config import Config
-
-        cfg = Config.fromfile(self.configs / 'digits/detnas-digits_search_retinanet.py')
-        return 'config' in cfg.search.get('export', {})
 
     def run(self, command: Sequence[str | Path], folder: Path, log: Path) -> None:
         """Runs a program of this tree to its end.
