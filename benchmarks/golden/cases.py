@@ -143,6 +143,7 @@ search = dict(
 _AFTER_TRAINING = """
 load_from = '$INPUTS/retinanet/iter_260.pth'
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=10)
+optim_wrapper = dict(optimizer=dict(lr=1e-4))
 default_hooks = dict(checkpoint=dict(_delete_=True, type='CheckpointHook', by_epoch=False, interval=10))
 custom_hooks = [
     dict(type='detnas_mm.PathSamplingHook', seed=7),

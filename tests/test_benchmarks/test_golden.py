@@ -118,6 +118,46 @@ def test_cases_need_what_is_made(load):
     assert set(starts) == {case.start for case in cases.values()}
 
 
+@pytest.fixture
+def commands(load, tmp_path, monkeypatch):
+    """What a case runs in a tree that has these files, and the config that it writes."""
+
+    def commands(name, files):
+        trees, run = load('golden.trees'), load('golden.run')
+        for file, text in files.items():
+            (tmp_path / 'tree' / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / 'tree' / file).write_text(text)
+        found = []
+        monkeypatch.setattr(trees.Tree, 'run', lambda tree, command, *_: found.append([str(word) for word in command]))
+        tree = trees.Tree(tmp_path / 'tree', 'the tree', 1, tmp_path)
+        inputs = load('golden.inputs').Inputs(tmp_path / 'inputs', lambda: tree, 1, print)
+        run.Run(load('golden.cases').CASES[name], tree, inputs, tmp_path / 'run').run()
+        return found, (tmp_path / 'run/case.py').read_text()
+
+    return commands
+
+
+SHIPPED = 'configs/digits/detnas-digits_search_retinanet.py'
+
+
+def test_nets_are_measured_as_each_tree_does_it(commands, tmp_path):
+    shipped = {SHIPPED: 'search = dict()'}
+    ((_, tool, config, checkpoint, *more),), _ = commands('measure', shipped | {'tools/front.py': ''})
+    assert Path(tool).name == 'front.py' and '--measure' not in more and '--rounds' in more
+    (tmp_path / 'tree/tools/front.py').unlink()
+    ((_, tool, *same),), _ = commands('measure', shipped)
+    assert Path(tool).name == 'search.py' and '--measure' in same
+    assert [word for word in same if word != '--measure'] == [config, checkpoint, *more]
+
+
+@pytest.mark.parametrize(
+    ('export', 'text'), [('dict(retrain=dict())', 'export=dict( top_k'), ("dict(config='a.py')", 'config=None, top_k')]
+)
+def test_a_project_of_its_own_names_no_training_config_where_there_is_such_a_key(commands, export, text):
+    _, config = commands('elsewhere', {SHIPPED: f'search = dict(export={export})'})
+    assert text in config
+
+
 def test_the_package_of_another_tree_is_refused(load, tmp_path):
     trees = load('golden.trees')
     with pytest.raises(trees.RunError, match='would use another package'):
