@@ -74,13 +74,17 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
     )
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a JSON line can hold of metrics and details, nested ones too."""
-    return {
-        name: _finite(value) if isinstance(value, Mapping) else value
-        for name, value in values.items()
-        if not isinstance(value, float) or math.isfinite(value)
-    }
+def _finite(value: Any) -> Any:
+    """What a JSON line can hold of metrics and details: values by name are left out, those in lists become None."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items() if not _infinite(part)}
+    if isinstance(value, (list, tuple)):
+        return [None if _infinite(part) else _finite(part) for part in value]
+    return value
+
+
+def _infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def check_replayed(ledger: Ledger, known: Sequence[Record], proposals: Sequence[Proposal], generation: int) -> None:
