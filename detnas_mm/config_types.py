@@ -91,7 +91,8 @@ def as_text(cfg: Config) -> Config:
         ValueError: If something cannot be found by its name.
     """
     kept = cfg.to_dict()  # without what the config file imported
-    return Config({key: _plain(value) for key, value in cfg.items() if key in kept}, filename=cfg.filename)
+    plain = {key: _plain(value) for key, value in cfg.items() if key in kept}
+    return Config(plain, cfg.text, cfg.filename)  # without the text, the file would be read again
 
 
 def _plain(value: Any) -> Any:
