@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from detnas_mm.datasets.digits import make_digits
-from detnas_mm.engine.launch import fit_to_machine
+from detnas_mm.engine.config import fit_to_machine
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'digits'
 COUNTS = dict(
@@ -31,8 +31,7 @@ def config(name, work_dir, **changes):
     cfg.launcher = 'none'
     cfg.log_level = 'ERROR'
     cfg.experiment_name = f'{Path(work_dir).name}-{id(cfg)}'
-    fit_to_machine(cfg)
-    return cfg
+    return fit_to_machine(cfg)
 
 
 def runner(name, work_dir, **changes):
