@@ -3,10 +3,10 @@
 from detnas_mm.search import Budget, Ledger, Objective, SearchJob
 
 
-def make_job(space, objectives=(Objective('score'),), costs=None, constraints=(), **changes):
+def make_job(space, objectives=None, costs=None, constraints=(), **changes):
     """A search; what is not given has the defaults of SearchJob, and nothing is logged or drawn."""
-    quiet = dict(log=lambda text: None, show_progress=False)
-    return SearchJob(space, list(objectives), Budget(space, costs or {}, constraints), **(quiet | changes))
+    settings = dict(log=lambda text: None, show_progress=False) | changes
+    return SearchJob(space, objectives or [Objective('score')], Budget(space, costs or {}, constraints), **settings)
 
 
 def run(job):
