@@ -18,6 +18,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
+from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.numerics import replaced
 
@@ -56,9 +57,9 @@ def available(cfg: Any) -> Any:
     if not isinstance(cfg, Mapping):
         return [available(one) for one in cfg]
     cfg = dict(cfg)
-    if cfg.get('type') in ('FasterCocoMetric', 'mmdet.FasterCocoMetric') and not _has_faster_coco():
+    if is_other(cfg, 'FasterCocoMetric') and not _has_faster_coco():
         MMLogger.get_current_instance().info('FasterCocoMetric is not in this mmdet; CocoMetric takes its place.')
-        cfg['type'] = cfg['type'].replace('FasterCocoMetric', 'CocoMetric')
+        cfg['type'] = 'mmdet.CocoMetric'
     return cfg
 
 
