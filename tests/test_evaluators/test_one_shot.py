@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detnas_mm.engine.export import Exporter
 from detnas_mm.evaluators.one_shot import bn_recalibration
 from detnas_mm.evaluators.seeding import seeded, stable_seed
+from detnas_mm.models import build_model
 from detnas_mm.models.layout import to_channels_last
 from detnas_mm.models.subnet import extract_subnet, slice_state_dict
 from detnas_mm.search import SearchJob
@@ -115,6 +116,20 @@ def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
         exported = raw_predictions(runner.model.eval(), judge.evaluator.batches)
     assert all(torch.equal(a, b) for a, b in zip(exported, predictions, strict=True))
     assert sum(len(p) for p in predictions) > 50
+
+
+@pytest.mark.parametrize('which', ['judge', 'fpn_judge'])
+def test_weights_are_those_of_the_configured_model(which, request):
+    judge = request.getfixturevalue(which)
+    path, before = judge.path('1|0|21|3'), state(judge.model)
+    weights = judge.evaluator.weights(path)
+    model = build_model(Config(judge.space.configure(judge.cfg.to_dict(), path)))
+    model.load_state_dict(weights)
+    assert {value.device.type for value in weights.values()} == {'cpu'}
+    assert same(state(judge.model), before) and judge.evaluator.supernet.active_path is None
+    with judge.evaluator.recalibrated(path) as recalibrated:
+        wanted = slice_state_dict(recalibrated.state_dict(), path, judge.evaluator.supernet, 'backbone.')
+        assert same(weights, wanted)
 
 
 def test_without_recalibration_the_candidate_is_another(judge, retinanet_supernet, tmp_path):

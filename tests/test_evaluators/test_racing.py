@@ -5,8 +5,10 @@ import pytest
 from scipy import stats
 
 from detnas_mm.evaluators import OneShotEvaluator
-from detnas_mm.evaluators.one_shot.racing import Racing, upper_bound
+from detnas_mm.evaluators.one_shot.racing import Racing, spared, upper_bound
 from detnas_mm.search import Objective, Record
+from detnas_mm.testing import ToyCost, ToySpace
+from tests.jobs import make_job
 
 MAP = Objective('mAP')
 
@@ -161,6 +163,31 @@ def test_an_unknown_setting_is_named():
     assert OneShotEvaluator(loader, {}, None, racing=dict(shares=[0.5])).racing.spec()['shares'] == [0.5]
 
 
+@pytest.mark.parametrize(
+    ('last', 'remark'),
+    [
+        ([('ok', 400), ('dropped', 100)], 'saved 38% of the images'),
+        ([('dropped', 100), ('dropped', 100)], 'saved 75% of the images'),
+        ([('dropped', 100), ('failed', None)], 'saved 38% of the images'),  # it may have failed at any time
+        ([('ok', 400), ('failed', None)], ''),
+    ],
+    ids=str,
+)
+def test_what_was_saved_in_the_last_generation_is_said(last, remark):
+    rows = [record(0, 0.1, 0.1)]
+    for status, images in last:
+        details = {} if images is None else dict(images=images)
+        rows.append(record(len(rows), 0.1, 0.1, generation=1, status=status, details=details))
+    evaluator = OneShotEvaluator(dict(batch_size=1, dataset={}), {}, None, racing=dict(shares=[0.25]))
+    assert evaluator.remark(rows) == spared(rows) == remark
+    assert OneShotEvaluator(dict(batch_size=1, dataset={}), {}, None).remark(rows) == ''
+
+
 def test_several_objectives_are_refused():
     with pytest.raises(ValueError, match="one objective; got \\['mAP', 'macs'\\].*all objectives but one"):
         racing_for().setup([MAP, Objective('macs', 'minimize')])
+    evaluator = OneShotEvaluator(dict(batch_size=1, dataset={}), {}, None, racing=dict(shares=[0.25]))
+    space = ToySpace()
+    objectives = [MAP, Objective('toy', 'minimize')]
+    with pytest.raises(ValueError, match='evaluator.racing out of the config'):  # before model and data are loaded
+        evaluator.check(make_job(space, objectives, dict(toy=ToyCost(space))))
