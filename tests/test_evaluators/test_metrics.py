@@ -24,12 +24,13 @@ def test_the_digest_follows_contents_and_settings_and_not_the_folder(tmp_path):
     assert metrics.metric_digest(dict(type='CocoMetric', ann_file=str(files[0]), metric=['bbox'])) != first
 
 
-def test_a_metric_that_the_family_lacks_has_a_stand_in(monkeypatch):
-    wanted = dict(type='mmdet.FasterCocoMetric', metric='bbox')
+@pytest.mark.parametrize('kind', ['FasterCocoMetric', 'mmdet.FasterCocoMetric'])
+def test_a_metric_that_the_family_lacks_has_a_stand_in(kind, monkeypatch):
+    wanted = dict(type=kind, metric='bbox')
     monkeypatch.setattr(metrics, '_has_faster_coco', lambda: False)
     assert metrics.available(wanted) == dict(type='mmdet.CocoMetric', metric='bbox')
     assert metrics.available([wanted]) == [dict(type='mmdet.CocoMetric', metric='bbox')]
-    assert wanted['type'] == 'mmdet.FasterCocoMetric'
+    assert wanted['type'] == kind
     monkeypatch.setattr(metrics, '_has_faster_coco', lambda: True)
     assert metrics.available(wanted) == wanted
 

@@ -61,7 +61,7 @@ def available(cfg: Any) -> Any:
     cfg = dict(cfg)
     if is_other(cfg, 'FasterCocoMetric') and not _has_faster_coco():
         MMLogger.get_current_instance().info('FasterCocoMetric is not in this mmdet; CocoMetric takes its place.')
-        cfg['type'] = 'CocoMetric' if cfg['type'] == 'FasterCocoMetric' else 'mmdet.CocoMetric'
+        cfg['type'] = 'mmdet.CocoMetric'
     return cfg
 
 
