@@ -141,7 +141,7 @@ def open_ledger(path: Path, header: Mapping[str, Any], told: Mapping[str, Any]) 
         try:
             ledger = Ledger(path, header, told)
             box = [(ledger.records, ledger.snapshots), None]
-        except LedgerError as error:
+        except DetNASError as error:
             box = [None, str(error)]
     broadcast_object_list(box)
     if box[1]:
