@@ -1,10 +1,14 @@
 """Which errors are expected: ours by their class, a stranger's by the method that raised them."""
 
+import ast
+import builtins
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import detnas_mm
 from detnas_mm.cli import one_line_errors
 from detnas_mm.compat import StackError, load_checkpoint_file
 from detnas_mm.errors import ChecksInput, DetNASError, MissingFileError, expected_errors
@@ -134,3 +138,27 @@ def test_only_expected_errors_end_in_one_line():
         with pytest.raises((ValueError, KeyError)) as caught:
             one_line_errors(bug)
         assert not isinstance(caught.value, DetNASError)
+
+
+#: Caught where they are raised, or faults of the program.
+OTHERS = {
+    'datasets/_digits_scenes.py': {'RuntimeError'},
+    'datasets/digits.py': {'PermissionError'},
+    'datasets/splits.py': {'FileExistsError'},
+    'evaluators/metrics.py': {'IndexError'},
+    'files.py': {'BlockingIOError', 'IsADirectoryError'},
+    'search/ledger.py': {'ValueError'},
+    'search/record.py': {'ValueError'},
+}
+
+
+def test_what_the_package_refuses_is_an_expected_error():
+    """A built-in error would reach users as a traceback."""
+    package, found = Path(detnas_mm.__file__).parent, {}
+    for path in sorted(package.rglob('*.py')):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            called = node.exc.func if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) else None
+            name = called.id if isinstance(called, ast.Name) else ''
+            if hasattr(builtins, name) and name not in ('SystemExit', 'AssertionError'):
+                found.setdefault(str(path.relative_to(package)), set()).add(name)
+    assert {name: kinds for name, kinds in found.items() if '.mim' not in name} == OTHERS

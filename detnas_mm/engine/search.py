@@ -42,7 +42,7 @@ def open_ledger(job: SearchJob, header: Mapping[str, Any], environment: Mapping[
         try:
             ledger = Ledger(job.work_dir / LEDGER, header, environment)
             box = [(ledger.records, ledger.snapshots), None]
-        except LedgerError as error:
+        except DetNASError as error:
             box = [None, str(error)]
     broadcast_object_list(box)
     if box[1]:
