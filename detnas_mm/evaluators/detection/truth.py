@@ -18,6 +18,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_text
 from mmengine.logging import print_log
 
+from detnas_mm.errors import DetNASError
+
 #: Pixels by which annotations of one image may differ: boxes in VOC's files begin at 1, in COCO's at 0.
 _TOLERANCE = 2
 
@@ -53,7 +55,7 @@ def compare_truth(metric: BaseMetric, cfg: Any, dataset: Any, indices: Sequence[
         _compare_classes(file, names, truth.getCatIds(catNms=classes), classes)
         for info in infos:
             if not _has_boxes(info, truth):
-                raise ValueError(
+                raise DetNASError(
                     f'Image {info["img_id"]!r} ({info.get("img_path")}) has boxes in {source} that it does not have in '
                     f'{file}, by which the metric judges. Give evaluator.metric.ann_file the annotations of the images '
                     f'in evaluator.dataloader.'
@@ -80,13 +82,13 @@ def check_ids(ids: Sequence[Any], known: Mapping[Any, Any] | None, read: str, ju
     """
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
-        raise ValueError(
+        raise DetNASError(
             f'{len(twice)} image ids come more than once in {read}, such as {twice[0]!r}: the metric would take these '
             f'images for one. Give each image an id of its own, and read it once.'
         )
     lacking = [] if known is None else [one for one in ids if one not in known]
     if lacking:
-        raise ValueError(
+        raise DetNASError(
             f'{len(lacking)} of the {len(ids)} image ids of {read} are not in {judged}, by which the metric judges, '
             f'such as {lacking[0]!r}. Give evaluator.metric.ann_file the annotations of the images in '
             f'evaluator.dataloader.'
@@ -130,14 +132,14 @@ def _compare_classes(file: str, names: Mapping[Any, str], cat_ids: Sequence[Any]
     found = [names[one] for one in cat_ids]
     lacking = [name for name in classes if name not in found]
     if lacking:
-        raise ValueError(
+        raise DetNASError(
             f'{file} lacks {len(lacking)} of the {len(classes)} names of metainfo.classes, such as {lacking[0]!r}; its '
             f'categories are {list(names.values())!r:.300}. Give metainfo=dict(classes=…) names of the file, in its '
             f'order.'
         )
     for label, (there, here) in enumerate(zip_longest(found, classes)):
         if there != here:
-            raise ValueError(
+            raise DetNASError(
                 f'Label {label} is {there!r} by {file}, and {here!r} by metainfo.classes: mmdet numbers labels in the '
                 f'order of the file. List the categories of every file, and metainfo.classes, in the order of the '
                 f'training json.'
