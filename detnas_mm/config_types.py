@@ -15,6 +15,8 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import HOOKS, Registry
 from mmengine.utils import get_object_from_string
 
+from detnas_mm.errors import DetNASError
+
 #: What types of other packages are called: in registries, and as classes.
 _OTHERS = {
     'FasterCocoMetric': ('FasterCocoMetric',),
@@ -133,7 +135,7 @@ def _path_of(value: Any) -> str:
         path = '.'.join([*packages[:length], name])
         if _found(path) is value:
             return path
-    raise ValueError(
+    raise DetNASError(
         f'The config holds {value!r}, which cannot be found as {module}.{name} when the config is read again. Define '
         f'it at the top of a module that can be imported.'
     )

@@ -1,7 +1,21 @@
-"""Searches without a Runner, whose candidates need no model: shared by tests of what a search leaves behind."""
+"""Searches that need no Runner: put together in code, or from configs. Shared by tests."""
 
 from detnas_mm.engine.search import run_search
-from detnas_mm.search import SearchJob
+from detnas_mm.search import Budget, Ledger, Objective, SearchJob
+
+
+def make_job(space, objectives=None, costs=None, constraints=(), **changes):
+    """A search put together in code; what is not given has its defaults, and nothing is logged or drawn."""
+    settings = dict(log=lambda text: None, show_progress=False) | changes
+    return SearchJob(space, objectives or [Objective('score')], Budget(space, costs or {}, constraints), **settings)
+
+
+def run_in_memory(job):
+    """Runs a search with its rows in memory; returns the successful ones, the best first."""
+    job.prepare()
+    job.evaluator.setup(job)
+    with Ledger(None, job.header()) as ledger:
+        return job.strategy.run(job.evaluator, ledger)
 
 
 def prepared(cfg, log=print):

@@ -17,7 +17,7 @@ from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.config import write_config
 from detnas_mm.engine.export import Exporter, Weights, export_best, row_meta
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.files import write_json
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.search import CONFIG, LEDGER, Ledger, LedgerError, Record, SearchJob, pareto_front, read_ledger, thinned
@@ -42,7 +42,7 @@ def open_ledger(job: SearchJob, header: Mapping[str, Any], environment: Mapping[
         try:
             ledger = Ledger(job.work_dir / LEDGER, header, environment)
             box = [(ledger.records, ledger.snapshots), None]
-        except LedgerError as error:
+        except DetNASError as error:
             box = [None, str(error)]
     broadcast_object_list(box)
     if box[1]:
@@ -78,7 +78,7 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     Raises:
         DetNASError: If the job has no strategy or no evaluator, or its parts do not fit.
         LedgerError: If the folder belongs to another search, or is in use.
-        RuntimeError: If every candidate failed.
+        DetNASError: If every candidate failed.
     """
     strategy, evaluator = job.strategy, job.evaluator
     if strategy is None or evaluator is None or job.work_dir is None:
@@ -151,7 +151,7 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
     """
     for name in (LEDGER, CONFIG):
         if not (work_dir / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'{work_dir} has no {name}: it is no folder of a search, or one that has only begun.'
             )
     cfg = Config.fromfile(work_dir / CONFIG)

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip('torch')
 
+from detnas_mm.cli import parser
 from detnas_mm.engine.export import next_commands
 
 TOOLS = Path(__file__).parents[2] / 'tools'

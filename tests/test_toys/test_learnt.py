@@ -65,23 +65,21 @@ def test_it_finds_the_power_and_exports_it(project, never_killed):
     assert 'Epoch(train) [1]' in run(project, *command, '--work-dir', str(project / 'again'), *options)
 
 
-@pytest.mark.parametrize('door', ['train.py', 'search.py', 'mim'])
-def test_killed_three_times(project, never_killed, door):
+@pytest.mark.parametrize(
+    ('door', 'kills'),
+    [('train.py', ['iter:12', 'row:1', 'checkpoint:2']), ('search.py', ['row:1']), ('mim', [])],
+)
+def test_killed_and_resumed(project, never_killed, door, kills):
     """In an epoch, between a row and its checkpoint, and after a checkpoint; whoever starts it."""
     folder = project / f'killed_{door}'
-    for die_at in ('iter:12', 'row:1', 'checkpoint:2', None):
-        code = 0 if die_at is None else -9
-        if door == 'mim':
-            words = ('-m', 'mim', 'train', 'detnas_mm', str(project / 'learnt_config.py'))
-            words += ('--work-dir', str(folder), '--resume')
-            if die_at is not None:
-                code = 1  # mim's own, of the training that it started
-        else:
-            words = tool(door, folder, *(['--resume'] if door == 'train.py' else []))
-        if door == 'mim' and die_at not in (None, 'row:1'):
-            continue
-        run(project, *words, die_at=die_at, code=code)
-    assert result(folder) == tuple(part if i != 1 else result(folder)[1] for i, part in enumerate(never_killed))
+    if door == 'mim':
+        words = ('-m', 'mim', 'train', 'detnas_mm', str(project / 'learnt_config.py'), '--work-dir', str(folder))
+    else:
+        words = tool(door, folder, *(['--resume'] if door == 'train.py' else []))
+    for die_at in kills:
+        run(project, *words, die_at=die_at, code=-9)
+    run(project, *words)
+    assert result(folder) == never_killed
 
 
 def test_another_training_in_its_folder_is_refused(project, never_killed):
