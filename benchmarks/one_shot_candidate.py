@@ -28,11 +28,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.engine import SearchPlan
-from detnas_mm.engine.launch import fit_to_machine
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
 from detnas_mm.evaluators.one_shot import path_tree
 from detnas_mm.models import build_model
+from detnas_mm.search import SearchJob
 
 #: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.
 PARTS = [
@@ -119,11 +118,11 @@ def measure(
         ``loading`` of all images, once; ``images``, ``batch_sizes``: of both.
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        plan = SearchPlan(cfg.search)
-        evaluator: Any = plan.evaluator
-        evaluator.setup(plan.space, model, plan.seed)
+        job = SearchJob.from_config(cfg)
+        evaluator: Any = job.evaluator
+        evaluator.setup(job, model)
         evaluator.chunk_size = chunk_size
-        paths = plan.space.sample_many(np.random.default_rng(0), candidates)
+        paths = job.space.sample_many(np.random.default_rng(0), candidates)
         sets = dict(calibration=evaluator.calibration, evaluation=evaluator.batches)
         loading = {name: seconds_of(lambda one=one: list(one.walk(range(len(one))))) for name, one in sets.items()}
         list(evaluator.evaluate(paths))  # warms up: memory, and on a GPU the algorithms of every shape
@@ -199,14 +198,6 @@ def print_parts(found: dict[str, Any]) -> None:
     print(table([dict(part=name, ms=1000 * taken, share=f'{taken / whole:.0%}') for name, taken in lines]))
 
 
-def read_search(path: str) -> Config:
-    """The config of a search, fit for this machine."""
-    cfg = Config.fromfile(path)
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
-    return cfg
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config with a search section')
@@ -218,7 +209,7 @@ def main() -> None:
     add_output(parser, 'one_shot_candidate.json')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    cfg = read_search(args.config)
+    cfg = Config.fromfile(args.config)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = build_model(cfg)
     model.load_state_dict(load_checkpoint_file(args.checkpoint)['state_dict'])

@@ -15,6 +15,8 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import HOOKS, Registry
 from mmengine.utils import get_object_from_string
 
+from detnas_mm.errors import DetNASError
+
 #: What types of other packages are called: in registries, and as classes.
 _OTHERS = {
     'FasterCocoMetric': ('FasterCocoMetric',),
@@ -91,7 +93,8 @@ def as_text(cfg: Config) -> Config:
         ValueError: If something cannot be found by its name.
     """
     kept = cfg.to_dict()  # without what the config file imported
-    return Config({key: _plain(value) for key, value in cfg.items() if key in kept})
+    plain = {key: _plain(value) for key, value in cfg.items() if key in kept}
+    return Config(plain, cfg.text, cfg.filename)  # without the text, the file would be read again
 
 
 def _plain(value: Any) -> Any:
@@ -114,7 +117,7 @@ def _path_of(value: Any) -> str:
         path = '.'.join([*packages[:length], name])
         if _found(path) is value:
             return path
-    raise ValueError(
+    raise DetNASError(
         f'The config holds {value!r}, which cannot be found as {module}.{name} when the config is read again. Define '
         f'it at the top of a module that can be imported.'
     )

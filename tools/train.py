@@ -41,7 +41,7 @@ def main() -> None:
         raise SystemExit('error: a search goes on by itself from the ledger of its work dir; leave out --resume.')
     if args.resume:
         resume(cfg, None if args.resume == 'auto' else args.resume)
-        check_checkpoint(cfg.load_from, args.trust_checkpoint)
+        check_checkpoint(cfg.get('load_from'), args.trust_checkpoint)
     run(cfg, args.trust_checkpoint)
 
 

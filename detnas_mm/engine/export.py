@@ -29,6 +29,10 @@ _SEARCH_HOOKS = ('detnas_mm.SearchHook', 'detnas_mm.PathSamplingHook')
 _OF_A_RUN = ('search', 'load_from', 'resume', 'work_dir', 'launcher')
 
 
+#: Gives a net's state dict; None if there is none to export.
+Weights = Callable[[Architecture], Mapping[str, Any] | None]
+
+
 def without_search(cfg: Config) -> dict[str, Any]:
     """A search's config as nested dicts, without the search and what belongs to its run."""
     out = as_text(cfg).to_dict()
@@ -86,7 +90,7 @@ class Exporter:
         arch: Architecture,
         stem: Path,
         meta: Mapping[str, Any],
-        weights: Callable[[Architecture], Mapping[str, Any] | None] | None = None,
+        weights: Weights | None = None,
     ) -> dict[str, Path]:
         """Writes one net. All ranks must call this.
 
@@ -207,11 +211,7 @@ def row_meta(job: SearchJob, row: Record) -> dict[str, Any]:
     return dict(id=row.id, arch=row.arch, space=job.space.spec(), metrics=row.metrics, costs=row.costs)
 
 
-def export_best(
-    exporter: Exporter,
-    best: Sequence[Record],
-    weights: Callable[[Architecture], Mapping[str, Any] | None] | None = None,
-) -> None:
+def export_best(exporter: Exporter, best: Sequence[Record], weights: Weights | None = None) -> None:
     """Exports rows into ``best/`` and writes ``best.json``; ends with the next commands to type. All ranks call it.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 
 from detnas_mm.engine.latency import UNSTEADY, foretold_text, latency_cost, mark_beaten, progress_bar, write_json
 from detnas_mm.engine.structure_latency import REFERENCES
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.latency.measure import compared, measure_nets, milliseconds
 from detnas_mm.latency.stopwatch import stopwatch
@@ -54,7 +54,7 @@ def measure_found(job: SearchJob, pace: Pace = PACE, say: Callable[[str], None] 
     assert job.work_dir is not None
     work_dir = job.work_dir
     if not (work_dir / 'best.json').is_file():
-        raise FileNotFoundError(f'{work_dir} has no best.json: it is no folder of a finished search.')
+        raise MissingFileError(f'{work_dir} has no best.json: it is no folder of a finished search.')
     _check_config(job, work_dir)
     table: StructureLatency = job.budget.cost_model(name)
     device = table.measurement['device']

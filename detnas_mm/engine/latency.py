@@ -19,8 +19,9 @@ from tqdm import tqdm
 from detnas_mm import __version__
 from detnas_mm.checks import checked_input_size
 from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.config_types import resolve_type
 from detnas_mm.engine.provenance import weights_digest
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, expected_errors
 from detnas_mm.evaluators.detection.metrics import quiet
 from detnas_mm.files import write_json
 from detnas_mm.latency import MeasuredLatency
@@ -85,7 +86,8 @@ class Subject:
     def _search_val(self) -> list[Tensor]:
         """Images as the dataset's pipeline gives them, from all over the set."""
         with DefaultScope.overwrite_default_scope('mmdet'):
-            dataset = DATASETS.build(self.cfg.search.evaluator.dataloader.dataset)
+            with expected_errors():
+                dataset = DATASETS.build(self.cfg.search.evaluator.dataloader.dataset)
             return [dataset[len(dataset) * i // NUM_IMAGES]['inputs'] for i in range(NUM_IMAGES)]
 
     def _samples(self, images: Sequence[Tensor]) -> list[Any]:
@@ -265,8 +267,8 @@ def latency_cost(cfg: Any, kind: type[MeasuredLatency] = MeasuredLatency) -> tup
         kind: Which measured latencies count.
     """
     for name, cost in cfg.get('search', {}).get('costs', {}).items():
-        registered = COSTS.get(str(cost.get('type')))
-        if isinstance(registered, type) and issubclass(registered, kind):
+        found = resolve_type(cost, COSTS)
+        if isinstance(found, type) and issubclass(found, kind):
             return name, cost
     return None, {}
 

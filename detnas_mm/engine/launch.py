@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shlex
+from inspect import isclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from detnas_mm.config_types import as_text, is_hook
+from detnas_mm.config_types import as_text, resolve_type
 from detnas_mm.engine.config import config_text, fit_to_machine
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.hooks import SearchHook
 from detnas_mm.engine.inputs import check_data, check_inputs, check_work_dir
 from detnas_mm.engine.process_group import join_process_group, join_without_runner
+from detnas_mm.engine.resume import resume
 from detnas_mm.engine.search import run_search
+from detnas_mm.errors import DetNASError, expected_errors
+from detnas_mm.registry import HOOKS
 from detnas_mm.search import LEDGER, SearchJob, refuse_if_in_use
 
 
@@ -48,7 +52,7 @@ def search_job(cfg: Config, checkpoint: str | None = None, seed: int | None = No
         config_text(written)
         job = SearchJob.from_config(written)
         job.prepare()
-    except (ValueError, TypeError) as error:
+    except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
     if job.evaluator is not None and not job.needs_model and checkpoint:
         print_log(f'{type(job.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
@@ -72,8 +76,10 @@ def search(cfg: Config, checkpoint: str | None = None, seed: int | None = None, 
         SystemExit: With one sentence, if something does not fit.
     """
     job = search_job(cfg, checkpoint, seed)
-    if job.evaluator is None and job.strategy is None:
-        run(job.cfg, trust, job)
+    if job.evaluator is None and job.strategy is None:  # a training run, which resumes as a search does
+        training = copy.deepcopy(job.cfg)
+        resume(training)
+        run(training, trust, job)
         return job
     if job.needs_model and not job.cfg.get('load_from'):
         raise SystemExit(
@@ -94,14 +100,15 @@ def search_only(cfg: Config) -> Config:
     for kind in ('val', 'test'):
         for part in ('dataloader', 'evaluator', 'cfg'):
             out[f'{kind}_{part}'] = None
-    if not has_search_hook(out):
+    if not search_hooks(out):
         out.custom_hooks = [*(out.get('custom_hooks') or []), dict(type='detnas_mm.EvolutionSearchHook')]
     return out
 
 
-def has_search_hook(cfg: Config) -> bool:
-    """Whether one of a config's own hooks searches."""
-    return any(is_hook(hook, SearchHook, cfg.get('default_scope')) for hook in cfg.get('custom_hooks') or ())
+def search_hooks(cfg: Config) -> list[type[SearchHook]]:
+    """Classes of a config's own hooks that search."""
+    found = [resolve_type(hook, HOOKS, cfg.get('default_scope')) for hook in cfg.get('custom_hooks') or ()]
+    return [hook for hook in found if isclass(hook) and issubclass(hook, SearchHook)]
 
 
 def run(cfg: Config, trust: bool = False, job: SearchJob | None = None) -> Any:
@@ -123,20 +130,33 @@ def run(cfg: Config, trust: bool = False, job: SearchJob | None = None) -> Any:
         job = job or search_job(cfg)
         if not job.needs_model:
             return _run_without_model(cfg, job)
-        if not has_search_hook(cfg):
+        hooks = search_hooks(cfg)
+        if not hooks:
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '
                 f'supernet: python tools/search.py {shlex.quote(str(cfg.filename))} CHECKPOINT. To search right after '
                 f"training, add dict(type='detnas_mm.EvolutionSearchHook') to custom_hooks."
             )
+        for hook in hooks:
+            hook.check(job)
     check_inputs(cfg, trust)
-    fitted = fit_to_machine(cfg)
-    join_process_group(fitted)
-    runner = Runner.from_cfg(fitted)
+    runner = build_runner(cfg)
     for hook in runner.hooks:
         if isinstance(hook, SearchHook):
             hook.job = job
     return runner.train()
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the Runner of a config, fitted to this machine, and joins the process group.
+
+    Raises:
+        DetNASError: If a constructor, of whatever package, raises a ValueError.
+    """
+    fitted = fit_to_machine(cfg)
+    join_process_group(fitted)
+    with expected_errors():
+        return Runner.from_cfg(fitted)
 
 
 def _run_without_model(cfg: Config, job: SearchJob) -> Any:

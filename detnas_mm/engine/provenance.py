@@ -29,7 +29,12 @@ NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', '
 
 
 def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
-    """Digests of a model's weights, and of its settings: thresholds, preprocessing of images, sizes."""
+    """Digests of a model's weights, and of its settings."""
+    return dict(weights=weights_digest(model), settings=settings_digest(cfg))
+
+
+def settings_digest(cfg: Any) -> str:
+    """A hash of a model's settings as written: thresholds, preprocessing of images, sizes."""
 
     def plain(node: Any) -> Any:
         if isinstance(node, Mapping):
@@ -37,7 +42,7 @@ def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
         return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
 
     settings = repr(plain([cfg.get('model'), cfg.get('data_preprocessor')]))
-    return dict(weights=weights_digest(model), settings=hashlib.sha256(settings.encode()).hexdigest()[:16])
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def environment() -> dict[str, Any]:

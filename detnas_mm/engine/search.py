@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from torch import nn
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.config import write_config
-from detnas_mm.engine.export import Exporter, export_best, row_meta
+from detnas_mm.engine.export import Exporter, Weights, export_best, row_meta
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.files import write_json
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.search import CONFIG, LEDGER, Ledger, LedgerError, Record, SearchJob, pareto_front, read_ledger, thinned
@@ -42,7 +42,7 @@ def open_ledger(job: SearchJob, header: Mapping[str, Any], environment: Mapping[
         try:
             ledger = Ledger(job.work_dir / LEDGER, header, environment)
             box = [(ledger.records, ledger.snapshots), None]
-        except LedgerError as error:
+        except DetNASError as error:
             box = [None, str(error)]
     broadcast_object_list(box)
     if box[1]:
@@ -78,7 +78,7 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     Raises:
         DetNASError: If the job has no strategy or no evaluator, or its parts do not fit.
         LedgerError: If the folder belongs to another search, or is in use.
-        RuntimeError: If every candidate failed.
+        DetNASError: If every candidate failed.
     """
     strategy, evaluator = job.strategy, job.evaluator
     if strategy is None or evaluator is None or job.work_dir is None:
@@ -95,22 +95,41 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     told = environment() | ({} if sampler is None else dict(sampler=sampler))
     with open_ledger(job, header, told) as ledger:
         best = strategy.run(evaluator, ledger)
-        if is_main_process():
-            artifacts = strategy.artifacts()
-            for name, content in artifacts.items():
-                write_json(job.work_dir / name, content, indent=2)
-            picture = job.work_dir / 'progress.png'
-            if ledger.snapshots:
-                bound = artifacts.get('certificate.json', {}).get('bound')
-                plot_population(ledger.snapshots, job.objectives[0], picture, bound)
-            else:
-                plot_progress(ledger.records, job.objectives, picture)
         if len(job.objectives) == 1:
             chosen = best[: job.export.top_k]
         else:
             chosen = thinned(pareto_front(best, job.objectives), job.objectives, job.export.front_k)
-        export_best(exporter, chosen)
+        finish(exporter, ledger, chosen, strategy.artifacts() if is_main_process() else {})
     return best
+
+
+def finish(
+    exporter: Exporter,
+    ledger: Ledger,
+    chosen: Sequence[Record],
+    artifacts: Mapping[str, Any] | None = None,
+    weights: Weights | None = None,
+) -> None:
+    """Ends a search: writes what it has to show, draws its progress, exports nets. All ranks call it.
+
+    Args:
+        exporter: Of the search.
+        ledger: Its ledger.
+        chosen: Rows to export, the best first.
+        artifacts: JSON-ready contents by the name of their file.
+        weights: See :meth:`Exporter.write`.
+    """
+    job = exporter.job
+    if is_main_process() and job.work_dir is not None:
+        for name, content in (artifacts or {}).items():
+            write_json(job.work_dir / name, content, indent=2)
+        picture = job.work_dir / 'progress.png'
+        if ledger.snapshots:
+            bound = (artifacts or {}).get('certificate.json', {}).get('bound')
+            plot_population(ledger.snapshots, job.objectives[0], picture, bound)
+        else:
+            plot_progress(ledger.records, job.objectives, picture)
+    export_best(exporter, chosen, weights)
 
 
 def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust: bool = False) -> dict[str, Path]:
@@ -132,7 +151,7 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
     """
     for name in (LEDGER, CONFIG):
         if not (work_dir / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'{work_dir} has no {name}: it is no folder of a search, or one that has only begun.'
             )
     cfg = Config.fromfile(work_dir / CONFIG)

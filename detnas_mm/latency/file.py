@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.checks import checked_input_size
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.latency.device import describe_device, device_text
 
 SCHEMA = 1
@@ -114,7 +114,7 @@ def read_latency_file(
     """
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f'there is no latency table {file}. Measure it: {how_to(file)}')
+        raise MissingFileError(f'there is no latency table {file}. Measure it: {how_to(file)}')
     try:
         found = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting beyond what Python reads

@@ -111,20 +111,26 @@ def refuse_if_all_failed(ledger: Ledger) -> None:
     """Ends a search none of whose candidates could be evaluated.
 
     Raises:
-        RuntimeError: Names the reasons.
+        DetNASError: Names the reasons.
     """
     if any(record.ok for record in ledger.records):
         return
     reasons = sorted({record.reason or '' for record in ledger.records})
     folder = '' if ledger.path is None else f', or delete {ledger.path}, whose rows stay as they are'
-    raise RuntimeError(
+    raise DetNASError(
         f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause and search in '
         f'another folder (--work-dir){folder}.'
     )
 
 
 def generation_line(
-    job: SearchJob, generation: int, nets: str, values: str, best: Record | None, acceptance: float, *remarks: str
+    job: SearchJob,
+    generation: int,
+    nets: str,
+    values: str,
+    best: Record | None,
+    acceptance: float,
+    *remarks: str,
 ) -> str:
     """One line about a generation.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.search.record import VOLATILE
 from tests import digits
 
@@ -263,7 +264,7 @@ def test_another_checkpoint_is_refused_and_nothing_is_lost(finished, retinanet_s
 
 def test_a_search_on_random_weights_is_refused(digits_folder, tmp_path):
     runner = digits.runner('detnas-digits_search_retinanet', tmp_path)
-    with pytest.raises(RuntimeError, match='random weights'):
+    with pytest.raises(DetNASError, match='random weights'):
         runner.train()
 
 

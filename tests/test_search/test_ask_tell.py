@@ -177,7 +177,9 @@ def test_what_no_line_of_json_can_hold_stays_out_of_metrics_and_details(make_sea
 
     search = make_search(Partly(), generations=1)
     search.run()
-    assert all(row['details'] == {'partial': {'100': {'acc': 1.0}}, 'losses': [3.0, [None, 1]]} for row in search.rows())
+    assert all(
+        row['details'] == {'partial': {'100': {'acc': 1.0}}, 'losses': [3.0, [None, 1]]} for row in search.rows()
+    )
     assert all(row['status'] == 'ok' and list(row['metrics']) == ['acc'] for row in search.rows())
 
 

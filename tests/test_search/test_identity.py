@@ -139,7 +139,9 @@ def test_multiples_are_no_milliseconds(tmp_path):
     begin(tmp_path / 'ledger.jsonl', job(**settings))
     space, file = settings['space'], tmp_path / '0.json'
     settings['costs'] = dict(latency=StructureLatency(space, file, relative_to='resnet50'))
-    with pytest.raises(LedgerError, match='latency.relative_to: there null, now "resnet50".*latency.unit_ms: there 1.0'):
+    with pytest.raises(
+        LedgerError, match='latency.relative_to: there null, now "resnet50".*latency.unit_ms: there 1.0'
+    ):
         Ledger(tmp_path / 'ledger.jsonl', job(**settings).header())
 
 
@@ -162,5 +164,7 @@ def test_parts_may_be_missing_where_the_search_is_a_training_run(tmp_path):
     begin(tmp_path / 'ledger.jsonl', training)
     with Ledger(tmp_path / 'ledger.jsonl', replace(training, generations=3).header()) as ledger:
         assert len(ledger.records) == 1
-    with pytest.raises(LedgerError, match='evaluator: there null, now nothing; .*strategy.parents: there nothing, now 4'):
+    with pytest.raises(
+        LedgerError, match='evaluator: there null, now nothing; .*strategy.parents: there nothing, now 4'
+    ):
         Ledger(tmp_path / 'ledger.jsonl', job().header())

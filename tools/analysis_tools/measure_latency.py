@@ -17,7 +17,7 @@ the boxes. With a checkpoint a detector looks at images of search-val, otherwise
 nothing: post-processing is then cheaper than it will be.
 
 Of a supernet the choices are measured. Of structures, which need no supernet, it is every convolution over a grid of
-widths; ResNet-50, written as a structure, is measured with them, and its latency told, to be put in as a limit.
+widths; ResNet-50, written as a structure, is measured with them, and its latency given, to be put in as a limit.
 
 A search of structures by latency ends with measuring what it has found, if it runs on the device that the tables are
 from; elsewhere --found does that later.
@@ -66,7 +66,7 @@ def main() -> None:
     cfg = read_config(args)
     if args.found:
         if measure_found(SearchJob.from_config(cfg), Pace(args.rounds)) is None:
-            raise SystemExit('error: nothing was measured; it wants a search by StructureLatency, and its device.')
+            raise SystemExit('error: nothing was measured; it needs a search by StructureLatency, and its device.')
         return
     _, cost = latency_cost(cfg)
     out = args.out or cost.get('file') or f'{cfg.work_dir}/latency.json'

@@ -37,7 +37,7 @@ class SearchHook(Hook):
         Raises:
             DetNASError: If something is missing or does not fit.
         """
-        if self.job is None:
+        if self.job is None:  # nobody has handed it over
             if 'search' not in runner.cfg:
                 raise DetNASError(
                     f'{type(self).__name__} finds no `search` section in the config; inherit one of '
@@ -48,12 +48,11 @@ class SearchHook(Hook):
             self.job.work_dir = Path(runner.work_dir)
             self.check(self.job)
             self.job.prepare()
-        else:
-            self.check(self.job)
         self.job.log = runner.logger.info
 
-    def check(self, job: SearchJob) -> None:
-        """Refuses a search that this hook cannot run.
+    @classmethod
+    def check(cls, job: SearchJob) -> None:
+        """Refuses a search that this hook cannot run; the launcher calls it before anything is built.
 
         Raises:
             DetNASError: If something is missing in its section.
@@ -74,12 +73,13 @@ class EvolutionSearchHook(SearchHook):
 
     _sampler: str | None = None  # of the loaded checkpoint's paths
 
-    def check(self, job: SearchJob) -> None:
+    @classmethod
+    def check(cls, job: SearchJob) -> None:
         """See :meth:`SearchHook.check`."""
         missing = [key for key in ('strategy', 'evaluator') if getattr(job, key) is None]
         if missing:
             raise DetNASError(
-                f'{type(self).__name__} needs search.{" and search.".join(missing)}, such as '
+                f'{cls.__name__} needs search.{" and search.".join(missing)}, such as '
                 f"strategy=dict(type='EvolutionStrategy') and evaluator=dict(type='OneShotEvaluator', …). See "
                 f'configs/_base_/search/.'
             )
@@ -98,10 +98,10 @@ class EvolutionSearchHook(SearchHook):
         """Searches on the weights in force: the averaged ones where the config keeps an average.
 
         Raises:
-            RuntimeError: If the weights are random: nothing was trained in this process and nothing was loaded.
+            DetNASError: If the weights are random: nothing was trained in this process and nothing was loaded.
         """
         if runner.iter == 0 and not runner._has_loaded:
-            raise RuntimeError(
+            raise DetNASError(
                 'The search would run on random weights: nothing was trained in this process and no checkpoint was '
                 'loaded. Give the trained supernet: load_from=… in the config, or tools/search.py CONFIG CHECKPOINT.'
             )

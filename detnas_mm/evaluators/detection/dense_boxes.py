@@ -19,6 +19,7 @@ from mmcv.ops.nms import NMSop, batched_nms
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from detnas_mm.config_types import is_other
 from detnas_mm.evaluators.numerics import replaced
 
 #: From so many boxes on mmcv suppresses class by class.
@@ -61,7 +62,7 @@ def standard_coder(head: Any) -> bool:
 def plain_nms(cfg: Any) -> bool:
     """Whether test settings ask for what :func:`suppress` does."""
     nms = (cfg or {}).get('nms') or {}
-    return nms.get('type') == 'nms' and set(nms) <= {'type', 'iou_threshold'}
+    return is_other(nms, 'nms') and set(nms) <= {'type', 'iou_threshold'}
 
 
 def _predict(

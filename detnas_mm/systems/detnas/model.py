@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm import zoo
+from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.backbone import Backbone
 from detnas_mm.models.layers import conv_norm
@@ -161,7 +162,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         fresh = not self.is_init
         super().init_weights()
         cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
-        if fresh and self._aligned_init and not any(cfg.get('type') == 'Pretrained' for cfg in cfgs):
+        if fresh and self._aligned_init and not any(is_other(cfg, 'Pretrained') for cfg in cfgs):
             self.align_choices()
 
     @torch.no_grad()
@@ -190,7 +191,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
             Features of the stages in ``out_indices``, shape (n, c, h / stride, w / stride), rounded up.
 
         Raises:
-            RuntimeError: If no path is set.
+            DetNASError: If no path is set.
         """
         return self._run(x, self.segments(self._require_path()))
 
