@@ -100,8 +100,8 @@ def as_text(cfg: Config) -> Config:
 def comparable(node: Any, leaf: Callable[[Any], str] = str, skip: Container[str] = ()) -> Any:
     """Settings as nested dicts and lists with keys in order and all else as text.
 
-    Two of them have the same ``repr`` whether they come from a config, or from a file that it was written to: there keys
-    are sorted, and classes are texts.
+    Two of them have the same ``repr`` whether they come from a config, or from a file that it was written to: there
+    keys are sorted, and classes are texts.
 
     Args:
         node: A part of a config.

@@ -1,4 +1,4 @@
-"""The ways into a search: the launcher hands the hook its job, and under any other train script the hook parses its own.
+"""The ways into a search: the launcher hands the hook its job; under any other train script the hook parses its own.
 
 The supernet is a Faster R-CNN with SyncBN in backbone, neck and head, of random weights.
 """
@@ -52,7 +52,14 @@ def supernet(digits_folder, tmp_path_factory):
 def by_the_tool(folder, supernet):
     """What tools/search.py does."""
     options = [f'{key.replace("__", ".")}={value}' for key, value in SMALL.items()]
-    words = [str(digits.CONFIGS / f'{NAME}.py'), '--work-dir', str(folder), '--cfg-options', *options, 'log_level=ERROR']
+    words = [
+        str(digits.CONFIGS / f'{NAME}.py'),
+        '--work-dir',
+        str(folder),
+        '--cfg-options',
+        *options,
+        'log_level=ERROR',
+    ]
     launch.search(read_config(parser('').parse_args(words)), supernet)
 
 
