@@ -109,7 +109,9 @@ def test_a_ledger_that_has_not_begun(tmp_path, capsys):
 def test_ledgers_of_an_older_version_are_refused_in_one_line(tmp_path, capsys):
     (tmp_path / 'ledger.jsonl').write_text(of_schema_2())
     for arguments in ([], ['--merge', tmp_path / 'all.jsonl']):
-        with pytest.raises(SystemExit, match='^error: .*ledger.jsonl is a ledger of schema 2; this version reads 3. .*$'):
+        with pytest.raises(
+            SystemExit, match='^error: .*ledger.jsonl is a ledger of schema 2; this version reads 3. .*$'
+        ):
             run(capsys, tmp_path, *arguments)
     assert not (tmp_path / 'all.jsonl').exists()
 

@@ -16,7 +16,7 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 FOLDERS = ['plain', 'two words', "it's (1)", 'runs, 2', '"quoted", [1', "{a}'s, b\\", 'dict(a', '$HOME; `ls`', "'x'"]
-TRAINED = "train_dataloader = dict(batch_size=1)\ntrain_cfg = dict(max_iters=9)\n"
+TRAINED = 'train_dataloader = dict(batch_size=1)\ntrain_cfg = dict(max_iters=9)\n'
 TESTED = 'test_dataloader = dict(batch_size=1)\n'
 
 
