@@ -200,6 +200,9 @@ def main() -> None:
         equal = compare_all(args)
     except RunError as error:
         raise SystemExit(f'error: {error}') from error
+    except KeyboardInterrupt:
+        print('\nstopped; what BASE has given so far is kept', file=sys.stderr)
+        sys.exit(130)
     sys.exit(0 if equal else 1)
 
 

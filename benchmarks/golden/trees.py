@@ -40,12 +40,16 @@ def git(root: Path, *words: str) -> str:
 
 
 class Programs:
-    """The programs that run at the moment, so that none is left behind."""
+    """The programs that run at the moment, so that none is left behind.
+
+    Attributes:
+        stopped: Whether all were killed, and no more are started.
+    """
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen] = set()
         self._lock = threading.Lock()
-        self._stopped = False
+        self.stopped = False
 
     @contextmanager
     def start(
@@ -55,7 +59,7 @@ class Programs:
         with log.open('a') as file:
             print('$', *command, file=file, flush=True)
             with self._lock:
-                if self._stopped:
+                if self.stopped:
                     raise RunError('stopped')
                 program = subprocess.Popen(
                     command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT,
@@ -72,7 +76,7 @@ class Programs:
     def stop(self) -> None:
         """Kills all, and starts no more."""
         with self._lock:
-            self._stopped = True
+            self.stopped = True
             for program in self._running:
                 kill(program)
 
@@ -154,6 +158,8 @@ class Tree:
                 status = program.wait(LIMIT)
             except subprocess.TimeoutExpired:
                 raise RunError(f'{self.name}: still running after {LIMIT} s; see {log}') from None
+        if PROGRAMS.stopped:
+            raise RunError('stopped')
         if status:
             raise RunError(f'{self.name}: exit status {status}: {last_words(log)} (see {log})')
 

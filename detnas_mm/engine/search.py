@@ -170,12 +170,15 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
     if needs_model and checkpoint is None:
         raise DetNASError('The search ran right after training, so its config names no checkpoint: give one.')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        if needs_model and job.evaluator is not None:
+        model = None
+        if needs_model:
             model = build_model(cfg)
             model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
             if weights_digest(model) != header['weights']:
                 raise DetNASError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
-            job.evaluator.setup(job, model.to(get_device()))
+            model = model.to(get_device())
+        if job.evaluator is not None:
+            job.evaluator.setup(job, model)
         files = Exporter(job).write(job.space.parse(row.arch), work_dir / 'exported' / row.id, row_meta(job, row))
     if not files:
         raise DetNASError(f'{type(job.space).__name__} does not say how a net of its own is configured.')

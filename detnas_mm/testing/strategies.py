@@ -257,5 +257,6 @@ def _run(make_job: Callable[..., SearchJob], path: Path | None, **known: Any) ->
     job.evaluator.setup(job)
     with Ledger(path, job.header(), **known) as ledger:
         job.strategy.run(job.evaluator, ledger)
-        rows = [row.to_json() for row in (*ledger.records, *ledger.snapshots)]
+        rows = [record.to_json() for record in ledger.records]
+        rows += [snapshot.to_json() for snapshot in ledger.snapshots]
     return [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows], job.evaluator.asked

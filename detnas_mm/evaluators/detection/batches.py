@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from mmengine.structures import BaseDataElement
 
 from detnas_mm.checks import whole
+from detnas_mm.config_types import comparable
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.truth import check_categories
 from detnas_mm.evaluators.detection.worker_loading import load_ahead
@@ -37,7 +38,7 @@ def _num_bytes(data: Any) -> int:
 def _steps(cfg: Any) -> list[dict[str, Any]]:
     """All steps of the pipelines of a dataset and of those that it wraps."""
     if isinstance(cfg, Mapping):
-        inner = [step for key, part in cfg.items() if key != 'pipeline' for step in _steps(part)]
+        inner = [step for key, part in sorted(cfg.items()) if key != 'pipeline' for step in _steps(part)]
         return [dict(step) for step in cfg.get('pipeline', ())] + inner
     return [step for part in cfg for step in _steps(part)] if isinstance(cfg, (list, tuple)) else []
 
@@ -141,7 +142,7 @@ class FixedBatches:
 
     def fingerprint(self) -> str:
         """Changes with the images, their labels, order and transforms, but not with the folder they lie in."""
-        digest = hashlib.sha256(repr(self._pipeline).encode())
+        digest = hashlib.sha256(repr(comparable(self._pipeline)).encode())
         for index in self.indices:
             info = self.dataset.get_data_info(index)
             path = str(info.get('img_path', index))

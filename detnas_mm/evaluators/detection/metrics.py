@@ -18,7 +18,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from detnas_mm.config_types import is_other
+from detnas_mm.config_types import comparable, is_other
 from detnas_mm.errors import DetNASError, expected_errors
 from detnas_mm.evaluators.detection.truth import check_ids
 from detnas_mm.evaluators.numerics import replaced
@@ -68,15 +68,13 @@ def available(cfg: Any) -> Any:
 def metric_digest(cfg: Any) -> str:
     """Changes with a metric's settings and with what its files hold, but not with where they lie."""
 
-    def plain(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {str(key): plain(value) for key, value in sorted(node.items())}
-        if isinstance(node, str) and os.path.isfile(node):
-            with open(node, 'rb') as file:
+    def content(value: Any) -> str:
+        if isinstance(value, str) and os.path.isfile(value):
+            with open(value, 'rb') as file:
                 return hashlib.file_digest(file, 'sha256').hexdigest()
-        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
+        return str(value)
 
-    return hashlib.sha256(repr(plain(available(cfg))).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(comparable(available(cfg), content)).encode()).hexdigest()[:16]
 
 
 def _has_faster_coco() -> bool:
