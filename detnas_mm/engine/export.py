@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from detnas_mm.config_types import as_text, is_hook, is_other
+from detnas_mm.config_types import as_text, is_hook, is_other, type_name
 from detnas_mm.engine.config import write_config
 from detnas_mm.engine.provenance import NO_SCORE
 from detnas_mm.errors import DetNASError
@@ -136,8 +136,11 @@ def _read(source: str) -> Config:
         if '::' in source:
             return Config.fromstring(f'_base_ = {source!r}', '.py')
         return Config.fromfile(source)
-    except FileNotFoundError as error:
-        raise DetNASError(f"search.export.config: {error}. Give a file, or 'detnas_mm::folder/name.py'.") from error
+    except Exception as error:  # whatever the text, run as a config, raises
+        raise DetNASError(
+            f'search.export.config: {source} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}). '
+            f"Give a config file, or 'detnas_mm::folder/name.py'."
+        ) from error
 
 
 def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -149,15 +152,17 @@ def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> I
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Comparable settings: SyncBN and BN compute the same, and lists are tuples."""
+    """Comparable settings: types without their scopes, SyncBN and BN compute the same, and lists are tuples."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
-            out = {key: plain(item) for key, item in value.items() if key != 'requires_grad'}
-            return out | (dict(type='BN') if is_other(value, 'SyncBN') else {})
+            out = {key: plain(item) for key, item in value.items() if key not in ('requires_grad', '_scope_')}
+            if 'type' in value:
+                out['type'] = 'BN' if is_other(value, 'SyncBN') else type_name(value['type'])
+            return out
         return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
-    return {key: plain(value) for key, value in settings.items() if key not in NO_SCORE}
+    return {key: value for key, value in plain(settings).items() if key not in NO_SCORE}
 
 
 def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 
 from detnas_mm.config_types import as_text, resolve_type
 from detnas_mm.engine.config import config_text, fit_to_machine
+from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.hooks import SearchHook
 from detnas_mm.engine.inputs import check_data, check_inputs, check_work_dir
@@ -52,6 +53,7 @@ def search_job(cfg: Config, checkpoint: str | None = None, seed: int | None = No
         config_text(written)
         job = SearchJob.from_config(written)
         job.prepare()
+        Exporter(job)
     except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
     if job.evaluator is not None and not job.needs_model and checkpoint:
