@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from detnas_mm.cli import typed
 from detnas_mm.config_types import as_text, is_hook, is_other, type_name
 from detnas_mm.engine.config import write_config
 from detnas_mm.engine.provenance import NO_SCORE
@@ -176,7 +176,7 @@ def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def next_commands(files: Mapping[str, Path]) -> list[str]:
-    """What to type to test and to train an exported net, in any folder; one line each.
+    """What to type to test and to train an exported net, in the folder at hand; one line each.
 
     Args:
         files: What :meth:`Exporter.write` returns.
@@ -189,23 +189,19 @@ def next_commands(files: Mapping[str, Path]) -> list[str]:
     trains = cfg.get('train_cfg') and (cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters'))
     if checkpoint is not None:
         if 'search_val' in files:
-            lines.append(f'Re-score it on search-val: {_typed("test.py", files["search_val"], checkpoint)}')
+            lines.append(f'Re-score it on search-val: {typed("test.py", files["search_val"], checkpoint)}')
         if cfg.get('test_dataloader'):
-            lines.append(f'Test it:    {_typed("test.py", config, checkpoint)}')
+            lines.append(f'Test it:    {typed("test.py", config, checkpoint)}')
         else:
             lines.append(f'{config} has no test set: name a training config that has one as search.export.config.')
     if not trains:
         lines.append(f'{config} trains for no epoch: name a training config as search.export.config.')
     elif checkpoint is None:
-        lines.append(f'Train it: {_typed("train.py", config)}')
+        lines.append(f'Train it: {typed("train.py", config)}')
     else:
-        option = shlex.quote(option_word('load_from', str(checkpoint)))
-        lines.append(f'Retrain it: {_typed("train.py", config)} --cfg-options {option}')
+        option = option_word('load_from', str(checkpoint))
+        lines.append(f'Retrain it: {typed("train.py", config, "--cfg-options", option)}')
     return lines
-
-
-def _typed(tool: str, *paths: Path) -> str:
-    return f'python tools/{tool} {shlex.join(map(str, paths))}'
 
 
 # -- the best of a search -------------------------------------------------------------------------------------------

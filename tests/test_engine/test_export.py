@@ -18,6 +18,7 @@ from tests import digits, jobs
 
 from .test_zero_shot_search import DETECTOR, SEARCH
 
+TOOLS = Path(__file__).parents[2] / 'tools'
 TRAINING = digits.CONFIGS / 'detnas-digits_net_retinanet.py'
 ARCH = '0|1|23|0'
 
@@ -74,7 +75,14 @@ def test_the_training_config_is_the_one_named_with_the_net_in_it(tmp_path, sourc
     found = written(job, tmp_path)
     plain = Config.fromfile(TRAINING)
     own, searched = found['config'], found['search_val']
-    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+    for key in (
+        'train_dataloader',
+        'val_dataloader',
+        'test_dataloader',
+        'train_cfg',
+        'optim_wrapper',
+        'param_scheduler',
+    ):
         assert own.get(key) == plain.get(key), key
     assert own.model.test_cfg.max_per_img == 100 and own.model.bbox_head == plain.model.bbox_head
     assert searched.model.test_cfg.max_per_img == 20 and searched.test_dataloader == 'search-val'
@@ -98,7 +106,9 @@ def test_a_checkpoint_that_the_backbone_would_load_is_taken_out(tmp_path):
     source = mine(tmp_path, f'model = dict(backbone=dict({init}))')
     listed = mine(tmp_path, f'model = dict(backbone=dict({init.replace("dict", "[dict", 1)}]))')
     for path in (source, listed):
-        job = job_of(tmp_path, search__export__config=path, model__backbone__init_cfg=dict(type='Kaiming', layer='Conv2d'))
+        job = job_of(
+            tmp_path, search__export__config=path, model__backbone__init_cfg=dict(type='Kaiming', layer='Conv2d')
+        )
         found = written(job, tmp_path)
         assert 'init_cfg' not in found['config'].model.backbone and 'init_cfg' not in found['search_val'].model.backbone
 
@@ -106,7 +116,9 @@ def test_a_checkpoint_that_the_backbone_would_load_is_taken_out(tmp_path):
 def test_a_search_without_a_model_exports_the_training_config_alone(tmp_path):
     """Whose model may be another one; the exported config keeps all of it but the backbone."""
     source = tmp_path / 'train.py'
-    source.write_text(Config(dict(model=DETECTOR, train_dataloader=dict(batch_size=2), train_cfg=dict(max_epochs=3))).pretty_text)
+    source.write_text(
+        Config(dict(model=DETECTOR, train_dataloader=dict(batch_size=2), train_cfg=dict(max_epochs=3))).pretty_text
+    )
     search = SEARCH | dict(export=dict(config=str(source)))
     lines = []
     job, best = jobs.run(Config(dict(search=search, work_dir=str(tmp_path / 'work'))), lines.append)
@@ -121,7 +133,8 @@ def test_a_search_without_a_model_exports_the_training_config_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'source', ['nowhere.py', 'detnas_mm::digits/nowhere.py', 'nobody::digits/net.py', 'net.txt', 'broken.py', 'fails.py']
+    'source',
+    ['nowhere.py', 'detnas_mm::digits/nowhere.py', 'nobody::digits/net.py', 'net.txt', 'broken.py', 'fails.py'],
 )
 def test_a_training_config_that_cannot_be_read_is_refused(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
@@ -138,14 +151,23 @@ def test_a_training_config_that_cannot_be_read_is_refused(tmp_path, monkeypatch,
     'text, what',
     [
         ('model = dict(bbox_head=dict(num_classes=3))', r'bbox_head.retina_cls.weight .*\(6, 48, .* and \(20, 48, '),
-        ("model = dict(neck=dict(norm_cfg=dict(_delete_=True, type='BN')))", r'neck.convs.0.conv.bias .*None in .* \(48,\) in the s'),
-        ("model = dict(backbone=dict(channel_split='even_odd'))", "model.backbone.channel_split .*'even_odd' .*'shuffle'"),
-        ('model = dict(backbone=dict(norm_cfg=dict(eps=1e-3)))', "model.backbone.norm_cfg .*0.001.* in the searched"),
+        (
+            "model = dict(neck=dict(norm_cfg=dict(_delete_=True, type='BN')))",
+            r'neck.convs.0.conv.bias .*None in .* \(48,\) in the s',
+        ),
+        (
+            "model = dict(backbone=dict(channel_split='even_odd'))",
+            "model.backbone.channel_split .*'even_odd' .*'shuffle'",
+        ),
+        ('model = dict(backbone=dict(norm_cfg=dict(eps=1e-3)))', 'model.backbone.norm_cfg .*0.001.* in the searched'),
         (
             'model = dict(data_preprocessor=dict(mean=[1, 2, 3], std=[1, 1, 1]))',
             r'model.data_preprocessor.mean .*\[1, 2, 3\] .*None in the searched',
         ),
-        ('model = dict(data_preprocessor=dict(pad_size_divisor=16))', 'model.data_preprocessor.pad_size_divisor .*16 .*32'),
+        (
+            'model = dict(data_preprocessor=dict(pad_size_divisor=16))',
+            'model.data_preprocessor.pad_size_divisor .*16 .*32',
+        ),
     ],
 )
 def test_a_training_config_of_another_net_is_refused(tmp_path, text, what):
@@ -214,6 +236,7 @@ def test_by_the_tools_it_is_refused_before_a_model_is_built(tmp_path, monkeypatc
 def commands(folder, **config):
     """What is printed of a net with this config and weights."""
     paths = dict(config=folder / 'a.py', checkpoint=folder / 'a.pth', search_val=folder / 'a_search_val.py')
+    folder.mkdir(exist_ok=True)
     paths['config'].write_text(Config(dict(train_dataloader=dict(batch_size=2)) | config).pretty_text)
     return paths, next_commands(paths)
 
@@ -227,11 +250,32 @@ def test_what_can_be_typed_is_printed(tmp_path):
     assert retrain == ['tools/train.py', config, '--cfg-options', f'load_from={checkpoint}']
 
 
+def test_in_another_folder_tools_have_their_whole_path(tmp_path, monkeypatch):
+    """As in a user's project; also where that has tools/ of its own."""
+    Path(tmp_path, 'tools').mkdir()
+    Path(tmp_path, 'tools', 'test.py').touch()
+    monkeypatch.chdir(tmp_path)
+    _, lines = commands(Path('work'), test_dataloader=dict(batch_size=1), train_cfg=dict(max_iters=5))
+    tools = [Path(shlex.split(line.partition('python ')[2])[0]) for line in lines]
+    assert [tool.name for tool in tools] == ['test.py', 'test.py', 'train.py']
+    assert all(tool.is_absolute() and tool.samefile(TOOLS / tool.name) for tool in tools)
+    assert 'work/a_search_val.py work/a.pth' in lines[0]
+    job = jobs.prepared(dict(search=SEARCH, work_dir='my work'))
+    words = shlex.split(job.resume_command)
+    assert Path(words[2]).samefile(TOOLS / 'search.py') and words[3:] == [
+        'my work/search_config.py',
+        '--work-dir',
+        'my work',
+    ]
+
+
 @pytest.mark.parametrize('train_cfg', [None, dict(max_epochs=0), dict(max_iters=0)])
 def test_what_cannot_run_is_not_printed_but_why(tmp_path, train_cfg):
     paths, lines = commands(tmp_path, test_dataloader=None, train_cfg=train_cfg)
     assert len(lines) == 3 and lines[0].startswith('Re-score it on search-val: ')
-    assert lines[1] == f'{paths["config"]} has no test set: name a training config that has one as search.export.config.'
+    assert (
+        lines[1] == f'{paths["config"]} has no test set: name a training config that has one as search.export.config.'
+    )
     assert lines[2] == f'{paths["config"]} trains for no epoch: name a training config as search.export.config.'
     assert not re.search('Test it|rain it', ' '.join(lines))
 
