@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shlex
 from inspect import isclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from detnas_mm.cli import typed
 from detnas_mm.config_types import as_text, resolve_type
 from detnas_mm.engine.config import config_text, fit_to_machine
+from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.engine.hooks import SearchHook
 from detnas_mm.engine.inputs import check_data, check_inputs, check_work_dir
@@ -52,6 +53,7 @@ def search_job(cfg: Config, checkpoint: str | None = None, seed: int | None = No
         config_text(written)
         job = SearchJob.from_config(written)
         job.prepare()
+        Exporter(job)
     except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
     if job.evaluator is not None and not job.needs_model and checkpoint:
@@ -84,7 +86,7 @@ def search(cfg: Config, checkpoint: str | None = None, seed: int | None = None, 
     if job.needs_model and not job.cfg.get('load_from'):
         raise SystemExit(
             f'error: {type(job.evaluator).__name__} needs a trained supernet. Give its checkpoint: '
-            f'python tools/search.py {shlex.quote(str(cfg.filename))} CHECKPOINT'
+            f'{typed("search.py", cfg.filename, "CHECKPOINT")}'
         )
     run(search_only(job.cfg) if job.needs_model else job.cfg, trust, job)
     return job
@@ -134,7 +136,7 @@ def run(cfg: Config, trust: bool = False, job: SearchJob | None = None) -> Any:
         if not hooks:
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '
-                f'supernet: python tools/search.py {shlex.quote(str(cfg.filename))} CHECKPOINT. To search right after '
+                f'supernet: {typed("search.py", cfg.filename, "CHECKPOINT")}. To search right after '
                 f"training, add dict(type='detnas_mm.EvolutionSearchHook') to custom_hooks."
             )
         for hook in hooks:

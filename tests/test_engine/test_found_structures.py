@@ -71,7 +71,9 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     # It is the config that was searched with, and a folder with lower limits is judged by these alone.
     again = Config.fromfile(tmp_path / 'my work/search_config.py')
     again.merge_from_dict({f'search.constraints.{number}.high': lowered})
-    with pytest.raises(ValueError, match='another search than this config: budget.constraints: .*ratio", .*"high": 1.0}], now'):
+    with pytest.raises(
+        ValueError, match='another search than this config: budget.constraints: .*ratio", .*"high": 1.0}], now'
+    ):
         measure_found(jobs.prepared(again), say=lines.append)
 
 
