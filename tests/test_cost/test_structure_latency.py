@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from detnas_mm.systems.mae_det.measure_structures import NetBuilder, covering_structures, measure_structures
 
 from detnas_mm.latency import LatencyTable
 from detnas_mm.latency.stopwatch import TimedRun
@@ -15,7 +16,6 @@ from detnas_mm.latency.timing import Pace
 from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
 from detnas_mm.systems.mae_det import MAEDetSpace, StructureLatency, StructureMacs
 from detnas_mm.systems.mae_det.grid import Grid
-from detnas_mm.systems.mae_det.measure_structures import NetBuilder, covering_structures, measure_structures
 from detnas_mm.systems.mae_det.structure import RESNET50, read_structure, to_text, unpack
 from detnas_mm.testing import check_cost_model
 from tests import latency
