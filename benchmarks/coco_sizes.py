@@ -30,13 +30,14 @@ import mmcv
 import numpy as np
 import torch
 from common import add_output, table, write_json
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from one_shot_candidate import measure, print_parts, read_search
+from one_shot_candidate import measure, print_parts
 
 from detnas_mm.compat import cuda_usable
-from detnas_mm.engine import SearchPlan
 from detnas_mm.evaluators.detection.metrics import quiet
 from detnas_mm.models import build_model
+from detnas_mm.search import SearchJob
 
 CANDIDATES, GENERATION, IMAGES, PAPERS_DAYS = 1000, 50, dict(calibration=500, evaluation=5000), 20
 HEIGHT, WIDTH, BOXES, CLASSES = 800, 1333, 7, 80
@@ -72,7 +73,7 @@ def categories() -> list[dict[str, Any]]:
 
 def prepared(path: str, args: argparse.Namespace, precision: str, folder: Path) -> Any:
     """The config of a search, on random images."""
-    cfg = read_search(path)
+    cfg = Config.fromfile(path)
     evaluator = cfg.search.evaluator
     for one, name in ((evaluator.calibration, 'calibration'), (evaluator, 'evaluation')):
         dataset = one.dataloader.dataset
@@ -102,11 +103,11 @@ def built(cfg: Any) -> torch.nn.Module:
 def score_of_rank(cfg: Any, rank: int) -> float:
     """The score of an image's box of this rank, where all boxes are kept: for one path and the first images."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope), quiet(), torch.no_grad():
-        plan, model = SearchPlan(cfg.search), built(cfg)
-        evaluator: Any = plan.evaluator
-        evaluator.setup(plan.space, model, plan.seed)
+        job = SearchJob.from_config(cfg)
+        evaluator: Any = job.evaluator
+        evaluator.setup(job, built(cfg))
         _, data = next(evaluator.batches.walk([0]))
-        with evaluator.recalibrated(plan.space.sample_many(np.random.default_rng(0), 1)[0]) as ready:
+        with evaluator.recalibrated(job.space.sample_many(np.random.default_rng(0), 1)[0]) as ready:
             samples: Any = ready.test_step(data)
     scores = [sample.pred_instances.scores.sort(descending=True).values for sample in samples]
     return statistics.mean(float(one[min(rank, len(one)) - 1]) for one in scores)

@@ -1,4 +1,4 @@
-r"""Does Digits tell good backbones from bad ones?
+r"""Does Digits separate good backbones from bad ones?
 
 Trains paths of the Digits space (all-3x3, all-7x7, all-Xception, and random ones) with several seeds each, by the
 configs that the quickstart uses: pre-training on crops, fine-tuning in a RetinaNet, test mAP. A search can only find
@@ -155,7 +155,7 @@ def finish_runs(todo: list[tuple[str, int]], settings: dict, processes: int, led
                 row = future.result()
             except Exception:
                 pool.shutdown(cancel_futures=True)
-                print('failed: {} with seed {}; start again to go on with what is missing'.format(*running[future]))
+                print('failed: {} with seed {}; start again to do what is missing'.format(*running[future]))
                 raise
             with ledger.open('a') as file:
                 file.write(json.dumps(row) + '\n')
@@ -177,7 +177,7 @@ def summarise(scores: list[list[float]]) -> dict[str, float]:
         'paths': len(scores),
         'between_paths': paths,
         'between_seeds': seeds,
-        # mmdet rounds mAP to 0.001, which alone is a deviation of 0.0003: nothing finer can be told.
+        # mmdet rounds mAP to 0.001, which alone is a deviation of 0.0003: nothing finer can be seen.
         'ratio': paths / max(seeds, 0.0003),
         'true_between_paths': math.sqrt(max(paths**2 - seeds**2 / len(scores[0]), 0.0)),
     }

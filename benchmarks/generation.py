@@ -40,12 +40,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.datasets.digits import make_digits
-from detnas_mm.engine import SearchPlan, run_search
-from detnas_mm.engine.launch import fit_to_machine
+from detnas_mm.engine import run_search
+from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.evaluators.detection.metrics import available, quiet
 from detnas_mm.evaluators.one_shot.racing import Racing
 from detnas_mm.models import build_model
-from detnas_mm.search import Evaluation, Record, read_ledger
+from detnas_mm.search import LEDGER, Evaluation, Record, SearchJob, read_ledger
 
 HERE = Path(__file__).parent
 KEEP = 10  # parents, which racing must not lose
@@ -83,16 +83,8 @@ def train(cfg: Config, folder: Path, pretrained: Path | None = None) -> Path:
         if pretrained is not None:
             cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(pretrained), prefix='backbone.')
         print(f'{folder.name}: training the supernet for {steps} steps …', flush=True)
-        Runner.from_cfg(cfg).train()
+        Runner.from_cfg(fit_to_machine(cfg)).train()
     return checkpoint
-
-
-def read(path: Path) -> Config:
-    """A config that fits this machine."""
-    cfg = Config.fromfile(path)
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
-    return cfg
 
 
 class UsualWay:
@@ -145,8 +137,10 @@ def evolution(cfg: Config, model: Any, folder: Path, args: argparse.Namespace) -
     cfg.search.evaluator.racing = racing(args, keep=1_000_000)
     cfg.search.evaluator.chunk_size = 10
     cfg.search.budget = dict(generations=max(args.generations))
-    run_search(cfg, model, print)
-    return read_ledger(folder / 'ledger.jsonl')[1]
+    job = SearchJob.from_config(cfg)
+    job.prepare()
+    run_search(job, model)
+    return read_ledger(folder / LEDGER)[1]
 
 
 def main() -> None:
@@ -156,9 +150,9 @@ def main() -> None:
     print(make_digits(data, image_size=128, num_train=1500, num_search_val=args.val_images, num_test=1,
                       num_cls_train=6000, num_cls_search_val=10, num_cls_test=10))  # fmt: skip
     os.environ['DETNAS_DIGITS'] = str(data.resolve())
-    cfg = read(args.config)
+    cfg = Config.fromfile(args.config)
     begin = HERE / 'generation' / cfg.get('pretrain', 'pretrain.py')
-    pretrained = train(read(begin), args.work_dir / begin.stem)
+    pretrained = train(Config.fromfile(begin), args.work_dir / begin.stem)
     checkpoint = train(cfg, args.work_dir / args.config.stem, pretrained)
     if args.train_only:
         return
@@ -170,20 +164,18 @@ def main() -> None:
         numbers = args.population, args.val_images, *args.shares, args.calibration
         folder = args.work_dir / '_'.join([args.config.stem, 'evolution', *map(str, numbers)])
         records = evolution(cfg, model, folder, args)
-        plan = SearchPlan(cfg.search)
-        plan.evaluator.setup(plan.space, model, 0)
-        outcomes = [measure(number, records, plan, usual, cfg, args) for number in args.generations]
+        job = SearchJob.from_config(cfg)
+        job.evaluator.setup(job, model)
+        outcomes = [measure(number, records, job, usual, args) for number in args.generations]
     write_json(args.out, dict(outcomes=outcomes, settings={key: str(value) for key, value in vars(args).items()}))
 
 
-def measure(
-    number: int, records: list[Record], plan: SearchPlan, usual: Any, cfg: Config, args: argparse.Namespace
-) -> dict[str, Any]:
+def measure(number: int, records: list[Record], job: SearchJob, usual: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Times one generation in all ways; prints and returns what came out."""
-    evaluator: Any = plan.evaluator
+    evaluator: Any = job.evaluator
     known = [record for record in records if record.generation < number - 1]
     mine = [record for record in records if record.generation == number - 1]
-    archs = [plan.space.parse(record.arch) for record in mine]
+    archs = [job.space.parse(record.arch) for record in mine]
     few = archs[: args.alone]
 
     def alone() -> list[Evaluation]:
@@ -196,16 +188,17 @@ def measure(
 
     def raced() -> list[Evaluation]:
         evaluator.racing = Racing(**racing(args, KEEP))
-        evaluator.observe(known, plan.objectives)
+        evaluator.racing.setup(job.objectives)
+        evaluator.observe(known)
         try:
             return together()
         finally:
             evaluator.racing = None
 
     ways = {
-        'a  usual way, CocoMetric': (lambda: [UsualWay(usual, cfg.search, 'CocoMetric')(a) for a in few], len(few)),
+        'a  usual way, CocoMetric': (lambda: [UsualWay(usual, job.cfg.search, 'CocoMetric')(a) for a in few], len(few)),
         'a  usual way, FasterCocoMetric': (
-            lambda: [UsualWay(usual, cfg.search, 'FasterCocoMetric')(a) for a in few], len(few),
+            lambda: [UsualWay(usual, job.cfg.search, 'FasterCocoMetric')(a) for a in few], len(few),
         ),
         'b  one at a time': (alone, len(few)),
         'c  a generation together': (together, len(archs)),
@@ -224,7 +217,7 @@ def measure(
     whole, dropped = scores['c  a generation together'], [e.dropped for e in scores['d  with racing']]
     same = [e.metrics for e in scores['b  one at a time']] == [e.metrics for e in whole[: len(few)]]
     values = [e.metrics['coco/bbox_mAP'] for e in whole]
-    best = plan.objectives[0].best_first([*known, *mine])[:KEEP]
+    best = job.objectives[0].best_first([*known, *mine])[:KEEP]
     kept = not any(reason and record in best for record, reason in zip(mine, dropped, strict=True))
     rival = statistics.median(seconds['a  usual way, CocoMetric'])
     rows = [

@@ -23,7 +23,7 @@ def record(index: int) -> Record:
         index, index // 50, f'{index:012x}', '2120|2112|33130031|3132', 'crossover', (f'{index:012x}',) * 2, 'ok', None,
         {'coco/bbox_mAP': 0.3 + index * 1e-7, 'coco/bbox_mAP_50': 0.5},
         dict(macs=300_000_000 + index, params=3_400_000),
-        dict(recalibration=0.5, prediction=1.5, metric=0.3), 'host', images=5000,
+        dict(recalibration=0.5, prediction=1.5, metric=0.3), 'host', details=dict(images=5000),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import torch
 from common import add_output, interleave, spread, table, write_json
 
 from detnas_mm import zoo
-from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
+from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, SearchJob
 from detnas_mm.systems.mae_det import (
     EntropyScore,
     MAEDetNet,
@@ -88,11 +88,13 @@ def evolution(seeds: int) -> list[dict]:
     rows = []
     for seed in range(seeds):
         start = time.process_time()
-        searcher = PopulationSearcher(
-            space, PopulationEvolution(start=['maedet-init']), EntropyScore(), [Objective('entropy')], budget,
-            Ledger(None, {}), 10, seed, lambda text: None, show_progress=False,
+        strategy, evaluator = PopulationEvolution(start=['maedet-init']), EntropyScore()
+        job = SearchJob(
+            space, [Objective('entropy')], budget, strategy, evaluator, generations=10, seed=seed,
+            log=lambda text: None, show_progress=False,
         )  # fmt: skip
-        best = searcher.run()[0]
+        job.prepare()
+        best = strategy.run(evaluator, Ledger(None, job.header()))[0]
         seconds = time.process_time() - start
         value = f'{best.metrics["entropy"]:.4f}'
         rows.append({'seed': seed, 'best': value, 'CPU seconds': seconds, 'a second': 100_000 / seconds})

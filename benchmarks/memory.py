@@ -15,6 +15,7 @@ import argparse
 import resource
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 from common import add_output, table, write_json
@@ -27,24 +28,22 @@ def grown(config: str, checkpoint: str, candidates: int) -> float:
     from mmengine.registry import DefaultScope
 
     from detnas_mm.compat import load_checkpoint_file
-    from detnas_mm.engine import SearchPlan
-    from detnas_mm.engine.launch import fit_to_machine
     from detnas_mm.models import build_model
+    from detnas_mm.search import SearchJob
 
     torch.set_num_threads(1)
     cfg = Config.fromfile(config)
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
     cfg.search.evaluator.chunk_size = 0
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = build_model(cfg)
         model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])
-        plan = SearchPlan(cfg.search)
-        plan.evaluator.setup(plan.space, model, 0)
-        paths = plan.space.sample_many(np.random.default_rng(0), candidates)
-        list(plan.evaluator.evaluate(paths[:1]))
+        job = SearchJob.from_config(cfg)
+        evaluator: Any = job.evaluator
+        evaluator.setup(job, model)
+        paths = job.space.sample_many(np.random.default_rng(0), candidates)
+        list(evaluator.evaluate(paths[:1]))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        list(plan.evaluator.evaluate(paths))
+        list(evaluator.evaluate(paths))
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 

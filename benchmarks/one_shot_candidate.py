@@ -14,11 +14,13 @@ Example:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.engine import SearchPlan
-from detnas_mm.engine.launch import fit_to_machine
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
+from detnas_mm.evaluators.numerics import replaced
 from detnas_mm.evaluators.one_shot import path_tree
 from detnas_mm.models import build_model
+from detnas_mm.search import SearchJob
 
 #: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.
 PARTS = [
@@ -67,8 +69,8 @@ class Clock:
         self._wait()
         return time.perf_counter()
 
-    def watch(self, owner: Any, method: str, label: str | Callable[[], str]) -> None:
-        """Replaces a method by one that is timed while the clock is on."""
+    def watch(self, owner: Any, method: str, label: str | Callable[[], str]) -> AbstractContextManager[None]:
+        """Replaces a method, for a while, by one that is timed while the clock is on."""
         original = getattr(owner, method)
 
         @functools.wraps(original)
@@ -84,7 +86,7 @@ class Clock:
                 self.seconds[label if isinstance(label, str) else label()] += whole - self._inner.pop()
                 self._inner[-1] += whole
 
-        setattr(owner, method, timed)
+        return replaced(owner, method, timed)
 
 
 def timed(walk: Callable[..., Iterator], into: list[float]) -> Callable[..., Iterator]:
@@ -119,31 +121,30 @@ def measure(
         ``loading`` of all images, once; ``images``, ``batch_sizes``: of both.
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        plan = SearchPlan(cfg.search)
-        evaluator: Any = plan.evaluator
-        evaluator.setup(plan.space, model, plan.seed)
+        job = SearchJob.from_config(cfg)
+        evaluator: Any = job.evaluator
+        evaluator.setup(job, model)
         evaluator.chunk_size = chunk_size
-        paths = plan.space.sample_many(np.random.default_rng(0), candidates)
+        paths = job.space.sample_many(np.random.default_rng(0), candidates)
         sets = dict(calibration=evaluator.calibration, evaluation=evaluator.batches)
         loading = {name: seconds_of(lambda one=one: list(one.walk(range(len(one))))) for name, one in sets.items()}
         list(evaluator.evaluate(paths))  # warms up: memory, and on a GPU the algorithms of every shape
         clock = Clock(next(model.parameters()).device)
-        watch(clock, evaluator, model)
         batches: dict[str, list[float]] = dict(calibration=[], evaluation=[], metric=[])
         for name, one in sets.items():
             one.walk = timed(one.walk, batches[name])
-        whole = []
-        for _ in range(rounds):
-            start = clock.now()
-            batches['metric'] += [evaluation.time['metric'] for evaluation in evaluator.evaluate(paths)]
-            whole.append((clock.now() - start) / candidates)
-        kept = {name: list(seconds) for name, seconds in batches.items()}
-        clock.on = True
-        rows = []
-        for _ in range(rounds):
-            clock.seconds.clear()
-            list(evaluator.evaluate(paths))
-            rows.append({name: seconds / candidates for name, seconds in clock.seconds.items()})
+        whole, rows = [], []
+        with watched(clock, evaluator, model):
+            for _ in range(rounds):
+                start = clock.now()
+                batches['metric'] += [evaluation.time['metric'] for evaluation in evaluator.evaluate(paths)]
+                whole.append((clock.now() - start) / candidates)
+            kept = {name: list(seconds) for name, seconds in batches.items()}
+            clock.on = True
+            for _ in range(rounds):
+                clock.seconds.clear()
+                list(evaluator.evaluate(paths))
+                rows.append({name: seconds / candidates for name, seconds in clock.seconds.items()})
     together = chunk_size or candidates
     return dict(
         seconds=whole,
@@ -158,31 +159,42 @@ def measure(
     )
 
 
-def watch(clock: Clock, evaluator: Any, model: Any) -> None:
+@contextlib.contextmanager
+def watched(clock: Clock, evaluator: Any, model: Any) -> Iterator[None]:
     """Lets a clock time the parts of an evaluation."""
     phase = ''
 
     def label(text: str) -> Callable[[], str]:
         return lambda: f'{phase}: {text}'
 
-    def begin(name: str) -> None:
-        nonlocal phase
-        phase = name
+    def beginning(name: str, run: Callable) -> Callable:
+        def begin(*args: Any, **kwargs: Any) -> Any:
+            nonlocal phase
+            phase = name
+            return run(*args, **kwargs)
 
-    for name, method, text in PARTS:
-        if hasattr(model, name) and hasattr(getattr(model, name), method):
-            clock.watch(getattr(model, name), method, label(text))
+        return begin
+
+    parts = [
+        (getattr(model, name), method, text)
+        for name, method, text in PARTS
+        if hasattr(model, name) and hasattr(getattr(model, name), method)
+    ]
     for owner, method in ((dense_boxes, '_predict'), (roi_boxes, '_propose'), (roi_boxes, '_classify')):
-        clock.watch(owner, method, label('boxes from heads (decoding, NMS)'))
-    clock.watch(path_tree, '_run', label('backbone'))
-    clock.watch(evaluator.metric, 'process', label("metric's input"))
-    clock.watch(evaluator.metric, 'compute_metrics', label('metric'))
-    for owner, method, name in (
-        (evaluator.calibration, 'recalibrate', 'recalibration'), (evaluator, '_score', 'evaluation')
-    ):  # fmt: skip
-        clock.watch(owner, method, f'{name}: other')
-        original = getattr(owner, method)
-        setattr(owner, method, lambda *a, run=original, name=name, **k: (begin(name), run(*a, **k))[1])
+        parts.append((owner, method, 'boxes from heads (decoding, NMS)'))
+    parts += [
+        (path_tree, '_run', 'backbone'),
+        (evaluator.metric, 'process', "metric's input"),
+        (evaluator.metric, 'compute_metrics', 'metric'),
+    ]
+    phases = [(evaluator.calibration, 'recalibrate', 'recalibration'), (evaluator, '_score', 'evaluation')]
+    with contextlib.ExitStack() as stack:
+        for owner, method, text in parts:
+            stack.enter_context(clock.watch(owner, method, label(text)))
+        for owner, method, name in phases:
+            stack.enter_context(clock.watch(owner, method, f'{name}: other'))
+            stack.enter_context(replaced(owner, method, beginning(name, getattr(owner, method))))
+        yield
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
@@ -199,14 +211,6 @@ def print_parts(found: dict[str, Any]) -> None:
     print(table([dict(part=name, ms=1000 * taken, share=f'{taken / whole:.0%}') for name, taken in lines]))
 
 
-def read_search(path: str) -> Config:
-    """The config of a search, fit for this machine."""
-    cfg = Config.fromfile(path)
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
-    return cfg
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config with a search section')
@@ -218,7 +222,7 @@ def main() -> None:
     add_output(parser, 'one_shot_candidate.json')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    cfg = read_search(args.config)
+    cfg = Config.fromfile(args.config)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = build_model(cfg)
     model.load_state_dict(load_checkpoint_file(args.checkpoint)['state_dict'])

@@ -31,8 +31,19 @@ from common import add_output, table, write_json
 from scipy.stats import spearmanr
 
 from detnas_mm.evaluators import TabularEvaluator
-from detnas_mm.search import Budget, Constraint, Ledger, Objective, Record, Searcher, read_ledger
-from detnas_mm.search.strategies import EvolutionStrategy, RandomStrategy
+from detnas_mm.evaluators.one_shot.racing import judged_on
+from detnas_mm.search import (
+    Budget,
+    Constraint,
+    EvolutionStrategy,
+    Ledger,
+    Objective,
+    RandomStrategy,
+    Record,
+    SearchJob,
+    Strategy,
+    read_ledger,
+)
 from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable
 
 CONFIDENCES = (0.9, 0.95, 0.99, 0.999)
@@ -73,20 +84,25 @@ def space_of(header: dict[str, Any]) -> DetNASSpace:
     return DetNASSpace(dict(stem=spec['stem'], channels=spec['channels'], blocks=spec['blocks']))
 
 
+def images_of(records: list[Record]) -> int:
+    """How many images candidates were judged on, in all."""
+    return sum(judged_on(record) or 0 for record in records)
+
+
 def replay_search(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Racing over the generations of one search, after the first: what it would have dropped and lost in each."""
     keep = settings['keep']
     header, records = read_ledger(path)
     space, objective = space_of(header), Objective(header['objectives'][0]['name'])
     evaluator = TabularEvaluator(str(path), settings)
-    evaluator.setup(space)
+    evaluator.setup(SearchJob(space, [objective], Budget(space, {})))
     known: list[Record] = []
     outcomes = []
     for generation in range(max(r.generation for r in records) + 1):
         mine = [r for r in records if r.generation == generation]
-        evaluator.observe(known, [objective])
+        evaluator.observe(known)
         for record, seen in zip(mine, evaluator.evaluate([space.parse(r.arch) for r in mine]), strict=True):
-            known.append(replace(record, status=seen.status, metrics=seen.metrics, images=seen.images))
+            known.append(replace(record, status=seen.status, metrics=seen.metrics, details=seen.details))
         if generation == 0:
             continue  # racing has nothing to learn from yet
         true = objective.best_first([r for r in records if r.generation <= generation])[:keep]
@@ -97,7 +113,7 @@ def replay_search(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
                 generation=generation + 1,
                 candidates=len(mine),
                 dropped=sum(r.status == 'dropped' for r in now),
-                images=sum(r.images or 0 for r in now) / sum(r.images or 0 for r in mine),
+                images=images_of(now) / images_of(mine),
                 kept={r.id for r in true} == {r.id for r in best},
                 regret=objective.gain(true[0]) - objective.gain(best[0]),
             )
@@ -142,20 +158,22 @@ class Replay:
         self.allowed = int(allowed.sum())
         self.paths = paths
 
-    def search(self, seed: int, strategy: Any, racing: dict[str, Any] | None) -> list[Record]:
+    def search(self, seed: int, strategy: Strategy, racing: dict[str, Any] | None) -> list[Record]:
         """All rows of one search."""
         evaluator = TabularEvaluator(self.args.table, racing)
-        evaluator.setup(self.space)  # reads the table: a tenth of a second
-        ledger = Ledger(None, dict(seed=seed))
-        Searcher(
-            self.space, strategy, evaluator, [self.objective], self.budget, ledger, self.args.generations, seed,
+        job = SearchJob(
+            self.space, [self.objective], self.budget, strategy, evaluator, self.args.generations, seed,
             log=lambda text: None, show_progress=False,
-        ).run()  # fmt: skip
+        )  # fmt: skip
+        job.prepare()
+        evaluator.setup(job)  # reads the table: a tenth of a second
+        ledger = Ledger(None, job.header())
+        strategy.run(evaluator, ledger)
         return ledger.records
 
     def outcome(self, records: list[Record]) -> dict[str, Any]:
         """Images judged, and what was lost to racing generation by generation."""
-        whole = max(r.images or 0 for r in records)
+        whole = max(judged_on(r) or 0 for r in records)
         kept, regret = [], []
         for generation in range(1, self.args.generations):
             known = [r for r in records if r.generation <= generation and r.id in self.full]
@@ -164,9 +182,7 @@ class Replay:
             kept.append({self.full[r.id] for r in true} == {self.full[r.id] for r in mine})
             regret.append(self.full[true[0].id] - self.full[mine[0].id])
         best = max(self.full[r.id] for r in records if r.ok)
-        return dict(
-            images=sum(r.images or 0 for r in records) / whole, kept=kept, regret=regret, short=self.optimum - best
-        )
+        return dict(images=images_of(records) / whole, kept=kept, regret=regret, short=self.optimum - best)
 
 
 def cheap_ranks(replay: Replay) -> dict[str, float]:

@@ -47,7 +47,7 @@ def main() -> None:
         sampler = UniformPathSampler()
         sampler.setup(supernet.space)
         path = sampler.sample(seed, 0)
-        net = extract_subnet(supernet, path)
+        net = extract_subnet(supernet, path, dict(space=args.space))
 
         def set_path(supernet=supernet, sampler=sampler, seed=seed) -> None:
             supernet.set_path(sampler.sample(seed, 0))

@@ -11,12 +11,12 @@ import json
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from detnas_mm.compat import require
+from detnas_mm.errors import DetNASError
 from detnas_mm.options import Options
 
 PACKAGE = Path(__file__).resolve().parent
@@ -151,7 +151,7 @@ def until_nobody_reads(main: Callable[[], None]) -> None:
 
 
 def one_line_errors(main: Callable[[], None]) -> None:
-    """Runs a tool's main; what this package itself refuses ends in one line instead of a traceback, as Ctrl-C does."""
+    """Runs a tool's main; an expected error ends in one line instead of a traceback, as Ctrl-C does."""
     try:
         main()
     except KeyboardInterrupt:
@@ -160,21 +160,5 @@ def one_line_errors(main: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         sys.exit(130)
-    except Exception as error:
-        refusal = find_refusal(error)
-        if refusal is None:
-            raise
-        raise SystemExit(f'error: {refusal}') from error
-
-
-def find_refusal(error: BaseException | None) -> BaseException | None:
-    """The error that a ``raise`` in this package made, if one is at the root of another.
-
-    mmengine wraps what goes wrong when it builds an object into errors of its own.
-    """
-    while error is not None:
-        frames = traceback.extract_tb(error.__traceback__)
-        if frames and Path(frames[-1].filename).is_relative_to(PACKAGE) and (frames[-1].line or '').startswith('raise'):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+    except DetNASError as error:
+        raise SystemExit(f'error: {error}') from error

@@ -15,7 +15,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 
 # Two families of distributions provide the same import names. Each has its own range: lowest version that works,
 # first that does not. Other ranges than setup.cfg's extras would be a mistake (tested).
@@ -42,7 +42,7 @@ UNREADABLE = (
 SETUP = 'bash tools/setup_env.sh'
 
 
-class StackError(ImportError):
+class StackError(ImportError, DetNASError):
     """The installed stack cannot run detnas_mm; the message says why and what mends it."""
 
 
@@ -200,7 +200,7 @@ def make_known_to_mmengine() -> None:
             return find(cfg_path, filename)
         path = Path(__file__).parent / '.mim' / 'configs' / cfg_path.removeprefix('detnas_mm::')
         if not path.is_file():
-            raise FileNotFoundError(f'{filename} inherits {cfg_path}, but there is no {path}.')
+            raise MissingFileError(f'{filename} inherits {cfg_path}, but there is no {path}.')
         return str(path), None
 
     Config._get_cfg_path = staticmethod(find_own)
@@ -275,7 +275,7 @@ def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'there is no checkpoint {path}')
+        raise MissingFileError(f'there is no checkpoint {path}')
     declare_safe_globals()
     try:
         return torch.load(path, map_location='cpu', weights_only=not trust)

@@ -6,7 +6,7 @@ name, here alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from inspect import isclass, isroutine
 from typing import Any
 
@@ -14,6 +14,8 @@ from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import HOOKS, Registry
 from mmengine.utils import get_object_from_string
+
+from detnas_mm.errors import DetNASError
 
 #: What types of other packages are called: in registries, and as classes.
 _OTHERS = {
@@ -91,7 +93,26 @@ def as_text(cfg: Config) -> Config:
         ValueError: If something cannot be found by its name.
     """
     kept = cfg.to_dict()  # without what the config file imported
-    return Config({key: _plain(value) for key, value in cfg.items() if key in kept}, filename=cfg.filename)
+    plain = {key: _plain(value) for key, value in cfg.items() if key in kept}
+    return Config(plain, cfg.text, cfg.filename)  # without the text, the file would be read again
+
+
+def comparable(node: Any, leaf: Callable[[Any], str] = str, skip: Container[str] = ()) -> Any:
+    """Settings as nested dicts and lists with keys in order and all else as text.
+
+    Two of them have the same ``repr`` whether they come from a config, or from a file that it was written to: there
+    keys are sorted, and classes are texts.
+
+    Args:
+        node: A part of a config.
+        leaf: Gives the text of a value that is no container.
+        skip: Keys to leave out.
+    """
+    if isinstance(node, Mapping):
+        return {str(key): comparable(value, leaf, skip) for key, value in sorted(node.items()) if key not in skip}
+    if isinstance(node, (list, tuple)):
+        return [comparable(value, leaf, skip) for value in node]
+    return leaf(_plain(node))
 
 
 def _plain(value: Any) -> Any:
@@ -114,7 +135,7 @@ def _path_of(value: Any) -> str:
         path = '.'.join([*packages[:length], name])
         if _found(path) is value:
             return path
-    raise ValueError(
+    raise DetNASError(
         f'The config holds {value!r}, which cannot be found as {module}.{name} when the config is read again. Define '
         f'it at the top of a module that can be imported.'
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.compat import require
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, expected_errors
 
 require('mmengine')
 
@@ -72,7 +72,8 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
         **defaults: Arguments to be used where the config is silent.
 
     Raises:
-        ValueError: If ``type`` is missing or unknown, or an argument is, or a plain value stands in the config's place.
+        DetNASError: If ``type`` is missing or unknown, or an argument is, or a plain value stands in the config's
+            place, or the constructor raises a ValueError or TypeError.
     """
     if isinstance(cfg, (str, int, float, list, tuple)):
         what = getattr(defaults.get('type'), '__name__', f'a {registry.name}')
@@ -82,7 +83,7 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
     args = {**defaults, **cfg}
     name = args.pop('type', None)
     cls = registry.get(name) if isinstance(name, str) else name
-    if cls is None:
+    if not callable(cls):
         registry.import_from_location()
         raise DetNASError(f'{name!r} is no {registry.name}. There are: {", ".join(sorted(registry.module_dict))}.')
     allowed = inspect.signature(cls).parameters
@@ -91,4 +92,8 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
         raise DetNASError(
             f'{cls.__name__} has no argument {", ".join(map(repr, unknown))}; it takes {", ".join(allowed)}.'
         )
-    return cls(**args)
+    try:
+        with expected_errors():
+            return cls(**args)
+    except TypeError as error:  # an argument is missing, or of a type that the constructor cannot use
+        raise DetNASError(f'{cls.__name__} cannot be built with {args}: {error}.') from error

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from detnas_mm.datasets.digits import make_digits
-from detnas_mm.engine.launch import fit_to_machine
+from detnas_mm.engine.config import fit_to_machine
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'digits'
 COUNTS = dict(
@@ -23,16 +23,20 @@ def make(folder):
     return folder
 
 
-def config(name, work_dir, **changes):
-    """A Digits config that fits this machine, with changes given as ``a__b=value``."""
+def written(name, work_dir, **changes):
+    """A Digits config as written, with changes given as ``a__b=value``."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
     cfg.work_dir = str(work_dir)
     cfg.launcher = 'none'
     cfg.log_level = 'ERROR'
     cfg.experiment_name = f'{Path(work_dir).name}-{id(cfg)}'
-    fit_to_machine(cfg)
     return cfg
+
+
+def config(name, work_dir, **changes):
+    """The same, made to fit this machine."""
+    return fit_to_machine(written(name, work_dir, **changes))
 
 
 def runner(name, work_dir, **changes):

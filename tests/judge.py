@@ -10,9 +10,10 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS
 from mmengine.runner import Runner, load_checkpoint
 
-from detnas_mm.engine import SearchPlan
-from detnas_mm.engine.export import export_net
+from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.export import Exporter
 from detnas_mm.models.subnet import slice_state_dict
+from detnas_mm.search import SearchJob
 from tests import digits
 
 PATHS = ['0|0|00|0', '2|2|22|2', '3|3|33|3', '1|0|21|3', '2|3|01|0', '0|2|13|1', '3|1|20|2', '1|1|11|1']
@@ -24,13 +25,13 @@ class Judge:
     def __init__(self, detector, checkpoint, tmp, **changes):
         part = 'model__test_cfg__rcnn__score_thr' if detector == 'fpn' else 'model__test_cfg__score_thr'
         changes = {part: 0.001, 'search__evaluator__calibration__num_images': 60, **changes}
-        self.cfg = digits.config(f'detnas-digits_search_{detector}', tmp / 'search', **changes)
+        self.cfg = digits.written(f'detnas-digits_search_{detector}', tmp / 'search', **changes)
         with digits.scope():
-            self.model = MODELS.build(copy.deepcopy(self.cfg.model)).to(get_device())
+            self.model = MODELS.build(copy.deepcopy(fit_to_machine(self.cfg).model)).to(get_device())
             load_checkpoint(self.model, str(checkpoint), map_location='cpu')
-            plan = SearchPlan(self.cfg.search)
-            self.space, self.evaluator = plan.space, plan.evaluator
-            self.evaluator.setup(self.space, self.model)
+            self.job = SearchJob.from_config(self.cfg)
+            self.space, self.evaluator = self.job.space, self.job.evaluator
+            self.evaluator.setup(self.job, self.model)
 
     def path(self, text):
         return self.space.parse(text)
@@ -73,21 +74,21 @@ def compared_with_exported(judge, texts, folder, monkeypatch):
     ((tree, predictions),) = kept
     for candidate, (arch, evaluation) in enumerate(zip(archs, evaluations, strict=True)):
         with digits.scope():
-            config, checkpoint = export_net(judge.cfg, evaluator.supernet.space, evaluator, arch, folder / arch.id, {})
+            files = Exporter(judge.job).write(arch, folder / arch.id, {})
         state = {name: value.cpu() for name, value in judge.model.state_dict().items()}
         for name, (mean, var) in tree.statistics(candidate).items():
             state[f'{name}.running_mean'], state[f'{name}.running_var'] = mean.cpu(), var.cpu()
         ours = slice_state_dict(state, arch, evaluator.supernet, 'backbone.')
-        theirs = torch.load(checkpoint, weights_only=True, map_location='cpu')['state_dict']
-        rows, score = _run_exported(config, checkpoint, folder, monkeypatch)
+        theirs = torch.load(files['checkpoint'], weights_only=True, map_location='cpu')['state_dict']
+        rows, score = unrounded_test(files['search_val'], files['checkpoint'], folder, monkeypatch)
         batches = predictions[tree.ends[candidate].number]
         own = [row for _, batch in sorted(batches.items()) for row in batch]
         yield Compared((ours, theirs), (own, rows), (evaluation.metrics['coco/bbox_mAP'], score))
 
 
-def _run_exported(config, checkpoint, folder, monkeypatch):
+def unrounded_test(config, checkpoint, folder, monkeypatch):
     """What mmengine's test of an exported net hands to the metric, and the mAP before mmdet rounds it."""
-    cfg = Config.fromfile(config)
+    cfg = fit_to_machine(Config.fromfile(config))
     cfg.work_dir, cfg.load_from, cfg.log_level = str(folder), str(checkpoint), 'ERROR'
     cfg.experiment_name = f'together-{checkpoint.stem}-{id(cfg)}'
     runner = Runner.from_cfg(cfg)

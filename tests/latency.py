@@ -73,7 +73,7 @@ def _written(path, found):
 
 
 def provide(cfg, folder):
-    """Gives the costs of a search config that want a measured table one on paper."""
+    """Gives the costs of a search config that need a measured table one on paper."""
     for name, cost in cfg.get('search', {}).get('costs', {}).items():
         file, space = folder / f'{name}.json', cfg.search.space.space
         if cost.type == 'LatencyTable':

@@ -9,10 +9,10 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import PretrainedInit
 from mmengine.registry import HOOKS, METRICS, MODELS
 
-from detnas_mm.config_types import as_text, is_hook, is_other, resolve_type, type_name
-from detnas_mm.cost import MacsTable
+from detnas_mm.config_types import as_text, comparable, is_hook, is_other, resolve_type, type_name
 from detnas_mm.engine import EvolutionSearchHook, PathSamplingHook, SearchHook
 from detnas_mm.registry import COSTS
+from detnas_mm.systems.detnas import MacsTable
 
 
 class OwnSearchHook(EvolutionSearchHook):
@@ -125,3 +125,15 @@ def test_what_has_no_name_is_refused():
             ValueError, match=r'<locals>.*, which cannot be found as .*Define it at the top of a module'
         ):
             as_text(Config(dict(hook=dict(type=kind))))
+
+
+def test_settings_compare_equal_whatever_file_they_were_read_from(tmp_path):
+    (tmp_path / 'new.py').write_text(NEW_STYLE)
+    cfg = Config.fromfile(tmp_path / 'new.py')
+    written = Config.fromstring(as_text(cfg).pretty_text, '.py')  # keys sorted, classes as text
+    keys = 'model', 'test_evaluator', 'custom_hooks'
+    first, second = ([comparable(one[key]) for key in keys] for one in (cfg, written))
+    assert repr(first) == repr(second)
+    assert first[1] == second[1] and first[1][0]['others'][1:] == ['BN', '1.5', 'None']
+    other = [comparable(cfg[key], lambda value: f'<{value}>', skip=('others', 'type')) for key in keys]
+    assert other[1:] == [[{}], [{}]] and "['<traffic light>', '<car>']" in repr(other[0])

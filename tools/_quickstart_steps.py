@@ -86,21 +86,17 @@ def begin_lane(plan: Plan) -> None:
 
 
 def load(plan: Plan, name: str, changes: dict[str, Any]) -> Any:
-    """A Digits config with changes, fit to this machine."""
+    """A Digits config with changes, as it is written."""
     from mmengine.config import Config
 
     from detnas_mm.config_types import is_hook
-    from detnas_mm.engine import PathSamplingHook
-    from detnas_mm.engine.launch import fit_to_machine
 
     os.environ['DETNAS_DIGITS'] = str(plan.digits)
     cfg = Config.fromfile(ROOT / 'configs' / 'digits' / f'{name}.py')
     cfg.merge_from_dict(dict(changes, **{'randomness.seed': plan.seed, 'default_hooks.logger.interval': 200}))
     for hook in cfg.get('custom_hooks', ()):
-        if is_hook(hook, PathSamplingHook, cfg.get('default_scope')):
+        if is_hook(hook, 'detnas_mm.PathSamplingHook', cfg.get('default_scope')):
             hook['seed'] = plan.seed
-    cfg.launcher = 'none'
-    fit_to_machine(cfg)
     return cfg
 
 
@@ -113,7 +109,7 @@ def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
     folder = plan.folder / step
     stamp = folder / 'made_from.sha256'
     if folder.exists() and not (stamp.exists() and stamp.read_text() == digest.hexdigest()):
-        say(f'{step}: its settings or what it starts from have changed; begun anew')
+        say(f'{step}: its settings or what it starts from have changed; begun again')
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(stamp, digest.hexdigest())
@@ -138,6 +134,8 @@ class Progress(Hook):
 
 def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int) -> tuple[Path, float | None]:
     """Trains a config; returns its last checkpoint and, where it has a test set, the test score."""
+    from detnas_mm.engine.config import fit_to_machine
+
     cfg = load(plan, name, dict(changes, **{'train_cfg.max_iters': steps}))
     folder = begin_step(plan, step, cfg, cfg.model.backbone.get('init_cfg'))
     done = folder / 'done.json'
@@ -151,7 +149,7 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
     begin = time.perf_counter()
     say(f'{step}: {"resumed" if cfg.resume else f"training for {steps} steps"} …')
     cfg.experiment_name = f'{step}-{os.getpid()}-{time.time_ns()}'
-    runner = Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(fit_to_machine(cfg))
     runner.register_hook(Progress(step), priority='LOWEST')
     runner.train()
     score = None

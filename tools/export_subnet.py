@@ -31,7 +31,7 @@ def main() -> None:
 
     try:
         files = export_row(args.work_dir, args.row, args.checkpoint, args.trust_checkpoint)
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:  # of the images
         raise SystemExit(f'error: {error}') from error
     print('\n'.join(next_commands(files)))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from _quickstart_steps import ROOT, SMALLEST, Plan, Size, backbone_from, begin_lane, begin_step, load, say, train
 
+from detnas_mm.cli import one_line_errors
 from detnas_mm.files import write_json
 
 SPACE = dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1))
@@ -49,9 +50,8 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
     from mmengine.registry import DefaultScope
     from mmengine.runner import load_checkpoint
 
-    from detnas_mm.engine import SearchPlan
-    from detnas_mm.engine.launch import as_search_job
-    from detnas_mm.engine.search import run_search
+    from detnas_mm.engine import run_search
+    from detnas_mm.engine.launch import search_job
     from detnas_mm.models import build_model
 
     size = plan.size
@@ -64,22 +64,24 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
     if size == SMALLEST:  # few images to calibrate on, and scores of hardly trained nets
         part = 'rcnn.' if plan.detector == 'fpn' else ''
         changes |= {'search.evaluator.calibration.num_images': 40, f'model.test_cfg.{part}score_thr': 0.0}
-    cfg = as_search_job(load(plan, f'detnas-digits_search_{plan.detector}', changes), str(supernet), plan.seed)
+    changes |= {'search.seed': plan.seed, 'load_from': str(supernet)}
+    cfg = load(plan, f'detnas-digits_search_{plan.detector}', changes)
     cfg.work_dir = str(begin_step(plan, f'search_{plan.detector}', cfg, dict(checkpoint=supernet)))
+    job = search_job(cfg)
+    job.log = say
+    evaluator: Any = job.evaluator
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = build_model(cfg)
         load_checkpoint(model, str(supernet), map_location='cpu')
         say(f'search: {size.generations} generations of {size.population} …')
-        best = run_search(cfg, model, say)[0]
-        searcher = SearchPlan(cfg.search)
-        searcher.evaluator.setup(searcher.space, model, plan.seed)
-        found = searcher.space.parse(best.arch)
-        peer = random_peer(searcher.space, found, plan.seed)
-        paths = dict(found=found, random=peer, smallest=searcher.space.parse(SMALLEST_NET))
-        scores = searcher.evaluator.evaluate(list(paths.values()))
-        metric = searcher.objectives[0].name
+        best = run_search(job, model)[0]
+        found = job.space.parse(best.arch)
+        peer = random_peer(job.space, found, plan.seed)
+        paths = dict(found=found, random=peer, smallest=job.space.parse(SMALLEST_NET))
+        scores = evaluator.evaluate(list(paths.values()))
+        metric = job.objectives[0].name
         return {
-            label: dict(arch=searcher.space.describe(path), fitness=score.metrics.get(metric))
+            label: dict(arch=job.space.describe(path), fitness=score.metrics.get(metric))
             for (label, path), score in zip(paths.items(), scores)
         }
 
@@ -183,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    one_line_errors(main)

@@ -15,11 +15,9 @@ def main() -> None:
     args_parser.add_argument('checkpoint', help='weights to test')
     args = args_parser.parse_args()
 
-    from mmengine.runner import Runner  # after the arguments: it loads torch
-
-    from detnas_mm.engine.config import fit_to_machine, read_config
+    from detnas_mm.engine.config import read_config  # after the arguments: it loads torch
     from detnas_mm.engine.inputs import check_inputs
-    from detnas_mm.engine.process_group import join_process_group
+    from detnas_mm.engine.launch import build_runner
 
     cfg = read_config(args)
     if cfg.get('test_dataloader') is None:
@@ -29,9 +27,7 @@ def main() -> None:
         )
     cfg.load_from = args.checkpoint
     check_inputs(cfg, args.trust_checkpoint, ['test'])
-    cfg = fit_to_machine(cfg)
-    join_process_group(cfg)
-    Runner.from_cfg(cfg).test()
+    build_runner(cfg).test()
 
 
 if __name__ == '__main__':

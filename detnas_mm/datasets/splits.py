@@ -117,7 +117,7 @@ def split_voc(root: str | Path, years: Sequence[str], source: str, count: int, s
     names = []
     for year in years:
         list_file = Path(root, f'VOC{year}', 'ImageSets', 'Main', f'{source}.txt')
-        ids = list_file.read_text().split()
+        ids = _read_text(list_file).split()
         if not ids:
             raise DetNASError(f'{list_file} is empty.')
         bare = [i for i in ids if not Path(root, f'VOC{year}', 'Annotations', f'{i}.xml').is_file()]
@@ -162,7 +162,7 @@ def split_imagenet(
     """
     labels: dict[str, str] = {}
     if ann_file is not None:
-        for number, line in enumerate(Path(ann_file).read_text().splitlines(), 1):
+        for number, line in enumerate(_read_text(Path(ann_file)).splitlines(), 1):
             path, _, label = line.strip().rpartition(' ')
             if not path or not label.isdecimal():
                 raise DetNASError(f'{ann_file}, line {number}: {line!r} is not "path label".')
@@ -236,11 +236,18 @@ def report(run: Callable[[], tuple[Mapping[Path, bytes], Mapping[Path, int], str
     try:
         files, counts, then = run()
         state = write_files(files, overwrite)
-    except (OSError, ValueError) as error:
+    except (OSError, DetNASError) as error:
         sys.exit(f'{Path(sys.argv[0]).name}: {error}')
     for path, what in state.items():
         print(f'{counts[path]:>8,} images  {path}  ({what})')
     print(then)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise DetNASError(f'{path} is no text file ({error}); a list of images is needed.') from error
 
 
 def _get(data: Any, key: str) -> Any:

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.export import without_search
 from detnas_mm.engine.latency import measured_costs, progress_bar, search_val_of, subject_of
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.evaluators.detection.metrics import quiet
 from detnas_mm.files import write_json
 from detnas_mm.latency import MeasuredLatency
@@ -74,7 +74,7 @@ def measure_found(
         return None
     work_dir = job.work_dir
     if not (work_dir / 'best.json').is_file():
-        raise FileNotFoundError(f'{work_dir} has no best.json: it is no folder of a finished search.')
+        raise MissingFileError(f'{work_dir} has no best.json: it is no folder of a finished search.')
     _check_config(job, work_dir)
     on = describe_device(str(device)) if table is None else table.measurement['device']
     if describe_device(on['kind'])['name'] != on['name']:

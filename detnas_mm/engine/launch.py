@@ -23,6 +23,7 @@ from detnas_mm.engine.inputs import check_data, check_inputs, check_work_dir
 from detnas_mm.engine.process_group import join_process_group, join_without_runner
 from detnas_mm.engine.resume import resume
 from detnas_mm.engine.search import run_search
+from detnas_mm.errors import DetNASError, expected_errors
 from detnas_mm.registry import HOOKS
 from detnas_mm.search import LEDGER, SearchJob, refuse_if_in_use
 
@@ -57,7 +58,7 @@ def search_job(
     try:
         config_text(written)
         job = SearchJob.from_config(written)
-    except (ValueError, TypeError) as error:
+    except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
     if job.evaluator is not None and not job.needs_model and checkpoint:
         print_log(f'{type(job.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
@@ -65,7 +66,7 @@ def search_job(
     ready(job)
     try:
         job.prepare()
-    except (ValueError, TypeError) as error:
+    except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
     return job
 
@@ -170,13 +171,23 @@ def run(
         for hook in hooks:
             hook.check(job)
     check_inputs(cfg, trust)
-    fitted = fit_to_machine(cfg)
-    join_process_group(fitted)
-    runner = Runner.from_cfg(fitted)
+    runner = build_runner(cfg)
     for hook in runner.hooks:
         if isinstance(hook, SearchHook):
             hook.job = job
     return runner.train()
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the Runner of a config, fitted to this machine, and joins the process group.
+
+    Raises:
+        DetNASError: If a constructor, of whatever package, raises a ValueError.
+    """
+    fitted = fit_to_machine(cfg)
+    join_process_group(fitted)
+    with expected_errors():
+        return Runner.from_cfg(fitted)
 
 
 def _run_without_model(cfg: Config, job: SearchJob, at_end: Callable[[SearchJob], Any] | None) -> Any:

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from detnas_mm.errors import ChecksInput
 from detnas_mm.registry import PATH_SAMPLERS
 from detnas_mm.spaces import Architecture, SearchSpace
 
 
-class PathSampler(ABC):
+class PathSampler(ChecksInput, ABC):
     """Draws the path of a training step as a function of (seed, step)."""
 
     space: SearchSpace

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 
 from detnas_mm import __version__
 from detnas_mm.cli import PACKAGE
+from detnas_mm.config_types import comparable
 from detnas_mm.latency.device import describe_device
 
 
@@ -35,13 +35,7 @@ def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
 
 def settings_digest(cfg: Any) -> str:
     """A hash of a model's settings as written: thresholds, preprocessing of images, sizes."""
-
-    def plain(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {str(key): plain(value) for key, value in sorted(node.items()) if key not in NO_SCORE}
-        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
-
-    settings = repr(plain([cfg.get('model'), cfg.get('data_preprocessor')]))
+    settings = repr(comparable([cfg.get('model'), cfg.get('data_preprocessor')], skip=NO_SCORE))
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 

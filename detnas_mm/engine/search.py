@@ -17,7 +17,7 @@ from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.engine.config import write_config
 from detnas_mm.engine.export import Exporter, Weights, export_best, row_meta
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.files import write_json
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.search import CONFIG, LEDGER, Ledger, LedgerError, Record, SearchJob, pareto_front, read_ledger, thinned
@@ -42,7 +42,7 @@ def open_ledger(job: SearchJob, header: Mapping[str, Any], environment: Mapping[
         try:
             ledger = Ledger(job.work_dir / LEDGER, header, environment)
             box = [(ledger.records, ledger.snapshots), None]
-        except LedgerError as error:
+        except DetNASError as error:
             box = [None, str(error)]
     broadcast_object_list(box)
     if box[1]:
@@ -78,7 +78,7 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     Raises:
         DetNASError: If the job has no strategy or no evaluator, or its parts do not fit.
         LedgerError: If the folder belongs to another search, or is in use.
-        RuntimeError: If every candidate failed.
+        DetNASError: If every candidate failed.
     """
     strategy, evaluator = job.strategy, job.evaluator
     if strategy is None or evaluator is None or job.work_dir is None:
@@ -151,7 +151,7 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
     """
     for name in (LEDGER, CONFIG):
         if not (work_dir / name).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f'{work_dir} has no {name}: it is no folder of a search, or one that has only begun.'
             )
     cfg = Config.fromfile(work_dir / CONFIG)
@@ -170,12 +170,15 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
     if needs_model and checkpoint is None:
         raise DetNASError('The search ran right after training, so its config names no checkpoint: give one.')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        if needs_model and job.evaluator is not None:
+        model = None
+        if needs_model:
             model = build_model(cfg)
             model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
             if weights_digest(model) != header['weights']:
                 raise DetNASError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
-            job.evaluator.setup(job, model.to(get_device()))
+            model = model.to(get_device())
+        if job.evaluator is not None:
+            job.evaluator.setup(job, model)
         files = Exporter(job).write(job.space.parse(row.arch), work_dir / 'exported' / row.id, row_meta(job, row))
     if not files:
         raise DetNASError(f'{type(job.space).__name__} does not say how a net of its own is configured.')

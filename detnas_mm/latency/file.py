@@ -14,7 +14,7 @@ from typing import Any
 
 from detnas_mm.checks import checked_input_size
 from detnas_mm.cost.base import CostModel
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.spaces import SearchSpace
 
@@ -154,7 +154,7 @@ class MeasuredLatency(CostModel):
     def _read(self) -> dict[str, Any]:
         """What the file holds, if it is a table of this kind."""
         if self.missing:
-            raise FileNotFoundError(f'there is no latency table {self.file}. Measure it: {how_to(self.file)}')
+            raise MissingFileError(f'there is no latency table {self.file}. Measure it: {how_to(self.file)}')
         try:
             found = json.loads(Path(self.file).read_text())
         except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting beyond what Python reads

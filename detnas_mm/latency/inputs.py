@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from detnas_mm.checks import checked_input_size
 from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, expected_errors
 from detnas_mm.evaluators.detection.metrics import quiet
 from detnas_mm.latency.device import describe_device
 from detnas_mm.latency.file import PARTS
@@ -90,7 +90,8 @@ class Inputs:
 def search_val_images(cfg: Any) -> list[Tensor]:
     """Images from all over the set that a config is tested on, as its pipeline gives them."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
+        with expected_errors():
+            dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
         return [dataset[len(dataset) * i // NUM_IMAGES]['inputs'] for i in range(NUM_IMAGES)]
 
 
@@ -107,7 +108,7 @@ def load_model(cfg: Any, checkpoint: str | None, device: str, trust: bool = Fals
 
 def load_backbone(settings: Mapping[str, Any], inputs: Inputs, scope: str | None = None) -> nn.Module:
     """A backbone alone, with random weights, and BN statistics that fit them."""
-    with quiet(), DefaultScope.overwrite_default_scope(scope):
+    with quiet(), DefaultScope.overwrite_default_scope(scope), expected_errors():
         net = MODELS.build({**settings, 'init_cfg': None})
         net.init_weights()
     return settled(net.to(inputs.device), inputs.batch())

@@ -103,7 +103,7 @@ class Backbone(BaseModule):
         if share < self.min_loaded:
             examples = ', '.join([f'{prefix}{k} (missing)' for k in lacking[:3]] + [f'{k} (shape)' for k in unfit[:3]])
             there = ', '.join(list(state_dict)[:3])
-            raise RuntimeError(
+            raise DetNASError(
                 f'Only {message}; {self.min_loaded:.1%} are required. Not loaded: {examples}, … The checkpoint has '
                 f'{len(state_dict)} keys, such as {there}. Check the architecture, and the prefix (init_cfg=dict(type='
                 f"'Pretrained', checkpoint=…, prefix='backbone.') reads a backbone out of a whole model), or lower the "

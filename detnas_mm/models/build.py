@@ -10,7 +10,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, expected_errors
 
 
 def build_model(cfg: Any) -> nn.Module:
@@ -20,11 +20,14 @@ def build_model(cfg: Any) -> nn.Module:
 
     Args:
         cfg: An mmengine config with ``model``, and if wanted ``data_preprocessor`` and ``default_scope``.
+
+    Raises:
+        DetNASError: If a constructor raises a ValueError.
     """
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')), expected_errors():
         return revert_sync_batchnorm(MODELS.build(model))
 
 

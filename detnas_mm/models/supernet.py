@@ -53,7 +53,7 @@ class Supernet(BaseModule):
 
     def _require_path(self) -> Architecture:
         if self._active_path is None:
-            raise RuntimeError(
+            raise DetNASError(
                 f'{type(self).__name__} has no active path. Call set_path(…), for example '
                 f'set_path({self.space.describe(self.space.sample(np.random.default_rng(0)))!r}); in training add '
                 f"custom_hooks = [dict(type='detnas_mm.PathSamplingHook')] to the config."

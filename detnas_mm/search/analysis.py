@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.search.ledger import BEGINNING, Ledger, LedgerError, differences, read_ledger
 from detnas_mm.search.record import Record
 
@@ -113,7 +113,7 @@ def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
     paths = [path / 'ledger.jsonl' if path.is_dir() else path for path in map(Path, ledgers)]
     for path in paths:
         if not path.is_file():
-            raise FileNotFoundError(f'there is no ledger {path}. Name the folder of a search, or its ledger.jsonl.')
+            raise MissingFileError(f'there is no ledger {path}. Name the folder of a search, or its ledger.jsonl.')
         first = _first_bytes(path)
         # A search may just be writing its first line.
         if not (first.startswith(BEGINNING) or BEGINNING.startswith(first)):
@@ -141,10 +141,10 @@ def write_merged(path: str | Path, header: dict[str, Any], records: Iterable[Rec
     """Writes rows as a new ledger.
 
     Raises:
-        FileExistsError: If the file is there already.
+        DetNASError: If the file is there already.
     """
     if Path(path).exists():
-        raise FileExistsError(f'{path} exists already; ledgers are never overwritten. Name another file.')
+        raise DetNASError(f'{path} exists already; ledgers are never overwritten. Name another file.')
     settings = {key: part for key, part in header.items() if key not in ('schema', 'environment')}
     with Ledger(path, settings, header.get('environment')) as ledger:
         ledger.extend(records)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from detnas_mm.errors import ChecksInput
 from detnas_mm.search.record import Evaluation, Record
 from detnas_mm.spaces import Architecture
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
 
 
-class Evaluator(ABC):
+class Evaluator(ChecksInput, ABC):
     """Evaluates candidates.
 
     Attributes:
@@ -31,7 +32,7 @@ class Evaluator(ABC):
     all_ranks: bool = True
     retries: int = 2
 
-    def check(self, job: SearchJob) -> None:  # noqa: B027
+    def check(self, job: SearchJob) -> None:
         """Refuses a search that this evaluator cannot serve; called once, before a model or data are loaded.
 
         Raises:
@@ -68,7 +69,7 @@ class Evaluator(ABC):
             One evaluation for each.
         """
 
-    def observe(self, records: Sequence[Record]) -> None:  # noqa: B027
+    def observe(self, records: Sequence[Record]) -> None:
         """Takes all rows of finished generations before the next one is evaluated; most evaluators ignore them.
 
         Args:

@@ -14,13 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.files import lock
 from detnas_mm.search.record import Record, Snapshot
 
 SCHEMA = 3
 
 
-class LedgerError(RuntimeError):
+class LedgerError(DetNASError):
     """A ledger that cannot be used: damaged, in use, or of another search."""
 
 
@@ -133,6 +134,8 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int
                 if record.ok and missing:
                     raise ValueError(f'it has no {missing[0]}, which the search is for')
                 records.append(record)
+        except LedgerError:
+            raise
         except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise LedgerError(

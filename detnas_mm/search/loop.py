@@ -74,13 +74,17 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
     )
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a JSON line can hold of metrics and details, nested ones too."""
-    return {
-        name: _finite(value) if isinstance(value, Mapping) else value
-        for name, value in values.items()
-        if not isinstance(value, float) or math.isfinite(value)
-    }
+def _finite(value: Any) -> Any:
+    """What a JSON line can hold of metrics and details: values by name are left out, those in lists become None."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items() if not _infinite(part)}
+    if isinstance(value, (list, tuple)):
+        return [None if _infinite(part) else _finite(part) for part in value]
+    return value
+
+
+def _infinite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def check_replayed(ledger: Ledger, known: Sequence[Record], proposals: Sequence[Proposal], generation: int) -> None:
@@ -107,13 +111,13 @@ def refuse_if_all_failed(ledger: Ledger) -> None:
     """Ends a search none of whose candidates could be evaluated.
 
     Raises:
-        RuntimeError: Names the reasons.
+        DetNASError: Names the reasons.
     """
     if any(record.ok for record in ledger.records):
         return
     reasons = sorted({record.reason or '' for record in ledger.records})
     folder = '' if ledger.path is None else f', or delete {ledger.path}, whose rows stay as they are'
-    raise RuntimeError(
+    raise DetNASError(
         f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause and search in '
         f'another folder (--work-dir){folder}.'
     )

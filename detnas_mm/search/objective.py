@@ -79,7 +79,7 @@ def number_text(value: float) -> str:
     return f'{value:,.0f}' if whole else f'{value:,.6g}'
 
 
-class UnmeetableConstraint(ValueError):
+class UnmeetableConstraint(DetNASError):
     """No candidate of the space meets the constraints."""
 
 
@@ -140,7 +140,7 @@ class Budget:
         self._costs = dict(costs)
         self.constraints = tuple(constraints)
         for constraint in self.constraints:
-            if constraint.cost not in self._costs:
+            if not isinstance(constraint.cost, str) or constraint.cost not in self._costs:
                 raise DetNASError(
                     f'A constraint asks for {constraint.cost!r}, which nothing produces. Costs of this search: '
                     f'{sorted(self._costs)}; add one to search.costs, or mend the name.'

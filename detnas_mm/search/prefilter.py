@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detnas_mm.checks import real, whole
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import ChecksInput, DetNASError
 from detnas_mm.registry import RANKERS, build_from
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.spaces import Architecture
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
 
 
-class Ranker(ABC):
+class Ranker(ChecksInput, ABC):
     """Guesses the order of candidates without evaluating them: a surrogate, a zero-shot score."""
 
     def setup(self, job: SearchJob, model: Any = None) -> None:
@@ -36,7 +36,7 @@ class Ranker(ABC):
     def spec(self) -> dict[str, Any]:
         """The settings that decide the order, JSON-ready."""
 
-    def fit(self, records: Sequence[Record]) -> None:  # noqa: B027
+    def fit(self, records: Sequence[Record]) -> None:
         """Takes the successful rows of all finished generations; a score that learns nothing ignores them."""
 
     @abstractmethod

@@ -51,7 +51,9 @@ class Evaluation:
 
     @property
     def status(self) -> str:
-        """``'ok'``, ``'failed'``, or ``'dropped'``."""
+        """``'ok'``, ``'failed'``, ``'dropped'``, or ``'lost'``."""
+        if self.lost is not None:
+            return 'lost'
         return 'failed' if self.failure is not None else 'ok' if self.dropped is None else 'dropped'
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from detnas_mm.errors import DetNASError
+
 
 def _freeze(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
@@ -16,7 +18,7 @@ def _freeze(value: Any) -> Any:
         return value
     if hasattr(value, 'item') and getattr(value, 'ndim', 0) == 0:  # a numpy scalar
         return value.item()
-    raise TypeError(
+    raise DetNASError(
         f'An architecture is made of numbers, strings, None and sequences of these; got {value!r} '
         f'of type {type(value).__name__}.'
     )
@@ -37,7 +39,7 @@ class Architecture:
         genes: Numbers, strings, None and (nested) sequences of these. Lists become tuples.
 
     Raises:
-        TypeError: If a gene is of another type.
+        DetNASError: If a gene is of another type.
     """
 
     genes: tuple

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from detnas_mm.errors import ChecksInput
 from detnas_mm.spaces.architecture import Architecture
 
 
-class SearchSpace(ABC):
+class SearchSpace(ChecksInput, ABC):
     """What can be found.
 
     A space draws, changes, checks and names architectures. It holds no state: whatever is

@@ -64,6 +64,7 @@ def check_evaluator(
 
 def _check_evaluation(arch: Architecture, evaluation: Evaluation) -> None:
     assert isinstance(evaluation, Evaluation), f'{arch} got {evaluation!r}; an Evaluation is needed.'
+    assert evaluation.lost is None, f'{arch} was lost ({evaluation.lost}), so there is nothing to check.'
     if evaluation.status == 'ok':
         assert evaluation.metrics, f'{arch} did not fail and has no metrics.'
         assert all(type(value) is float for value in evaluation.metrics.values()), (

@@ -14,12 +14,15 @@ from detnas_mm.search import (
     Constraint,
     Evaluation,
     Ledger,
+    LedgerError,
     Objective,
     Proposal,
     Record,
     SearchJob,
     Strategy,
     UnmeetableConstraint,
+    read_ledger,
+    read_snapshots,
 )
 from detnas_mm.search.loop import make_record
 from detnas_mm.search.record import VOLATILE
@@ -192,17 +195,26 @@ class _Stopping(ToyEvaluator):
 
     def evaluate(self, archs: Any) -> Any:
         for evaluation in super().evaluate(archs):
-            if not self.left:
-                raise _Killed
-            self.left -= 1
+            self._count(1)
             yield evaluation
+
+    def score_codes(self, codes: Any) -> Any:
+        self._count(len(codes))
+        return super().score_codes(codes)
+
+    def _count(self, candidates: int) -> None:
+        if self.left < candidates:
+            raise _Killed
+        self.left -= candidates
 
 
 def check_runs(make_job: Callable[..., SearchJob]) -> None:
     """Checks that a search which was killed and resumed ends as one that was not, and that ranks agree.
 
+    It is all that holds for a strategy with a loop of its own.
+
     Args:
-        make_job: Builds the search anew, its strategy set up; takes ``evaluator``.
+        make_job: Builds the search again, its strategy set up, as :func:`toy_job` does; takes ``evaluator``.
 
     Raises:
         AssertionError: If the rows differ.
@@ -214,25 +226,37 @@ def check_runs(make_job: Callable[..., SearchJob]) -> None:
             'depend on the file.'
         )
         stopped = Path(folder, 'stopped.jsonl')
-        for left in (0, 1, len(asked) // 2):
-            job = make_job(evaluator=_Stopping(_metrics(make_job)))
-            assert isinstance(job.evaluator, _Stopping)
-            job.evaluator.left = left
-            with suppress(_Killed):
-                _run(lambda job=job, **_: job, stopped)
-        assert _run(make_job, stopped)[0] == whole, 'the rows of a search that was stopped and resumed are others.'
+        try:
+            for left in (0, 1, len(asked) * 9 // 10):  # at once, after the first candidate, and near the end
+                job = make_job(evaluator=_Stopping(_metrics(make_job)))
+                assert isinstance(job.evaluator, _Stopping)
+                job.evaluator.left = left
+                with suppress(_Killed):
+                    _run(lambda job=job, **_: job, stopped)
+            known = dict(records=read_ledger(stopped)[1], snapshots=read_snapshots(stopped))
+            on_disk, in_memory = _run(make_job, stopped), _run(make_job, None, **known)
+        except LedgerError as error:
+            raise AssertionError(
+                f'a search that was stopped asks for other candidates when it is resumed: {error}'
+            ) from error
+        assert on_disk[0] == whole, 'the rows of a search that was stopped and resumed are others.'
+        assert in_memory == on_disk, (
+            'a rank that is given the rows of a search that was stopped asks for other candidates than rank 0, which '
+            'has the file.'
+        )
 
 
 def _metrics(make_job: Callable[..., SearchJob]) -> list[str]:
     return [objective.name for objective in make_job().objectives]
 
 
-def _run(make_job: Callable[..., SearchJob], path: Path | None) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows without what may differ, and what the evaluator was asked for in this run."""
+def _run(make_job: Callable[..., SearchJob], path: Path | None, **known: Any) -> tuple[list[Any], list[str]]:
+    """Rows and snapshots without what may differ, and what the evaluator was asked for in this run."""
     job = make_job()
     assert job.strategy is not None and isinstance(job.evaluator, ToyEvaluator)
     job.evaluator.setup(job)
-    with Ledger(path, job.header()) as ledger:
+    with Ledger(path, job.header(), **known) as ledger:
         job.strategy.run(job.evaluator, ledger)
-        rows = [{k: v for k, v in record.to_json().items() if k not in VOLATILE} for record in ledger.records]
-    return rows, job.evaluator.asked
+        rows = [record.to_json() for record in ledger.records]
+        rows += [snapshot.to_json() for snapshot in ledger.snapshots]
+    return [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows], job.evaluator.asked

@@ -102,6 +102,9 @@ class ToyEvaluator(ArrayEvaluator):
         metrics: Names of the metrics that it gives.
         failing: Texts of architectures that fail.
         lost: How often architectures are lost, by text, before they are evaluated.
+
+    Attributes:
+        asked: Texts of all architectures that it was asked for, one by one or as rows of an array.
     """
 
     def __init__(
@@ -120,6 +123,11 @@ class ToyEvaluator(ArrayEvaluator):
         return dict(type='ToyEvaluator', metrics=self.metrics, failing=sorted(self.failing))
 
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
+        self.asked += [''.join(map(str, row)) for row in codes.tolist()]
+        return self._scores(codes)
+
+    @staticmethod
+    def _scores(codes: np.ndarray) -> np.ndarray:
         return (codes == 2) @ np.arange(1.0, codes.shape[1] + 1) + codes.sum(axis=1) / 100
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
@@ -133,5 +141,5 @@ class ToyEvaluator(ArrayEvaluator):
                 yield Evaluation(failure='asked to fail')
             else:
                 codes = np.array([arch.genes])
-                values = {name: float(self.score_codes((codes + k) % 4)[0]) for k, name in enumerate(self.metrics)}
+                values = {name: float(self._scores((codes + k) % 4)[0]) for k, name in enumerate(self.metrics)}
                 yield Evaluation(values)

@@ -32,7 +32,8 @@ def write(tmp_path):
                     ledger.append(
                         Record(
                             number, generation, arch.id, SPACE.describe(arch), 'random', (), 'ok', None,
-                            dict(mAP=value), {}, images=100, partial={'25': dict(mAP=share), '50': dict(mAP=share)},
+                            dict(mAP=value), {},
+                            details=dict(images=100, partial={'25': dict(mAP=share), '50': dict(mAP=share)}),
                         )
                     )  # fmt: skip
                     number += 1

@@ -21,8 +21,8 @@ PACE = Pace(rounds=3, min_time=0, pause=0)
 
 def measured(watch, spec=TINY, nets=6, run=lambda net, image: net(image)):
     torch.manual_seed(0)
-    supernet = DetNASSupernet(spec)
-    return measure_space(supernet, run, [torch.randn(1, 3, *SIZE)] * 2, torch.randn(4, 3, *SIZE), watch, PACE, nets)
+    inputs, batch = [torch.randn(1, 3, *SIZE)] * 2, torch.randn(4, 3, *SIZE)
+    return measure_space(DetNASSupernet(spec), dict(space=spec), run, inputs, batch, watch, PACE, nets)
 
 
 def test_a_table_of_multiply_adds(watch):
@@ -83,7 +83,7 @@ def test_another_kind_of_space_is_refused(watch):
     supernet = DetNASSupernet(TINY)
     supernet.space = object()
     with pytest.raises(ValueError, match='spaces that are a DetNASSpace'):
-        measure_space(supernet, None, [], torch.zeros(2, 3, 8, 8), watch, PACE)
+        measure_space(supernet, {}, None, [], torch.zeros(2, 3, 8, 8), watch, PACE)
 
 
 def test_every_choice_is_measured_as_often():

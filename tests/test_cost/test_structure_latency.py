@@ -13,12 +13,13 @@ from detnas_mm.systems.mae_det.measure_structures import NetBuilder, covering_st
 from detnas_mm.latency import LatencyTable
 from detnas_mm.latency.stopwatch import TimedRun
 from detnas_mm.latency.timing import Pace
-from detnas_mm.search import Budget, Constraint, Ledger, Objective, PopulationEvolution, PopulationSearcher
+from detnas_mm.search import Constraint, Objective, PopulationEvolution
 from detnas_mm.systems.mae_det import MAEDetSpace, StructureLatency, StructureMacs
 from detnas_mm.systems.mae_det.grid import Grid
 from detnas_mm.systems.mae_det.structure import RESNET50, read_structure, to_text, unpack
 from detnas_mm.testing import check_cost_model
 from tests import latency
+from tests.jobs import make_job, run_in_memory
 
 SMALL = dict(strides=[2, 1, 2], stem_widths=[8, 16], widths=[8, 64], growth=[1, 4], depths=[1, 3])
 SIZE = (64, 96)
@@ -291,13 +292,11 @@ def test_evolution_within_a_limit_on_latency(tmp_path):
     table = StructureLatency(space, latency.write_structures(tmp_path / 'a.json', space))
     best = {}
     for limit in (60.0, 1e9):
-        budget = Budget(space, dict(latency=table), [Constraint('latency', high=limit)])
-        strategy = PopulationEvolution(population=32, candidates=2000)
-        searcher = PopulationSearcher(
-            space, strategy, EntropyScore(), [Objective('entropy')], budget, Ledger(None, {}), 2, 0,
-            lambda text: None, show_progress=False,
+        job = make_job(
+            space, [Objective('entropy')], dict(latency=table), [Constraint('latency', high=limit)],
+            strategy=PopulationEvolution(population=32, candidates=2000), evaluator=EntropyScore(), generations=2,
         )  # fmt: skip
-        best[limit] = searcher.run()
+        best[limit] = run_in_memory(job)
     assert all(record.costs['latency'] <= 60 for record in best[60.0])
     assert 50 < best[60.0][0].costs['latency'] < best[1e9][0].costs['latency']
     assert best[60.0][0].metrics['entropy'] < best[1e9][0].metrics['entropy']

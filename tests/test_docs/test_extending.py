@@ -9,7 +9,30 @@ from pathlib import Path
 
 import pytest
 
+from detnas_mm.search import read_ledger
+from detnas_mm.search.record import VOLATILE
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
+#: Ends the process, as a crash does, when six candidates have been evaluated.
+KILLER = """
+import os
+import tiny_model
+
+evaluate, left = tiny_model.TinyTraining.evaluate, [6]
+
+
+def killed(self, archs):
+    for evaluation in evaluate(self, archs):
+        if not left[0]:
+            os._exit(9)
+        left[0] -= 1
+        yield evaluation
+
+
+tiny_model.TinyTraining.evaluate = killed
+"""
 
 
 @pytest.fixture
@@ -27,14 +50,47 @@ def run(project, *arguments):
 
 
 def test_its_parts_keep_their_contracts(project):
-    done = run(project, 'test_mine.py')
+    done = run(project, 'test_tiny.py')
     assert done.returncode == 0, done.stderr
 
 
-def test_it_searches_to_the_end(project):
-    done = run(project, str(ROOT / 'tools' / 'search.py'), 'my_search.py')
+def search(project, folder, *options):
+    return run(project, str(ROOT / 'tools' / 'search.py'), 'tiny_search.py', '--work-dir', folder, *options)
+
+
+def rows(project, folder):
+    _, records = read_ledger(project / folder / 'ledger.jsonl')
+    return [{k: v for k, v in record.to_json().items() if k not in VOLATILE} for record in records]
+
+
+def test_it_searches_exports_and_resumes(project):
+    done = search(project, 'whole')
     assert done.returncode == 0, done.stderr
-    (best,) = json.loads((project / 'work_dirs/my_search/best.json').read_text())
-    assert best['arch'] == '128x4' and best['costs'] == {'macs': 589824}  # the best of those within the limit
-    assert 'config' not in best and 'No config is written: HeadTraining holds no weights' in done.stdout
-    assert (project / 'work_dirs/my_search/progress.png').exists()
+    (best,) = json.loads((project / 'whole/best.json').read_text())
+    assert best['arch'] == '32-16' and best['costs'] == {'width': 48}  # the best of those within the limit
+    assert (project / 'whole/progress.png').exists() and 'checkpoint' not in best
+    assert f'Train it: python tools/train.py whole/{best["config"]}' in done.stdout
+
+    # Killed in the second generation, and started again.
+    (project / 'killer.py').write_text(KILLER)
+    options = ('--cfg-options', "custom_imports.imports=['tiny_space','tiny_model','killer']")
+    assert search(project, 'killed', *options).returncode == 9
+    assert 0 < len(rows(project, 'killed')) < len(rows(project, 'whole'))
+    assert search(project, 'killed').returncode == 0
+    assert rows(project, 'killed') == rows(project, 'whole')
+
+
+def test_what_it_exports_is_an_ordinary_detector(project):
+    """The exported config builds, in the mmdet detector, with the channels of its own backbone."""
+    assert search(project, 'built').returncode == 0
+    (best,) = json.loads((project / 'built/best.json').read_text())
+    code = f"""
+from mmengine.config import Config
+from detnas_mm.models import build_model
+model = build_model(Config.fromfile('built/{best['config']}'))
+print(type(model).__name__, type(model.backbone).__name__, [conv.out_channels for conv in model.backbone.convs])
+print([conv.conv.in_channels for conv in model.neck.convs])
+"""
+    done = run(project, '-c', code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ['RetinaNet TinyNet [32, 16]', '[32, 16]']

@@ -83,7 +83,7 @@ def test_sync_bn_becomes_bn_on_processes_without_gpu(digits_folder, tmp_path):
         capture_output=True, text=True, env=environment,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr[-3000:]
-    assert 'SyncBN becomes BN' in trained.stdout + trained.stderr
+    assert 'Replaced SyncBN by BN in 3 layers of the config: no GPU.' in trained.stdout + trained.stderr
     tested = subprocess.run(
         ['bash', str(ROOT / 'tools' / 'dist_test.sh'), config, str(tmp_path / 'iter_1.pth'), '2', *options],
         capture_output=True, text=True, env=environment,

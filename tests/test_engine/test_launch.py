@@ -10,10 +10,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from detnas_mm.cli import one_line_errors
-from detnas_mm.engine import EvolutionSearchHook, SearchPlan, launch
-from detnas_mm.engine.export import subnet_config
+from detnas_mm.engine import EvolutionSearchHook, inputs, launch
+from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.models import build_model
-from detnas_mm.search import Ledger, LedgerError
+from detnas_mm.search import Ledger, LedgerError, SearchJob
 from tests import digits
 
 ROOT = Path(__file__).parents[2]
@@ -34,12 +34,12 @@ def test_sync_bn_becomes_bn_everywhere_without_a_process_group(capsys):
             ),
         )
     )
-    launch.fit_to_machine(cfg)
-    assert cfg.model.norm_cfg.type == 'BN'
-    assert cfg.model.neck[0].norm_cfg == dict(type='BN', eps=1e-3)
-    assert cfg.model.neck[1].type == 'GN'
-    assert 'SyncBN becomes BN in 2 places' in capsys.readouterr().out
-    assert cfg.env_cfg.dist_cfg.timeout >= 7200
+    fitted = fit_to_machine(cfg)
+    assert fitted.model.norm_cfg.type == 'BN'
+    assert fitted.model.neck[0].norm_cfg == dict(type='BN', eps=1e-3)
+    assert fitted.model.neck[1].type == 'GN'
+    assert 'Replaced SyncBN by BN in 2 layers of the config: single process.' in capsys.readouterr().out
+    assert fitted.env_cfg.dist_cfg.timeout >= 7200
 
 
 def test_a_training_config_becomes_a_search_only_job():
@@ -47,14 +47,16 @@ def test_a_training_config_becomes_a_search_only_job():
     training = Config.fromfile(digits.CONFIGS / 'detnas-digits_supernet_retinanet.py')
     cfg.train_cfg, cfg.param_scheduler = training.train_cfg, training.param_scheduler
     cfg.custom_hooks = training.custom_hooks
-    cfg.search.pop('export')
     cfg.resume = True
-    job = launch.as_search_job(cfg, 'supernet.pth', seed=7)
-    assert job.train_cfg == dict(type='EpochBasedTrainLoop', max_epochs=0)
-    assert job.load_from == 'supernet.pth' and not job.resume and job.search.seed == 7
-    assert job.default_hooks.checkpoint is None and job.param_scheduler == []
-    assert [h['type'] for h in job.custom_hooks][-1] == 'detnas_mm.EvolutionSearchHook'
-    assert job.search.export.retrain.train_cfg == training.train_cfg
+    job = launch.search_job(cfg, 'supernet.pth', seed=7)
+    assert (job.seed, job.cfg.search.seed, job.cfg.load_from) == (7, 7, 'supernet.pth')
+    assert job.cfg.train_cfg == training.train_cfg and job.cfg.custom_hooks == training.custom_hooks
+    only = launch.search_only(job.cfg)
+    assert only.train_cfg == dict(type='EpochBasedTrainLoop', max_epochs=0)
+    assert only.load_from == 'supernet.pth' and not only.resume
+    assert only.default_hooks.checkpoint is None and only.param_scheduler == []
+    assert only.custom_hooks == [*training.custom_hooks, dict(type='detnas_mm.EvolutionSearchHook')]
+    assert launch.search_only(only).custom_hooks == only.custom_hooks
 
 
 @pytest.mark.parametrize(
@@ -87,10 +89,10 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__evaluator__chunk_size=2.5), 'evaluator.chunk_size must be a whole number'),
         (dict(search__evaluator__metric_workers=-5), 'evaluator.metric_workers must be a whole number'),
         (dict(search__evaluator__cache_mb='x'), 'evaluator.cache_mb must be a number'),
-        (dict(search__extra=1), "room for.*'extra'"),
+        (dict(search__extra=1), r"unknown keys \['extra'\]. Keys: space, strategy, evaluator, objectives, costs"),
         (dict(search__export__topk=5), "top_k=.*'topk': 5"),
-        (dict(search__export__top_k=0), 'top_k=.* 1 or more'),
-        (dict(search__export__front_k=0), 'front_k=.*how many of a front.*: 0'),
+        (dict(search__export__top_k=0), 'search.export.top_k must be a whole number of at least 1; got 0'),
+        (dict(search__export__front_k=0), 'search.export.front_k must be a whole number of at least 1; got 0'),
         (dict(search__evaluator__calibration__images=1), 'calibration is dict'),
         (dict(search__evaluator__channels_last='no'), "evaluator.channels_last must be True or False; got 'no'"),
         (dict(search__evaluator__dataloader=8), r'evaluator.dataloader must be as in dict\(batch_size.*; got 8'),
@@ -99,14 +101,14 @@ def test_a_training_config_becomes_a_search_only_job():
 )
 def test_what_is_wrong_in_the_search_section_is_said_at_once(changes, message):
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
-        launch.as_search_job(search_cfg(**changes), 'supernet.pth')
+        launch.search_job(search_cfg(**changes), 'supernet.pth')
 
 
 def test_a_search_wants_its_section_and_its_checkpoint():
     with pytest.raises(SystemExit, match='no `search` section'):
-        launch.as_search_job(Config.fromfile(digits.CONFIGS / 'detnas-digits_net_cls.py'), 'x.pth')
+        launch.search(Config.fromfile(digits.CONFIGS / 'detnas-digits_net_cls.py'), 'x.pth')
     with pytest.raises(SystemExit, match='needs a trained supernet. Give its checkpoint'):
-        launch.as_search_job(search_cfg(), None)
+        launch.search(search_cfg())
 
 
 def test_checkpoints_that_run_code_are_refused_unless_trusted(tmp_path):
@@ -116,11 +118,11 @@ def test_checkpoints_that_run_code_are_refused_unless_trusted(tmp_path):
 
     torch.save(dict(state_dict=dict(), extra=Evil()), tmp_path / 'evil.pth')
     with pytest.raises(SystemExit, match='--trust-checkpoint'):
-        launch.check_checkpoint(str(tmp_path / 'evil.pth'), False)
+        inputs.check_checkpoint(str(tmp_path / 'evil.pth'), False)
     assert not (tmp_path / 'ran').exists()
-    launch.check_checkpoint(str(tmp_path / 'evil.pth'), True)
+    inputs.check_checkpoint(str(tmp_path / 'evil.pth'), True)
     with pytest.raises(SystemExit, match='no checkpoint'):
-        launch.check_checkpoint(str(tmp_path / 'absent.pth'), False)
+        inputs.check_checkpoint(str(tmp_path / 'absent.pth'), False)
 
 
 def test_backbones_are_not_loaded_from_files_that_run_code(tmp_path):
@@ -169,24 +171,6 @@ def test_a_search_section_that_no_hook_runs_is_refused():
     cfg.custom_hooks = [dict(type='detnas_mm.PathSamplingHook')]
     with pytest.raises(SystemExit, match='no hook that runs it.*tools/search.py'):
         launch.run(cfg)
-
-
-def test_a_search_keeps_what_its_config_said():
-    """What is exported from a laptop has SyncBN again, and another machine's process group."""
-    cfg = search_cfg()
-    cfg.model.backbone.norm_cfg = dict(type='SyncBN')
-    cfg.model.neck.norm_cfg = dict(type='SyncBN')
-    cfg.launcher = 'none'
-    launch.fit_to_machine(cfg)
-    cfg.env_cfg.dist_cfg.backend = 'gloo'  # as on several CPU processes
-    launch.fit_to_machine(cfg)
-    assert cfg.model.neck.norm_cfg.type == 'BN'
-    exported = subnet_config(cfg, dict(type='detnas_mm.DetNASNet', arch='0|0|00|0', norm_cfg=dict(type='BN')))
-    assert exported.model.neck.norm_cfg.type == exported.model.backbone.norm_cfg.type == 'SyncBN'
-    assert exported.model.backbone.arch == '0|0|00|0'
-    assert exported.env_cfg == search_cfg().env_cfg
-    assert exported.test_evaluator.type == 'FasterCocoMetric'
-    assert 'search' not in exported and 'as_written' not in exported
 
 
 def test_models_are_built_with_the_preprocessing_that_stands_beside_them():
@@ -239,7 +223,7 @@ def test_a_supernet_is_not_tested(name):
 
 def test_config_dict_options_reach_the_section():
     cfg = search_cfg(search__budget__generations=3)
-    assert isinstance(cfg.search, ConfigDict) and SearchPlan(cfg.search).generations == 3
+    assert isinstance(cfg.search, ConfigDict) and SearchJob.from_config(cfg).generations == 3
 
 
 @pytest.mark.parametrize('epochs', [0, 12])
@@ -265,11 +249,11 @@ def test_a_search_only_job_refuses_a_checkpoint_of_another_model(epochs):
 def test_missing_annotations_are_named_before_anything_is_built(tmp_path):
     (tmp_path / 'here.json').write_text('{}')
     dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='here.json')
-    launch.check_inputs(Config(dict(search=dict(dataset=dataset))))
+    inputs.check_inputs(Config(dict(search=dict(dataset=dataset))))
     with pytest.raises(SystemExit, match=f'there is no file {tmp_path}/gone.json, where search looks'):
-        launch.check_inputs(Config(dict(search=dict(dataset=dataset | dict(ann_file='gone.json')))))
+        inputs.check_inputs(Config(dict(search=dict(dataset=dataset | dict(ann_file='gone.json')))))
     with pytest.raises(SystemExit, match='there is no file gone.json'):
-        launch.check_inputs(Config(dict(search=dict(metric=dict(type='CocoMetric', ann_file='gone.json')))))
+        inputs.check_inputs(Config(dict(search=dict(metric=dict(type='CocoMetric', ann_file='gone.json')))))
 
 
 def test_a_work_dir_that_is_a_file_is_refused(tmp_path):
@@ -281,18 +265,18 @@ def test_a_work_dir_that_is_a_file_is_refused(tmp_path):
 
 
 def test_a_work_dir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch.os, 'access', lambda path, mode: path != tmp_path)  # root may write anywhere
+    monkeypatch.setattr(inputs.os, 'access', lambda path, mode: path != tmp_path)  # root may write anywhere
     with pytest.raises(SystemExit, match=f'new/folder: {tmp_path} cannot be written into; name another folder'):
         launch.run(Config(dict(work_dir=str(tmp_path / 'new' / 'folder'))))
 
 
 def test_a_search_without_a_model_looks_for_its_own_data_and_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, 'run_search', lambda cfg, log: ['found'])
-    monkeypatch.setattr(launch, 'measure_found', lambda cfg: None)
+    monkeypatch.setattr(launch, 'run_search', lambda job: ['found'])
+    monkeypatch.setattr(launch, 'measure_found', lambda job: None)
     cfg = Config.fromfile(ROOT / 'configs' / 'mae_det' / 'maedet_search_gfl_coco.py')
     cfg.work_dir, cfg.load_from = str(tmp_path), 'nowhere.pth'  # neither it nor COCO is read
     assert launch.run(cfg) == ['found']
+    job = launch.search_job(cfg)
     cfg.search.evaluator.dataloader = dict(dataset=dict(data_root='nowhere/'))
-    monkeypatch.setattr(launch, '_plan', lambda cfg: SimpleNamespace(evaluator=SimpleNamespace(needs_model=False)))
     with pytest.raises(SystemExit, match='there is no folder nowhere/, where search looks'):
-        launch.run(cfg)
+        launch.run(cfg, job=job)

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from detnas_mm.export import config_text, subnet_config, write_config
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detnas_mm.cli import one_line_errors
 from detnas_mm.config_types import is_hook, type_name
 from detnas_mm.engine import EvolutionSearchHook, SearchHook, launch
+from detnas_mm.engine.config import config_text, fit_to_machine, write_config
+from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.search import export_row
 from detnas_mm.models import build_model
 
@@ -22,9 +23,9 @@ from .test_launch import search_cfg
 
 CLASSES = {
     'detnas_mm.EvolutionSearchHook': 'detnas_mm.engine',
-    'detnas_mm.DetNASSupernet': 'detnas_mm.models',
-    'DetNASSpace': 'detnas_mm.spaces',
-    'MacsTable': 'detnas_mm.cost',
+    'detnas_mm.DetNASSupernet': 'detnas_mm.systems.detnas',
+    'DetNASSpace': 'detnas_mm.systems.detnas',
+    'MacsTable': 'detnas_mm.systems.detnas',
     'OneShotEvaluator': 'detnas_mm.evaluators',
     'EvolutionStrategy': 'detnas_mm.search',
     'RetinaNet': 'mmdet.models',
@@ -67,16 +68,17 @@ def test_what_the_launcher_makes_of_one(tmp_path):
     """One hook that searches; BN without a process group; and what is exported can be read, its SyncBN included."""
     cfg = search_cfg(**SMALL)
     cfg.model.neck.norm_cfg = dict(type='BN')
+    cfg.search.export.config = None  # that one's neck has no norm
     cfg.custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
     new = new_style(cfg, tmp_path / 'new.py')
     new.launcher = 'none'
-    launch.fit_to_machine(new)
-    assert new.model.neck.norm_cfg.type == 'BN'
-    job = launch.as_search_job(new, 'supernet.pth')
-    assert [h['type'] for h in job.custom_hooks] == [EvolutionSearchHook]
-    exported = subnet_config(job, dict(type='detnas_mm.DetNASNet', arch='0|0|00|0', space=new.model.backbone.space))
-    write_config(exported, tmp_path / 'exported.py')
+    assert fit_to_machine(new).model.neck.norm_cfg.type == 'BN'
+    job = launch.search_job(new, 'supernet.pth')
+    assert len(launch.search_only(job.cfg).custom_hooks) == len(launch.search_only(new).custom_hooks) == 1
+    searched = job.space.configure(Exporter(job).searched, job.space.parse('0|0|00|0'))
+    write_config(Config(job.evaluator.rescoring(searched)), tmp_path / 'exported.py')
     read = Config.fromfile(tmp_path / 'exported.py')
+    assert read.model.backbone.type == 'detnas_mm.DetNASNet'
     assert read.model.neck.norm_cfg == dict(type='torch.nn.modules.batchnorm.SyncBatchNorm')
     assert read.custom_hooks == [dict(type='detnas_mm.ChannelsLastHook', evaluation=True)] and 'search' not in read
     assert type_name(read.test_evaluator.type) == 'FasterCocoMetric'
@@ -93,8 +95,7 @@ def searches(retinanet_supernet, tmp_path_factory):
         if name == 'classes':
             cfg = new_style(cfg, folder / 'new.py')
         cfg.work_dir, cfg.launcher, cfg.experiment_name = str(folder / 'work'), 'none', f'{name}-{id(cfg)}'
-        launch.fit_to_machine(cfg)
-        launch.run(launch.as_search_job(cfg, str(retinanet_supernet)))
+        launch.search(cfg, str(retinanet_supernet))
         found[name] = folder / 'work'
     return found
 
@@ -116,14 +117,13 @@ def test_the_search_is_the_same_and_runs_once(searches):
 def test_what_it_exports_can_be_read_and_gives_the_fitness(searches, tmp_path):
     texts, classes = searches.values()
     best = json.loads((classes / 'best.json').read_text())[0]
-    read, other = (Config.fromfile(folder / best['config']) for folder in (classes, texts))
+    read, other = (Config.fromfile(folder / best['search_val']) for folder in (classes, texts))
     assert '<class' not in read.pretty_text and read.test_evaluator.type != other.test_evaluator.type
     read.experiment_name = other.experiment_name = None
     assert named(read.to_dict()) == named(other.to_dict())
     read.experiment_name = f'test-{id(read)}'
     read.work_dir, read.load_from, read.launcher = str(tmp_path), str(classes / best['checkpoint']), 'none'
-    launch.fit_to_machine(read)
-    tested = Runner.from_cfg(read).test()
+    tested = Runner.from_cfg(fit_to_machine(read)).test()
     assert tested['coco/bbox_mAP'] == pytest.approx(best['metrics']['coco/bbox_mAP'], abs=5.1e-4)
 
 
@@ -131,12 +131,13 @@ def test_what_it_exports_can_be_read_and_gives_the_fitness(searches, tmp_path):
 def test_its_own_config_goes_on_with_the_search_and_exports_rows(searches, retinanet_supernet):
     folder = searches['classes']
     before = rows(folder)
-    config, checkpoint = export_row(folder, before[0]['id'])
-    assert checkpoint.is_file() and Config.fromfile(config).model.backbone.arch == before[0]['arch']
+    files = export_row(folder, before[0]['id'])
+    assert all(path.is_file() for path in files.values()) and set(files) == {'config', 'checkpoint', 'search_val'}
+    assert Config.fromfile(files['config']).model.backbone.arch == before[0]['arch']
     cfg = Config.fromfile(folder / 'search_config.py')
     assert [is_hook(hook, SearchHook, 'mmdet') for hook in cfg.custom_hooks].count(True) == 1
     cfg.experiment_name = f'again-{id(cfg)}'
-    launch.run(launch.as_search_job(cfg, str(retinanet_supernet)))
+    launch.search(cfg, str(retinanet_supernet))
     assert rows(folder) == before
 
 
@@ -159,11 +160,10 @@ def test_what_would_not_be_read_as_it_is_is_named(value, said):
 def test_it_is_refused_before_anything_is_searched_trained_or_loaded(tmp_path):
     cfg = search_cfg(search__evaluator__dataloader__dataset__data_root=Path('data/digits'))
     cfg.work_dir = str(tmp_path / 'work')
-    job = launch.as_search_job(cfg, 'nowhere.pth')
     with pytest.raises(
         SystemExit, match='^error: A search writes its config.* search.evaluator.dataloader.dataset.dat'
     ):
-        one_line_errors(lambda: launch.run(job))
+        one_line_errors(lambda: launch.search(cfg, 'nowhere.pth'))
     with pytest.raises(ValueError, match='A search writes its config'):  # under another train script
-        EvolutionSearchHook().before_run(SimpleNamespace(cfg=job))
+        EvolutionSearchHook().before_run(SimpleNamespace(cfg=cfg))
     assert not (tmp_path / 'work').exists()

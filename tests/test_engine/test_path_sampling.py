@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from detnas_mm.engine import UniformPathSampler
+from detnas_mm.errors import DetNASError
 from detnas_mm.search import UnmeetableConstraint
 from detnas_mm.systems.detnas import DetNASSpace, DetNASSupernet, MacsBinPathSampler, MacsTable
 
@@ -157,7 +158,7 @@ def test_validation_runs_the_path_that_is_named(tmp_path):
 
     model = run('2|3')
     assert model.evaluated == (2, 3) and model.backbone.active_path is None
-    with pytest.raises(RuntimeError, match='no active path'):
+    with pytest.raises(DetNASError, match='no active path'):
         run(None)
     with pytest.raises(ValueError, match='9'):
         run('2|9')

@@ -14,6 +14,7 @@ from detnas_mm.systems.mae_det.entropy import WEIGHTS, EntropySum
 from detnas_mm.systems.mae_det.entropy_forward import forward_entropy
 from detnas_mm.systems.mae_det.structure import read_structure, to_dicts, unpack
 from detnas_mm.testing import check_evaluator
+from tests.jobs import make_job
 
 AUTHORS = MAEDetSpace('authors')
 SLIM = MAEDetSpace(dict(stem_widths=[16, 32], widths=[16, 128], growth=[1, 4], depths=[1, 4], strides=[2, 2, 2, 2]))
@@ -146,7 +147,7 @@ def test_conformance(evaluator):
 def test_a_wrong_number_of_weights_is_an_error_before_the_search(weights, match):
     for score in (EntropyScore(weights), DeepMADScore(weights), EntropyScore(weights, input_size=64)):
         with pytest.raises(ValueError, match=match):
-            score.setup(AUTHORS)
+            score.setup(make_job(AUTHORS))
         with pytest.raises(ValueError, match=match):
             score.score('maedet-s')
 
@@ -159,7 +160,7 @@ def test_weights_that_make_no_sense_are_refused(weights):
 
 def test_spaces_of_something_else_are_refused():
     with pytest.raises(ValueError, match='EntropyScore cannot score'):
-        EntropyScore().setup(DetNASSpace('small'))
+        EntropyScore().setup(make_job(DetNASSpace('small')))
 
 
 # -- DeepMAD ------------------------------------------------------------------------------------------------------

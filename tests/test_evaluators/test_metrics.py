@@ -8,6 +8,7 @@ import pytest
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DefaultScope
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection import metrics
 from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
 
@@ -23,12 +24,13 @@ def test_the_digest_follows_contents_and_settings_and_not_the_folder(tmp_path):
     assert metrics.metric_digest(dict(type='CocoMetric', ann_file=str(files[0]), metric=['bbox'])) != first
 
 
-def test_a_metric_that_the_family_lacks_has_a_stand_in(monkeypatch):
-    wanted = dict(type='mmdet.FasterCocoMetric', metric='bbox')
+@pytest.mark.parametrize('kind', ['FasterCocoMetric', 'mmdet.FasterCocoMetric'])
+def test_a_metric_that_the_family_lacks_has_a_stand_in(kind, monkeypatch):
+    wanted = dict(type=kind, metric='bbox')
     monkeypatch.setattr(metrics, '_has_faster_coco', lambda: False)
     assert metrics.available(wanted) == dict(type='mmdet.CocoMetric', metric='bbox')
     assert metrics.available([wanted]) == [dict(type='mmdet.CocoMetric', metric='bbox')]
-    assert wanted['type'] == 'mmdet.FasterCocoMetric'
+    assert wanted['type'] == kind
     monkeypatch.setattr(metrics, '_has_faster_coco', lambda: True)
     assert metrics.available(wanted) == wanted
 
@@ -195,7 +197,7 @@ def test_workers_compute_elsewhere_and_bring_errors_back():
     with pytest.raises(ValueError, match='-1 is negative'):
         workers.submit([-1], part=False).result()
     assert workers.submit([4], part=False).result()[0]['picky/sum'] == 4
-    with pytest.raises(RuntimeError, match='exit status 3. Lower evaluator.metric_workers'):
+    with pytest.raises(DetNASError, match='exit status 3. Lower evaluator.metric_workers'):
         workers.submit([0], part=False).result()
 
 

@@ -11,14 +11,17 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner, load_checkpoint
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.engine import SearchPlan
-from detnas_mm.engine.export import export_net
+from detnas_mm.engine.export import Exporter
 from detnas_mm.evaluators.one_shot import bn_recalibration
 from detnas_mm.evaluators.seeding import seeded, stable_seed
+from detnas_mm.models import build_model
 from detnas_mm.models.layout import to_channels_last
 from detnas_mm.models.subnet import extract_subnet, slice_state_dict
+from detnas_mm.search import SearchJob
+from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_evaluator
 from tests import digits
+from tests.jobs import make_job
 from tests.judge import PATHS, Judge, raw_predictions
 
 pytestmark = pytest.mark.slow
@@ -41,7 +44,7 @@ def test_order_and_company_do_not_matter_and_no_trace_is_left(which, request):
     judge = request.getfixturevalue(which)
     archs = [judge.path(p) for p in (PATHS[:3] if which == 'fpn_judge' else PATHS[:5])]
     with digits.scope():
-        evaluations = check_evaluator(judge.evaluator, judge.space, archs, judge.model)
+        evaluations = check_evaluator(judge.evaluator, judge.job, archs, judge.model)
     assert len({evaluation.metrics['coco/bbox_mAP'] for evaluation in evaluations}) >= 3
     assert judge.evaluator.supernet.active_path is None
 
@@ -54,7 +57,7 @@ def test_recalibrated_statistics_against_an_independent_computation(which, reque
     supernet = judge.evaluator.supernet
     before = judge.model.state_dict()
     detector = copy.deepcopy(judge.model)
-    detector.backbone = extract_subnet(judge.model.backbone, path)
+    detector.backbone = extract_subnet(judge.model.backbone, path, judge.cfg.model.backbone)
     to_channels_last(detector)  # else proposals differ in last bits, and RoIs drawn from them
     if which == 'fpn_judge':  # its loss draws anchors at random, before RoIs are drawn
         detector.rpn_head.loss_by_feat = lambda *args, **kwargs: {}
@@ -97,12 +100,11 @@ def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
     (metrics,) = judge.metrics([path])
     predictions = judge.predictions(path)
     with digits.scope():
-        space = judge.evaluator.supernet.space
-        config, checkpoint = export_net(judge.cfg, space, judge.evaluator, judge.path(path), tmp_path / 'net', {})
-    assert torch.load(checkpoint, weights_only=True).keys() == {'meta', 'state_dict'}
-    cfg = Config.fromfile(config)
+        files = Exporter(judge.job).write(judge.path(path), tmp_path / 'net', {})
+    assert torch.load(files['checkpoint'], weights_only=True).keys() == {'meta', 'state_dict'}
+    cfg = Config.fromfile(files['search_val'])
     assert 'search' not in cfg and cfg.model.backbone.type == 'detnas_mm.DetNASNet'
-    cfg.work_dir, cfg.load_from, cfg.log_level = str(tmp_path), str(checkpoint), 'ERROR'
+    cfg.work_dir, cfg.load_from, cfg.log_level = str(tmp_path), str(files['checkpoint']), 'ERROR'
     cfg.experiment_name = f'exported-{which}-{path}'
     runner = Runner.from_cfg(cfg)
     tested = runner.test()
@@ -114,6 +116,20 @@ def test_the_exported_net_is_the_candidate(which, path, request, tmp_path):
         exported = raw_predictions(runner.model.eval(), judge.evaluator.batches)
     assert all(torch.equal(a, b) for a, b in zip(exported, predictions, strict=True))
     assert sum(len(p) for p in predictions) > 50
+
+
+@pytest.mark.parametrize('which', ['judge', 'fpn_judge'])
+def test_weights_are_those_of_the_configured_model(which, request):
+    judge = request.getfixturevalue(which)
+    path, before = judge.path('1|0|21|3'), state(judge.model)
+    weights = judge.evaluator.weights(path)
+    model = build_model(Config(judge.space.configure(judge.cfg.to_dict(), path)))
+    model.load_state_dict(weights)
+    assert {value.device.type for value in weights.values()} == {'cpu'}
+    assert same(state(judge.model), before) and judge.evaluator.supernet.active_path is None
+    with judge.evaluator.recalibrated(path) as recalibrated:
+        wanted = slice_state_dict(recalibrated.state_dict(), path, judge.evaluator.supernet, 'backbone.')
+        assert same(weights, wanted)
 
 
 def test_without_recalibration_the_candidate_is_another(judge, retinanet_supernet, tmp_path):
@@ -195,10 +211,8 @@ def test_an_error_of_the_program_is_no_failure_of_the_candidate(judge, monkeypat
 
 
 def test_the_space_of_the_search_must_be_the_supernets(judge):
-    from detnas_mm.systems.detnas import DetNASSpace
-
     with digits.scope(), pytest.raises(ValueError, match="not the supernet's"):
-        judge.evaluator.setup(DetNASSpace('small'), judge.model)
+        judge.evaluator.setup(make_job(DetNASSpace('small')), judge.model)
 
 
 def test_scores_depend_neither_on_the_cache_nor_on_chunks(retinanet_supernet, tmp_path, scores):
@@ -214,7 +228,7 @@ def test_classification(digits_folder, retinanet_supernet, tmp_path):
     with digits.scope('mmpretrain'):
         model = MODELS.build(cfg.model)
         load_checkpoint(model, str(checkpoint), map_location='cpu')
-        plan = SearchPlan(cfg.search)
-        plan.evaluator.setup(plan.space, model)
-        accuracies = [e.metrics['accuracy/top1'] for e in plan.evaluator.evaluate([plan.space.parse(p) for p in PATHS])]
+        job = SearchJob.from_config(cfg)
+        job.evaluator.setup(job, model)
+        accuracies = [e.metrics['accuracy/top1'] for e in job.evaluator.evaluate([job.space.parse(p) for p in PATHS])]
     assert len(set(accuracies)) > 3

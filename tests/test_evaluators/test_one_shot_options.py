@@ -9,14 +9,13 @@ import torch
 from mmengine.registry import METRICS
 
 from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
-from detnas_mm.evaluators.one_shot.racing import Racing
-from detnas_mm.search import Objective, Record
+from detnas_mm.evaluators.one_shot.racing import Racing, judged_on, partial
+from detnas_mm.search import Record
 from detnas_mm.testing import check_evaluator
 from tests import digits
 from tests.judge import PATHS, Judge
 
 pytestmark = pytest.mark.slow
-MAP = Objective('coco/bbox_mAP')
 
 
 def test_metrics_computed_in_other_processes_are_the_same(judge, scores, monkeypatch):
@@ -40,7 +39,7 @@ def test_other_numerics_give_almost_the_same_scores(judge, retinanet_supernet, t
     before = {name: p.stride() for name, p in other.model.named_parameters()}
     archs = [other.path(p) for p in PATHS[:4]]
     with digits.scope():
-        evaluations = check_evaluator(other.evaluator, other.space, archs, other.model)
+        evaluations = check_evaluator(other.evaluator, other.job, archs, other.model)
     found = [e.metrics['coco/bbox_mAP'] for e in evaluations]
     wanted = [scores[p]['coco/bbox_mAP'] for p in PATHS[:4]]
     first, second = (one.predictions(PATHS[0]) for one in (judge, other))
@@ -71,50 +70,55 @@ def test_half_precision_where_heads_are_mmdets(fpn_judge, monkeypatch):
     assert fpn_judge.predictions(PATHS[3])[0].dtype == torch.float32
 
 
+def racing_for(judge, **settings):
+    racing = Racing(**settings)
+    racing.setup(judge.job.objectives)
+    return racing
+
+
 def as_record(index, text, evaluation):
     return Record(
         index=index, generation=0, id=text, arch=text, origin='random', parents=(), status=evaluation.status,
-        reason=evaluation.dropped, metrics=evaluation.metrics, costs={}, images=evaluation.images,
-        partial=evaluation.partial,
+        reason=evaluation.dropped, metrics=evaluation.metrics, costs={}, details=evaluation.details,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize('chunk_size', [0, 3])
 def test_racing_drops_some_and_leaves_the_scores_of_the_others_as_they_are(judge, scores, chunk_size, monkeypatch):
     evaluator, archs = judge.evaluator, [judge.path(p) for p in PATHS]
-    racing = Racing(shares=[0.34, 0.67], confidence=0.8, keep=3, at_least=5)
+    racing = racing_for(judge, shares=[0.34, 0.67], confidence=0.8, keep=3, at_least=5)
     monkeypatch.setattr(evaluator, 'racing', racing)
     monkeypatch.setattr(evaluator, 'chunk_size', chunk_size)
     full = list(evaluator.evaluate(archs))
     assert [e.metrics for e in full] == [scores[p] for p in PATHS]
     # Batches of 20: after 0.34 and 0.67 of 3, rounded up, are 2 and then all of them, which is no share.
-    assert {(e.status, e.images, tuple(e.partial)) for e in full} == {('ok', 60, ('40',))}
-    evaluator.observe([as_record(i, p, e) for i, (p, e) in enumerate(zip(PATHS, full, strict=True))], [MAP])
+    assert {(e.status, judged_on(e), tuple(partial(e))) for e in full} == {('ok', 60, ('40',))}
+    evaluator.observe([as_record(i, p, e) for i, (p, e) in enumerate(zip(PATHS, full, strict=True))])
     raced = list(evaluator.evaluate(archs))
     dropped = [(f, r) for f, r in zip(full, raced, strict=True) if r.dropped]
     assert 0 < len(dropped) < len(PATHS)
-    assert [e.dropped for e in raced] == [racing.verdict(40, e.partial['40']) for e in full]
+    assert [e.dropped for e in raced] == [racing.verdict(40, partial(e)['40']) for e in full]
     for before, after in zip(full, raced, strict=True):
         if after.dropped is None:
-            assert (after.metrics, after.partial, after.images) == (before.metrics, before.partial, 60)
+            assert (after.metrics, after.details) == (before.metrics, before.details) and judged_on(after) == 60
         else:
-            assert after.status == 'dropped' and after.metrics == {} and after.images < 60
-            assert after.partial == {k: v for k, v in before.partial.items() if int(k) <= after.images}
-            assert f'on {after.images} images' in after.dropped
+            assert after.status == 'dropped' and after.metrics == {} and judged_on(after) < 60
+            assert partial(after) == {k: v for k, v in partial(before).items() if int(k) <= judged_on(after)}
+            assert f'on {judged_on(after)} images' in after.dropped
 
 
 def test_racing_on_a_part_of_the_calibration_recalibrates_survivors_in_full(judge, scores, monkeypatch):
     evaluator, archs = judge.evaluator, [judge.path(p) for p in PATHS]
     monkeypatch.setattr(evaluator, 'chunk_size', 1)
     settings = dict(shares=[0.34], confidence=0.8, keep=3, at_least=5)
-    monkeypatch.setattr(evaluator, 'racing', Racing(**settings))
+    monkeypatch.setattr(evaluator, 'racing', racing_for(judge, **settings))
     usual = list(evaluator.evaluate(archs))
-    monkeypatch.setattr(evaluator, 'racing', Racing(**settings, calibration=0.1))
+    monkeypatch.setattr(evaluator, 'racing', racing_for(judge, **settings, calibration=0.1))
     full = list(evaluator.evaluate(archs))
     assert [e.metrics for e in full] == [e.metrics for e in usual] == [scores[p] for p in PATHS]
-    assert [e.partial for e in full] != [e.partial for e in usual]
-    assert {(e.status, e.images, tuple(e.partial)) for e in full} == {('ok', 60, ('40',))}
-    evaluator.observe([as_record(i, p, e) for i, (p, e) in enumerate(zip(PATHS, full, strict=True))], [MAP])
+    assert [partial(e) for e in full] != [partial(e) for e in usual]
+    assert {(e.status, judged_on(e), tuple(partial(e))) for e in full} == {('ok', 60, ('40',))}
+    evaluator.observe([as_record(i, p, e) for i, (p, e) in enumerate(zip(PATHS, full, strict=True))])
     walked, walk = [], evaluator.calibration.walk
 
     def noted(batches, parts):
@@ -134,7 +138,7 @@ def test_racing_on_a_part_of_the_calibration_recalibrates_survivors_in_full(judg
 def test_scores_on_a_share_are_those_of_its_images_alone(judge, tmp_path, monkeypatch):
     """By mmdet's own metric, on an annotation file that holds no other images."""
     evaluator, text = judge.evaluator, PATHS[3]
-    racing = Racing(shares=[0.5])
+    racing = racing_for(judge, shares=[0.5])
     monkeypatch.setattr(evaluator, 'racing', racing)
     (evaluation,) = evaluator.evaluate([judge.path(text)])
     stage = racing.stages(len(evaluator.batches))[0].evaluation
@@ -151,7 +155,7 @@ def test_scores_on_a_share_are_those_of_its_images_alone(judge, tmp_path, monkey
         for _, data in evaluator.batches.walk(stage):
             metric.process(data, [sample.to_dict() for sample in model.test_step(data)])
         wanted = metric.compute_metrics(metric.results)
-    (images, found), *more = evaluation.partial.items()
+    (images, found), *more = partial(evaluation).items()
     assert not more and int(images) == len(names) < 60
     assert found['coco/bbox_mAP'] > 0
     for key, value in wanted.items():

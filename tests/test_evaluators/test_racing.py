@@ -5,8 +5,10 @@ import pytest
 from scipy import stats
 
 from detnas_mm.evaluators import OneShotEvaluator
-from detnas_mm.evaluators.one_shot.racing import Racing, upper_bound
+from detnas_mm.evaluators.one_shot.racing import Racing, spared, upper_bound
 from detnas_mm.search import Objective, Record
+from detnas_mm.testing import ToyCost, ToySpace
+from tests.jobs import make_job
 
 MAP = Objective('mAP')
 
@@ -14,9 +16,15 @@ MAP = Objective('mAP')
 def record(index, part, full, images=100, **changes):
     values = dict(
         index=index, generation=0, id=f'id{index}', arch=str(index), origin='random', parents=(), status='ok',
-        reason=None, metrics=dict(mAP=full), costs={}, images=400, partial={str(images): dict(mAP=part)},
+        reason=None, metrics=dict(mAP=full), costs={}, details=dict(images=400, partial={str(images): dict(mAP=part)}),
     )  # fmt: skip
     return Record(**(values | changes))
+
+
+def racing_for(objective=MAP, **settings):
+    racing = Racing(**settings)
+    racing.setup([objective])
+    return racing
 
 
 def population(rng, count, noise=0.01):
@@ -51,10 +59,10 @@ def test_new_values_stay_below_the_bound_as_often_as_asked():
 @pytest.mark.parametrize('direction', ['maximize', 'minimize'])
 def test_losers_are_dropped_and_winners_are_not(direction):
     rng = np.random.default_rng(1)
-    racing = Racing(shares=[0.25], confidence=0.95, keep=10, at_least=20)
+    racing = racing_for(Objective('mAP', direction), shares=[0.25], confidence=0.95, keep=10, at_least=20)
     sign = 1 if direction == 'maximize' else -1
     past = [record(i, sign * part, sign * full) for i, (part, full) in enumerate(population(rng, 50))]
-    racing.observe(past, [Objective('mAP', direction)])
+    racing.observe(past)
     tenth = sorted((sign * r.metrics['mAP'] for r in past), reverse=True)[9]
     dropped, lost, worthy = 0, 0, 0
     for part, full in population(rng, 3000):
@@ -70,21 +78,21 @@ def test_losers_are_dropped_and_winners_are_not(direction):
 def test_nobody_is_dropped_before_enough_is_known():
     rng = np.random.default_rng(0)
     pairs = population(rng, 40)
-    racing = Racing(at_least=20, keep=10)
+    racing = racing_for(at_least=20, keep=10)
     assert racing.verdict(100, dict(mAP=0.0)) is None
-    racing.observe([record(i, *pair) for i, pair in enumerate(pairs[:19])], [MAP])
+    racing.observe([record(i, *pair) for i, pair in enumerate(pairs[:19])])
     assert racing.verdict(100, dict(mAP=0.0)) is None
-    racing.observe([record(i, *pair) for i, pair in enumerate(pairs)], [MAP])
+    racing.observe([record(i, *pair) for i, pair in enumerate(pairs)])
     assert racing.verdict(100, dict(mAP=0.0)) is not None
     assert racing.verdict(200, dict(mAP=0.0)) is None  # nothing is known of this share
-    assert Racing(at_least=20, keep=10).verdict(100, {}) is None
+    assert racing_for(at_least=20, keep=10).verdict(100, {}) is None
 
 
 @pytest.mark.parametrize(('confidence', 'text'), [(0.9, ' 90% '), (0.99, ' 99% '), (0.999, ' 99.9% ')])
 def test_a_verdict_says_at_which_confidence(confidence, text):
-    racing = Racing(at_least=20, keep=1, confidence=confidence)
+    racing = racing_for(at_least=20, keep=1, confidence=confidence)
     pairs = [(x, x + 0.001 * (-1) ** i) for i, x in enumerate(np.linspace(0, 1, 40))]
-    racing.observe([record(i, *pair) for i, pair in enumerate(pairs)], [MAP])
+    racing.observe([record(i, *pair) for i, pair in enumerate(pairs)])
     assert text in racing.verdict(100, dict(mAP=0.0))
 
 
@@ -97,8 +105,8 @@ def test_those_dropped_or_failed_before_teach_nothing():
     ]
     bounds = []
     for rows in (good, good + strange):
-        racing = Racing()
-        racing.observe(rows, [MAP])
+        racing = racing_for()
+        racing.observe(rows)
         bounds.append(racing.prospect(100, dict(mAP=0.3)))
     assert bounds[0] == bounds[1] < np.inf
 
@@ -155,6 +163,31 @@ def test_an_unknown_setting_is_named():
     assert OneShotEvaluator(loader, {}, None, racing=dict(shares=[0.5])).racing.spec()['shares'] == [0.5]
 
 
+@pytest.mark.parametrize(
+    ('last', 'remark'),
+    [
+        ([('ok', 400), ('dropped', 100)], 'saved 38% of the images'),
+        ([('dropped', 100), ('dropped', 100)], 'saved 75% of the images'),
+        ([('dropped', 100), ('failed', None)], 'saved 38% of the images'),  # it may have failed at any time
+        ([('ok', 400), ('failed', None)], ''),
+    ],
+    ids=str,
+)
+def test_what_was_saved_in_the_last_generation_is_said(last, remark):
+    rows = [record(0, 0.1, 0.1)]
+    for status, images in last:
+        details = {} if images is None else dict(images=images)
+        rows.append(record(len(rows), 0.1, 0.1, generation=1, status=status, details=details))
+    evaluator = OneShotEvaluator(dict(batch_size=1, dataset={}), {}, None, racing=dict(shares=[0.25]))
+    assert evaluator.remark(rows) == spared(rows) == remark
+    assert OneShotEvaluator(dict(batch_size=1, dataset={}), {}, None).remark(rows) == ''
+
+
 def test_several_objectives_are_refused():
     with pytest.raises(ValueError, match="one objective; got \\['mAP', 'macs'\\].*all objectives but one"):
-        Racing().observe([], [MAP, Objective('macs', 'minimize')])
+        racing_for().setup([MAP, Objective('macs', 'minimize')])
+    evaluator = OneShotEvaluator(dict(batch_size=1, dataset={}), {}, None, racing=dict(shares=[0.25]))
+    space = ToySpace()
+    objectives = [MAP, Objective('toy', 'minimize')]
+    with pytest.raises(ValueError, match='evaluator.racing out of the config'):  # before model and data are loaded
+        evaluator.check(make_job(space, objectives, dict(toy=ToyCost(space))))

@@ -1,4 +1,6 @@
+import pytest
 import torch
+from mmengine.model import PretrainedInit
 
 from detnas_mm.systems.detnas import DetNASSupernet
 
@@ -31,11 +33,12 @@ def test_choices_are_aligned_after_another_initialisation():
     assert kernel.shape[-1] == 7 and kernel[0, 0, 3, 3] == 0.5 and kernel[0, 0, 0, 0] == 0
 
 
-def test_weights_of_a_checkpoint_are_left_alone(tmp_path):
+@pytest.mark.parametrize('kind', ['Pretrained', PretrainedInit])
+def test_weights_of_a_checkpoint_are_left_alone(kind, tmp_path):
     source = DetNASSupernet(SPACE)
     source.init_weights()
     torch.save(dict(state_dict=source.state_dict()), tmp_path / 'source.pth')
-    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'source.pth'))
+    init_cfg = dict(type=kind, checkpoint=str(tmp_path / 'source.pth'))
     net = DetNASSupernet(SPACE, aligned_init=True, init_cfg=init_cfg)
     net.init_weights()
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in source.state_dict().items())

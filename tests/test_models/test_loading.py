@@ -8,6 +8,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
 
@@ -74,7 +75,7 @@ def test_too_little_is_refused(load, tiny, source, tmp_path):
     del state_dict['stem.conv.weight']
     state_dict['blocks.1.main.0.conv.weight'] = torch.zeros(9)
     net = DetNASNet('03|12', space=tiny)
-    with pytest.raises(RuntimeError, match=r'Only 9\d\.\d% of .* 100\.0% are required') as error:
+    with pytest.raises(DetNASError, match=r'Only 9\d\.\d% of .* 100\.0% are required') as error:
         load(net, state_dict, tmp_path)
     assert 'stem.conv.weight (missing)' in str(error.value)
     assert 'blocks.1.main.0.conv.weight (shape)' in str(error.value)
@@ -87,17 +88,17 @@ def test_the_threshold_is_the_users(load, tiny, source, log, tmp_path):
     load(net, state_dict, tmp_path)
     assert torch.equal(net.stem.conv.weight, source.stem.conv.weight)
     assert any('found in the checkpoint' in r.getMessage() and '100' not in r.getMessage() for r in log.records)
-    with pytest.raises(RuntimeError, match=r'20\.0% are required'):
+    with pytest.raises(DetNASError, match=r'20\.0% are required'):
         load(DetNASNet('03|12', space=tiny, min_loaded=0.2), state_dict, tmp_path)
 
 
 def test_a_foreign_checkpoint_is_refused_with_a_remedy(tiny, source, tmp_path):
     wrong = {f'backbone.{k}': v for k, v in source.state_dict().items()}
-    with pytest.raises(RuntimeError, match=r"Only 0\.0%.*such as backbone\.stem.*prefix='backbone\.'"):
+    with pytest.raises(DetNASError, match=r"Only 0\.0%.*such as backbone\.stem.*prefix='backbone\.'"):
         load_init_cfg(DetNASNet('03|12', space=tiny), wrong, tmp_path)
-    with pytest.raises(RuntimeError, match='Only .* are required'):
+    with pytest.raises(DetNASError, match='Only .* are required'):
         DetNASSupernet(tiny).load_state_dict(source.state_dict(), strict=False)
-    with pytest.raises(RuntimeError, match='Only .* are required'):
+    with pytest.raises(DetNASError, match='Only .* are required'):
         DetNASNet('03|13', space=tiny).load_state_dict(source.state_dict(), strict=False)
 
 

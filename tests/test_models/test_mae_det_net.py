@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det import MAEDetNet
 from detnas_mm.systems.mae_det.structure import read_structure, to_dicts
 
@@ -116,7 +117,7 @@ def test_checkpointing_changes_nothing():
 def test_a_checkpoint_of_another_net_is_refused(tmp_path):
     torch.save(MAEDetNet('8k3s2|8k5s2x2b8').state_dict(), tmp_path / 'other.pth')
     net = MAEDetNet(TINY, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth')))
-    with pytest.raises(RuntimeError, match='Only .* of MAEDetNet found'):
+    with pytest.raises(DetNASError, match='Only .* of MAEDetNet found'):
         net.init_weights()
 
 

@@ -8,15 +8,16 @@ from torch import nn
 from detnas_mm.models.subnet import extract_subnet, max_difference, slice_state_dict
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
-from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
+from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet
 
 
 @pytest.mark.parametrize('split', ['shuffle', 'even_odd'])
 @pytest.mark.parametrize('seed', range(3))
 def test_outputs_are_equal_to_the_last_bit(tiny, images, randomise, split, seed):
-    supernet = randomise(DetNASSupernet(tiny, channel_split=split, with_last_conv=True), seed)
+    backbone = dict(space=tiny, channel_split=split, with_last_conv=True)
+    supernet = randomise(DetNASSupernet(**backbone), seed)
     path = supernet.space.sample(np.random.default_rng(seed))
-    net = extract_subnet(supernet, path)
+    net = extract_subnet(supernet, path, backbone)
     assert isinstance(net, DetNASNet) and net.arch == path and net.channel_split == split
     supernet.set_path('00|00')
     assert max_difference(supernet, net, path, images) == 0.0
@@ -33,27 +34,26 @@ def test_outputs_are_equal_to_the_last_bit(tiny, images, randomise, split, seed)
 def test_a_difference_is_seen(tiny, images, randomise):
     supernet = randomise(DetNASSupernet(tiny))
     path = supernet.space.parse('01|23')
-    net = extract_subnet(supernet, path)
+    net = extract_subnet(supernet, path, dict(space=tiny))
     with torch.no_grad():
         net.blocks[3].main[0].bn.running_mean += 0.5
     assert max_difference(supernet, net, path, images) > 1e-3
-    other = extract_subnet(supernet, supernet.space.parse('01|20'))
+    other = extract_subnet(supernet, supernet.space.parse('01|20'), dict(space=tiny))
     assert max_difference(supernet, other, path, images) > 1e-3
     dealt = DetNASNet('01|23', space=tiny, channel_split='even_odd')
-    dealt.load_state_dict(extract_subnet(supernet, path).state_dict())
+    dealt.load_state_dict(extract_subnet(supernet, path, dict(space=tiny)).state_dict())
     assert max_difference(supernet, dealt, path, images) > 1e-3
 
 
 def test_a_net_keeps_the_supernets_options(tiny):
     options = dict(out_indices=(1,), frozen_stages=0, norm_eval=True, with_cp=True, norm_cfg=dict(type='SyncBN'))
-    supernet = DetNASSupernet(tiny, with_last_conv=True, **options)
-    cfg = supernet.subnet_cfg(supernet.space.parse('01|23'))
-    net = MODELS.build(cfg)
+    backbone = dict(type='DetNASSupernet', space=tiny, with_last_conv=True, **options)
+    space, cfg = DetNASSpace(tiny), dict(model=dict(backbone=backbone))
+    net = MODELS.build(space.configure(cfg, space.parse('01|23'))['model']['backbone'])
     assert {k: getattr(net, k) for k in options} == options
-    assert net.last_conv is not None and net.space.spec() == supernet.space.spec()
-    with torch.device('meta'):
-        small = DetNASSupernet('small')
-    assert small.subnet_cfg(small.space.parse([0] * 20))['space'] == 'small'
+    assert net.last_conv is not None and net.space.spec() == space.spec()
+    small = DetNASSpace('small')
+    assert small.configure({}, small.parse([0] * 20))['model']['backbone']['space'] == 'small'
 
 
 def test_slicing_a_whole_model_keeps_the_rest(tiny, randomise):
@@ -91,7 +91,7 @@ def test_paths_as_people_write_them(tiny, randomise, prefix, path):
     got = slice_state_dict(whole.state_dict(), path, supernet, prefix)
     assert len(got) < len(whole.state_dict()) and list(got) == list(wanted)
     assert all(torch.equal(got[key], value) for key, value in wanted.items())
-    assert extract_subnet(supernet, path).arch == arch
+    assert extract_subnet(supernet, path, dict(space=tiny)).arch == arch
     with pytest.raises(ValueError, match='DetNASSupernet is a class and has no space to read'):
         slice_state_dict(whole.state_dict(), path, DetNASSupernet, prefix)
 
@@ -113,4 +113,4 @@ def test_a_path_of_another_space(tiny, genes):
     with pytest.raises(ValueError):
         slice_state_dict(supernet.state_dict(), Architecture(genes), supernet)
     with pytest.raises(ValueError):
-        extract_subnet(supernet, Architecture(genes))
+        extract_subnet(supernet, Architecture(genes), dict(space=tiny))

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from detnas_mm.cost.count import count_params
+from detnas_mm.errors import DetNASError
 from detnas_mm.models import Supernet, find_supernet
 from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
@@ -13,12 +14,12 @@ from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 def test_forward_without_a_path_says_how_to_set_one(tiny, images):
     net = DetNASSupernet(tiny)
     assert net.active_path is None
-    with pytest.raises(RuntimeError, match=r"no active path.*set_path\('\d\d\|\d\d'\).*PathSamplingHook"):
+    with pytest.raises(DetNASError, match=r"no active path.*set_path\('\d\d\|\d\d'\).*PathSamplingHook"):
         net(images)
     net.set_path('00|11')
     net(images)
     net.set_path(None)
-    with pytest.raises(RuntimeError, match='no active path'):
+    with pytest.raises(DetNASError, match='no active path'):
         net(images)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from detnas_mm.search import Ledger, LedgerError, analysis, read_ledger
 
-from .test_ledger import record
+from .test_ledger import of_schema_2, record
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'ledger.py'
 HEADER = {'objectives': [{'name': 'acc', 'direction': 'maximize'}], 'seed': 0}
@@ -104,6 +104,30 @@ def test_a_ledger_that_has_not_begun(tmp_path, capsys):
     (tmp_path / 'ledger.jsonl').write_text('')
     with pytest.raises(SystemExit, match='has not begun'):
         run(capsys, tmp_path)
+
+
+def test_ledgers_of_an_older_version_are_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / 'ledger.jsonl').write_text(of_schema_2())
+    for arguments in ([], ['--merge', tmp_path / 'all.jsonl']):
+        with pytest.raises(
+            SystemExit, match='^error: .*ledger.jsonl is a ledger of schema 2; this version reads 3. .*$'
+        ):
+            run(capsys, tmp_path, *arguments)
+    assert not (tmp_path / 'all.jsonl').exists()
+
+
+def test_numbers_among_the_details_can_be_asked_for(tmp_path, capsys):
+    """Such as how many images a candidate was judged on; nested ones are no columns."""
+    details = [dict(images=60, partial={'25': {'acc': 0.1}}), dict(images=15), {}]
+    folder = write(tmp_path / 'a', *(dict(arch_id=name, details=own) for name, own in zip('xyz', details)))
+    assert ids(run(capsys, folder, '--where', 'images=60')) == ['x']
+    assert sorted(ids(run(capsys, folder, '--where', 'images<=60'))) == ['x', 'y']
+    assert ids(run(capsys, folder, '--where', 'images=None')) == ['z']
+    run(capsys, folder, '--csv', tmp_path / 'rows.csv')
+    rows = list(csv.DictReader((tmp_path / 'rows.csv').open()))
+    assert [row['images'] for row in rows] == ['60', '15', ''] and 'partial' not in rows[0]
+    with pytest.raises(SystemExit, match="'partial' is nothing that a row has. There are: acc, macs, images, index"):
+        run(capsys, folder, '--where', 'partial=1')
 
 
 def test_ledgers_of_one_search_become_one(folder, tmp_path, capsys):

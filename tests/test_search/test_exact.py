@@ -1,11 +1,12 @@
 """Exact search against trying everything, and the bound against whatever else is found."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
-from detnas_mm.search import Budget, Constraint, Ledger, Objective, Searcher, UnmeetableConstraint
+from detnas_mm.search import Budget, Constraint, Objective, SearchJob, UnmeetableConstraint
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.systems.mae_det import (
     DeepMADScore,
@@ -19,8 +20,10 @@ from detnas_mm.systems.mae_det import (
 )
 from detnas_mm.systems.mae_det.blocks import BlockSum
 from detnas_mm.systems.mae_det.exact import BlockProgram, solve
+from detnas_mm.testing import ToyEvaluator
 
 from . import structures
+from .conftest import Search
 
 SMALL = MAEDetSpace(structures.SMALL)
 WEIGHTS = (0, 1, 2)
@@ -106,18 +109,21 @@ LIMIT = Constraint('flops', high=6e6)
 
 
 def strategy_search(constraints=(LIMIT,), evaluator=SCORE, space=SMALL, objective=None, **more):
-    budget = Budget(space, COSTS, constraints)
+    budget = Budget(space, COSTS if space is SMALL else {}, constraints)
     strategy = ExactStrategy(**(dict(score=dict(type='EntropyScore', weights=WEIGHTS)) | more))
     lines = []
-    job = Searcher(space, strategy, evaluator, [objective or Objective('entropy')], budget, Ledger(None, {}), 2, 0,
-                   lines.append, False)  # fmt: skip
-    return job, lines
+    job = SearchJob(
+        space=space, objectives=[objective or Objective('entropy')], budget=budget, strategy=strategy,
+        evaluator=evaluator, generations=2, log=lines.append, show_progress=False,
+    )  # fmt: skip
+    return Search(job), lines
 
 
 def test_the_strategy_asks_for_one_and_proves_it():
     job, lines = strategy_search()
     (best,) = job.run()
-    proof = job.strategy.certificate
+    proof = job.strategy.prove()
+    assert job.strategy.artifacts() == {'certificate.json': proof} == json.loads(json.dumps(job.strategy.artifacts()))
     assert best.origin == 'exact' and best.metrics['entropy'] == pytest.approx(proof['value'], rel=1e-12)
     assert best.costs['flops'] <= 6e6 and proof['bound'] >= proof['value'] and set(proof['prices']) == {'flops'}
     assert (
@@ -134,12 +140,15 @@ class Odd(StructureMacs):
         return super().rest(place, cout, kernel, bottleneck) + np.sqrt(bottleneck)
 
 
+PADDED = EntropyScore(WEIGHTS, input_size=64)
+
+
 @pytest.mark.parametrize(
     ('kwargs', 'match'),
     [
         (dict(score=dict(type='DeepMADScore')), 'DeepMADScore is no sum over blocks'),
-        (dict(score=dict(type='EntropyScore', weights=WEIGHTS, input_size=64)), 'is no sum over blocks'),
-        (dict(score=dict(type='EntropyScore')), '5 stage weights'),
+        (dict(score=PADDED, evaluator=PADDED), 'EntropyScore with input_size is no sum over blocks'),
+        (dict(score=EntropyScore(), evaluator=EntropyScore()), '5 stage weights'),
         (dict(gap=-1), 'gap must lie in'),
         (dict(max_iterations=0), 'max_iterations be at least 1'),
         (dict(objective=Objective('entropy', 'minimize')), "maximises 'entropy' alone"),
@@ -152,13 +161,30 @@ def test_what_it_cannot_serve_is_refused_before_the_search(kwargs, match):
         strategy_search(**kwargs)
 
 
-def test_other_refusals():
-    job, _ = strategy_search(evaluator=EntropyScore((1, 1, 1)))
-    with pytest.raises(ValueError, match='give both the same settings'):
+class Dearer(EntropyScore):
+    """Says that it is the score of the proof, and gives another."""
+
+    def score_codes(self, codes):
+        return super().score_codes(codes) * (1 + 1e-6)
+
+
+def test_what_is_proven_must_be_what_is_evaluated():
+    with pytest.raises(
+        ValueError, match=r'proven of the score .*2.0.* does not hold of search.evaluator, .*1.0.*both the'
+    ):
+        strategy_search(evaluator=EntropyScore((1, 1, 1)))
+    with pytest.raises(ValueError, match='does not hold of search.evaluator, ToyEvaluator: give both the same'):
+        strategy_search(evaluator=ToyEvaluator())
+    job, _ = strategy_search(evaluator=Dearer(WEIGHTS))
+    with pytest.raises(ValueError, match='The evaluator gives .*, strategy.score .*: give both the same settings'):
         job.run()
-    strategy = ExactStrategy(SCORE)
+
+
+def test_other_refusals():
+    choices = DetNASSpace('small')
+    job = SearchJob(choices, [Objective('entropy')], Budget(choices, {}), evaluator=SCORE)
     with pytest.raises(ValueError, match='searches structures .*DetNASSpace'):
-        strategy.setup(DetNASSpace('small'), Budget(DetNASSpace('small'), {}), [Objective('entropy')], 0)
+        ExactStrategy(SCORE).setup(job)
     with pytest.raises(ValueError, match='grow quadratically with the bottleneck; Odd in stage 2 does not'):
         solve(SMALL, SUM, dict(macs=(Odd(SMALL), 1e9)))
     with pytest.raises(UnmeetableConstraint, match='The smallest structure of this space has flops'):

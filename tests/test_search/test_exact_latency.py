@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from detnas_mm.search import Budget, Constraint, Ledger, Objective, Searcher, UnmeetableConstraint
+from detnas_mm.search import Budget, Constraint, Objective, SearchJob, UnmeetableConstraint
 from detnas_mm.systems.mae_det import (
     EntropyScore,
     ExactStrategy,
@@ -20,6 +20,7 @@ from detnas_mm.systems.mae_det.exact import BlockProgram, solve
 from tests import latency
 
 from . import structures
+from .conftest import Search
 
 #: Nine bottlenecks a block: some are points of the tables' grid, more lie between.
 SPACE = MAEDetSpace(dict(structures.SMALL, bottleneck_step=2, depths=[[1, 2], [1, 1], [1, 2]]))
@@ -163,7 +164,11 @@ def test_flat_tables_take_nothing_from_the_proof(tmp_path, everything):
 def search(costs, constraints):
     strategy = ExactStrategy(dict(type='EntropyScore', weights=(0, 1, 2)))
     budget = Budget(SPACE, costs, constraints)
-    return Searcher(SPACE, strategy, SCORE, [Objective('entropy')], budget, Ledger(None, {}), 1, 0, str, False)
+    job = SearchJob(
+        space=SPACE, objectives=[Objective('entropy')], budget=budget, strategy=strategy, evaluator=SCORE,
+        generations=1, log=lambda text: None, show_progress=False,
+    )  # fmt: skip
+    return Search(job)
 
 
 def test_the_strategy_takes_it(costs, totals):
@@ -172,7 +177,7 @@ def test_the_strategy_takes_it(costs, totals):
     job = search(costs, [Constraint('latency', high=limit), Constraint('layers', high=13)])
     (best,) = job.run()
     feasible = scores[(used['latency'] <= limit) & (used['layers'] <= 13)]
-    proof = job.strategy.certificate
+    proof = job.strategy.prove()
     assert set(proof['prices']) == {'latency'} and proof['budgets'] == dict(latency=limit, layers=13)
     assert proof['value'] == pytest.approx(best.metrics['entropy'], rel=1e-12)
     assert proof['value'] - 1e-9 <= feasible.max() <= proof['bound']

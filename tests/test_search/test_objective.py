@@ -58,7 +58,7 @@ def test_bounds_are_inclusive_on_both_sides():
     assert Budget(SPACE, COSTS, both).allows(archs).tolist() == [False, False]
 
 
-def test_constraints_that_never_bind_are_told():
+def test_constraints_that_exclude_nothing_are_found():
     idle = Constraint('macs', high=1e9)
     assert Budget(SPACE, COSTS, [idle, Constraint('params', high=2e6)]).idle_constraints() == [idle]
     both, half = Constraint('macs', low=1, high=1e9), Constraint('macs', low=2e3, high=250e6)  # 2e3 for 2e8
@@ -85,7 +85,7 @@ def test_constraints_are_written_as_they_are_meant():
     assert str(Constraint('latency', high=12.123456789)) != str(Constraint('latency', high=12.123456788))
 
 
-def test_ranges_of_small_numbers_are_told():
+def test_ranges_of_small_numbers_are_named():
     with pytest.raises(UnmeetableConstraint) as error:
         Budget(SPACE, COSTS | {'latency': LATENCY}, [Constraint('latency', high=0.125)])
     low, high = LATENCY.bounds()

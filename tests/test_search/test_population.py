@@ -17,13 +17,15 @@ from detnas_mm.search import (
     LedgerError,
     Objective,
     PopulationEvolution,
-    PopulationSearcher,
+    SearchJob,
     read_ledger,
     read_snapshots,
 )
 from detnas_mm.systems.mae_det import EntropyScore, MAEDetSpace, StructureFlops, StructureLayers
 from detnas_mm.systems.mae_det.structure import PUBLISHED
 from detnas_mm.testing import check_population_strategy
+
+from .conftest import Search
 
 ROOT = Path(__file__).parents[2]
 SPACE = MAEDetSpace('authors')
@@ -34,13 +36,25 @@ def budget(constraints=CONSTRAINTS):
     return Budget(SPACE, dict(flops=StructureFlops(SPACE), layers=StructureLayers(SPACE)), constraints)
 
 
-def search(path=None, generations=4, strategy=None, seed=0, log=None, objective=None, evaluator=None):
-    strategy = strategy or PopulationEvolution(population=64, candidates=1000, batch=128)
-    ledger = Ledger(path, dict(seed=seed))
-    return PopulationSearcher(
-        SPACE, strategy, evaluator or EntropyScore(), [objective or Objective('entropy')], budget(), ledger,
-        generations, seed, log or (lambda text: None), show_progress=False,
+def make_job(strategy=None, constraints=CONSTRAINTS, **changes):
+    """A search for entropy, put together in code."""
+    settings = dict(
+        space=SPACE, objectives=[Objective('entropy')], evaluator=EntropyScore(), generations=4,
+        log=lambda text: None, show_progress=False,
     )  # fmt: skip
+    strategy = strategy or PopulationEvolution(population=64, candidates=1000, batch=128)
+    return SearchJob(strategy=strategy, **(dict(budget=budget(constraints)) | settings | changes))
+
+
+def set_up(strategy, **changes):
+    make_job(strategy, **changes).prepare()
+    return strategy
+
+
+def search(path=None, generations=4, strategy=None, **changes):
+    """The same, ready to run; of its header the seed alone is there."""
+    job = make_job(strategy, generations=generations, **changes)
+    return Search(job, path, dict(seed=job.seed))
 
 
 def plain(snapshots):
@@ -75,7 +89,7 @@ def test_the_population_keeps_the_contract():
 
 
 def test_minimising_turns_the_order():
-    rows = search(objective=Objective('entropy', 'minimize')).run()
+    rows = search(objectives=[Objective('entropy', 'minimize')]).run()
     values = [r.metrics['entropy'] for r in rows]
     assert values == sorted(values) and values[-1] < EntropyScore().score('maedet-init')
 
@@ -89,7 +103,7 @@ def test_one_seed_one_result(tmp_path):
 
 @pytest.mark.parametrize(
     'kwargs',
-    [{}, dict(start=['maedet-init']), dict(phases=[dict(kinds=['depth'], generations=2), dict(kinds=['out'])])],
+    [{}, dict(start=['0' * 12]), dict(phases=[dict(kinds=['first'], generations=2), dict(kinds=['others'])])],
 )
 def test_conformance_of_the_strategy(kwargs):
     """The state is seed and population alone."""
@@ -98,7 +112,7 @@ def test_conformance_of_the_strategy(kwargs):
 
 def test_what_it_begins_with_is_there_once():
     strategy = PopulationEvolution(population=8, candidates=1, start=['maedet-init', PUBLISHED['maedet-init']])
-    strategy.setup(SPACE, budget(), [Objective('entropy')], 0)
+    set_up(strategy)
     codes = strategy.advance(0, None, EntropyScore().score_codes).codes
     assert len(np.unique(codes, axis=0)) == len(codes)
 
@@ -117,7 +131,7 @@ def test_stopped_and_started_again_it_ends_as_if_never_stopped(tmp_path, stop_af
     assert plain(again.ledger.snapshots) == plain(whole.ledger.snapshots)
     assert again.ledger.path.read_bytes().startswith(prefix)
     assert [s.attempt for s in again.ledger.snapshots] == [1] * stop_after + [2] * (4 - stop_after)
-    assert 'Going on from' in lines[0] and len(lines) == 5 - stop_after
+    assert lines[0].startswith('Resuming from ') and 'candidates drawn' in lines[0] and len(lines) == 5 - stop_after
     again.ledger.close()
     done = search(tmp_path / 'b.jsonl')
     assert done.run() == best, 'a finished search draws nothing more'
@@ -195,21 +209,21 @@ def test_rows_that_the_evaluator_scores_otherwise_are_refused(tmp_path):
 
 @pytest.mark.parametrize(('start', 'origin'), [((), 'random'), (('maedet-init',), 'start')])
 def test_rows_say_how_they_came_about(tmp_path, start, origin):
-    """Also after going on: those that the search began with are no mutations."""
+    """Also in a search that resumes: those that the search began with are no mutations."""
 
-    def go_on(generations):
+    def run(generations):
         strategy = PopulationEvolution(population=64, candidates=8, batch=4, start=start)
         job = search(tmp_path / 'ledger.jsonl', generations, strategy)
         job.run()
         job.ledger.close()
         return {r.arch: (r.origin, r.generation) for r in job.ledger.records}
 
-    first, later = go_on(1), go_on(2)
-    begun = {arch for arch, told in first.items() if told[0] == origin}
+    first, later = run(1), run(2)
+    begun = {arch for arch, came in first.items() if came[0] == origin}
     assert begun and set(first.values()) == {(origin, 0), ('mutation', 0)}
     assert set(later.values()) == {(origin, 0), ('mutation', 0), ('mutation', 1)}
-    assert {arch for arch, told in later.items() if told[0] == origin} <= begun
-    assert all(told[0] == origin for arch, told in later.items() if arch in begun)
+    assert {arch for arch, came in later.items() if came[0] == origin} <= begun
+    assert all(came[0] == origin for arch, came in later.items() if arch in begun)
     assert start == () or [SPACE.parse(arch) for arch in begun] == [SPACE.parse('maedet-init')]
 
 
@@ -218,7 +232,7 @@ def test_phases_confine_what_changes():
         population=16, candidates=300, start=['maedet-init'],
         phases=[dict(kinds=['kernel', 'depth'], generations=2), dict(kinds=['out', 'bottleneck'])],
     )  # fmt: skip
-    strategy.setup(SPACE, budget(), [Objective('entropy')], 0)
+    set_up(strategy)
     score = EntropyScore().score_codes
     population = None
     init = SPACE.encode([SPACE.parse('maedet-init')])[0]
@@ -233,45 +247,55 @@ def test_phases_confine_what_changes():
     assert (population.codes[:, 3::5] != init[3::5]).any()
 
 
-def test_the_proof_is_told_and_changes_nothing():
+PROOF = dict(type='ExactStrategy', score=dict(type='EntropyScore'))
+
+
+def test_the_proof_is_logged_and_changes_nothing():
     lines = []
-    proven = PopulationEvolution(population=64, candidates=1000, batch=128, proof=dict(
-        score=dict(type='EntropyScore'), gap=0.01))  # fmt: skip
-    job, plain_job = search(strategy=proven, log=lines.append), search()
-    best = job.run()[0].metrics['entropy']
-    plain_job.run()
-    assert plain(job.ledger.snapshots) == plain(plain_job.ledger.snapshots)
-    assert proven.spec() == plain_job.strategy.spec()
-    bound = proven.certificate['bound']
+    proven = PopulationEvolution(population=64, candidates=1000, batch=128, proof=dict(PROOF, gap=0.01))
+    with_proof, without = search(strategy=proven, log=lines.append), search()
+    best = with_proof.run()[0].metrics['entropy']
+    without.run()
+    assert plain(with_proof.ledger.snapshots) == plain(without.ledger.snapshots)
+    assert proven.spec() == without.strategy.spec()
+    assert list(proven.artifacts()) == ['certificate.json'] and without.strategy.artifacts() == {}
+    bound = proven.artifacts()['certificate.json']['bound']
     assert best <= bound <= 2120 and any(f'exceeds {bound:.4f}' in line for line in lines)
     assert f'{(bound - best) / bound:.3%} below the bound' in lines[-1]
-    other = PopulationEvolution(proof=dict(score=dict(type='EntropyScore', weights=(0, 0, 1, 1, 8))))
-    with pytest.raises(ValueError, match=r'of search.strategy.proof.score, .*8.0.*does not hold .*6.0.*proof=None'):
-        search(strategy=other)
+
+
+def test_what_proves_must_be_a_strategy_that_can():
+    other = dict(PROOF, score=dict(type='EntropyScore', weights=(0, 0, 1, 1, 8)))
+    with pytest.raises(
+        ValueError, match=r'proven of the score .*8.0.*does not hold of search.evaluator, .*6.0.*proof=None'
+    ):
+        search(strategy=PopulationEvolution(proof=other))
     with pytest.raises(ValueError, match='ExactStrategy has no argument'):
-        PopulationEvolution(proof=dict(score=dict(type='EntropyScore'), rate=1))
+        PopulationEvolution(proof=dict(PROOF, rate=1))
     with pytest.raises(ValueError, match='is no sum over blocks'):
-        PopulationEvolution(proof=dict(score=dict(type='DeepMADScore')))
+        PopulationEvolution(proof=dict(PROOF, score=dict(type='DeepMADScore')))
+    with pytest.raises(ValueError, match='proof needs a strategy that proves something; RandomStrategy does not'):
+        PopulationEvolution(proof=dict(type='RandomStrategy'))
+    with pytest.raises(ValueError, match='None is no search strategy. There are: .*ExactStrategy'):
+        PopulationEvolution(proof=dict(score=dict(type='EntropyScore')))
 
 
 def test_where_nothing_can_be_proven_it_says_how_to_search_without():
     """The default of the configs proves: who adds a lower bound, or a finer grid, has not asked for a proof."""
-    proof = dict(score=dict(type='EntropyScore'))
-    flops = StructureFlops(SPACE)
-    low = Budget(SPACE, dict(flops=flops), [Constraint('flops', low=1e9, high=188e8)])
+    low = [Constraint('flops', low=1e9, high=188e8)]
     message = 'Nothing can be proven of this search: .*{}.*search.strategy.proof=None'
     with pytest.raises(ValueError, match=message.format('one upper limit')):
-        PopulationEvolution(proof=proof).setup(SPACE, low, [Objective('entropy')], 0)
+        set_up(PopulationEvolution(proof=PROOF), constraints=low)
     fine = MAEDetSpace(dict(width_step=1, widths=[8, 60_000], bottleneck_step=1))
-    strategy = PopulationEvolution(proof=proof)
-    strategy.setup(fine, Budget(fine, {}), [Objective('entropy')], 0)
+    begun = search(strategy=PopulationEvolution(proof=PROOF), space=fine, budget=Budget(fine, {}))
     with pytest.raises(ValueError, match=message.format('Raise width_step')):
-        strategy.prove(print)
+        begun.run()
+    assert begun.ledger.snapshots == []
 
 
 def test_duplicates_are_dropped():
     strategy = PopulationEvolution(population=1000, candidates=4000, start=['maedet-init'])
-    strategy.setup(SPACE, budget(), [Objective('entropy')], 0)
+    set_up(strategy)
     asked = []
     population = strategy.advance(0, None, lambda codes: asked.append(codes) or EntropyScore().score_codes(codes))
     assert len(np.unique(population.codes, axis=0)) == len(population.codes) > 500
@@ -280,7 +304,7 @@ def test_duplicates_are_dropped():
         assert len(np.unique(codes, axis=0)) == len(codes)
 
 
-def test_a_ledger_of_rows_is_not_gone_on_with(tmp_path):
+def test_a_ledger_of_rows_is_refused(tmp_path):
     job = search()
     job.run()
     with Ledger(tmp_path / 'rows.jsonl', dict(seed=0)) as rows:

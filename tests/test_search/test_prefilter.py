@@ -8,6 +8,7 @@ import pytest
 
 from detnas_mm.registry import RANKERS
 from detnas_mm.search import (
+    Budget,
     EvolutionStrategy,
     Objective,
     ParetoStrategy,
@@ -15,13 +16,13 @@ from detnas_mm.search import (
     Proposal,
     Ranker,
     Record,
+    SearchJob,
     SurrogateRanker,
 )
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_strategy
 
 from .conftest import CountingEvaluator
-from .test_searcher import rows
 
 SURROGATE = dict(ranker=dict(type='SurrogateRanker', trees=30), oversample=4)
 
@@ -45,7 +46,8 @@ def evolution(**prefilter):
 
 
 def test_the_strategy_keeps_the_contract():
-    check_strategy(lambda: EvolutionStrategy(population=8, parents=3, prefilter=dict(SURROGATE, min_correlation=-1)))
+    prefilter = dict(ranker=dict(type='SurrogateRanker', trees=5), oversample=4, min_correlation=-1)
+    check_strategy(lambda: EvolutionStrategy(population=8, parents=3, prefilter=prefilter))
 
 
 @pytest.mark.parametrize(
@@ -86,25 +88,30 @@ def test_a_ranker_that_is_wrong_switches_itself_off(make_search, sign):
     plain = make_search(strategy=evolution(), folder='b')
     plain.run()
     assert [r.id for r in search.ledger.records] == [r.id for r in plain.ledger.records]
-    told = 'correlation of -1.00, which is too little: not filtered' if sign else 'has nothing to show yet'
-    assert sum(told in line for line in lines) == 4
+    remark = 'correlation of -1.00, which is too little: not filtered' if sign else 'has nothing to show yet'
+    assert sum(remark in line for line in lines) == 4
 
 
-def test_a_handful_tells_nothing_and_changes_nothing():
+def job(space, *objectives):
+    """A search of which a prefilter needs to know space and objectives."""
+    return SearchJob(space, list(objectives), Budget(space, {}))
+
+
+def test_a_handful_teaches_nothing_and_changes_nothing():
     """Racing may leave few that were evaluated in full: what was known of the ranker stays."""
     space = DetNASSpace(dict(stem=4, channels=(8,), blocks=(3,)))
     prefilter = Prefilter(dict(type='KnowingRanker'))
-    prefilter.setup(space, [Objective('acc')], 0)
+    prefilter.setup(job(space, Objective('acc')))
     archs = space.sample_many(np.random.default_rng(0), 12)
     proposals = [Proposal(arch, 'random') for arch in archs]
-    told = [
+    given = [
         Record(i, 0, arch.id, space.describe(arch), 'random', (), 'ok', None, dict(acc=acc), {})
         for i, (arch, acc) in enumerate(zip(archs, prefilter.ranker.scores(archs).tolist(), strict=True))
     ]
     prefilter.predict(proposals)
-    prefilter.tell(told[:8])
+    prefilter.tell(given[:8])
     assert prefilter.correlation == pytest.approx(1)
-    worst_first = [dataclasses.replace(r, metrics=dict(acc=-r.metrics['acc'])) for r in told]
+    worst_first = [dataclasses.replace(r, metrics=dict(acc=-r.metrics['acc'])) for r in given]
     prefilter.tell(worst_first[:4])
     assert prefilter.correlation == pytest.approx(1) and 'correlation of 1.00' in str(prefilter)
     prefilter.tell(worst_first[:5])
@@ -112,7 +119,7 @@ def test_a_handful_tells_nothing_and_changes_nothing():
 
 
 @pytest.mark.parametrize('stop_after', [5, 17, 35])
-def test_a_search_goes_on_as_if_never_stopped(make_search, stop_after):
+def test_a_search_resumes_as_if_never_stopped(make_search, stop_after):
     whole = make_search(strategy=evolution(**SURROGATE))
     whole.run()
     cut = make_search(CountingEvaluator(stop_after=stop_after), evolution(**SURROGATE), folder='b')
@@ -121,7 +128,7 @@ def test_a_search_goes_on_as_if_never_stopped(make_search, stop_after):
     cut.ledger.close()
     again = make_search(strategy=evolution(**SURROGATE), folder='b')
     again.run()
-    assert rows(again) == rows(whole)
+    assert again.rows() == whole.rows()
 
 
 def test_what_was_left_out_may_come_again(make_search):
@@ -152,15 +159,15 @@ def test_bad_settings():
         Prefilter('SurrogateRanker')
     both = [Objective('acc'), Objective('macs', 'minimize')]
     with pytest.raises(ValueError, match="one objective; got \\['acc', 'macs'\\]"):
-        ParetoStrategy(prefilter=SURROGATE).setup(DetNASSpace('small'), None, both, 0)
+        ParetoStrategy(prefilter=SURROGATE).setup(job(DetNASSpace('small'), *both))
 
 
 def test_too_few_rows_teach_nothing():
     ranker = SurrogateRanker(at_least=5)
-    ranker.setup(DetNASSpace('small'), Objective('acc'), 0)
+    ranker.setup(job(DetNASSpace('small'), Objective('acc')))
     ranker.fit([])
     assert ranker.scores([]) is None
     prefilter = Prefilter(ranker)
-    prefilter.setup(DetNASSpace('small'), [Objective('acc')], 0)
+    prefilter.setup(job(DetNASSpace('small'), Objective('acc')))
     prefilter.tell([])
     assert math.isnan(prefilter.correlation) and not prefilter.active

@@ -3,7 +3,15 @@ import time
 import numpy as np
 import pytest
 
-from detnas_mm.search import Budget, Constraint, EvolutionStrategy, Objective, RandomStrategy, UnmeetableConstraint
+from detnas_mm.search import (
+    Budget,
+    Constraint,
+    EvolutionStrategy,
+    Objective,
+    RandomStrategy,
+    SearchJob,
+    UnmeetableConstraint,
+)
 from detnas_mm.systems.detnas import DetNASSpace, MacsTable
 
 from .test_ledger import record
@@ -14,7 +22,8 @@ TINY = DetNASSpace(dict(stem=4, channels=(8, 16), blocks=(1, 2)))  # 64 architec
 def set_up(strategy, space=None, seed=0, **bounds):
     space = space or DetNASSpace('small')
     constraints = [Constraint('macs', **bounds)] if bounds else []
-    strategy.setup(space, Budget(space, {'macs': MacsTable(space)}, constraints), [Objective('acc')], seed)
+    budget = Budget(space, {'macs': MacsTable(space)}, constraints)
+    SearchJob(space, [Objective('acc')], budget, strategy, seed=seed).prepare()
     return strategy
 
 
@@ -41,6 +50,26 @@ def test_a_generation_depends_on_seed_and_records_alone(make):
         assert proposals != other.ask(generation)
         for strategy in (first, second, other):
             strategy.tell(rows_of(first, proposals, generation))
+
+
+@pytest.mark.parametrize('make', [RandomStrategy, EvolutionStrategy])
+def test_what_is_drawn_to_check_constraints_is_the_first_generation(make, monkeypatch):
+    """Drawn once, before a model is loaded: asking twice would draw other nets."""
+    drawn = []
+    propose = make.propose
+
+    def watched(strategy, generation, rng):
+        drawn.append(generation)
+        return propose(strategy, generation, rng)
+
+    monkeypatch.setattr(make, 'propose', watched)
+    strategy = set_up(make())
+    assert drawn == [0]
+    first = strategy.ask(0)
+    assert drawn == [0] and len(first) == 50
+    strategy.tell(rows_of(strategy, first))
+    strategy.ask(1)
+    assert drawn == [0, 1]
 
 
 @pytest.mark.parametrize('make', [RandomStrategy, EvolutionStrategy])
@@ -109,10 +138,9 @@ def test_a_space_that_is_used_up_gives_what_is_left_and_then_nothing():
 
 @pytest.mark.parametrize('make', [RandomStrategy, EvolutionStrategy])
 def test_constraints_that_nothing_drawn_meets_fail_within_a_second(make):
-    strategy = set_up(make(), low=237.3e6, high=237.4e6)  # inside the space's range, but next to nothing is there
     start = time.perf_counter()
     with pytest.raises(UnmeetableConstraint, match='acceptance rate 0.*237,222,720 to 365,472,576'):
-        strategy.ask(0)
+        set_up(make(), low=237.3e6, high=237.4e6)  # inside the space's range, but next to nothing is there
     assert time.perf_counter() - start < 3  # the promise is one second; machines that run tests are busy
 
 
@@ -142,4 +170,4 @@ def test_bad_settings(options, message):
 
 def test_two_objectives_are_refused():
     with pytest.raises(ValueError, match='one objective'):
-        EvolutionStrategy().setup(TINY, Budget(TINY, {}), [Objective('a'), Objective('b')], 0)
+        EvolutionStrategy().setup(SearchJob(TINY, [Objective('a'), Objective('b')], Budget(TINY, {})))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.search import Evaluation
+from detnas_mm.search import Budget, Evaluation, Objective, SearchJob
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_evaluator
 
@@ -16,8 +16,8 @@ ARCHS = SPACE.sample_many(np.random.default_rng(0), 5)
 class Counting(Evaluator):
     """A good one: counts 7x7 blocks; refuses what has none at all of Xception."""
 
-    def setup(self, space, model=None, seed=0):
-        self.model = model
+    def setup(self, job, model=None):
+        self.job, self.model = job, model
 
     def spec(self):
         return {'type': type(self).__name__}
@@ -92,9 +92,28 @@ class Growing(Counting):
         return super().spec() | {'rows': self.rows}
 
 
+class Losing(Counting):
+    def evaluate(self, archs):
+        return (Evaluation(lost='the machine went away') for arch in archs)
+
+
+class Refusing(Counting):
+    def check(self, job):
+        raise ValueError('no such search')
+
+
 def test_a_good_one_passes_and_its_evaluations_come_back():
     evaluations = check_evaluator(Counting(), SPACE, ARCHS, torch.nn.BatchNorm2d(2))
     assert [e.metrics for e in evaluations] == [{'acc': float(a.genes.count(2))} for a in ARCHS]
+
+
+def test_it_is_given_the_search():
+    """A whole one, or one that is made of the space."""
+    job = SearchJob(SPACE, [Objective('acc')], Budget(SPACE, {}), seed=7)
+    for given in (job, SPACE):
+        evaluator = Counting()
+        check_evaluator(evaluator, given, ARCHS)
+        assert evaluator.job.space is SPACE and (evaluator.job is job) == (given is job)
 
 
 def test_failures_are_allowed():
@@ -115,10 +134,12 @@ def test_failures_are_allowed():
         (Tensors, 'plain floats'),
         (BothWays, 'all the same'),
         (Growing, 'after evaluating'),
+        (Losing, 'was lost .the machine went away., so there is nothing to check'),
+        (Refusing, 'no such search'),
     ],
 )
-def test_bad_evaluators_are_told_what_is_wrong(evaluator, message):
-    with pytest.raises(AssertionError, match=message):
+def test_bad_evaluators_are_caught(evaluator, message):
+    with pytest.raises((AssertionError, ValueError), match=message):
         check_evaluator(evaluator(), SPACE, ARCHS, torch.nn.BatchNorm2d(2))
 
 

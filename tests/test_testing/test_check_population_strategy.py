@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from detnas_mm.search import Population, PopulationEvolution
-from detnas_mm.testing import check_population_strategy
+from detnas_mm.testing import ToyEvaluator, check_population_strategy
 
 
 class Counting(PopulationEvolution):
@@ -17,8 +17,8 @@ class Counting(PopulationEvolution):
 
     made = 0
 
-    def setup(self, *args):
-        super().setup(*args)
+    def setup(self, job):
+        super().setup(job)
         Counting.made += 1
         self.seed += Counting.made
 
@@ -30,8 +30,8 @@ class GlobalDraws(PopulationEvolution):
 
 
 class Seedless(PopulationEvolution):
-    def setup(self, space, budget, objectives, seed):
-        super().setup(space, budget, objectives, 0)
+    def setup(self, job):
+        super().setup(replace(job, seed=0))
 
 
 class Forgetful(PopulationEvolution):
@@ -73,14 +73,13 @@ class Stale(Changed):
 
 class Lavish(Changed):
     def change(self, population):
-        codes = np.array([self.space.largest().genes])
-        gains = np.log(codes) @ np.arange(1.0, codes.shape[1] + 1)
-        return replace(population, codes=codes, gains=gains, born=np.zeros(1, int))
+        codes = np.full((1, self.space.positions), self.space.choices - 1)
+        return replace(population, codes=codes, gains=ToyEvaluator().score_codes(codes), born=np.zeros(1, int))
 
 
 class Stranger(Changed):
     def change(self, population):
-        return replace(population, codes=population.codes + 1)
+        return replace(population, codes=population.codes + self.space.choices)
 
 
 class Idle(Changed):
@@ -102,10 +101,40 @@ class OddSpec(PopulationEvolution):
         return super().spec() | {'range': (1, 2)}
 
 
+class Restarting(PopulationEvolution):
+    """Begins with a new population where it is resumed."""
+
+    def _restored(self, ledger, score):
+        return None
+
+
+class Miscounting(PopulationEvolution):
+    """Counts what is drawn from the beginning where it is resumed."""
+
+    def _restored(self, ledger, score):
+        restored = super()._restored(ledger, score)
+        return restored and replace(restored, drawn=0)
+
+
+class ByFile(PopulationEvolution):
+    """Draws otherwise on ranks that have no file."""
+
+    def run(self, evaluator, ledger):
+        self.seed += ledger.path is None
+        return super().run(evaluator, ledger)
+
+
+class RowsOfTheFile(PopulationEvolution):
+    """Resumes by the file, which ranks other than 0 do not have."""
+
+    def _restored(self, ledger, score):
+        return super()._restored(ledger, score) if ledger.path else None
+
+
 small = functools.partial(functools.partial, population=8, candidates=60, batch=20, max_attempts=2000)
 
 
-@pytest.mark.parametrize('kwargs', [{}, dict(start=['maedet-init']), dict(mutation_prob=0.3)])
+@pytest.mark.parametrize('kwargs', [{}, dict(start=['0' * 12]), dict(mutation_prob=0.3)])
 def test_the_strategy_of_the_package_passes(kwargs):
     check_population_strategy(small(PopulationEvolution, **kwargs))
 
@@ -120,13 +149,17 @@ def test_the_strategy_of_the_package_passes(kwargs):
         (Worst, 'does not have the best first'),
         (Twice, 'has members twice'),
         (Stale, 'gains that its members do not score'),
-        (Lavish, 'do not meet flops'),
+        (Lavish, 'do not meet toy'),
         (Stranger, 'none of the space'),
         (Idle, 'counts 0 drawn'),
         (Silent, 'must raise UnmeetableConstraint'),
         (OddSpec, 'does not survive JSON'),
+        (Restarting, 'that was stopped and resumed are others'),
+        (Miscounting, 'that was stopped and resumed are others'),
+        (ByFile, 'a rank that keeps rows in memory alone asks for other'),
+        (RowsOfTheFile, 'a rank that is given the rows of a search that was stopped asks for other'),
     ],
 )
-def test_bad_strategies_are_told_what_is_wrong(kind, message):
+def test_bad_strategies_are_caught(kind, message):
     with pytest.raises(AssertionError, match=message):
         check_population_strategy(small(kind))

@@ -2,11 +2,15 @@
 
 import functools
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from detnas_mm.search import EvolutionStrategy, Proposal, RandomStrategy
+from detnas_mm.search import EvolutionStrategy, Proposal, RandomStrategy, Strategy, UnmeetableConstraint
+from detnas_mm.search.loop import make_record
 from detnas_mm.testing import check_strategy
+from detnas_mm.testing.strategies import check_runs, toy_job
 
 
 class HiddenState(RandomStrategy):
@@ -56,22 +60,22 @@ class Careless(EvolutionStrategy):
 
 
 class Seedless(RandomStrategy):
-    def setup(self, space, budget, objectives, seed):
-        super().setup(space, budget, objectives, 0)
+    def setup(self, job):
+        super().setup(replace(job, seed=0))
 
 
 class Endless(RandomStrategy):
     """Never empty, though the space is used up."""
 
     def ask(self, generation):
-        return super().ask(generation) or [Proposal(self.space.parse('0|00'))]
+        return super().ask(generation) or [Proposal(self.space.smallest())]
 
 
 class Silent(RandomStrategy):
     def ask(self, generation):
         try:
             return super().ask(generation)
-        except ValueError:
+        except UnmeetableConstraint:
             return []
 
 
@@ -90,7 +94,7 @@ def test_the_strategies_of_the_package_pass(make):
 @pytest.mark.parametrize(
     'make, message',
     [
-        (HiddenState, 'for equal generators|told the same rows'),
+        (HiddenState, 'for equal generators|given the same rows'),
         (GlobalDraws, 'draws from a global generator'),
         (Forgetful, 'asks twice'),
         (Lavish, 'do not meet|asks twice'),
@@ -101,6 +105,104 @@ def test_the_strategies_of_the_package_pass(make):
         (OddSpec, 'does not survive JSON'),
     ],
 )
-def test_bad_strategies_are_told_what_is_wrong(make, message):
+def test_bad_strategies_are_caught(make, message):
     with pytest.raises(AssertionError, match=message):
         check_strategy(make)
+
+
+# -- the loop -----------------------------------------------------------------------------------------------------
+
+
+class ByFile(RandomStrategy):
+    """Asks otherwise on ranks that have no file."""
+
+    def run(self, evaluator, ledger):
+        self.seed += ledger.path is None
+        return super().run(evaluator, ledger)
+
+
+class ByStart(RandomStrategy):
+    """Asks otherwise in a search that is resumed, from the second generation on."""
+
+    def run(self, evaluator, ledger):
+        self.seed += len(ledger.records) > 0
+        return super().run(evaluator, ledger)
+
+
+class ByRowsThere(ByStart):
+    """The same from the first generation on."""
+
+    def run(self, evaluator, ledger):
+        self._kept = None
+        self._seen.clear()
+        return super().run(evaluator, ledger)
+
+
+class ByProcess(RandomStrategy):
+    """Asks by how much this process has evaluated of a search that is under way."""
+
+    def run(self, evaluator, ledger):
+        self.running = True
+        return super().run(evaluator, ledger)
+
+    def propose(self, generation, rng):
+        here = len(self.job.evaluator.asked) if hasattr(self, 'running') else 0
+        return super().propose(generation, np.random.default_rng([self.seed, generation, here]))
+
+
+class RowsOfTheFile(RandomStrategy):
+    """Resumes by the file, which ranks other than 0 do not have."""
+
+    def run(self, evaluator, ledger):
+        if ledger.records and ledger.path is None:
+            ledger.records.clear()
+        return super().run(evaluator, ledger)
+
+
+@pytest.mark.parametrize(
+    'make, message',
+    [
+        (ByFile, 'a rank that keeps rows in memory alone asks for other candidates'),
+        (ByStart, 'the rows of a search that was stopped and resumed are others'),
+        (ByRowsThere, 'when it is resumed: .* its rows are not the ones .* in generation 0'),
+        (ByProcess, 'when it is resumed: .* its rows are not the ones .* in generation 1'),
+        (RowsOfTheFile, 'a rank that is given the rows of a search that was stopped asks for other'),
+    ],
+)
+def test_ranks_and_starts_that_ask_otherwise_are_caught(make, message):
+    with pytest.raises(AssertionError, match=message):
+        check_strategy(functools.partial(make, population=10))
+
+
+class OneByOne(Strategy):
+    """Neither asked nor told: a loop of its own that writes a row for each of twelve draws."""
+
+    def spec(self):
+        return {'type': 'OneByOne'}
+
+    def run(self, evaluator, ledger):
+        for number in range(len(ledger.records), 12):
+            arch = self.job.space.sample(self.generator(number))
+            (evaluation,) = evaluator.evaluate([arch])
+            ledger.append(make_record(self.job, ledger, number, Proposal(arch), evaluation))
+        return self.job.objectives[0].best_first(ledger.records)
+
+    def generator(self, number):
+        return np.random.default_rng([self.job.seed, number])
+
+
+class OneGenerator(OneByOne):
+    """Begins its draws again where it is resumed."""
+
+    def setup(self, job):
+        super().setup(job)
+        self.rng = np.random.default_rng(job.seed)
+
+    def generator(self, number):
+        return self.rng
+
+
+def test_strategies_with_a_loop_of_their_own():
+    check_runs(lambda **changes: toy_job(OneByOne(), **changes))
+    with pytest.raises(AssertionError, match='that was stopped and resumed are others'):
+        check_runs(lambda **changes: toy_job(OneGenerator(), **changes))

@@ -15,21 +15,73 @@ from detnas_mm.engine.export import next_commands
 TOOLS = Path(__file__).parents[2] / 'tools'
 
 
-@pytest.mark.parametrize(
-    'folder',
-    ['plain', 'two words', "it's (1)", 'runs, 2', '"quoted", [1', "{a}'s, b\\", 'dict(a', '$HOME; `ls`', "'x'"],
-)
+FOLDERS = ['plain', 'two words', "it's (1)", 'runs, 2', '"quoted", [1', "{a}'s, b\\", 'dict(a', '$HOME; `ls`', "'x'"]
+TRAINED = 'train_dataloader = dict(batch_size=1)\ntrain_cfg = dict(max_iters=9)\n'
+TESTED = 'test_dataloader = dict(batch_size=1)\n'
+
+
+def exported(folder, text, *kinds):
+    """Files of an exported net; its config holds the text."""
+    names = dict(config='a.py', checkpoint='a.pth', search_val='a_search_val.py')
+    files = {kind: Path(folder, names[kind]) for kind in ('config', *kinds)}
+    files['config'].parent.mkdir(exist_ok=True)
+    files['config'].write_text(text)
+    return files
+
+
+def typed(line):
+    """Label and words of a printed command."""
+    label, _, command = line.partition(': ')
+    return label, shlex.split(command)
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
 def test_an_exported_net(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)  # relative: a path may begin with anything
-    config, checkpoint = Path(folder, 'a.py'), Path(folder, 'a.pth')
-    config.parent.mkdir()
-    config.touch()
-    test, retrain = next_commands(config, checkpoint)
-    assert shlex.split(test)[2:] == ['python', 'tools/test.py', str(config), str(checkpoint)]
-    python, tool, *words = shlex.split(retrain)[2:]
-    assert (python, tool) == ('python', 'tools/train.py')
+    files = exported(folder, TRAINED + TESTED, 'checkpoint', 'search_val')
+    rescore, test, retrain = next_commands(files)
+    checkpoint = str(files['checkpoint'])
+    assert typed(rescore) == (
+        'Re-score it on search-val', ['python', 'tools/test.py', str(files['search_val']), checkpoint],
+    )  # fmt: skip
+    assert typed(test) == ('Test it', ['python', 'tools/test.py', str(files['config']), checkpoint])
+    label, (python, tool, *words) = typed(retrain)
+    assert (label, python, tool) == ('Retrain it', 'python', 'tools/train.py')
     args = parser('').parse_args(words)
-    assert args.config == str(config) and args.cfg_options == dict(load_from=str(checkpoint))
+    assert args.config == str(files['config']) and args.cfg_options == dict(load_from=checkpoint)
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_an_exported_net_without_weights(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    files = exported(folder, TRAINED + TESTED)
+    (train,) = next_commands(files)
+    label, (python, tool, *words) = typed(train)
+    assert (label, python, tool) == ('Train it', 'python', 'tools/train.py')
+    args = parser('').parse_args(words)
+    assert args.config == str(files['config']) and not args.cfg_options
+
+
+@pytest.mark.parametrize(
+    ('text', 'kinds', 'labels'),
+    [
+        (TRAINED, ('checkpoint', 'search_val'), ['Re-score it', '{} has no test set: name a training', 'Retrain it']),
+        (TRAINED, ('checkpoint',), ['{} has no test set: name a training config', 'Retrain it']),
+        (TRAINED.replace('9', '0') + TESTED, ('checkpoint',), ['Test it', '{} trains for no epoch: name a training']),
+        (TRAINED.replace('9', '0') + TESTED, (), ['{} trains for no epoch: name a training config']),
+        (TRAINED.replace('max_iters=9', 'max_epochs=12') + TESTED, (), ['Train it']),
+        (TRAINED.partition('train_cfg')[0], (), ['{} trains for no epoch']),
+        ('model = dict(backbone=dict())', (), ['Its backbone, for any config: {}']),
+    ],
+)
+def test_a_command_that_cannot_run_is_not_printed(tmp_path, text, kinds, labels):
+    """A line says why, and what to name instead."""
+    files = exported(tmp_path, text, *kinds)
+    lines = next_commands(files)
+    assert len(lines) == len(labels)
+    for line, label in zip(lines, labels, strict=True):
+        assert line.startswith(label.format(files['config']))
+        assert ('python tools/' in line) == (not label.startswith(('{}', 'Its backbone')))
 
 
 def test_the_quickstart(tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from detnas_mm.cli import at_least_1, one_line_errors, override
 from detnas_mm.compat import require
+from detnas_mm.errors import DetNASError
 from detnas_mm.options import Options
 
 EPILOG = """
@@ -27,15 +28,20 @@ def read(text: str, options: dict) -> tuple[dict, str | None]:
     from mmengine.registry import MODELS
 
     if Path(text).is_file():
-        cfg = Config.fromfile(text)
+        try:
+            cfg = Config.fromfile(text)
+        except (ValueError, FileNotFoundError) as error:
+            raise DetNASError(f'{text} cannot be read as a config: {error}') from error
         override(cfg, options)
         if 'backbone' not in cfg.get('model', {}):
-            raise ValueError(f'{text} has no model.backbone.')
+            raise DetNASError(f'{text} has no model.backbone.')
         return cfg.model.backbone, cfg.get('default_scope')
     scope, dot, _ = text.partition('.')
     if not dot or '/' in text or MODELS.get(text) is None:
-        raise ValueError(f'{text!r} is neither a config file nor a registered backbone with its scope, such as '
-                         f'mmdet.ResNet, mmpretrain.MobileNetV2 or detnas_mm.MAEDetNet.')  # fmt: skip
+        raise DetNASError(
+            f'{text!r} is neither a config file nor a registered backbone with its scope, such as mmdet.ResNet, '
+            f'mmpretrain.MobileNetV2 or detnas_mm.MAEDetNet.'
+        )
     return dict(options, type=text), scope
 
 
@@ -82,25 +88,22 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     size = f'{args.input_size[0]}x{args.input_size[1]}'
     device = args.device or ('cuda' if cuda_usable() else 'cpu')
+    pace = Pace(args.rounds)
+    weights = args.weights and checked_weights(args.weights)
+    cfg, scope = read(args.backbone, args.cfg_options)
     try:
-        pace = Pace(args.rounds)
-        weights = args.weights and checked_weights(args.weights)
-        cfg, scope = read(args.backbone, args.cfg_options)
-        try:
-            with DefaultScope.overwrite_default_scope(scope):
-                backbone = MODELS.build(cfg)
-        except Exception as error:  # whatever a stranger's class refuses its arguments with
-            raise ValueError(f'{cfg["type"]} cannot be built: {error}') from error
-        backbone = revert_sync_batchnorm(backbone).to(device)
-        try:
-            entropies = map_entropies(backbone, args.input_size, args.repeats)
-        except (AssertionError, RuntimeError) as error:
-            raise ValueError(f'{cfg["type"]} cannot be run at {size}: {error}') from error
-        weights = weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
-        if len(weights) != len(entropies):
-            raise ValueError(f'{len(weights)} weights for {len(entropies)} maps; give one for each.')
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f'error: {error}') from error
+        with DefaultScope.overwrite_default_scope(scope):
+            backbone = MODELS.build(cfg)
+    except Exception as error:  # whatever a stranger's class refuses its arguments with
+        raise DetNASError(f'{cfg["type"]} cannot be built: {error}') from error
+    backbone = revert_sync_batchnorm(backbone).to(device)
+    try:
+        entropies = map_entropies(backbone, args.input_size, args.repeats)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise DetNASError(f'{cfg["type"]} cannot be run at {size}: {error}') from error
+    weights = weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
+    if len(weights) != len(entropies):
+        raise DetNASError(f'{len(weights)} weights for {len(entropies)} maps; give one for each.')
     print(f'{cfg["type"]}: {count_params(backbone):,} parameters')
     print(f'{count_macs(backbone, args.input_size):,} multiply-adds of convolutions at {size}')
     linear = sum(isinstance(module, torch.nn.Linear) for module in backbone.modules())

@@ -28,7 +28,11 @@ def read(text: str) -> dict:
         best = path / 'best.json'
         if not best.is_file():
             raise SystemExit(f'error: {path} has no best.json: it is no folder of a finished search.')
-        return {path.name: read_structure(json.loads(best.read_text())[0]['arch'])}
+        try:
+            found = json.loads(best.read_text())
+        except ValueError as error:
+            raise SystemExit(f'error: {best} is no JSON file: {error}.') from error
+        return {path.name: read_structure(found[0]['arch'])}
     if path.is_file():
         archs = read_file(path)
         return {f'{path.name}{f"[{i}]" if len(archs) > 1 else ""}': arch for i, arch in enumerate(archs)}
@@ -61,7 +65,7 @@ def main() -> None:
                 found[f'{text}: {name}' if found.get(name, arch) != arch else name] = arch  # two of one name
         score = EntropyScore(args.weights) if args.weights else EntropyScore()
         scores = score.scores(found.values()).tolist()
-    except (ValueError, OSError) as error:
+    except OSError as error:
         raise SystemExit(f'error: {error}') from error
     costs = [StructureParams(), StructureMacs(input_size=args.input_size), StructureFlops(input_size=args.input_size)]
     costs.append(StructureLayers())
@@ -79,7 +83,7 @@ def main() -> None:
         if args.write:
             write_file(args.write, list(found.values()))
             print(f'written: {args.write}')
-    except (ValueError, OSError) as error:  # an ending that no picture has, a folder of that name
+    except OSError as error:  # a folder of that name
         raise SystemExit(f'error: {error}') from error
 
 

@@ -28,6 +28,7 @@ import inspect
 import sys
 
 from detnas_mm.datasets.digits import make_digits
+from detnas_mm.errors import DetNASError
 
 HELP = {
     'seed': 'deals the digits into splits and draws all pictures',
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(parse_args(argv))
     try:
         summary = make_digits(options.pop('out_dir'), **options)
-    except ValueError as error:
+    except DetNASError as error:
         print(f'make_digits: {error}', file=sys.stderr)
         return 2
     print(summary)

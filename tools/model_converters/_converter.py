@@ -38,7 +38,7 @@ def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, conv
     Args:
         parser: Names the program.
         args: What it parsed.
-        convert: From a state dict to what has ``meta`` and ``state_dict``; raises ValueError if it does not fit.
+        convert: From a state dict to what has ``meta`` and ``state_dict``; raises DetNASError if it does not fit.
 
     Returns:
         What ``convert`` returned.
@@ -48,6 +48,7 @@ def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, conv
 
     import torch
 
+    from detnas_mm.errors import DetNASError
     from detnas_mm.files import replacing
     from detnas_mm.models.convert import load_checkpoint
 
@@ -55,6 +56,6 @@ def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, conv
         converted = convert(load_checkpoint(args.src, args.trust_pickle))
         with replacing(args.dst) as draft:
             torch.save(dict(meta=converted.meta, state_dict=converted.state_dict), draft)
-    except (OSError, ValueError) as error:
+    except (OSError, DetNASError) as error:
         sys.exit(f'{parser.prog}: {error}')
     return converted

@@ -98,10 +98,10 @@ class EvolutionSearchHook(SearchHook):
         """Searches on the weights in force: the averaged ones where the config keeps an average.
 
         Raises:
-            RuntimeError: If the weights are random: nothing was trained in this process and nothing was loaded.
+            DetNASError: If the weights are random: nothing was trained in this process and nothing was loaded.
         """
         if runner.iter == 0 and not runner._has_loaded:
-            raise RuntimeError(
+            raise DetNASError(
                 'The search would run on random weights: nothing was trained in this process and no checkpoint was '
                 'loaded. Give the trained supernet: load_from=… in the config, or tools/search.py CONFIG CHECKPOINT.'
             )

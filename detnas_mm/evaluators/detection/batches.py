@@ -13,11 +13,12 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS, FUNCTIONS
 from mmengine.structures import BaseDataElement
-from torch.utils.data import DataLoader
 
 from detnas_mm.checks import whole
+from detnas_mm.config_types import comparable
 from detnas_mm.errors import DetNASError
-from detnas_mm.evaluators.detection.metric_workers import end_with_parent
+from detnas_mm.evaluators.detection.truth import check_categories
+from detnas_mm.evaluators.detection.worker_loading import load_ahead
 from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states, seeded
 
@@ -37,7 +38,7 @@ def _num_bytes(data: Any) -> int:
 def _steps(cfg: Any) -> list[dict[str, Any]]:
     """All steps of the pipelines of a dataset and of those that it wraps."""
     if isinstance(cfg, Mapping):
-        inner = [step for key, part in cfg.items() if key != 'pipeline' for step in _steps(part)]
+        inner = [step for key, part in sorted(cfg.items()) if key != 'pipeline' for step in _steps(part)]
         return [dict(step) for step in cfg.get('pipeline', ())] + inner
     return [step for part in cfg for step in _steps(part)] if isinstance(cfg, (list, tuple)) else []
 
@@ -83,7 +84,8 @@ class FixedBatches:
         cache_mb: Megabytes of loaded images to keep in memory, on each rank.
 
     Raises:
-        ValueError: If the dataset is too small, the batch size does not fit, or images are changed at random.
+        ValueError: If the dataset is too small, the batch size does not fit, images are changed at random, or labels
+            are other classes than ``metainfo`` says.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class FixedBatches:
         self.dataset = DATASETS.build(cfg['dataset'])
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
+        check_categories(self.dataset)
         self.batch_size = whole('batch_size', cfg['batch_size'], 1)
         self.num_workers = whole('num_workers', cfg.get('num_workers', 0))
         collate = dict(cfg.get('collate_fn', dict(type='pseudo_collate')))
@@ -139,7 +142,7 @@ class FixedBatches:
 
     def fingerprint(self) -> str:
         """Changes with the images, their labels, order and transforms, but not with the folder they lie in."""
-        digest = hashlib.sha256(repr(self._pipeline).encode())
+        digest = hashlib.sha256(repr(comparable(self._pipeline)).encode())
         for index in self.indices:
             info = self.dataset.get_data_info(index)
             path = str(info.get('img_path', index))
@@ -173,37 +176,31 @@ class FixedBatches:
         """
         wanted = sorted(set(numbers))
         missing = [n for n in wanted if n % get_world_size() == get_rank() and n not in self._cache]
-        loader = DataLoader(
-            _Repeatable(self.dataset),
-            batch_sampler=[self._batches[number] for number in missing],
-            num_workers=self.num_workers if missing else 0,
-            collate_fn=self._collate,
-            worker_init_fn=lambda number: end_with_parent(),  # one that lives on holds the ledger's lock for seconds
-            generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global one
-        )
-        loading = zip(missing, loader, strict=True)
+        ahead = missing if self.num_workers else []
+        indices = [self._batches[number] for number in ahead]
+        loading = zip(ahead, load_ahead(_Repeatable(self.dataset), indices, self.num_workers), strict=True)
         number, data = -1, None
         for unit in share_out(wanted, parts):
-            while number != unit.batch and unit.batch in missing:
-                number, data = next(loading)
-                self._keep(number, data)
+            while number != unit.batch and unit.batch in ahead:
+                number, items = next(loading)
+                data = self._collated(number, items)
             if number != unit.batch:
                 number, data = unit.batch, self._load(unit.batch)
             yield unit, self._copy(data)
 
     def _load(self, number: int) -> Any:
         if number not in self._cache:
-            data = self._collate([_Repeatable(self.dataset)[index] for index in self._batches[number]])
-            self._keep(number, data)
-            return data
+            return self._collated(number, [_Repeatable(self.dataset)[index] for index in self._batches[number]])
         return self._cache[number]
 
-    def _keep(self, number: int, data: Any) -> None:
-        """Keeps what was loaded if there is room."""
+    def _collated(self, number: int, items: list[Any]) -> Any:
+        """A batch of what was loaded, which is kept if there is room."""
+        data = self._collate(items)
         size = _num_bytes(data)
         if size <= self._room:
             self._room -= size
             self._cache[number] = data
+        return data
 
     @staticmethod
     def _copy(data: Any) -> Any:

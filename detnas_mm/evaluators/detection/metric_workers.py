@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from mmengine.evaluator import BaseMetric
 
 from detnas_mm.checks import whole
-from detnas_mm.cli import find_refusal
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import compute
 
 #: What a job gives: the metric's values by name, and the seconds that they took.
@@ -73,7 +73,7 @@ class MetricWorkers:
             process.stdin.flush()
             answer = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError) as error:
-            raise RuntimeError(
+            raise DetNASError(
                 f'A process that computes metrics ended with exit status {process.wait()}. Lower '
                 f'evaluator.metric_workers if memory ran out; what it wrote stands above.'
             ) from error
@@ -103,7 +103,7 @@ def serve() -> None:
                     answer = _timed(metric, *job)
                 except Exception as error:  # it is raised where the job came from, without what led to it
                     answer = error
-                    if find_refusal(error) is None:
+                    if not isinstance(error, DetNASError):
                         traceback.print_exc()
                 pickle.dump(answer, answers)
                 answers.flush()

@@ -18,8 +18,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from detnas_mm.config_types import is_other
-from detnas_mm.errors import DetNASError
+from detnas_mm.config_types import comparable, is_other
+from detnas_mm.errors import DetNASError, expected_errors
+from detnas_mm.evaluators.detection.truth import check_ids
 from detnas_mm.evaluators.numerics import replaced
 
 #: Positions in ``COCOeval.stats`` as mmdet names them.
@@ -41,7 +42,8 @@ def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
         cfg = cfg[0]
     cfg = available(cfg)
     try:
-        metric = METRICS.build(cfg)
+        with expected_errors():
+            metric = METRICS.build(cfg)
     except KeyError as error:
         if 'registry' not in str(error):
             raise
@@ -59,22 +61,20 @@ def available(cfg: Any) -> Any:
     cfg = dict(cfg)
     if is_other(cfg, 'FasterCocoMetric') and not _has_faster_coco():
         MMLogger.get_current_instance().info('FasterCocoMetric is not in this mmdet; CocoMetric takes its place.')
-        cfg['type'] = 'CocoMetric' if cfg['type'] == 'FasterCocoMetric' else 'mmdet.CocoMetric'
+        cfg['type'] = 'mmdet.CocoMetric'
     return cfg
 
 
 def metric_digest(cfg: Any) -> str:
     """Changes with a metric's settings and with what its files hold, but not with where they lie."""
 
-    def plain(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            return {str(key): plain(value) for key, value in sorted(node.items())}
-        if isinstance(node, str) and os.path.isfile(node):
-            with open(node, 'rb') as file:
+    def content(value: Any) -> str:
+        if isinstance(value, str) and os.path.isfile(value):
+            with open(value, 'rb') as file:
                 return hashlib.file_digest(file, 'sha256').hexdigest()
-        return [plain(value) for value in node] if isinstance(node, (list, tuple)) else str(node)
+        return str(value)
 
-    return hashlib.sha256(repr(plain(available(cfg))).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(comparable(available(cfg), content)).encode()).hexdigest()[:16]
 
 
 def _has_faster_coco() -> bool:
@@ -115,8 +115,10 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         large boxes where there are none; empty if there were no detections.
 
     Raises:
-        ValueError: If COCO's metric had nothing to judge all images by, and gives -1 to whatever is detected.
+        ValueError: If COCO's metric had nothing to judge all images by, and gives -1 to whatever is detected; or if
+            results are not of its images, each once.
     """
+    _check_images(metric, results)
     stats: dict[str, Sequence[float]] = {}
     with (
         quiet(), _without_collection(), _watching_coco_eval(metric, stats), _without_json(metric),
@@ -134,7 +136,7 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         if kind in stats and item in _COCO_STATS:
             unrounded = float(stats[kind][_COCO_STATS[item]])
             if abs(unrounded - value) > 5.1e-4:
-                raise RuntimeError(
+                raise DetNASError(
                     f'{type(metric).__name__} returned {name} = {value}, its COCOeval {unrounded}: the order of the '
                     f'statistics in this version of mmdet is another one than expected.'
                 )
@@ -155,6 +157,16 @@ def _without_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _check_images(metric: BaseMetric, results: list) -> None:
+    """COCO's own check, which :func:`_load_results` leaves out; a pipeline may have read other images than it says."""
+    if hasattr(metric, 'img_ids'):
+        truth = getattr(metric, '_coco_api', None)
+        check_ids(
+            [result['img_id'] for _, result in results], truth and truth.imgs,
+            'what was read (a pipeline that drops an image has another one read)', 'the annotations',
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
 from detnas_mm.evaluators.detection.batches import FixedBatches, checked_loader
 from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
 from detnas_mm.evaluators.detection.metrics import available, build_metric, metric_digest, quiet
+from detnas_mm.evaluators.detection.truth import compare_truth
 from detnas_mm.evaluators.numerics import checked_precision, numerics
 from detnas_mm.evaluators.one_shot import bn_recalibration
 from detnas_mm.evaluators.one_shot.calibration import Calibration
@@ -113,6 +114,7 @@ class OneShotEvaluator(Evaluator):
             )
         self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb)
         self.metric = build_metric(self.metric_cfg, self.batches.metainfo)
+        compare_truth(self.metric, self.metric_cfg, self.batches.dataset, self.batches.indices)
         self._metrics = MetricWorkers(self.metric, self.metric_workers)
         self.calibration: Calibration | None = None
         if self.calibration_cfg is not None:

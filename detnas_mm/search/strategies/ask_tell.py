@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detnas_mm.checks import whole
+from detnas_mm.errors import DetNASError
 from detnas_mm.search.evaluator import Evaluator
 from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.loop import (
@@ -221,7 +222,7 @@ def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJo
         Evaluations in the order of the candidates.
 
     Raises:
-        RuntimeError: If one is lost more often than the evaluator's ``retries``; the rows before it are kept.
+        DetNASError: If one is lost more often than the evaluator's ``retries``; the rows before it are kept.
     """
     found: dict[int, Evaluation] = {}
     missing, given = list(range(len(archs))), 0
@@ -242,7 +243,7 @@ def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJo
         job.log(
             f'Lost at attempt {attempt} of {evaluator.retries + 1}: {len(lost)} candidates, such as {name} ({reason}).'
         )
-    raise RuntimeError(
+    raise DetNASError(
         f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then '
         f'resume with the same command{job.resume_command}.'
     )

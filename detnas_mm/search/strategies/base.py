@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from detnas_mm.errors import ChecksInput
 from detnas_mm.search.evaluator import Evaluator
 from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.record import Record
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
 
 
-class Strategy(ABC):
+class Strategy(ChecksInput, ABC):
     """How a space is searched. A strategy owns its loop; its only state between two starts is the ledger.
 
     Attributes:
@@ -50,7 +51,7 @@ class Strategy(ABC):
 
         Raises:
             LedgerError: If the ledger's rows are not those that this strategy asks for.
-            RuntimeError: If every candidate failed.
+            DetNASError: If every candidate failed.
         """
 
     def artifacts(self) -> dict[str, Any]:

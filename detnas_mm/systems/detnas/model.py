@@ -191,7 +191,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
             Features of the stages in ``out_indices``, shape (n, c, h / stride, w / stride), rounded up.
 
         Raises:
-            RuntimeError: If no path is set.
+            DetNASError: If no path is set.
         """
         return self._run(x, self.segments(self._require_path()))
 

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from detnas_mm.errors import expected_errors
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.mae_det.structure import unpack
 
@@ -72,5 +73,6 @@ def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path
     axes[0].legend(handles=handles, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with expected_errors():  # matplotlib names the endings that it knows
+        figure.savefig(path, dpi=120)
     return path

@@ -68,8 +68,10 @@ class ExactStrategy(ProvingStrategy):
             raise DetNASError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
         if not isinstance(evaluator, StructureScore) or evaluator.spec() != self.score.spec():
             given = evaluator.spec() if isinstance(evaluator, StructureScore) else type(evaluator).__name__
-            raise DetNASError(f'What is proven of the score {self.score.spec()} does not hold of search.evaluator, '
-                             f'{given}: give both the same settings.')  # fmt: skip
+            raise DetNASError(
+                f'ExactStrategy in search.strategy proves a bound on its score, {self.score.spec()}, which does not hold '
+                f'of search.evaluator, {given}: give both the same settings.'
+            )
         self._space = space
         self._sum = self.score.block_sum((space.spec()['stem_stride'], *space.strides))
         self._budgets: dict[str, tuple[BlockSum, float]] = {}

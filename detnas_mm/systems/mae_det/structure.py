@@ -236,7 +236,7 @@ def read_file(path: str | Path) -> list[Architecture]:
     for number, structure in enumerate(structures):
         try:
             archs.append(read_structure(structure))
-        except ValueError as error:
+        except DetNASError as error:
             raise DetNASError(f'Structure {number} of {path}: {error}') from error
     return archs
 

@@ -1,16 +1,17 @@
-"""A search's plan, and what makes its rows comparable."""
+"""A search as its config describes it, and what makes its rows comparable."""
 
 import json
 
 import torch
 from mmengine.config import Config
 
-from detnas_mm.engine import SearchPlan, launch
+from detnas_mm.engine import launch
+from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.latency.device import describe_device
 from detnas_mm.registry import EVALUATORS
-from detnas_mm.search import Evaluation, read_ledger
+from detnas_mm.search import Evaluation, SearchJob, read_ledger
 
 from .test_launch import search_cfg
 
@@ -32,9 +33,7 @@ def test_the_models_settings_are_part_of_what_makes_rows_comparable():
     assert plain != settings(model__test_cfg__score_thr=0.5)
     assert plain != settings(model__data_preprocessor__mean=[1, 2, 3])
     assert plain != settings(data_preprocessor=dict(mean=[1, 2, 3]))
-    fitted = search_cfg()
-    launch.fit_to_machine(fitted)
-    assert plain == model_digest(fitted, net)['settings']
+    assert plain == model_digest(fit_to_machine(search_cfg()), net)['settings']
 
 
 def test_the_digest_follows_every_weight_and_buffer():
@@ -46,12 +45,12 @@ def test_the_digest_follows_every_weight_and_buffer():
     assert len(digests) == 4
 
 
-def test_a_plan_says_what_makes_rows_comparable():
-    plan = SearchPlan(search_cfg().search)
-    plan.evaluator.spec = lambda: {'type': 'stub'}
-    header = plan.header(dict(weights='abc', settings='def'))
+def test_a_job_says_what_makes_rows_comparable():
+    job = SearchJob.from_config(search_cfg())
+    job.evaluator.spec = lambda: {'type': 'stub'}
+    header = job.header(weights='abc', settings='def')
     assert (header['weights'], header['settings']) == ('abc', 'def')
-    assert header['space'] == plan.space.spec()
+    assert header['space'] == job.space.spec() and header['evaluator'] == {'type': 'stub'}
     assert 'generations' not in str(header)  # a longer budget goes on with the same ledger
 
 
@@ -59,7 +58,7 @@ def test_a_plan_says_what_makes_rows_comparable():
 class CountsSevens(Evaluator):
     """Needs no model: counts 7x7 blocks."""
 
-    def setup(self, space, model=None, seed=0):
+    def setup(self, job, model=None):
         assert model is None
 
     def spec(self):
@@ -80,8 +79,7 @@ def test_an_evaluator_without_model_needs_no_runner_no_data_and_no_checkpoint(tm
         budget=dict(generations=4),
         export=dict(top_k=2),
     )
-    cfg = launch.as_search_job(Config(dict(search=section, work_dir=str(tmp_path))), None)
-    best = launch.run(cfg)
+    best = launch.run(Config(dict(search=section, work_dir=str(tmp_path))))
     assert best[0].metrics['sevens'] == max(r.metrics['sevens'] for r in read_ledger(tmp_path / 'ledger.jsonl')[1])
     entries = json.loads((tmp_path / 'best.json').read_text())
     assert [entry['arch'] for entry in entries] == [record.arch for record in best[:2]]

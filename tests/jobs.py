@@ -1,0 +1,31 @@
+"""Searches that need no Runner: put together in code, or from configs. Shared by tests."""
+
+from detnas_mm.engine.search import run_search
+from detnas_mm.search import Budget, Ledger, Objective, SearchJob
+
+
+def make_job(space, objectives=None, costs=None, constraints=(), **changes):
+    """A search put together in code; what is not given has its defaults, and nothing is logged or drawn."""
+    settings = dict(log=lambda text: None, show_progress=False) | changes
+    return SearchJob(space, objectives or [Objective('score')], Budget(space, costs or {}, constraints), **settings)
+
+
+def run_in_memory(job):
+    """Runs a search with its rows in memory; returns the successful ones, the best first."""
+    job.prepare()
+    job.evaluator.setup(job)
+    with Ledger(None, job.header()) as ledger:
+        return job.strategy.run(job.evaluator, ledger)
+
+
+def prepared(cfg, log=print):
+    """The search of a config, parsed and checked as the launcher does it."""
+    job = SearchJob.from_config(cfg, log)
+    job.prepare()
+    return job
+
+
+def run(cfg, log=lambda text: None):
+    """Runs the search of a config; returns it and its rows, the best first."""
+    job = prepared(cfg, log)
+    return job, run_search(job)

@@ -1,0 +1,199 @@
+"""What workers load arrives in our own memory, and what they cannot send is an error."""
+
+import multiprocessing.queues
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.registry import DATASETS
+from mmengine.structures import InstanceData
+from mmpretrain.structures import DataSample
+
+from detnas_mm.evaluators.detection.batches import FixedBatches
+from detnas_mm.evaluators.detection.worker_loading import load_ahead
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def never_a_wait():
+    """What waits for ever must not hold up the suite."""
+
+    def give_up(*args):
+        raise TimeoutError('waited for workers for half a minute')
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@DATASETS.register_module(force=True)
+class Scenes:
+    """Forty images of 32x32 with boxes and masks, or with a class."""
+
+    metainfo = {'classes': ('a',)}
+
+    def __init__(self, classified=False):
+        self.classified = classified
+
+    def __len__(self):
+        return 40
+
+    def get_data_info(self, index):
+        return {'img_path': f'{index}.png', 'instances': []}
+
+    def __getitem__(self, index):
+        sample = DataSample(gt_label=torch.tensor([index])) if self.classified else DetDataSample()
+        if not self.classified:
+            masks = BitmapMasks(np.full((3, 32, 32), index % 2, dtype=np.uint8), 32, 32)
+            boxes = HorizontalBoxes(torch.full((3, 4), float(index)))
+            sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.arange(3), masks=masks)
+        return {'inputs': torch.full((3, 32, 32), index, dtype=torch.uint8), 'data_samples': sample}
+
+
+def batches(num_workers, **changes):
+    return FixedBatches(dict(dataset=dict(type='Scenes'), batch_size=4, num_workers=num_workers) | changes)
+
+
+def walked(fixed):
+    return [data for _, data in fixed.walk(range(len(fixed)))]
+
+
+def ours():
+    """How many files this process holds open, and how many pieces of shared memory."""
+    return len(os.listdir('/proc/self/fd')) + Path('/proc/self/maps').read_text().count('/dev/shm')
+
+
+CLASSIFIED = dict(dataset=dict(type='Scenes', classified=True), collate_fn=dict(type='default_collate'))
+
+
+@pytest.mark.parametrize('changes', [{}, CLASSIFIED], ids=['detection', 'classification'])
+def test_what_is_kept_holds_no_open_files_and_no_shared_memory(changes):
+    fixed, alone = batches(2, **changes), batches(0, **changes)
+    walked(batches(2))  # what the first workers of a process open stays open
+    before = ours()
+    data = walked(fixed)
+    assert len(fixed._cache) == 10
+    for _ in range(50):  # threads that spoke to the workers take a moment to end
+        if ours() > before:
+            time.sleep(0.1)
+    assert ours() <= before
+    for one, other in zip(data, walked(alone), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one['inputs'], other['inputs'], strict=True))
+        for sample, wanted in zip(one['data_samples'], other['data_samples'], strict=True):
+            if changes:
+                assert torch.equal(sample.gt_label, wanted.gt_label)
+                continue
+            found, wanted = sample.gt_instances, wanted.gt_instances
+            assert torch.equal(found.bboxes.tensor, wanted.bboxes.tensor) and torch.equal(found.labels, wanted.labels)
+            assert (found.masks.masks == wanted.masks.masks).all()
+
+
+@pytest.mark.parametrize('changes', [{}, CLASSIFIED], ids=['detection', 'classification'])
+def test_no_shared_memory_is_needed(changes, monkeypatch):
+    def full(*args, **kwargs):
+        raise RuntimeError('unable to allocate shared memory')
+
+    for way in ('_share_fd_cpu_', '_share_filename_cpu_', '_new_using_fd_cpu', '_new_using_filename_cpu'):
+        monkeypatch.setattr(torch.UntypedStorage, way, full)
+    monkeypatch.setattr(torch.storage.TypedStorage, '_new_shared', full)
+    assert len(walked(batches(2, **changes))) == 10
+
+
+@pytest.mark.slow
+def test_a_container_with_little_shared_memory():
+    signal.alarm(60)  # it imports the stack again
+    if os.geteuid() or not shutil.which('unshare'):
+        pytest.skip('only root can mount a /dev/shm of its own')
+    code = """
+import torch
+from tests.test_evaluators import test_worker_loading as test
+test.Scenes.__getitem__ = lambda self, index: dict(inputs=torch.full((3, 600, 800), index, dtype=torch.uint8))
+for changes in ({}, test.CLASSIFIED):
+    print(sum(int(image[0, 0, 0]) for data in test.walked(test.batches(2, **changes)) for image in data['inputs']))
+"""
+    mounted = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" -c "$1"'
+    done = subprocess.run(
+        ['unshare', '-m', 'bash', '-c', mounted, sys.executable, code],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    if 'mount' in done.stderr:
+        pytest.skip('this root may not mount')
+    assert done.stdout.split() == ['780', '780'], done.stderr
+
+
+class Items:
+    def __init__(self, make):
+        self.make = make
+
+    def __getitem__(self, index):
+        return self.make(index)
+
+
+def test_every_tensor_arrives_as_it_was():
+    def make(index):
+        image = torch.arange(24.0).view(2, 3, 4) + index
+        return [
+            image, image.to(torch.bfloat16), image > 3, image.sum(), image[:0], image[0, 0, 0], image.permute(2, 0, 1),
+            image.to_sparse(), image.clone().requires_grad_(), torch.complex(image, image).conj(),
+            torch.nn.Parameter(image), image.long(),
+        ]  # fmt: skip
+
+    found = [item for items in load_ahead(Items(make), [[0, 1], [2]], 2) for item in items]
+    for number, item in enumerate(found):
+        for one, wanted in zip(item, make(number), strict=True):
+            assert type(one) is type(wanted) and one.dtype == wanted.dtype and one.layout == wanted.layout
+            assert one.requires_grad == wanted.requires_grad
+            one, wanted = one.to_dense(), wanted.to_dense()
+            assert torch.equal(one, wanted) and one.stride() == wanted.stride()
+    found[0][0] += 1  # it may be written to
+
+
+def killed(index):
+    if index == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return index
+
+
+def broken(index):
+    raise OSError(f'no image {index}')
+
+
+@pytest.mark.parametrize(
+    'make, error, match',
+    [
+        (killed, RuntimeError, 'worker'),
+        (broken, OSError, 'no image'),
+        (lambda index: lambda: index, (AttributeError, TypeError), 'pickle'),
+    ],
+    ids=['dies', 'cannot load', 'cannot pickle'],
+)
+def test_a_worker_that_fails_is_an_error(make, error, match):
+    with pytest.raises(error, match=match):
+        list(load_ahead(Items(make), [[index] for index in range(10)], 2))
+
+
+def test_what_cannot_be_sent_is_an_error(monkeypatch):
+    """Memory may run out after a batch was packed: Python prints that, and sends nothing."""
+    here, dumps = os.getpid(), multiprocessing.queues._ForkingPickler.dumps
+
+    def out_of_memory(batch):
+        if os.getpid() != here and isinstance(batch, tuple):
+            raise MemoryError('no room to send')
+        return dumps(batch)
+
+    monkeypatch.setattr(multiprocessing.queues._ForkingPickler, 'dumps', out_of_memory)
+    with pytest.raises(RuntimeError, match='worker'):
+        list(load_ahead(Items(int), [[index] for index in range(10)], 2))
