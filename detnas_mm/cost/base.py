@@ -102,10 +102,9 @@ class TableCost(CostModel):
             )
         wrong = np.flatnonzero(((ids < 0) | (ids >= self.choices)).any(axis=0))
         if len(wrong):
-            column = ids[:, wrong[0]]
             raise DetNASError(
-                f'ids must lie in 0–{self.choices[wrong[0]] - 1} at position {wrong[0]}; got {column.min()} to '
-                f'{column.max()}.'
+                f'At position {wrong[0]} ids must lie in 0–{self.choices[wrong[0]] - 1}; got {ids.min()} to '
+                f'{ids.max()}.'
             )
         return ids
 

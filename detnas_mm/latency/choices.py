@@ -10,11 +10,11 @@ import numpy as np
 from torch import nn
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.latency.inputs import Inputs, Run, settled
+from detnas_mm.latency.inputs import Run, settled
 from detnas_mm.latency.subject import LatencySubject
 from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import extract_subnet
-from detnas_mm.spaces import Architecture, ChoiceSpace, SearchSpace
+from detnas_mm.spaces import Architecture, ChoiceSpace
 
 #: How many paths of the table hold each choice at each position.
 PATHS_PER_CHOICE = 4
@@ -39,46 +39,26 @@ def covering_paths(space: ChoiceSpace, times: int, rng: np.random.Generator) -> 
 class ChoiceSubject(LatencySubject):
     """Paths cut out of a supernet: what :class:`~detnas_mm.latency.LatencyTable` reads is measured in them.
 
-    BN of each net has the statistics of the inputs, since post-processing takes longer where more is found.
-
-    Args:
-        space: A :class:`ChoiceSpace`.
-        inputs: See :class:`LatencySubject`, also for what follows.
-        model: With the supernet.
-        backbone: The config that it was built of.
-        grid: Must be None.
-
-    Raises:
-        ValueError: If the space is of another kind.
+    BN of each net has the statistics of the inputs, since post-processing takes longer where more is found. Takes the
+    arguments of :class:`LatencySubject`; the space must be a :class:`ChoiceSpace`.
     """
 
     parts = ('backbone', 'detector')
     needs_model = True
-    space: ChoiceSpace
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        inputs: Inputs,
-        model: nn.Module | None = None,
-        backbone: Mapping[str, Any] | None = None,
-        grid: int | None = None,
-    ) -> None:
-        if not isinstance(space, ChoiceSpace):
-            raise DetNASError(f'Tables of choices are of spaces of one choice a position; this supernet has {space!r}.')
-        super().__init__(space, inputs)
-        assert model is not None and backbone is not None
-        self.model, self.backbone = model, backbone
-        self.supernet = find_supernet(model)
-        self.batch = inputs.batch(model)
+    def setup(self) -> None:
+        """See :meth:`LatencySubject.setup`."""
+        if not isinstance(self.space, ChoiceSpace):
+            raise DetNASError(
+                f'Tables of choices are of spaces of one choice a position; this supernet has {self.space!r}.'
+            )
+        self.supernet = find_supernet(self.model)
+        self.batch = self.inputs.batch(self.model)
+        self.model_name = type(self.model if self.inputs.part == 'detector' else self.supernet).__name__
 
     @abstractmethod
     def modules(self, net: Any) -> Sequence[nn.Module]:
         """The stem of a fixed net, then its module at every position."""
-
-    @property
-    def model_name(self) -> str:
-        return type(self.model if self.inputs.part == 'detector' else self.supernet).__name__
 
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         drawn: dict[Architecture, None] = {}
@@ -87,7 +67,7 @@ class ChoiceSubject(LatencySubject):
         return list(drawn)
 
     def _cut_out(self, arch: Architecture) -> nn.Module:
-        return settled(extract_subnet(self.supernet, arch, self.backbone), self.batch)
+        return settled(extract_subnet(self.supernet, arch, self.backbone or {}), self.batch)
 
     def net(self, arch: Architecture) -> Run:
         return self.inputs.run(self.model, self._cut_out(arch))

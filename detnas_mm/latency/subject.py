@@ -43,6 +43,7 @@ class LatencySubject(ABC):
     has_grid: bool = False
     references: Mapping[str, Mapping[str, Any]] = {}
     other_work: int = 0
+    model_name: str
 
     def __init__(
         self,
@@ -52,13 +53,16 @@ class LatencySubject(ABC):
         backbone: Mapping[str, Any] | None = None,
         grid: int | None = None,
     ) -> None:
-        self.space = space
+        self.space: Any = space
         self.inputs = inputs
+        self.model: Any = model
+        self.backbone = backbone
+        self.grid: Any = grid
+        self.setup()
 
-    @property
     @abstractmethod
-    def model_name(self) -> str:
-        """What the file calls the model."""
+    def setup(self) -> None:
+        """Checks the arguments, and sets ``model_name``, which is what the file calls the model."""
 
     @abstractmethod
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:

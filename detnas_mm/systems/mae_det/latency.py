@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.latency.inputs import Inputs, Run
+from detnas_mm.latency.inputs import Run
 from detnas_mm.latency.subject import LatencySubject
 from detnas_mm.registry import LATENCY_SUBJECTS
 from detnas_mm.search import UnmeetableConstraint
@@ -40,36 +40,21 @@ class MAEDetLatencySubject(LatencySubject):
     Before each run the caches are emptied. Otherwise weights of the last run would be there or not, as the whole net
     has few of them or many, and what a convolution takes would depend on what else the net holds.
 
-    Args:
-        space: A :class:`MAEDetSpace`.
-        inputs: See :class:`LatencySubject`.
-        model: Not needed.
-        backbone: Not needed.
-        grid: Widths of a place that are measured, in so many nets squared. Defaults to 5.
-
-    Raises:
-        ValueError: If there are fewer than two widths.
+    Takes the arguments of :class:`LatencySubject`; ``grid`` is how many widths of a place are measured, in so many nets
+    squared, 2 or more, by default 5.
     """
 
     has_grid = True
     references = {'resnet50': dict(type='detnas_mm.MAEDetNet', arch=RESNET50)}
     other_work = 128 * 2**20
-    space: MAEDetSpace
     model_name = 'MAEDetNet'
 
-    def __init__(
-        self,
-        space: MAEDetSpace,
-        inputs: Inputs,
-        model: nn.Module | None = None,
-        backbone: Mapping[str, Any] | None = None,
-        grid: int | None = None,
-    ) -> None:
-        super().__init__(space, inputs)
-        self.grid = Grid.of(self.space, 5 if grid is None else grid)
+    def setup(self) -> None:
+        """See :meth:`LatencySubject.setup`."""
+        self.grid = Grid.of(self.space, 5 if self.grid is None else self.grid)
         self.covering = covering_structures(self.space, self.grid)
         self.smallest = self.space.smallest()  # in which marks weigh most
-        self._build = NetBuilder(inputs.device)
+        self._build = NetBuilder(self.inputs.device)
 
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         return nets_to_check(self.space, self.inputs.size, count, rng)
@@ -92,12 +77,13 @@ class MAEDetLatencySubject(LatencySubject):
             for cell, rounds in zip(_cells(self.grid, arch), seconds.T[1:-1], strict=True):
                 found[cell].append(np.maximum(rounds - mark, 0))
         constant = np.mean([seconds[:, [0, -1]].sum(axis=1) for seconds in nets], axis=0)
-        tables = []
+        tables: list[dict[str, np.ndarray]] = []
         for place, pieces in enumerate(self.grid.places):
-            tables.append({name: np.empty((len(constant), *self.grid.shape(place, pieces[name]))) for name in pieces})
-            for name, table in tables[-1].items():
-                for index in np.ndindex(table.shape[1:]):
-                    table[:, *index] = np.mean(found[place, name, index], axis=0)  # type: ignore[index]
+            tables.append({})
+            for name, axes in pieces.items():
+                shape = self.grid.shape(place, axes)
+                means = [np.mean(found[place, name, index], axis=0) for index in np.ndindex(shape)]
+                tables[-1][name] = np.stack(means, axis=1).reshape(len(constant), *shape)
         return dict(tables=tables, constant=constant, mark=np.full(len(constant), mark))
 
     def sums(self, cells: Mapping[str, Any], archs: Sequence[Architecture]) -> np.ndarray:
