@@ -20,7 +20,7 @@ from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.export import without_search
 from detnas_mm.engine.latency import measured_costs, progress_bar, search_val_of, subject_of
 from detnas_mm.errors import DetNASError, MissingFileError
-from detnas_mm.evaluators.detection.metrics import quiet
+from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.files import write_json
 from detnas_mm.latency import MeasuredLatency
 from detnas_mm.latency.device import describe_device, device_text

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 from detnas_mm.checks import checked_input_size
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.errors import DetNASError, expected_errors
-from detnas_mm.evaluators.detection.metrics import quiet
+from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.latency.device import describe_device
 from detnas_mm.latency.file import PARTS
 from detnas_mm.models import build_model, checked_weights
