@@ -42,7 +42,7 @@ def replace_backbone(
     own = model.get('backbone')
     if not own:
         raise DetNASError(
-            f"model of the config is of type {model.get('type')!r} and has no backbone to be replaced; it has "
+            f'model of the config is of type {model.get("type")!r} and has no backbone to be replaced; it has '
             f'{", ".join(model)}. Give a config whose model has one.'
         )
     kept = {name: own[name] for name in settings if name in own}
