@@ -43,7 +43,9 @@ class Switches(ChoiceSpace):
 UNEQUAL = Switches(2, 5, 3, 1, 7)
 
 
-@pytest.mark.parametrize('space', [UNEQUAL, Switches(2), Switches(4, 4, 4), Switches(1, 2), Switches(1)], ids=lambda s: str(s.choices))
+@pytest.mark.parametrize(
+    'space', [UNEQUAL, Switches(2), Switches(4, 4, 4), Switches(1, 2), Switches(1)], ids=lambda s: str(s.choices)
+)
 @pytest.mark.parametrize('seed', [0, 1])
 def test_it_keeps_the_contract(space, seed):
     check_search_space(space, seed)
