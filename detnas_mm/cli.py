@@ -10,6 +10,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,17 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
         out.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     out.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     return out
+
+
+def typed(tool: str, *words: Any) -> str:
+    """A command that can be typed in the folder at hand.
+
+    Args:
+        tool: Its file, such as ``'search.py'``. Where ``tools/`` is not that of this package, its whole path is given.
+        *words: What follows, not quoted yet.
+    """
+    file, here = (PACKAGE / '.mim' / 'tools' / tool).resolve(), Path('tools', tool)
+    return shlex.join(['python', str(here if here.resolve() == file else file), *map(str, words)])
 
 
 def override(cfg: Any, options: dict[str, Any] | None) -> None:

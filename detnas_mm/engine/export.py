@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from detnas_mm.config_types import as_text, is_hook, is_other
+from detnas_mm.cli import typed
+from detnas_mm.config_types import as_text, is_hook, is_other, type_name
 from detnas_mm.engine.config import write_config
 from detnas_mm.engine.provenance import NO_SCORE
 from detnas_mm.errors import DetNASError
@@ -136,8 +136,11 @@ def _read(source: str) -> Config:
         if '::' in source:
             return Config.fromstring(f'_base_ = {source!r}', '.py')
         return Config.fromfile(source)
-    except FileNotFoundError as error:
-        raise DetNASError(f"search.export.config: {error}. Give a file, or 'detnas_mm::folder/name.py'.") from error
+    except Exception as error:  # whatever the text, run as a config, raises
+        raise DetNASError(
+            f'search.export.config: {source} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}). '
+            f"Give a config file, or 'detnas_mm::folder/name.py'."
+        ) from error
 
 
 def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -149,15 +152,17 @@ def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> I
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Comparable settings: SyncBN and BN compute the same, and lists are tuples."""
+    """Comparable settings: types without their scopes, SyncBN and BN compute the same, and lists are tuples."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
-            out = {key: plain(item) for key, item in value.items() if key != 'requires_grad'}
-            return out | (dict(type='BN') if is_other(value, 'SyncBN') else {})
+            out = {key: plain(item) for key, item in value.items() if key not in ('requires_grad', '_scope_')}
+            if 'type' in value:
+                out['type'] = 'BN' if is_other(value, 'SyncBN') else type_name(value['type'])
+            return out
         return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
-    return {key: plain(value) for key, value in settings.items() if key not in NO_SCORE}
+    return {key: value for key, value in plain(settings).items() if key not in NO_SCORE}
 
 
 def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -171,7 +176,7 @@ def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def next_commands(files: Mapping[str, Path]) -> list[str]:
-    """What to type to test and to train an exported net, in any folder; one line each.
+    """What to type to test and to train an exported net, in the folder at hand; one line each.
 
     Args:
         files: What :meth:`Exporter.write` returns.
@@ -184,23 +189,19 @@ def next_commands(files: Mapping[str, Path]) -> list[str]:
     trains = cfg.get('train_cfg') and (cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters'))
     if checkpoint is not None:
         if 'search_val' in files:
-            lines.append(f'Re-score it on search-val: {_typed("test.py", files["search_val"], checkpoint)}')
+            lines.append(f'Re-score it on search-val: {typed("test.py", files["search_val"], checkpoint)}')
         if cfg.get('test_dataloader'):
-            lines.append(f'Test it:    {_typed("test.py", config, checkpoint)}')
+            lines.append(f'Test it:    {typed("test.py", config, checkpoint)}')
         else:
             lines.append(f'{config} has no test set: name a training config that has one as search.export.config.')
     if not trains:
         lines.append(f'{config} trains for no epoch: name a training config as search.export.config.')
     elif checkpoint is None:
-        lines.append(f'Train it: {_typed("train.py", config)}')
+        lines.append(f'Train it: {typed("train.py", config)}')
     else:
-        option = shlex.quote(option_word('load_from', str(checkpoint)))
-        lines.append(f'Retrain it: {_typed("train.py", config)} --cfg-options {option}')
+        option = option_word('load_from', str(checkpoint))
+        lines.append(f'Retrain it: {typed("train.py", config, "--cfg-options", option)}')
     return lines
-
-
-def _typed(tool: str, *paths: Path) -> str:
-    return f'python tools/{tool} {shlex.join(map(str, paths))}'
 
 
 # -- the best of a search -------------------------------------------------------------------------------------------

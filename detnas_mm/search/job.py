@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from detnas_mm.checks import keyed, listed, whole
+from detnas_mm.cli import typed
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search.evaluator import Evaluator
@@ -139,9 +139,13 @@ class SearchJob:
     def prepare(self) -> None:
         """Checks all that can be checked without a model or data, and sets the strategy up; called once.
 
+        Measured costs are opened here.
+
         Raises:
+            FileNotFoundError: If a measured cost has no file yet.
             ValueError: If parts do not fit together; UnmeetableConstraint if constraints cannot be met together.
         """
+        self.budget.check()
         if self.evaluator is not None:
             self.evaluator.check(self)
         if self.strategy is not None:
@@ -168,8 +172,7 @@ class SearchJob:
         """``: python …``, what to type to resume; empty for a search without a folder."""
         if self.work_dir is None:
             return ''
-        config, folder = (shlex.quote(str(path)) for path in (self.work_dir / CONFIG, self.work_dir))
-        return f': python tools/search.py {config} --work-dir {folder}'
+        return f': {typed("search.py", self.work_dir / CONFIG, "--work-dir", self.work_dir)}'
 
 
 def _built(registry: Any, cfg: Any) -> Any:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from detnas_mm.engine.launch import fit_to_machine
+from detnas_mm.engine.config import fit_to_machine
 from tests import latency
 
 # Whatever has such a key …
@@ -41,8 +41,7 @@ def cut_down(cfg: Config, work_dir: Path) -> Config:
         cfg.train_cfg.max_iters = 1
     if 'init_cfg' in cfg.model.backbone:
         cfg.model.backbone.init_cfg = None
-    fit_to_machine(cfg)
-    return cfg
+    return fit_to_machine(cfg)
 
 
 def cut_down_search(cfg: Config, checkpoint: Path) -> Config:

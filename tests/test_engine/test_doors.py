@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import mmdet
@@ -76,16 +77,23 @@ def by_the_hook(folder, supernet):
 DOORS = dict(tool=by_the_tool, train=by_train, hook=by_the_hook)
 
 
+@contextmanager
+def parsings():
+    """Notes each parsing of a search section."""
+    parsed, parse = [], SearchJob.from_config.__func__
+    with pytest.MonkeyPatch.context() as patch:
+        noted = classmethod(lambda *args, **kwargs: parsed.append(args) or parse(*args, **kwargs))
+        patch.setattr(SearchJob, 'from_config', noted)
+        yield parsed
+
+
 @pytest.fixture(scope='module')
 def doors(supernet, tmp_path_factory):
     """The same search by each door: folders, and how often the section was parsed."""
-    found, parse = {}, SearchJob.from_config.__func__
+    found = {}
     for name, start in DOORS.items():
-        parsed, folder = [], tmp_path_factory.mktemp(name) / 'work'
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                SearchJob, 'from_config', classmethod(lambda *args, **kw: parsed.append(args) or parse(*args, **kw))
-            )
+        folder = tmp_path_factory.mktemp(name) / 'work'
+        with parsings() as parsed:
             start(folder, supernet)
         found[name] = folder, len(parsed)
     return found
@@ -100,17 +108,29 @@ def exported(folder):
     return {key: folder / best[key] for key in ('config', 'search_val', 'checkpoint')}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DOORS)
 def test_the_section_is_parsed_once(doors, name):
     assert doors[name][1] == 1
 
 
+@pytest.mark.parametrize('start', [launch.run, launch.search])
+def test_the_section_is_parsed_once_without_a_model(tmp_path, start):
+    cfg = Config.fromfile(digits.CONFIGS / 'maedet-digits_search_retinanet.py')
+    cfg.work_dir = str(tmp_path)
+    with parsings() as parsed:
+        start(cfg)
+    assert len(parsed) == 1 and (tmp_path / 'best.json').is_file()
+
+
+@pytest.mark.slow
 def test_every_door_leads_to_the_same_rows(doors):
     first, *others = (rows(folder) for folder, _ in doors.values())
     assert len(first) == 2 and all(row[2] == 'ok' for row in first)
     assert others == [first, first]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DOORS)
 def test_sync_bn_is_exported_as_sync_bn(doors, name):
     """Though it was searched on one process without a GPU; in the search's own config, too."""
@@ -119,6 +139,7 @@ def test_sync_bn_is_exported_as_sync_bn(doors, name):
         assert norms(Config.fromfile(config)) == ['SyncBN'] * 3, config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DOORS)
 def test_both_exported_configs_load_the_weights_strictly(doors, name):
     files = exported(doors[name][0])
@@ -127,6 +148,7 @@ def test_both_exported_configs_load_the_weights_strictly(doors, name):
         build_model(Config.fromfile(files[key])).load_state_dict(weights, strict=True)
 
 
+@pytest.mark.slow
 def test_the_searchs_config_is_the_one_that_was_written(doors, supernet):
     cfg = written(doors['tool'][0], load_from=supernet)
     read = Config.fromfile(doors['tool'][0] / 'search_config.py')
@@ -134,6 +156,7 @@ def test_the_searchs_config_is_the_one_that_was_written(doors, supernet):
     assert read.to_dict() == cfg.to_dict()
 
 
+@pytest.mark.slow
 def test_it_can_be_searched_again(doors, tmp_path):
     """In its folder it resumes; in another it ends with the same rows."""
     folder = tmp_path / 'work'

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from detnas_mm.engine.found_structures import measure_found
 from mmengine.config import Config
 
 from detnas_mm.engine import found_structures
 from detnas_mm.engine import latency as latency_text
-from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.latency.timing import Pace
 from detnas_mm.systems.mae_det import StructureLatency
 from tests import jobs, latency
@@ -71,7 +71,9 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     # It is the config that was searched with, and a folder with lower limits is judged by these alone.
     again = Config.fromfile(tmp_path / 'my work/search_config.py')
     again.merge_from_dict({f'search.constraints.{number}.high': lowered})
-    with pytest.raises(ValueError, match='another search than this config: budget.constraints: .*ratio", .*"high": 1.0}], now'):
+    with pytest.raises(
+        ValueError, match='another search than this config: budget.constraints: .*ratio", .*"high": 1.0}], now'
+    ):
         measure_found(jobs.prepared(again), say=lines.append)
 
 

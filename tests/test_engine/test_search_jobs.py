@@ -17,6 +17,7 @@ import torch
 from detnas_mm.errors import DetNASError
 from detnas_mm.search.record import VOLATILE
 from tests import digits
+from tests.judge import unrounded_test
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,10 @@ def test_the_output_folder(finished):
     fitness = [row['metrics']['coco/bbox_mAP'] for row in rows(folder)]
     assert best[0]['metrics']['coco/bbox_mAP'] == max(fitness)
     for entry in best:
-        assert (folder / entry['config']).is_file()
+        stem = f'best/rank{entry["rank"]}_{entry["id"]}'
+        files = {key: entry[key] for key in ('config', 'checkpoint', 'search_val')}
+        assert files == dict(config=f'{stem}.py', checkpoint=f'{stem}.pth', search_val=f'{stem}_search_val.py')
+        assert all((folder / file).is_file() for file in files.values())
         weights = torch.load(folder / entry['checkpoint'], weights_only=True)
         assert weights['meta']['arch'] == entry['arch']
     assert (folder / 'progress.png').read_bytes()[:4] == b'\x89PNG'
@@ -83,19 +87,52 @@ def printed_command(output, words):
     return [sys.executable, '-W', 'ignore', *arguments]
 
 
-def test_the_printed_commands_work(finished, tmp_path):
-    """The exported net by the test script, to the digits it prints; and a step of retraining."""
-    folder, output = finished
-    best = json.loads((folder / 'best.json').read_text())[0]
-    tested = run([*printed_command(output, 'Test it: '), '--work-dir', str(tmp_path)], cwd=ROOT)
-    assert tested.returncode == 0, tested.stderr[-3000:]
-    printed = float((tested.stdout + tested.stderr).split('coco/bbox_mAP: ')[1].split()[0])
-    assert printed == pytest.approx(best['metrics']['coco/bbox_mAP'], abs=5.1e-5 + 5e-4)
+def printed_score(done):
+    """The mAP that tools/test.py printed."""
+    assert done.returncode == 0, done.stderr[-3000:]
+    return float((done.stdout + done.stderr).split('coco/bbox_mAP: ')[1].split()[0])
+
+
+@pytest.fixture(scope='module')
+def elsewhere(retinanet_supernet, tmp_path_factory):
+    """The same search from a user's own folder, by a config that inherits one of this package's."""
+    folder = tmp_path_factory.mktemp("somebody's project")
+    (folder / 'mine.py').write_text("_base_ = 'detnas_mm::digits/detnas-digits_search_retinanet.py'\n")
+    arguments = command(retinanet_supernet, 'my runs')
+    arguments[arguments.index(str(CONFIG))] = 'mine.py'
+    done = run(arguments, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout + done.stderr
+
+
+def test_the_printed_commands_work_there(finished, elsewhere, tmp_path):
+    """Each as it is printed: re-scored on search-val to the digits that mmdet prints, tested, and trained a step."""
+    folder, output = elsewhere
+    assert rows(folder / 'my runs') == rows(finished[0])
+    fitness = json.loads((folder / 'my runs' / 'best.json').read_text())[0]['metrics']['coco/bbox_mAP']
+    work_dir = ['--work-dir', str(tmp_path)]
+    rescored = run([*printed_command(output, 'Re-score it on search-val: '), *work_dir], cwd=folder)
+    assert printed_score(rescored) == pytest.approx(fitness, abs=5.1e-5 + 5e-4)
+    tested = run([*printed_command(output, 'Test it: '), *work_dir], cwd=folder)
+    assert 0 < printed_score(tested) != printed_score(rescored)  # on the test set, by the training config's thresholds
     retraining = printed_command(output, 'Retrain it: ')
-    trained = run([*retraining, 'train_cfg.max_iters=1', '--work-dir', str(tmp_path)], cwd=ROOT)
+    trained = run([*retraining, 'train_cfg.max_iters=1', *work_dir], cwd=folder)
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert 'Load checkpoint from' in trained.stdout + trained.stderr
     assert (tmp_path / 'iter_1.pth').is_file()
+
+
+def test_re_scoring_gives_the_rows_unrounded_value(finished, tmp_path, monkeypatch):
+    folder, _ = finished
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the search had
+    try:
+        for entry in json.loads((folder / 'best.json').read_text()):
+            files = folder / entry['search_val'], folder / entry['checkpoint']
+            _, score = unrounded_test(*files, tmp_path, monkeypatch)
+            assert score == entry['metrics']['coco/bbox_mAP']
+    finally:
+        torch.set_num_threads(threads)
 
 
 #: Where a search is killed: code that runs in its process first, calling ``die()``.

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from detnas_mm.engine.config import config_text
+from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
 from detnas_mm.engine.search import run_search
 from detnas_mm.errors import DetNASError
@@ -48,6 +49,7 @@ class SearchHook(Hook):
             self.job.work_dir = Path(runner.work_dir)
             self.check(self.job)
             self.job.prepare()
+            Exporter(self.job)
         self.job.log = runner.logger.info
 
     @classmethod

@@ -69,6 +69,8 @@ class DetNASSpace(ChoiceSpace):
         ValueError: If the preset is unknown or a number does not fit.
     """
 
+    latency_subject = 'detnas_mm.DetNASLatencySubject'
+
     def __init__(self, space: str | Mapping[str, Any] | DetNASSpace = 'small') -> None:
         if isinstance(space, DetNASSpace):
             space = space.spec()

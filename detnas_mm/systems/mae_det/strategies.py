@@ -69,8 +69,8 @@ class ExactStrategy(ProvingStrategy):
         if not isinstance(evaluator, StructureScore) or evaluator.spec() != self.score.spec():
             given = evaluator.spec() if isinstance(evaluator, StructureScore) else type(evaluator).__name__
             raise DetNASError(
-                f"ExactStrategy in search.strategy proves a bound on its score, {self.score.spec()}, which does not hold "
-                f'of search.evaluator, {given}: give both the same settings.'
+                f'ExactStrategy in search.strategy proves a bound on its score, {self.score.spec()}, which does not '
+                f'hold of search.evaluator, {given}: give both the same settings.'
             )
         self._space = space
         self._sum = self.score.block_sum((space.spec()['stem_stride'], *space.strides))
