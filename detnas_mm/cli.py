@@ -45,9 +45,7 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    out.add_argument(
-        'config', type=_config_file, help='a config file, such as configs/digits/detnas-digits_supernet_retinanet.py'
-    )
+    out.add_argument('config', type=_config_file, help='a config file; those in configs/ are listed in its READMEs')
     out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     out.add_argument(
         '--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',

@@ -77,6 +77,6 @@ def check_data(cfg: Any, keys: Sequence[str]) -> None:
                 what = type_name(node.get('type', 'data'))
                 raise SystemExit(
                     f'error: there is no folder {folder}, where {key} looks for {what}. Digits is made by: python '
-                    f'tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands in '
-                    f'configs/detnas/README.md.'
+                    f'tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands in the READMEs '
+                    f'of configs/.'
                 )

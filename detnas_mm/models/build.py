@@ -51,7 +51,7 @@ def checked_weights(model: nn.Module, checkpoint: Mapping[str, Any], name: Any) 
         shape = '' if there is None else f' ({tuple(there.shape)} there, {tuple(wanted[missing[-1]])} here)'
         raise DetNASError(
             f'{name} lacks {len(missing)} of the {len(wanted)} tensors of this model, such as {missing[-1]}{shape}: '
-            f'they would be random. Give the supernet that was trained in this very model (with DetNAS the one of step '
-            f'2, not of step 1).'
+            f'they would be random. Give the supernet that was trained in this very model, not one that was trained '
+            f'in another before.'
         )
     return {key: found[key] for key in wanted}

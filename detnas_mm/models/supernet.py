@@ -90,6 +90,6 @@ def find_supernet(model: nn.Module) -> Supernet:
     if len(found) != 1:
         raise DetNASError(
             f'{len(found)} supernets found in {type(model).__name__}; exactly one is needed. '
-            f"Use a supernet such as dict(type='detnas_mm.DetNASSupernet') as the backbone."
+            'Give a config whose backbone is one.'
         )
     return found[0]

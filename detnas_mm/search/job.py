@@ -19,7 +19,7 @@ from detnas_mm.spaces import SearchSpace
 #: Files that a search keeps in its folder: its rows, and its config as written.
 LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
 _OBJECTIVES = "[dict(name='coco/bbox_mAP', direction='maximize')]"
-_COSTS = "dict(macs=dict(type='MacsTable'))"
+_COSTS = "dict(macs=dict(type='…'))"
 _CONSTRAINTS = "[dict(cost='macs', high=300e6)]"
 _SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraints', 'budget', 'seed', 'export')
 

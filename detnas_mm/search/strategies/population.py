@@ -75,7 +75,7 @@ class PopulationEvolution(Strategy):
         if not 0 < mutation_prob <= 1:
             raise DetNASError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
         if isinstance(start, (str, bytes)):
-            raise DetNASError(f"start is a list of architectures, such as ['maedet-init']; got {start!r}.")
+            raise DetNASError(f'start is a list of architectures: [{start!r}], or several; got {start!r}.')
         self.population = population
         self.candidates = candidates
         self.batch = batch
