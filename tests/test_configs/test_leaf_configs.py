@@ -4,11 +4,12 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from detnas_mm.engine.launch import as_search_job, fit_to_machine
-from detnas_mm.engine.search import SearchPlan
+from detnas_mm.engine import launch
+from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.export import Exporter
 from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet
 
-from .leaves import DETNAS, NETS, SEARCHES, SUPERNETS
+from .leaves import DETNAS, LEAVES, NETS, SEARCHES, SUPERNETS
 
 SPACES = {'small': 'small', 'large': 'large', 'large-3800m': 'large-3.8g', 'digits': None}
 METRICS = {'coco': 'coco/bbox_mAP', 'voc': 'pascal_voc/mAP', 'imagenet': 'accuracy/top1'}
@@ -30,7 +31,7 @@ def test_builds(name, load):
     """The model builds, of the space and the number of classes that the name tells, and its parts fit together."""
     cfg = load(name)
     assert 'custom_imports' not in cfg
-    fit_to_machine(cfg)
+    cfg = fit_to_machine(cfg)
     cfg.model.backbone.pop('init_cfg', None)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
@@ -67,9 +68,9 @@ def test_net(name, load):
 def test_search(name, load):
     """The section builds, agrees with the model, and the job is one that searches and trains nothing."""
     cfg = load(name)
-    plan = SearchPlan(cfg.search)
-    assert plan.evaluator.needs_model
-    assert plan.space.spec() == DetNASSpace(cfg.model.backbone.space).spec()
+    job = launch.search_job(cfg, 'supernet.pth')
+    assert job.evaluator.needs_model
+    assert job.space.spec() == DetNASSpace(cfg.model.backbone.space).spec()
     section = cfg.search
     if parts(name)[1] != 'digits':
         assert section.objectives[0].name == METRICS[parts(name)[1]]
@@ -78,11 +79,22 @@ def test_search(name, load):
     assert 'search_val' not in repr(evaluator.calibration), 'BN is recalibrated on training images'
     assert 'Flip' not in repr(evaluator), 'nothing random may stand in a pipeline of the evaluator'
     assert cfg.model.backbone.get('init_cfg') is None, 'the checkpoint of the search holds all weights'
-    job = as_search_job(load(name), 'supernet.pth')
+    only = launch.search_only(job.cfg)
     for key in ('train_cfg', 'param_scheduler', 'custom_hooks', 'default_hooks'):
-        assert job[key] == cfg[key], f'{key} is not that of a search-only job'
-    retrain = section.export.retrain
-    assert retrain.train_cfg.max_iters > 0 and retrain.param_scheduler
+        assert only[key] == cfg[key], f'{key} is not that of a search-only job'
+
+
+@pytest.mark.parametrize('name', SEARCHES)
+def test_found_nets_are_put_into_the_training_config(name, load):
+    """That of the same space, detector and data, which it fits; on all training images, not on the supernet's part."""
+    job = launch.search_job(load(name), 'supernet.pth')
+    space, _, rest = name.split('_', 2)
+    training = f'{space}_net_{rest}'
+    assert job.export.config == f'detnas_mm::{LEAVES[training].parent.name}/{training}.py'
+    plain = load(training)
+    found = Exporter(job).training
+    for key in ('train_dataloader', 'test_dataloader', 'test_evaluator', 'train_cfg', 'param_scheduler'):
+        assert plain[key] and found[key] == plain[key], key
 
 
 def test_the_large_space_has_what_the_small_one_has():

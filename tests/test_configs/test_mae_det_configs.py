@@ -10,10 +10,12 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from detnas_mm import zoo
-from detnas_mm.engine.launch import as_search_job, fit_to_machine
-from detnas_mm.engine.search import SearchPlan, run_search
-from detnas_mm.search import ParetoStrategy
+from detnas_mm.engine import launch
+from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.search import ParetoStrategy, SearchJob
 from detnas_mm.systems.mae_det import ExactStrategy, MAEDetNet
+
+from tests import jobs
 
 from . import one_step
 from .leaves import LEAVES, MAEDET, MAEDET_DIGITS, MAEDET_NETS, MAEDET_SEARCHES
@@ -25,10 +27,9 @@ OF_RESNET50 = dict(flops=188e8, layers=91)
 
 
 def build(cfg):
-    fit_to_machine(cfg)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
-        return MODELS.build(cfg.model)
+        return MODELS.build(fit_to_machine(cfg).model)
 
 
 @pytest.mark.parametrize('name', MAEDET)
@@ -83,33 +84,32 @@ def test_the_recipe(name, load):
 def test_searches(name, load):
     """No model, no checkpoint, no data; budgets are ResNet-50's, or those that the name says."""
     cfg = load(name)
-    job = as_search_job(cfg, None)
-    assert job is cfg
-    plan = SearchPlan(cfg.search)
-    assert not plan.evaluator.needs_model and plan.budget.idle_constraints() == [
-        constraint for constraint in plan.budget.constraints if constraint.cost == 'rho' and 'deepmad' not in name
+    job = launch.search_job(cfg)
+    assert job.cfg.to_dict() == cfg.to_dict()
+    assert not job.needs_model and job.budget.idle_constraints() == [
+        constraint for constraint in job.budget.constraints if constraint.cost == 'rho' and 'deepmad' not in name
     ]
-    limits = {constraint.cost: constraint.high for constraint in plan.budget.constraints}
+    limits = {constraint.cost: constraint.high for constraint in job.budget.constraints}
     published = name.split('_')[1].removeprefix('search-exact-')
     if f'maedet-{published}' in zoo.nets():
         net = zoo.get(f'maedet-{published}')
-        assert plan.space.name == 'relaxed' and plan.space.parse(net.name)
-        flops = plan.budget.cost_model('flops').total(net.name)
+        assert job.space.name == 'relaxed' and job.space.parse(net.name)
+        flops = job.budget.cost_model('flops').total(net.name)
         assert limits == dict(flops=flops, params=net.params, layers=net.layers)
     else:
         more = {'search-exact-params': dict(params=23.5e6), 'search-deepmad': dict(rho=0.3)}
         wanted = OF_RESNET50 | more.get(name.split('_')[1], {})
         if name.split('_')[1] in ('search-latency', 'search-exact-latency', 'search-front'):
             wanted = dict(latency_to_resnet50=1.0, layers=91)
-        assert plan.space.name == 'authors' and limits == wanted
+        assert job.space.name == 'authors' and limits == wanted
     if 'exact' in name:
-        assert isinstance(plan.strategy, ExactStrategy) and plan.generations == 1
-        assert plan.strategy.score.spec() == plan.evaluator.spec()
+        assert isinstance(job.strategy, ExactStrategy) and job.generations == 1
+        assert job.strategy.score.spec() == job.evaluator.spec()
     elif 'front' in name:
-        assert isinstance(plan.strategy, ParetoStrategy) and len(plan.objectives) == 2 and plan.front_k == 12
+        assert isinstance(job.strategy, ParetoStrategy) and len(job.objectives) == 2 and job.export.front_k == 12
     else:
-        strategy = plan.strategy
-        assert (strategy.population, strategy.candidates * plan.generations) == (256, 100_000)
+        strategy = job.strategy
+        assert (strategy.population, strategy.candidates * job.generations) == (256, 100_000)
 
 
 @pytest.mark.parametrize(
@@ -120,14 +120,13 @@ def test_a_search_ends_in_a_config_like_the_others(name, load, tmp_path):
     cfg.work_dir = str(tmp_path)
     cfg.search.strategy.candidates = 1000
     cfg.search.budget.generations = 7
-    fit_to_machine(cfg)
-    best = run_search(cfg, log=lambda text: None)
+    job, best = jobs.run(cfg)
     found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
     plain = load(f'maedet-s_gfl_{name.split("_")[-1]}')
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'test_dataloader', 'env_cfg'):
         assert found[key] == plain[key], key
     model = build(found)
-    assert model.backbone.arch == SearchPlan(load(name).search).space.parse(best[0].arch)
+    assert model.backbone.arch == job.space.parse(best[0].arch)
     assert found.model.neck.in_channels == list(model.backbone.channels)
 
 
@@ -138,8 +137,7 @@ def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
     cfg.search.strategy.update(population=60, parents=20)
     cfg.search.budget.generations = 4
     cfg.search.export.front_k = 3
-    fit_to_machine(cfg)
-    best = run_search(cfg, log=lambda text: None)
+    job, best = jobs.run(cfg)
     entries = json.loads((tmp_path / 'best.json').read_text())
     assert len(best) == 240 and len(entries) == 3
     entropy = [entry['metrics']['entropy'] for entry in entries]
@@ -151,14 +149,15 @@ def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
     for entry in entries:
         found = Config.fromfile(tmp_path / entry['config'])
         model = build(found)
-        assert model.backbone.arch == SearchPlan(cfg.search).space.parse(entry['arch'])
+        assert model.backbone.arch == job.space.parse(entry['arch'])
         assert found.model.neck.in_channels == list(model.backbone.channels) and 'search' not in found
     assert (tmp_path / 'progress.png').read_bytes()[:4] == b'\x89PNG'
 
 
 def test_a_checkpoint_that_is_not_read_is_named(load, capsys):
-    as_search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
+    job = launch.search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
     assert 'EntropyScore needs no model: supernet.pth is not read.' in capsys.readouterr().out
+    assert job.cfg.get('load_from') is None
 
 
 def test_exact_search_ends_at_the_latency_of_resnet50(load, tmp_path):
@@ -166,18 +165,17 @@ def test_exact_search_ends_at_the_latency_of_resnet50(load, tmp_path):
     cfg = load('maedet_search-exact-latency_gfl_coco')
     cfg.work_dir = str(tmp_path)
     cfg.search.strategy.gap = 0.01
-    fit_to_machine(cfg)
-    (best,) = run_search(cfg, log=lambda text: None)
+    job, (best,) = jobs.run(cfg)
     proof = json.loads((tmp_path / 'certificate.json').read_text())
     assert proof['budgets'] == dict(latency_to_resnet50=1.0, layers=91) and 0 <= proof['gap'] <= 0.01
     assert 0.95 < best.costs['latency_to_resnet50'] <= 1 and best.costs['layers'] <= 91
     assert best.metrics['entropy'] == pytest.approx(proof['value'], rel=1e-12)
     found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
-    assert build(found).backbone.arch == SearchPlan(cfg.search).space.parse(best.arch)
+    assert build(found).backbone.arch == job.space.parse(best.arch)
 
 
 def test_the_phases_are_coarse_to_fine(load):
-    first, second = SearchPlan(load('maedet_search-coarse-to-fine_gfl_coco').search).strategy.phases
+    first, second = SearchJob.from_config(load('maedet_search-coarse-to-fine_gfl_coco')).strategy.phases
     assert set(first[0]) == {'out', 'kernel', 'depth', 'bottleneck'} and set(second[0]) == {'out', 'bottleneck'}
 
 
@@ -213,15 +211,15 @@ def test_digits_builds(name, load):
 def test_digits_searches_at_the_cost_of_the_control(load, tmp_path):
     """The budget is the control's to the unit; the three nets are within it; the config holds what the search finds."""
     cfg = load('maedet-digits_search_retinanet')
-    plan = SearchPlan(cfg.search)
+    job = SearchJob.from_config(cfg)
     names = [f'maedet-digits_{kind}_retinanet' for kind in ('found', 'random', 'resnet')]
-    nets = {name: plan.space.parse(load(name).model.backbone.arch) for name in names}
-    limits = {constraint.cost: constraint.high for constraint in plan.budget.constraints}
-    assert plan.budget.costs(nets['maedet-digits_resnet_retinanet']) == limits
-    assert plan.budget.allows(list(nets.values())).all() and len(set(nets.values())) == 3
+    nets = {name: job.space.parse(load(name).model.backbone.arch) for name in names}
+    limits = {constraint.cost: constraint.high for constraint in job.budget.constraints}
+    assert job.budget.costs(nets['maedet-digits_resnet_retinanet']) == limits
+    assert job.budget.allows(list(nets.values())).all() and len(set(nets.values())) == 3
     cfg.work_dir = str(tmp_path)
-    (best,) = run_search(cfg, log=lambda text: None)
-    assert plan.space.parse(best.arch) == nets['maedet-digits_found_retinanet']
+    _, (best,) = jobs.run(cfg)
+    assert job.space.parse(best.arch) == nets['maedet-digits_found_retinanet']
     proof = json.loads((tmp_path / 'certificate.json').read_text())
     assert 0 <= proof['gap'] < 0.005
     found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
@@ -247,9 +245,8 @@ def test_what_a_search_finds_trains(tmp_path):
     cfg.work_dir = str(tmp_path / 'search')
     cfg.search.strategy.update(candidates=1000, proof=None)
     cfg.search.budget.generations = 2
-    fit_to_machine(cfg)
-    best = run_search(cfg, log=lambda text: None)
+    job, best = jobs.run(cfg)
     path = tmp_path / 'search' / json.loads((tmp_path / 'search/best.json').read_text())[0]['config']
     runner = one_step.train(one_step.cut_down(Config.fromfile(path), tmp_path / 'train'))
-    assert runner.iter == 1 and runner.model.backbone.arch == SearchPlan(cfg.search).space.parse(best[0].arch)
+    assert runner.iter == 1 and runner.model.backbone.arch == job.space.parse(best[0].arch)
     assert math.isfinite(runner.message_hub.get_scalar('train/loss').current())

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from detnas_mm.engine.search import SearchPlan
+from detnas_mm.search import SearchJob
 from detnas_mm.systems.detnas import MacsTable
 
 from .leaves import NETS, SEARCHES, SUPERNETS
@@ -142,9 +142,9 @@ def test_search(name, load):
     before = re.sub('_search[a-z-]*_', f'_{before}_', name)
     assert cfg.load_from == f'work_dirs/{before}/iter_{load(before).train_cfg.max_iters}.pth'
     section = cfg.search
-    plan = SearchPlan(section)
-    strategy = plan.strategy
-    assert (strategy.population, plan.generations, strategy.parents, strategy.mutation_prob) == (50, 20, 10, 0.1)
+    job = SearchJob.from_config(cfg)
+    strategy = job.strategy
+    assert (strategy.population, job.generations, strategy.parents, strategy.mutation_prob) == (50, 20, 10, 0.1)
     children = (20, 20, 10) if 'newcomers' in name else (25, 25, 0)
     assert (strategy.mutation, strategy.crossover, strategy.random) == children
     macs = section.costs.macs
@@ -154,7 +154,7 @@ def test_search(name, load):
     else:
         (constraint,) = section.constraints
         assert constraint == dict(cost='macs', high=300e6 if '-small_' in name else 1.3e9)
-        smallest, largest = MacsTable(plan.space).bounds()
+        smallest, largest = MacsTable(job.space).bounds()
         assert smallest < constraint.high < largest
     assert section.evaluator.calibration.num_images == 500
     assert section.evaluator.calibration.dataloader.batch_size == 20

@@ -14,8 +14,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from detnas_mm import zoo
-from detnas_mm.engine.launch import as_search_job, fit_to_machine
-from detnas_mm.engine.search import SearchPlan
+from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.export import Exporter
+from detnas_mm.engine.launch import search_job
 from detnas_mm.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +126,7 @@ def test_every_row_of_the_mapping_says_where(page):
 
 def build(cfg):
     """The model of a config, on torch's meta device, without the checkpoints that it would begin with."""
-    fit_to_machine(cfg)
+    cfg = fit_to_machine(cfg)
     cfg.model.pop('init_cfg', None)
     cfg.model.backbone.pop('init_cfg', None)
     init_default_scope(cfg.default_scope)
@@ -147,12 +148,12 @@ def test_the_configs_for_ones_own_detector(tmp_path):
     assert supernet.val_dataloader is None and supernet.custom_hooks
     assert_images_as_trained(supernet)
     model = build(supernet)
-    job = as_search_job(search, 'supernet.pth')
-    plan = SearchPlan(job.search)
-    assert model.backbone.space.spec() == plan.space.spec()
-    assert tuple(model.neck.in_channels) == plan.space.channels
-    assert plan.generations == 20 and plan.strategy.population == 50
-    assert job.search.export.retrain.train_cfg.max_epochs > 0
+    job = search_job(search, 'supernet.pth')
+    assert model.backbone.space.spec() == job.space.spec()
+    assert tuple(model.neck.in_channels) == job.space.channels
+    assert job.generations == 20 and job.strategy.population == 50
+    training = Exporter(job).training
+    assert training['train_cfg']['max_epochs'] > 0 and training['test_dataloader']
 
 
 # -- README.md ----------------------------------------------------------------------------------------------------
@@ -203,10 +204,10 @@ def test_the_steps_on_coco(monkeypatch):
             looked_at = evaluator.dataloader.dataset
             assert Path(looked_at.data_root + looked_at.ann_file) == folder / 'detnas_search_val.json'
             assert Path(evaluator.metric.ann_file) == folder / 'detnas_search_val.json'
-            plan = SearchPlan(as_search_job(cfg, args[1]).search)
-            assert build(cfg).backbone.space.spec() == plan.space.spec()
-            assert (plan.generations, plan.strategy.population) == (20, 50)
-            assert [(c.cost, c.high) for c in plan.budget.constraints] == [('macs', 300e6)]
+            job = search_job(cfg, args[1])
+            assert build(cfg).backbone.space.spec() == job.space.spec()
+            assert (job.generations, job.strategy.population) == (20, 50)
+            assert [(c.cost, c.high) for c in job.budget.constraints] == [('macs', 300e6)]
             continue
         assert args[1].isdigit()
         made.add(f'work_dirs/{Path(args[0]).stem}/iter_{cfg.train_cfg.max_iters}.pth')
