@@ -35,7 +35,7 @@ from mmengine.registry import DefaultScope
 from one_shot_candidate import measure, print_parts
 
 from detnas_mm.compat import cuda_usable
-from detnas_mm.evaluators.detection.metrics import quiet
+from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.models import build_model
 from detnas_mm.search import SearchJob
 

@@ -42,8 +42,9 @@ from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.datasets.digits import make_digits
 from detnas_mm.engine import run_search
 from detnas_mm.engine.config import fit_to_machine
-from detnas_mm.evaluators.detection.metrics import available, quiet
+from detnas_mm.evaluators.detection.metrics import available
 from detnas_mm.evaluators.one_shot.racing import Racing
+from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.models import build_model
 from detnas_mm.search import LEDGER, Evaluation, Record, SearchJob, read_ledger
 

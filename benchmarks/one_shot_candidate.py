@@ -31,8 +31,8 @@ from mmengine.registry import DefaultScope
 
 from detnas_mm.compat import load_checkpoint_file
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
-from detnas_mm.evaluators.numerics import replaced
 from detnas_mm.evaluators.one_shot import path_tree
+from detnas_mm.evaluators.temporary import replaced
 from detnas_mm.models import build_model
 from detnas_mm.search import SearchJob
 

@@ -3,8 +3,8 @@
 Those that OpenMMLab already has (models, hooks, data) are children of mmengine's, so that
 ``type='detnas_mm.X'`` works in any config of the ecosystem and imports this package by itself.
 Those of the search are roots of their own. What a system under ``systems/`` adds is found by fixed names of its files:
-``space.py``, ``costs.py``, ``strategies.py``, ``evaluators.py`` (rankers too), ``model.py``, ``samplers.py`` and
-``hooks.py`` (loops too). Nothing here imports torch.
+``space.py``, ``costs.py``, ``strategies.py``, ``evaluators.py`` (rankers too), ``model.py``, ``samplers.py``,
+``hooks.py`` (loops too) and ``latency.py`` (latency subjects). Nothing here imports torch.
 """
 
 import inspect
@@ -56,6 +56,7 @@ STRATEGIES = _root('search strategy', ['detnas_mm.search', *system_modules('stra
 EVALUATORS = _root('evaluator', ['detnas_mm.evaluators', *system_modules('evaluators')])
 RANKERS = _root('ranker', ['detnas_mm.search', *system_modules('evaluators')])
 PATH_SAMPLERS = _root('path sampler', ['detnas_mm.engine', *system_modules('samplers')])
+LATENCY_SUBJECTS = _root('latency subject', system_modules('latency'))
 
 
 def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:

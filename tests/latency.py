@@ -6,7 +6,7 @@ import numpy as np
 
 from detnas_mm.latency.device import describe_device
 from detnas_mm.latency.file import SCHEMA
-from detnas_mm.systems.detnas import DetNASSpace
+from detnas_mm.registry import SPACES, build_from
 from detnas_mm.systems.mae_det import MAEDetSpace, StructureMacs
 from detnas_mm.systems.mae_det.blocks import places
 from detnas_mm.systems.mae_det.grid import Grid
@@ -14,13 +14,14 @@ from detnas_mm.systems.mae_det.structure import RESNET50
 
 
 def content(space, part='detector', input_size=(96, 96), **changes):
-    """What such a file holds; latencies are random, between 0.1 and 0.5 ms a block."""
-    space = DetNASSpace(space)
-    table = np.random.default_rng(0).uniform(0.1, 0.5, (space.num_blocks, space.num_choices))
+    """What the file of a space of choices holds; latencies are random, between 0.1 and 0.5 ms a position."""
+    rng = np.random.default_rng(0)
+    table = [rng.uniform(0.1, 0.5, choices) for choices in space.choices]
     found = dict(
         schema=SCHEMA, part=part, model='RetinaNet', weights=None, images='noise', space=space.spec(),
         input_size=list(input_size), device=describe_device('cpu'), clock='paper', versions={},
-        measured='2026-11-26T00:00Z', pace={}, constant_ms=1.25, table_ms=table.tolist(), iqr_ms=(table / 20).tolist(),
+        measured='2026-11-26T00:00Z', pace={}, constant_ms=1.25, table_ms=[row.tolist() for row in table],
+        iqr_ms=[(row / 20).tolist() for row in table],
     )  # fmt: skip
     return found | changes
 
@@ -75,7 +76,7 @@ def _written(path, found):
 def provide(cfg, folder):
     """Gives the costs of a search config that need a measured table one on paper."""
     for name, cost in cfg.get('search', {}).get('costs', {}).items():
-        file, space = folder / f'{name}.json', cfg.search.space.space
+        file, space = folder / f'{name}.json', build_from(SPACES, cfg.search.space)
         if cost.type == 'LatencyTable':
             cost.file = write(file, space, cost.part, tuple(cost.input_size))
         elif cost.type == 'StructureLatency':

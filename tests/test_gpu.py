@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 from mmdet.utils import register_all_modules
+from mmengine.config import Config
 from scipy.stats import kendalltau
 
 from detnas_mm.compat import cuda_usable
 from detnas_mm.engine.latency import measure_latency
-from detnas_mm.engine.structure_latency import measure_structure_latency
 from detnas_mm.evaluators.detection import dense_boxes
 from detnas_mm.latency import LatencyTable
 from detnas_mm.latency.timing import Pace
-from detnas_mm.systems.mae_det import MAEDetNet, MAEDetSpace
+from detnas_mm.systems.mae_det import MAEDetNet
 from detnas_mm.systems.mae_det.entropy import WEIGHTS
 from detnas_mm.systems.mae_det.entropy_forward import forward_entropy
 from tests import digits
@@ -115,13 +115,14 @@ def test_latency_of_choices(retinanet_supernet, tmp_path):
     check = found['check']
     print(found['factor'], {key: value for key, value in check.items() if key != 'rows'})
     assert 0.5 < found['factor'] < 2
-    table = LatencyTable(cfg.search.space.space, file, 'detector', (96, 96))
+    table = LatencyTable(cfg.search.space, file, 'detector', (96, 96))
     assert 0 < table.total(table.space.parse(PATHS[0])) < 1000
 
 
 def test_latency_of_structures(tmp_path):
-    space = MAEDetSpace('authors')
-    found = measure_structure_latency(space, tmp_path / 'a.json', 224, 'cuda', Pace(2, 0.0, 0.0), nets=6, points=3)
+    cfg = Config(dict(search=dict(space=dict(type='MAEDetSpace'), objectives=[dict(name='entropy')])))
+    file = tmp_path / 'a.json'
+    found = measure_latency(cfg, None, file, 'backbone', 224, 'cuda', Pace(2, 0.0, 0.0), nets=6, grid=3)
     assert found['device']['kind'] == 'cuda'
     print(found['factor'], {key: value for key, value in found['check'].items() if key != 'rows'})
 

@@ -74,7 +74,7 @@ def begin_lane(plan: Plan) -> None:
     global terminal
     import torch
 
-    from detnas_mm.evaluators.detection.metric_workers import end_with_parent
+    from detnas_mm.compat import end_with_parent
 
     warnings.simplefilter('ignore')
     torch.set_num_threads(1)

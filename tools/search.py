@@ -1,7 +1,12 @@
 #!/usr/bin/env python
 """Runs an architecture search; run again on the same folder, it goes on where it stopped."""
 
-from detnas_mm.cli import one_line_errors, parser
+import shlex
+import sys
+
+from detnas_mm.cli import at_least_1, one_line_errors, parser
+
+ONLY_MEASURING = ('device', 'threads', 'rounds', 'input_size', 'test')
 
 EPILOG = """
 examples:
@@ -9,10 +14,17 @@ examples:
   python tools/search.py CONFIG CHECKPOINT --work-dir work_dirs/search --cfg-options search.budget.generations=5
   python tools/search.py configs/mae_det/maedet_search_gfl_coco.py       # a score that needs no training: no checkpoint
   bash tools/dist_search.sh CONFIG CHECKPOINT 8
+  python tools/search.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth --measure --threads 1
 
 The folder then holds ledger.jsonl (a row for every candidate, or snapshots of a population), best.json, best/ (ordinary
 configs and, from a supernet, weights of the best), progress.png and, of exact searches, certificate.json. The last
 lines printed are the next commands to type.
+
+With --measure the config's table of latencies is measured first on this device, unless it is there already; then the
+search runs; then the exported nets are measured, and those with weights re-scored on search-val by mmengine's
+Runner.test. The folder then holds measured.json and, of several objectives, front.png too. Without a table in the
+config the exported nets are measured all the same. To share a search out, run tools/dist_search.sh on the same
+--work-dir in between: a finished search is not repeated.
 """
 
 
@@ -20,12 +32,61 @@ def main() -> None:
     args_parser = parser(__doc__, EPILOG)
     args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet, where the evaluator needs one')
     args_parser.add_argument('--seed', type=int, help='seed of the search; default: the one of the config')
+    measuring = args_parser.add_argument_group('measuring latencies')
+    measuring.add_argument('--measure', action='store_true', help='measure tables before, and what was found after')
+    measuring.add_argument('--device', choices=['cpu', 'cuda'], help='to measure on; default: cuda if there is one')
+    measuring.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice, or the table's")
+    measuring.add_argument('--rounds', type=at_least_1, help='rounds of measuring; default: 30')
+    measuring.add_argument(
+        '--input-size', nargs=2, type=at_least_1, metavar=('H', 'W'),
+        help="of the image, in pixels, where the config has no measured latency; default: that of search-val's images",
+    )  # fmt: skip
+    measuring.add_argument('--test', action='store_true', help='test the exported nets on their test set, too')
     args = args_parser.parse_args()
+    if not args.measure:
+        given = [f'--{name.replace("_", "-")}' for name in ONLY_MEASURING if getattr(args, name)]
+        if given:
+            args_parser.error(f'{", ".join(given)}: only with --measure')
+    elif args.launcher not in (None, 'none'):
+        raise SystemExit(
+            'error: nets are measured by one process, alone on its machine. Search with several without --measure; '
+            f'then type: {one_process(sys.argv[1:])}'
+        )
 
     from detnas_mm.engine.config import read_config  # after the arguments: it loads torch
-    from detnas_mm.engine.launch import search
 
-    search(read_config(args), args.checkpoint, args.seed, args.trust_checkpoint)
+    if not args.measure:
+        from detnas_mm.engine.launch import search
+
+        search(read_config(args), args.checkpoint, args.seed, args.trust_checkpoint)
+        return
+
+    import torch
+
+    from detnas_mm.compat import cuda_usable
+    from detnas_mm.engine.measure import search_and_measure
+    from detnas_mm.latency.timing import Pace
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    search_and_measure(
+        read_config(args), args.checkpoint, args.device or ('cuda' if cuda_usable() else 'cpu'),
+        Pace(args.rounds or 30), args.threads, args.input_size, args.test, args.seed, args.trust_checkpoint,
+    )  # fmt: skip
+
+
+def one_process(arguments: list[str]) -> str:
+    """The same command without its launcher."""
+    words = iter(arguments)
+    kept = []
+    for word in words:
+        name = word.partition('=')[0]
+        if name in ('--launcher', '--local_rank', '--local-rank'):
+            if name == word:
+                next(words)
+        else:
+            kept.append(word)
+    return f'python tools/search.py {shlex.join(kept)}'
 
 
 if __name__ == '__main__':

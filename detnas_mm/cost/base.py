@@ -19,10 +19,13 @@ class CostModel(ABC):
     Attributes:
         name: What constraints and ledger rows call it, such as ``'macs'``.
         scope: One line that says what is counted, at which input size.
+        lazy: Whether its numbers are in a file that is opened on first use: a search section can then be parsed before
+            the file is there.
     """
 
     name: str
     scope: str
+    lazy: bool = False
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
@@ -68,14 +71,20 @@ class TableCost(CostModel):
     Args:
         name: See :class:`CostModel`.
         scope: See :class:`CostModel`.
-        table: Array of shape (positions, choices).
+        table: A row of numbers for every position, one for each of its choices; rows may differ in length.
         constant: What every architecture pays.
+
+    Attributes:
+        table: Array of shape (positions, choices); shorter rows are filled up with their last number.
+        choices: How many choices every position has.
     """
 
-    def __init__(self, name: str, scope: str, table: np.ndarray, constant: float = 0) -> None:
+    def __init__(self, name: str, scope: str, table: Sequence[Any] | np.ndarray, constant: float = 0) -> None:
         self.name = name
         self.scope = scope
-        self.table = np.ascontiguousarray(table)
+        self.choices = np.array([len(row) for row in table])
+        widest = self.choices.max()
+        self.table = np.stack([np.pad(row, (0, widest - len(row)), mode='edge') for row in table])
         self.constant = constant
 
     def checked(self, ids: np.ndarray) -> np.ndarray:
@@ -85,14 +94,18 @@ class TableCost(CostModel):
             ValueError: If the array's shape or an id does not fit.
         """
         ids = np.asarray(ids)
-        positions, choices = self.table.shape
+        positions = len(self.choices)
         if ids.ndim != 2 or ids.shape[1] != positions or not np.issubdtype(ids.dtype, np.integer):
             raise DetNASError(
                 f'ids must be an integer array of shape (candidates, {positions}); '
                 f'got {ids.dtype} of shape {ids.shape}.'
             )
-        if len(ids) and (ids.min() < 0 or ids.max() >= choices):
-            raise DetNASError(f'ids must lie in 0–{choices - 1}; got {ids.min()} to {ids.max()}.')
+        wrong = np.flatnonzero(((ids < 0) | (ids >= self.choices)).any(axis=0))
+        if len(wrong):
+            raise DetNASError(
+                f'At position {wrong[0]} ids must lie in 0–{self.choices[wrong[0]] - 1}; got {ids.min()} to '
+                f'{ids.max()}.'
+            )
         return ids
 
     def spec(self) -> dict[str, Any]:
@@ -109,7 +122,7 @@ class TableCost(CostModel):
 class AdditiveTable(TableCost):
     """A cost that adds up: MACs, parameters, latency. Takes the arguments of :class:`TableCost`."""
 
-    def __init__(self, name: str, scope: str, table: np.ndarray, constant: float = 0) -> None:
+    def __init__(self, name: str, scope: str, table: Sequence[Any] | np.ndarray, constant: float = 0) -> None:
         super().__init__(name, scope, table, constant)
         positions, choices = self.table.shape
         # The table's columns are tabulated two positions at a time: half the look-ups, for a table of 16 a pair.

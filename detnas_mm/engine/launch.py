@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from inspect import isclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from detnas_mm.cli import typed
 from detnas_mm.config_types import as_text, resolve_type
 from detnas_mm.engine.config import config_text, fit_to_machine
 from detnas_mm.engine.export import Exporter
-from detnas_mm.engine.found_structures import measure_found
+from detnas_mm.engine.found import measure_found
 from detnas_mm.engine.hooks import SearchHook
 from detnas_mm.engine.inputs import check_data, check_inputs, check_work_dir
 from detnas_mm.engine.process_group import join_process_group, join_without_runner
@@ -28,13 +29,19 @@ from detnas_mm.registry import HOOKS
 from detnas_mm.search import LEDGER, SearchJob, refuse_if_in_use
 
 
-def search_job(cfg: Config, checkpoint: str | None = None, seed: int | None = None) -> SearchJob:
+def search_job(
+    cfg: Config,
+    checkpoint: str | None = None,
+    seed: int | None = None,
+    ready: Callable[[SearchJob], Any] = lambda job: None,
+) -> SearchJob:
     """Parses and checks the ``search`` section of a config, once a process.
 
     Args:
         cfg: The config as written; left as it is.
         checkpoint: The trained supernet, or what else its model starts from. Defaults to the config's ``load_from``.
         seed: Replaces ``search.seed``.
+        ready: Called when the section is parsed, before it is checked: files that it names may be made there.
 
     Raises:
         SystemExit: With one sentence, if the section is missing or does not fit.
@@ -52,17 +59,28 @@ def search_job(cfg: Config, checkpoint: str | None = None, seed: int | None = No
     try:
         config_text(written)
         job = SearchJob.from_config(written)
-        job.prepare()
-        Exporter(job)
     except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
     if job.evaluator is not None and not job.needs_model and checkpoint:
         print_log(f'{type(job.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
         written.pop('load_from')
+    ready(job)
+    try:
+        job.prepare()
+        Exporter(job)
+    except DetNASError as error:
+        raise SystemExit(f'error: {error}') from error
     return job
 
 
-def search(cfg: Config, checkpoint: str | None = None, seed: int | None = None, trust: bool = False) -> SearchJob:
+def search(
+    cfg: Config,
+    checkpoint: str | None = None,
+    seed: int | None = None,
+    trust: bool = False,
+    ready: Callable[[SearchJob], Any] = lambda job: None,
+    at_end: Callable[[SearchJob], Any] | None = measure_found,
+) -> SearchJob:
     """Runs the search of a config; nothing is trained unless the search itself is a training run.
 
     Args:
@@ -70,6 +88,8 @@ def search(cfg: Config, checkpoint: str | None = None, seed: int | None = None, 
         checkpoint: See :func:`search_job`.
         seed: See there.
         trust: Whether checkpoints may hold more than tensors.
+        ready: See :func:`search_job`; where the evaluator needs a checkpoint, one was given.
+        at_end: See :func:`run`.
 
     Returns:
         The search that was run.
@@ -77,18 +97,22 @@ def search(cfg: Config, checkpoint: str | None = None, seed: int | None = None, 
     Raises:
         SystemExit: With one sentence, if something does not fit.
     """
-    job = search_job(cfg, checkpoint, seed)
+
+    def with_checkpoint(job: SearchJob) -> None:
+        if job.evaluator is not None and job.needs_model and not job.cfg.get('load_from'):
+            raise SystemExit(
+                f'error: {type(job.evaluator).__name__} needs a trained supernet. Give its checkpoint: '
+                f'{typed("search.py", cfg.filename, "CHECKPOINT")}'
+            )
+        ready(job)
+
+    job = search_job(cfg, checkpoint, seed, with_checkpoint)
     if job.evaluator is None and job.strategy is None:  # a training run, which resumes as a search does
         training = copy.deepcopy(job.cfg)
         resume(training)
-        run(training, trust, job)
+        run(training, trust, job, at_end)
         return job
-    if job.needs_model and not job.cfg.get('load_from'):
-        raise SystemExit(
-            f'error: {type(job.evaluator).__name__} needs a trained supernet. Give its checkpoint: '
-            f'{typed("search.py", cfg.filename, "CHECKPOINT")}'
-        )
-    run(search_only(job.cfg) if job.needs_model else job.cfg, trust, job)
+    run(search_only(job.cfg) if job.needs_model else job.cfg, trust, job, at_end)
     return job
 
 
@@ -113,13 +137,20 @@ def search_hooks(cfg: Config) -> list[type[SearchHook]]:
     return [hook for hook in found if isclass(hook) and issubclass(hook, SearchHook)]
 
 
-def run(cfg: Config, trust: bool = False, job: SearchJob | None = None) -> Any:
+def run(
+    cfg: Config,
+    trust: bool = False,
+    job: SearchJob | None = None,
+    at_end: Callable[[SearchJob], Any] | None = measure_found,
+) -> Any:
     """Trains, and searches where the config has a ``search`` section.
 
     Args:
         cfg: The config, not fitted to the machine.
         trust: Whether checkpoints may hold more than tensors.
         job: The search, if it is parsed already.
+        at_end: What follows a search without a model, on rank 0; by default what was found is measured, if its table of
+            latencies is of this device.
 
     Raises:
         SystemExit: With one sentence, if a checkpoint cannot be loaded or the work dir cannot be made.
@@ -131,7 +162,7 @@ def run(cfg: Config, trust: bool = False, job: SearchJob | None = None) -> Any:
         refuse_second_search(cfg)
         job = job or search_job(cfg)
         if not job.needs_model:
-            return _run_without_model(cfg, job)
+            return _run_without_model(cfg, job, at_end)
         hooks = search_hooks(cfg)
         if not hooks:
             raise SystemExit(
@@ -161,13 +192,13 @@ def build_runner(cfg: Config) -> Runner:
         return Runner.from_cfg(fitted)
 
 
-def _run_without_model(cfg: Config, job: SearchJob) -> Any:
+def _run_without_model(cfg: Config, job: SearchJob, at_end: Callable[[SearchJob], Any] | None) -> Any:
     """Searches where candidates need no model: no Runner, and of the data the search's alone."""
     check_data(cfg, ['search'])
     join_without_runner(fit_to_machine(cfg))
     best = run_search(job)
-    if is_main_process():
-        measure_found(job)
+    if at_end is not None and is_main_process():
+        at_end(job)
     return best
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.temporary import replaced
 from detnas_mm.models.layout import to_channels_last
 
 #: What ``precision`` may be, and torch's name for it.
@@ -52,19 +53,6 @@ def numerics(model: nn.Module, precision: str = 'fp32', channels_last: bool = Fa
                         full = _in_float32(getattr(module, method), device)
                         stack.enter_context(replaced(module, method, full))
         yield
-
-
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Gives an object another attribute for a while."""
-    own = vars(owner)
-    before = {name: own[name]} if name in own else {}
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        delattr(owner, name)
-        own.update(before)
 
 
 def _in_float32(method: Callable[..., Any], device: str) -> Callable[..., Any]:

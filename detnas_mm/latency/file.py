@@ -1,4 +1,4 @@
-"""What all files of measured latencies have in common: how they are read, refused and told."""
+"""A latency that was measured: its file, how it is read and refused, and what all such costs have in common."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import hashlib
 import json
 import shlex
 import warnings
-from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from detnas_mm.checks import checked_input_size
+from detnas_mm.cost.base import CostModel
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.latency.device import describe_device, device_text
+from detnas_mm.spaces import SearchSpace
 
 SCHEMA = 1
 PARTS = ('backbone', 'detector')
@@ -24,109 +27,152 @@ FIELDS: dict[str, Any] = dict(
 )  # fmt: skip
 
 
-class MeasuredLatency(ABC):
+class MeasuredLatency(CostModel):
     """A latency that is read from a file, which ``tools/analysis_tools/measure_latency.py`` writes.
 
-    Attributes:
-        measurement: What the file holds.
-        part: ``'backbone'`` or ``'detector'``.
-        input_size: (height, width) in pixels.
+    The file is opened on first use of the numbers: a search section can be parsed before its table is measured.
+
+    Args:
+        space: The search space.
+        file: The measured table, JSON.
+        part: ``'backbone'`` or ``'detector'``, if the file must be of that one; None for whatever it has.
+        input_size: (height, width) in pixels, if the file must be of that one; None for whatever it has.
+        relative_to: Name of a net that was measured with the table: latencies are then multiples of its own. Defaults
+            to None: milliseconds.
+
+    Raises:
+        ValueError: If an argument does not fit.
     """
 
-    measurement: dict[str, Any]
-    part: str
-    input_size: tuple[int, int]
+    name = 'latency'
+    lazy = True
+    #: What files of this kind hold besides :data:`FIELDS`.
+    fields: Mapping[str, Any] = {}
 
-    def take(
+    def __init__(
         self,
+        space: SearchSpace,
         file: str | Path,
-        found: dict[str, Any],
-        space: Any,
         part: str | None = None,
         input_size: int | Sequence[int] | None = None,
+        relative_to: str | None = None,
     ) -> None:
-        """Takes what a file holds, if it is of what the search wants.
+        if part is not None and part not in PARTS:
+            raise DetNASError(f"part must be 'backbone' or 'detector'; got {part!r}.")
+        self.space = space
+        self.file = file
+        self.relative_to = relative_to
+        #: What the file must be of, by its fields; None for whatever it has.
+        self.asked = dict(part=part, input_size=None if input_size is None else checked_input_size(input_size))
 
-        Args:
-            file: Its name, for messages.
-            found: What :func:`read_latency_file` returns.
-            space: The search space.
-            part: The part wanted; None for whatever the file has.
-            input_size: (height, width) wanted; None for whatever the file has.
+    @abstractmethod
+    def problem(self, found: dict[str, Any]) -> str | None:
+        """What is wrong with the numbers of a file that has all fields; None if nothing is."""
+
+    @abstractmethod
+    def numbers(self) -> list[Any]:
+        """The numbers of the file that decide latencies, JSON-ready."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no such file yet."""
+        return not Path(self.file).is_file()
+
+    @cached_property
+    def measurement(self) -> dict[str, Any]:
+        """What the file holds.
 
         Raises:
-            ValueError: If it was measured of another space, part or input size.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no such table, or was measured of another space, part or input size, or without the net
+                that latencies are multiples of.
 
         Warns:
             UserWarning: If it was measured on another device than this machine has.
         """
-        self.measurement = found
-        self.part = found['part']
-        self.input_size = checked_input_size(found['input_size'])
+        found = self._read()
         wanted = {
-            'space': (space.spec(), found['space']),
-            'part': (part or self.part, self.part),
-            'input_size': (self.input_size if input_size is None else checked_input_size(input_size), self.input_size),
+            'space': (self.space.spec(), found['space']),
+            'part': (self.asked['part'], found['part']),
+            'input_size': (self.asked['input_size'], checked_input_size(found['input_size'])),
         }
         for what, (ours, theirs) in wanted.items():
-            if ours != theirs:
+            if ours is not None and ours != theirs:
                 raise DetNASError(
-                    f'{file} was measured with {what} {theirs}; this search has {ours}. Measure again into another '
-                    f'file, {how_to(file)}, or mend search.costs.'
+                    f'{self.file} was measured with {what} {theirs}; this search has {ours}. Measure again into '
+                    f'another file, {how_to(self.file)}, or change search.costs.'
                 )
+        references = found.get('references_ms', {})
+        if self.relative_to is not None and self.relative_to not in list(references):
+            raise DetNASError(
+                f'{self.file} holds no latency of {self.relative_to!r}; it holds those of {sorted(references)}.'
+            )
         device = found['device']
         here = describe_device(device['kind'])
         if here['name'] != device['name']:
             warnings.warn(
-                f'{file} was measured on {device_text(device)}; this machine has '
+                f'{self.file} was measured on {device_text(device)}; this machine has '
                 f'{here["name"] or "no " + device["kind"]}. The latencies hold for the former.',
                 stacklevel=3,
             )
+        return found
 
-    def told(self, *numbers: Any) -> str:
-        """The scope: what was measured, where and when, and a digest of the numbers."""
+    @property
+    def part(self) -> str:
+        """``'backbone'`` or ``'detector'``."""
+        return self.measurement['part']
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return checked_input_size(self.measurement['input_size'])
+
+    @property
+    def unit_ms(self) -> float:
+        """The milliseconds of the net that latencies are multiples of; 1 without one."""
+        return 1.0 if self.relative_to is None else self.measurement['references_ms'][self.relative_to]
+
+    @property
+    def scope(self) -> str:  # type: ignore[override]
+        """What was measured, where and when, and a digest of the numbers."""
         found = self.measurement
-        digest = hashlib.sha256(repr(numbers).encode()).hexdigest()[:8]
+        unit = '' if self.relative_to is None else f'multiples of the {self.unit_ms:g} ms of {self.relative_to}; '
         return (
-            f'ms an image, {self.part} ({found["model"]}), batch 1, float32, at {self.input_size[0]}x'
-            f'{self.input_size[1]}, on {device_text(found["device"])}; measured {found["measured"]}, table {digest}'
+            f'{unit}ms an image, {self.part} ({found["model"]}), batch 1, float32, at {self.input_size[0]}x'
+            f'{self.input_size[1]}, on {device_text(found["device"])}; measured {found["measured"]}, table '
+            f'{self._digest()[:8]}'
         )
+
+    def spec(self) -> dict[str, Any]:
+        """See :meth:`CostModel.spec`: a digest of the numbers, which decide all."""
+        unit = {} if self.relative_to is None else dict(relative_to=self.relative_to, unit_ms=self.unit_ms)
+        return dict(type=type(self).__name__, table=self._digest()) | unit
+
+    def _digest(self) -> str:
+        return hashlib.sha256(repr(self.numbers()).encode()).hexdigest()[:16]
+
+    def _read(self) -> dict[str, Any]:
+        """What the file holds, if it is a table of this kind."""
+        if self.missing:
+            raise MissingFileError(f'there is no latency table {self.file}. Measure it: {how_to(self.file)}')
+        try:
+            found = json.loads(Path(self.file).read_text())
+        except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting beyond what Python reads
+            raise DetNASError(
+                f'{self.file} is no latency table, since it is no JSON ({error}). Measure: {how_to(self.file)}'
+            ) from None
+        wrong = _problem(found, FIELDS | dict(self.fields)) or self.problem(found)
+        if wrong:
+            raise DetNASError(
+                f'{self.file} is no latency table of schema {SCHEMA} of this kind: {wrong}. Measure again: '
+                f'{how_to(self.file)}'
+            )
+        return found
 
 
 def how_to(file: str | Path) -> str:
     """The command that measures."""
     return f'python tools/analysis_tools/measure_latency.py CONFIG [CHECKPOINT] --out {shlex.quote(str(file))}'
-
-
-def read_latency_file(
-    file: str | Path, fields: Mapping[str, Any], problem: Callable[[dict[str, Any]], str | None]
-) -> dict[str, Any]:
-    """Reads and checks a measured table.
-
-    Args:
-        file: The file, JSON.
-        fields: What such a file holds besides :data:`FIELDS`, and of which type.
-        problem: Tells what is wrong with the rest of a file that has all fields; None if nothing is.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If something is missing or does not fit; says what.
-    """
-    path = Path(file)
-    if not path.is_file():
-        raise MissingFileError(f'there is no latency table {file}. Measure it: {how_to(file)}')
-    try:
-        found = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:  # no JSON, no text, numbers or nesting beyond what Python reads
-        raise DetNASError(
-            f'{file} is no latency table, since it is no JSON ({error}). Measure: {how_to(file)}'
-        ) from None
-    wrong = _problem(found, FIELDS | dict(fields)) or problem(found)
-    if wrong:
-        raise DetNASError(
-            f'{file} is no latency table of schema {SCHEMA} of this kind: {wrong}. Measure again: {how_to(file)}'
-        )
-    return found
 
 
 def _problem(found: Any, fields: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Measuring latencies: of all parts of a space's nets, and of whole nets. Imports torch."""
+"""Measuring latencies: the table of a space, and whole nets. Imports torch."""
 
 from __future__ import annotations
 
@@ -7,141 +7,78 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import stats
-from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch import nn
 
-from detnas_mm.errors import DetNASError
+from detnas_mm.latency.inputs import Run, load_backbone
 from detnas_mm.latency.stopwatch import Stopwatch, TimedRun
+from detnas_mm.latency.subject import LatencySubject
 from detnas_mm.latency.timing import Pace, interleaved, spread, steadied
-from detnas_mm.models.subnet import extract_subnet
-from detnas_mm.models.supernet import Supernet
-from detnas_mm.spaces import Architecture
-from detnas_mm.systems.detnas.space import DetNASSpace
-
-#: How many paths of the table hold each choice at each position.
-PATHS_PER_CHOICE = 4
 
 
-def covering_paths(space: DetNASSpace, times: int, rng: np.random.Generator) -> list[Architecture]:
-    """Random paths in which every choice stands at every position as often.
-
-    Args:
-        space: The space.
-        times: How often.
-        rng: Draws the paths.
-    """
-    found = []
-    for _ in range(times):
-        columns = [rng.permutation(space.num_choices) for _ in range(space.num_blocks)]
-        found += [Architecture(tuple(map(int, genes))) for genes in zip(*columns, strict=True)]
-    return found
-
-
-def settled(net: nn.Module, batch: Tensor) -> nn.Module:
-    """Gives a net's BN the statistics of a batch, as activations out of all proportion would change what comes after.
-
-    Args:
-        net: A backbone.
-        batch: Images as the backbone gets them, shape (n, 3, h, w), n at least 2.
-    """
-    update_bn([batch], net)
-    net.eval()  # of some backbones it returns nothing
-    return net
-
-
-def measure_space(
-    supernet: Supernet,
-    backbone: Mapping[str, Any],
-    run: Callable[[nn.Module, Any], Any],
-    inputs: Sequence[Any],
-    batch: Tensor,
+def measure_table(
+    subject: LatencySubject,
     watch: Stopwatch,
     pace: Pace,
     nets: int = 30,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
-    """Measures the parts of a space's nets, and random whole nets to check their sums by.
-
-    All nets are cut out of the supernet first. Then the paths of the table and the whole nets take turns.
+    """Measures the table of a space, whole nets to check its sums by, and nets to compare with; all take turns.
 
     Args:
-        supernet: Of a :class:`DetNASSpace`, on the device to measure on.
-        backbone: The config that the supernet was built of.
-        run: Runs a backbone on one input, alone or inside a detector.
-        inputs: What to run on; times are means over them.
-        batch: See :func:`settled`.
+        subject: What is measured.
         watch: See :func:`~detnas_mm.latency.stopwatch.stopwatch`.
         pace: How thoroughly.
-        nets: Random whole nets to check the sums by.
+        nets: Whole nets to check the sums by.
         progress: Wraps what is iterated over, such as a progress bar.
 
     Returns:
-        ``table_ms`` and ``iqr_ms`` of shape (positions, choices), ``constant_ms``, its three parts (before the
-        backbone, its stem, after its blocks) with their spreads, ``factor``, see :func:`common_factor`, that all of
-        these were multiplied by, and ``check``, see :func:`compared`; JSON-ready. Medians are those of steadied rounds,
-        spreads those of the rounds as they were.
-
-    Raises:
-        ValueError: If the supernet's space is of another kind.
+        What the subject makes of its cells, ``factor``, see :func:`common_factor`, that all of these were multiplied
+        by, ``references_ms``, ``other_work_bytes`` (read before each run) and ``check``, see :func:`compared`;
+        JSON-ready. Medians are those of steadied rounds, spreads those of the rounds as they were.
     """
-    space = supernet.space
-    if not isinstance(space, DetNASSpace):
-        raise DetNASError(f'Latency tables are of spaces that are a DetNASSpace; this supernet has {space!r}.')
     rng = np.random.default_rng(pace.seed)
-    paths = covering_paths(space, PATHS_PER_CHOICE, rng)
-    drawn: dict[Architecture, None] = {}
-    while len(drawn) < min(nets, space.size):
-        drawn[space.sample(rng)] = None
-
-    things: dict[tuple[str, int], TimedRun] = {}
-    for kind, archs in (('path', paths), ('net', list(drawn))):
-        for number, arch in enumerate(archs):
-            net: Any = settled(extract_subnet(supernet, arch, backbone), batch)
-            parts = (net.stem, *net.blocks) if kind == 'path' else ()
-            things[kind, number] = TimedRun(partial(run, net), inputs, watch, parts)
+    archs = subject.nets_to_check(nets, rng)
+    runs: dict[Any, tuple[Run, Sequence[nn.Module]]] = {}
+    runs |= {('table', key): run for key, run in subject.table_nets(rng).items()}
+    runs |= {('net', subject.space.describe(arch)): (subject.net(arch), ()) for arch in archs}
+    for name, settings in subject.references.items():
+        runs['reference', name] = load_backbone(settings, subject.inputs), ()
+    before = other_work(subject.other_work, subject.inputs.device)
+    things = {key: TimedRun(run, subject.inputs.values, watch, parts, before) for key, (run, parts) in runs.items()}
     samples = interleaved(things, pace, progress)
-    middle = np.median(_cells(space, paths, steadied(samples)), axis=-1)
-    width = spread(np.moveaxis(_cells(space, paths, samples), -1, 0))
-    positions = space.num_blocks
-    sums = np.array([middle[positions:, 0].sum() + middle[range(positions), arch.genes].sum() for arch in drawn])
-    names = {number: space.describe(arch) for number, arch in enumerate(drawn)}
-    whole = {names[number]: rounds for (kind, number), rounds in samples.items() if kind == 'net'}
-    even = {names[number]: rounds for (kind, number), rounds in steadied(samples).items() if kind == 'net'}
-    factor = common_factor(sums, list(even.values()))
-    middle, width = factor * middle, factor * width
-    before, stem, after = middle[positions:, 0]
-    return dict(
+    even = steadied(samples)
+
+    cells = _each(partial(np.median, axis=0), subject.cells(_of('table', even)))
+    spreads = _each(spread, subject.cells(_of('table', samples)))
+    sums = subject.sums(cells, archs)
+    whole = _of('net', even)
+    factor = common_factor(sums, list(whole.values()))
+    in_ms, spreads_ms = (_each(lambda array: milliseconds(factor * array), tree) for tree in (cells, spreads))
+    return subject.content(in_ms, spreads_ms) | dict(
         factor=factor,
-        table_ms=milliseconds(middle[:positions]),
-        iqr_ms=milliseconds(width[:positions]),
-        constant_ms=milliseconds(before + stem + after),
-        constant_parts_ms=dict(before=milliseconds(before), stem=milliseconds(stem), after=milliseconds(after)),
-        constant_iqr_parts_ms=dict(zip(('before', 'stem', 'after'), milliseconds(width[positions:, 0]), strict=True)),
-        check=compared(dict(zip(whole, factor * sums, strict=True)), whole, even),
+        references_ms={name: milliseconds(np.median(rounds)) for name, rounds in _of('reference', even).items()},
+        other_work_bytes=subject.other_work,
+        check=compared(dict(zip(whole, factor * sums, strict=True)), _of('net', samples), whole),
     )
 
 
-def _cells(space: DetNASSpace, paths: Sequence[Architecture], samples: Mapping[Any, np.ndarray]) -> np.ndarray:
-    """What a choice takes at a position, as the mean over the paths that hold it.
+def other_work(count: int, device: str) -> Callable[[], Any]:
+    """What empties caches before a run, by reading so many bytes, as a detector's neck and head do between images."""
+    return torch.ones(count // 4, device=device).sum if count else lambda: None
 
-    Args:
-        space: The space.
-        paths: The paths of the table.
-        samples: Seconds by ('path', number), shape (rounds, parts).
 
-    Returns:
-        Seconds of shape (positions + 3, choices, rounds); the last three rows are what comes before the backbone, its
-        stem, and what comes after its blocks, the same for every choice.
-    """
-    seconds = np.stack([samples['path', number] for number in range(len(paths))])  # (paths, rounds, parts)
-    genes = space.encode(paths)
-    rows = [
-        [seconds[genes[:, position] == choice, :, 2 + position].mean(axis=0) for choice in range(space.num_choices)]
-        for position in range(space.num_blocks)
-    ]
-    rows += [[seconds[:, :, part].mean(axis=0)] * space.num_choices for part in (0, 1, -1)]
-    return np.array(rows)
+def _of(kind: str, samples: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
+    """Samples of one kind by what is left of their keys."""
+    return {key[1]: rounds for key, rounds in samples.items() if key[0] == kind}
+
+
+def _each(how: Callable[[np.ndarray], Any], cells: Any) -> Any:
+    """Cells with something done to each array of them."""
+    if isinstance(cells, Mapping):
+        return {key: _each(how, part) for key, part in cells.items()}
+    return [_each(how, part) for part in cells] if isinstance(cells, list) else how(cells)
 
 
 def measure_nets(

@@ -139,9 +139,13 @@ class SearchJob:
     def prepare(self) -> None:
         """Checks all that can be checked without a model or data, and sets the strategy up; called once.
 
+        Measured costs are opened here.
+
         Raises:
+            FileNotFoundError: If a measured cost has no file yet.
             ValueError: If parts do not fit together; UnmeetableConstraint if constraints cannot be met together.
         """
+        self.budget.check()
         if self.evaluator is not None:
             self.evaluator.check(self)
         if self.strategy is not None:

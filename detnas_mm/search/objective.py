@@ -145,19 +145,37 @@ class Budget:
                     f'A constraint asks for {constraint.cost!r}, which nothing produces. Costs of this search: '
                     f'{sorted(self._costs)}; add one to search.costs, or mend the name.'
                 )
-            low, high = self._costs[constraint.cost].bounds()
+        eager = {name: cost for name, cost in self._costs.items() if not cost.lazy}
+        self._check_bounds([c for c in self.constraints if c.cost in eager], eager)
+
+    def check(self) -> None:
+        """Checks constraints on lazy costs as well, whose files are opened by that.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            UnmeetableConstraint: If a constraint lies outside the space's range.
+            ValueError: If a file does not fit.
+        """
+        self._check_bounds(self.constraints, self._costs)
+
+    @staticmethod
+    def _check_bounds(constraints: Sequence[Constraint], costs: Mapping[str, Any]) -> None:
+        bounds = {name: cost.bounds() for name, cost in costs.items()}
+        for constraint in constraints:
+            low, high = bounds[constraint.cost]
             if constraint.high < low or constraint.low > high:
                 raise UnmeetableConstraint(
-                    f'No architecture can meet {constraint} (acceptance rate 0). {self.range_text()}'
+                    f'No architecture can meet {constraint} (acceptance rate 0). {_range_text(costs)}'
                 )
+
+    def without(self, names: Iterable[str]) -> Budget:
+        """The same without some costs and the constraints on them."""
+        kept = {name: cost for name, cost in self._costs.items() if name not in set(names)}
+        return Budget(self.space, kept, [c for c in self.constraints if c.cost in kept])
 
     def range_text(self) -> str:
         """The smallest and largest value of every cost in the space, with its scope."""
-        parts = []
-        for name, cost in self._costs.items():
-            low, high = cost.bounds()
-            parts.append(f'{name} from {number_text(low)} to {number_text(high)} ({cost.scope})')
-        return 'This space has ' + '; '.join(parts) + '.'
+        return _range_text(self._costs)
 
     def idle_constraints(self) -> list[Constraint]:
         """Bounds that every architecture meets, each as a constraint; two together where both of one are such."""
@@ -193,6 +211,11 @@ class Budget:
         columns = {name: cost.totals(codes).tolist() for name, cost in self._costs.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(codes))]
 
+    @property
+    def models(self) -> dict[str, Any]:
+        """The cost models by name."""
+        return dict(self._costs)
+
     def cost_model(self, name: str) -> Any:
         """The cost model of that name."""
         return self._costs[name]
@@ -203,3 +226,11 @@ class Budget:
             costs={name: cost.spec() for name, cost in self._costs.items()},
             constraints=[constraint.spec() for constraint in self.constraints],
         )
+
+
+def _range_text(costs: Mapping[str, Any]) -> str:
+    parts = []
+    for name, cost in costs.items():
+        low, high = cost.bounds()
+        parts.append(f'{name} from {number_text(low)} to {number_text(high)} ({cost.scope})')
+    return 'This space has ' + '; '.join(parts) + '.'

@@ -33,17 +33,22 @@ def replace_backbone(
         last: Channels of an output beyond the stages, which comes last; None where there is none.
 
     Raises:
-        ValueError: If the config asks for a stage that the backbone does not have.
+        ValueError: If the config's model has no backbone, or asks for a stage that the new one does not have.
     """
-    out = copy.deepcopy(dict(cfg))
+    out, new = copy.deepcopy(dict(cfg)), copy.deepcopy(dict(backbone))
     if not out.get('model'):
-        return dict(model=dict(backbone=dict(backbone)))
+        return dict(model=dict(backbone=new))
     model = out['model']
-    own = model.get('backbone', {})
+    own = model.get('backbone')
+    if not own:
+        raise DetNASError(
+            f'model of the config is of type {model.get("type")!r} and has no backbone to be replaced; it has '
+            f'{", ".join(model)}. Give a config whose model has one.'
+        )
     kept = {name: own[name] for name in settings if name in own}
-    if 'checkpoint' in (kept.get('init_cfg') or {}):
+    if _loads(kept.get('init_cfg')):
         del kept['init_cfg']
-    model['backbone'] = {**kept, **backbone}
+    model['backbone'] = kept | new
     given = model['backbone'].get('out_indices')
     indices = list(range(len(channels))) if given is None else [given] if isinstance(given, int) else list(given)
     if not set(indices) <= set(range(len(channels))):
@@ -60,3 +65,9 @@ def replace_backbone(
             part['in_channels'] = outputs if several else outputs[-1]
             break
     return out
+
+
+def _loads(init_cfg: Any) -> bool:
+    """Whether an ``init_cfg``, one dict or several, loads a checkpoint."""
+    parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    return any('checkpoint' in part for part in parts if part)

@@ -18,7 +18,13 @@ class SearchSpace(ChecksInput, ABC):
     A space draws, changes, checks and names architectures. It holds no state: whatever is
     random takes a seeded ``numpy.random.Generator``, so that one seed fixes a whole search.
     Check a new one with :func:`detnas_mm.testing.check_search_space`.
+
+    Attributes:
+        latency_subject: What is measured for a table of latencies, by its name in
+            :data:`~detnas_mm.registry.LATENCY_SUBJECTS`; None where there is no such table.
     """
+
+    latency_subject: str | None = None
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The front of a search against latency as a picture."""
+"""The nets of a front against their measured latency as a picture."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ from detnas_mm.search import Objective, Record
 _GREY, _BLUE, _ORANGE, _PALE = '#b8b8b8', '#1f77b4', '#d95f02', '#f3c09b'
 
 
-def plot_front(
-    front: Mapping[str, Any], records: Sequence[Record], objective: Objective, latency: str, path: str | Path
-) -> Path:
-    """Draws a metric against latency: all candidates, the front as it was searched, its nets as they were measured.
+def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | Path) -> Path:
+    """Draws the first objective against latency: all candidates, the front as searched, its nets as measured.
+
+    Without a table of latencies there are the measured nets alone.
 
     Args:
-        front: What ``front.json`` holds.
+        found: What ``measured.json`` holds.
         records: Rows of the ledger.
-        objective: The metric.
-        latency: Name of the cost.
         path: The PNG to write.
 
     Returns:
         The path.
     """
-    nets = sorted(front['nets'], key=lambda net: net['costs'][latency])
-    foretold = [net['costs'][latency] for net in nets]
-    fitness = [net['fitness'][objective.name] for net in nets]
+    objective, latency = Objective(**found['objectives'][0]), found['latency']
+    nets = sorted(found['nets'], key=lambda net: net['measured_ms'] if latency is None else net['costs'][latency])
+    fitness = [(net['fitness'] | net['costs'])[objective.name] for net in nets]
     measured = [net['measured_ms'] for net in nets]
     spread = [net['iqr_ms'] / 2 for net in nets]
     ok = [record for record in records if record.ok]
@@ -40,27 +38,30 @@ def plot_front(
     figure = Figure(figsize=(9, 6), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.scatter(
-        [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY, lw=0,
-        label=f'all {len(ok)} candidates (by the table)', zorder=1,
-    )  # fmt: skip
-    line = '-o' if len(front['objectives']) == 2 else 'o'  # a front of three objectives is no line here
-    axes.plot(foretold, fitness, line, color=_BLUE, ms=4, lw=1.2, label='front (by the table)', zorder=2)
+    if latency is not None:
+        axes.scatter(
+            [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY,
+            lw=0, label=f'all {len(ok)} candidates (by the table)', zorder=1,
+        )  # fmt: skip
+        line = '-o' if len(found['objectives']) == 2 else 'o'  # a front of three objectives is no line here
+        predicted = [net['costs'][latency] for net in nets]
+        axes.plot(predicted, fitness, line, color=_BLUE, ms=4, lw=1.2, label='front (by the table)', zorder=2)
     axes.errorbar(
         measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ecolor=_PALE, ms=6, lw=1.2, capsize=2.5, mec='white',
         mew=0.6,
         label=f'{len(nets)} exported nets, measured (bars: middle half of rounds)', zorder=3,
     )  # fmt: skip
-    height, width = front['input_size']
-    what = 'whole detector, image to boxes' if front['part'] == 'detector' else 'backbone alone'
-    axes.set_xlabel(f'latency, ms ({what}; one image of {height}x{width}; {device_text(front["device"])})')
-    axes.set_ylabel(f'{objective.name} on search-val')
-    found = front['predictions']
-    axes.set_title(
-        f'One supernet, {len(nets)} nets, nothing retrained. Table against measured: mean absolute error '
-        f'{found["mean_absolute_error_percent"]:.1f} %, bias {found["bias_percent"]:+.1f} %',
-        fontsize=10.5,
-    )
+    height, width = found['input_size']
+    what = 'whole detector, image to boxes' if found['part'] == 'detector' else 'backbone alone'
+    axes.set_xlabel(f'latency, ms ({what}; one image of {height}x{width}; {device_text(found["device"])})')
+    axes.set_ylabel(objective.name)
+    check, title = found['predictions'], f'{len(nets)} nets of one search'
+    if check is not None:
+        title += (
+            f'. Table against measured: mean absolute error {check["mean_absolute_error_percent"]:.1f} %, bias '
+            f'{check["bias_percent"]:+.1f} %'
+        )
+    axes.set_title(title, fontsize=10.5)
     axes.grid(color='#eeeeee', lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)

@@ -10,12 +10,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from detnas_mm import zoo
-from detnas_mm.engine import launch
 from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.launch import search_job
 from detnas_mm.search import ParetoStrategy, SearchJob
 from detnas_mm.systems.mae_det import ExactStrategy, MAEDetNet
-
-from tests import jobs
+from tests.jobs import run
 
 from . import one_step
 from .leaves import LEAVES, MAEDET, MAEDET_DIGITS, MAEDET_NETS, MAEDET_SEARCHES
@@ -27,9 +26,10 @@ OF_RESNET50 = dict(flops=188e8, layers=91)
 
 
 def build(cfg):
+    cfg = fit_to_machine(cfg)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
-        return MODELS.build(fit_to_machine(cfg).model)
+        return MODELS.build(cfg.model)
 
 
 @pytest.mark.parametrize('name', MAEDET)
@@ -84,8 +84,7 @@ def test_the_recipe(name, load):
 def test_searches(name, load):
     """No model, no checkpoint, no data; budgets are ResNet-50's, or those that the name says."""
     cfg = load(name)
-    job = launch.search_job(cfg)
-    assert job.cfg.to_dict() == cfg.to_dict()
+    job = search_job(cfg)
     assert not job.needs_model and job.budget.idle_constraints() == [
         constraint for constraint in job.budget.constraints if constraint.cost == 'rho' and 'deepmad' not in name
     ]
@@ -120,7 +119,7 @@ def test_a_search_ends_in_a_config_like_the_others(name, load, tmp_path):
     cfg.work_dir = str(tmp_path)
     cfg.search.strategy.candidates = 1000
     cfg.search.budget.generations = 7
-    job, best = jobs.run(cfg)
+    job, best = run(cfg)
     found = Config.fromfile(tmp_path / json.loads((tmp_path / 'best.json').read_text())[0]['config'])
     plain = load(f'maedet-s_gfl_{name.split("_")[-1]}')
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'test_dataloader', 'env_cfg'):
@@ -137,7 +136,7 @@ def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
     cfg.search.strategy.update(population=60, parents=20)
     cfg.search.budget.generations = 4
     cfg.search.export.front_k = 3
-    job, best = jobs.run(cfg)
+    job, best = run(cfg)
     entries = json.loads((tmp_path / 'best.json').read_text())
     assert len(best) == 240 and len(entries) == 3
     entropy = [entry['metrics']['entropy'] for entry in entries]
@@ -155,9 +154,9 @@ def test_a_search_ends_in_the_front_as_configs(load, tmp_path):
 
 
 def test_a_checkpoint_that_is_not_read_is_named(load, capsys):
-    job = launch.search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
+    job = search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
+    assert 'load_from' not in job.cfg
     assert 'EntropyScore needs no model: supernet.pth is not read.' in capsys.readouterr().out
-    assert job.cfg.get('load_from') is None
 
 
 def test_exact_search_ends_at_the_latency_of_resnet50(load, tmp_path):
@@ -165,7 +164,7 @@ def test_exact_search_ends_at_the_latency_of_resnet50(load, tmp_path):
     cfg = load('maedet_search-exact-latency_gfl_coco')
     cfg.work_dir = str(tmp_path)
     cfg.search.strategy.gap = 0.01
-    job, (best,) = jobs.run(cfg)
+    job, (best,) = run(cfg)
     proof = json.loads((tmp_path / 'certificate.json').read_text())
     assert proof['budgets'] == dict(latency_to_resnet50=1.0, layers=91) and 0 <= proof['gap'] <= 0.01
     assert 0.95 < best.costs['latency_to_resnet50'] <= 1 and best.costs['layers'] <= 91
@@ -211,14 +210,13 @@ def test_digits_builds(name, load):
 def test_digits_searches_at_the_cost_of_the_control(load, tmp_path):
     """The budget is the control's to the unit; the three nets are within it; the config holds what the search finds."""
     cfg = load('maedet-digits_search_retinanet')
-    job = SearchJob.from_config(cfg)
+    cfg.work_dir = str(tmp_path)
+    job, (best,) = run(cfg)
     names = [f'maedet-digits_{kind}_retinanet' for kind in ('found', 'random', 'resnet')]
     nets = {name: job.space.parse(load(name).model.backbone.arch) for name in names}
     limits = {constraint.cost: constraint.high for constraint in job.budget.constraints}
     assert job.budget.costs(nets['maedet-digits_resnet_retinanet']) == limits
     assert job.budget.allows(list(nets.values())).all() and len(set(nets.values())) == 3
-    cfg.work_dir = str(tmp_path)
-    _, (best,) = jobs.run(cfg)
     assert job.space.parse(best.arch) == nets['maedet-digits_found_retinanet']
     proof = json.loads((tmp_path / 'certificate.json').read_text())
     assert 0 <= proof['gap'] < 0.005
@@ -245,7 +243,7 @@ def test_what_a_search_finds_trains(tmp_path):
     cfg.work_dir = str(tmp_path / 'search')
     cfg.search.strategy.update(candidates=1000, proof=None)
     cfg.search.budget.generations = 2
-    job, best = jobs.run(cfg)
+    job, best = run(cfg)
     path = tmp_path / 'search' / json.loads((tmp_path / 'search/best.json').read_text())[0]['config']
     runner = one_step.train(one_step.cut_down(Config.fromfile(path), tmp_path / 'train'))
     assert runner.iter == 1 and runner.model.backbone.arch == job.space.parse(best[0].arch)

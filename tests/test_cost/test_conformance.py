@@ -17,7 +17,9 @@ KINDS = {
     'params': lambda space, _: ParamsTable(space),
     'peak memory': lambda space, _: PeakMemoryTable(space, (64, 96)),
     'peak memory, last output': lambda space, _: PeakMemoryTable(space, 64, (len(DetNASSpace(space).channels) - 1,)),
-    'latency': lambda space, folder: LatencyTable(space, latency.write(folder / 'a.json', space)),
+    'latency': lambda space, folder: LatencyTable(
+        DetNASSpace(space), latency.write(folder / 'a.json', DetNASSpace(space))
+    ),
 }
 
 

@@ -3,16 +3,23 @@
 import itertools
 import time
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from detnas_mm.latency.measure import PATHS_PER_CHOICE, compared, covering_paths, measure_nets, measure_space, settled
+from detnas_mm.latency.choices import PATHS_PER_CHOICE, ChoiceSubject, covering_paths
+from detnas_mm.latency.inputs import Inputs, settled
+from detnas_mm.latency.measure import compared, measure_nets, measure_table
 from detnas_mm.latency.stopwatch import Stopwatch, TimedRun, stopwatch
 from detnas_mm.latency.timing import Pace
 from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet, MacsTable
+from detnas_mm.systems.detnas.latency import DetNASLatencySubject
+from detnas_mm.systems.mae_det import MAEDetSpace
+
+from .test_latency import Uneven
 
 TINY = dict(stem=4, channels=(8, 12), blocks=(1, 2))
 SIZE = (16, 24)
@@ -21,8 +28,10 @@ PACE = Pace(rounds=3, min_time=0, pause=0)
 
 def measured(watch, spec=TINY, nets=6, run=lambda net, image: net(image)):
     torch.manual_seed(0)
-    inputs, batch = [torch.randn(1, 3, *SIZE)] * 2, torch.randn(4, 3, *SIZE)
-    return measure_space(DetNASSupernet(spec), dict(space=spec), run, inputs, batch, watch, PACE, nets)
+    inputs = Inputs('backbone', SIZE, 'cpu')
+    inputs.run = lambda model, net: partial(run, net)
+    subject = DetNASLatencySubject(DetNASSpace(spec), inputs, DetNASSupernet(spec), dict(space=spec))
+    return measure_table(subject, watch, PACE, nets)
 
 
 def test_a_table_of_multiply_adds(watch):
@@ -80,10 +89,44 @@ def test_a_small_space_is_checked_by_all_its_nets(watch):
 
 
 def test_another_kind_of_space_is_refused(watch):
-    supernet = DetNASSupernet(TINY)
-    supernet.space = object()
-    with pytest.raises(ValueError, match='spaces that are a DetNASSpace'):
-        measure_space(supernet, {}, None, [], torch.zeros(2, 3, 8, 8), watch, PACE)
+    with pytest.raises(ValueError, match='of spaces of one choice a position; this supernet has'):
+        DetNASLatencySubject(MAEDetSpace(), Inputs('backbone', SIZE, 'cpu'), DetNASSupernet(TINY), {})
+
+
+def test_positions_with_unequal_numbers_of_choices(watch):
+    """Each position takes the seconds of its choice, the stem 5; the table is theirs."""
+    seconds = [[1.0, 2.0], [3.0, 4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]
+
+    class Ticking(nn.Module):
+        def __init__(self, seconds):
+            super().__init__()
+            self.seconds = seconds
+
+        def forward(self, x):
+            watch.now += self.seconds
+            return x
+
+    class OnPaper(ChoiceSubject):
+        model_name = 'Ticking'
+
+        def setup(self):
+            pass
+
+        def _cut_out(self, arch):
+            return nn.Sequential(Ticking(5.0), *(Ticking(row[gene]) for row, gene in zip(seconds, arch.genes)))
+
+        def modules(self, net):
+            return list(net)
+
+    found = measure_table(OnPaper(Uneven(), Inputs('backbone', SIZE, 'cpu')), watch, PACE, 10)
+    for row, wanted in zip(found['table_ms'], seconds, strict=True):
+        assert row == pytest.approx([1000 * one for one in wanted])
+    assert found['constant_ms'] == pytest.approx(5000) and found['factor'] == pytest.approx(1)
+    assert found['check']['nets'] == 10 and found['check']['mean_absolute_error_percent'] == pytest.approx(0, abs=1e-6)
+    paths = covering_paths(Uneven(), PATHS_PER_CHOICE, np.random.default_rng(0))
+    for position, choices in enumerate(Uneven.choices):
+        counts = Counter(path.genes[position] for path in paths)
+        assert len(counts) == choices and min(counts.values()) >= PATHS_PER_CHOICE
 
 
 def test_every_choice_is_measured_as_often():

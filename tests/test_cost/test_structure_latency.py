@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from detnas_mm.latency import LatencyTable
+from detnas_mm.latency.inputs import Inputs
+from detnas_mm.latency.measure import measure_table
 from detnas_mm.latency.stopwatch import TimedRun
 from detnas_mm.latency.timing import Pace
 from detnas_mm.search import Constraint, Objective, PopulationEvolution
+from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.systems.mae_det import MAEDetSpace, StructureLatency, StructureMacs
 from detnas_mm.systems.mae_det.grid import Grid
-from detnas_mm.systems.mae_det.measure_structures import NetBuilder, covering_structures, measure_structures
+from detnas_mm.systems.mae_det.latency import MAEDetLatencySubject, NetBuilder, covering_structures
 from detnas_mm.systems.mae_det.structure import RESNET50, read_structure, to_text, unpack
 from detnas_mm.testing import check_cost_model
 from tests import latency
@@ -46,7 +49,7 @@ def test_relative_to_a_net_that_was_measured_too(tmp_path):
     assert relative.total('maedet-init') * unit == pytest.approx(plain.total('maedet-init'), rel=1e-12)
     assert relative.scope.startswith('multiples of the ') and relative.scope.endswith(plain.scope)
     with pytest.raises(ValueError, match=r"no latency of 'resnet18'; it holds those of \['resnet50'\]"):
-        StructureLatency('authors', file, relative_to='resnet18')
+        StructureLatency('authors', file, relative_to='resnet18').bounds()
 
 
 @pytest.mark.parametrize('spec', [SMALL, dict(SMALL, kernels=[3], depths=[1, 1], stem_widths=[8, 8])])
@@ -91,17 +94,18 @@ def test_two_measurements_are_two_scopes(tmp_path):
 def test_tables_of_something_else_are_refused(tmp_path, arguments, match):
     file = latency.write_structures(tmp_path / 'a.json', SMALL, SIZE)
     with pytest.raises(ValueError, match=match):
-        StructureLatency(**(dict(space=SMALL, file=file) | arguments))
+        StructureLatency(**(dict(space=SMALL, file=file) | arguments)).bounds()
 
 
 def test_the_two_kinds_of_files_are_told_apart(tmp_path):
-    choices = latency.write(tmp_path / 'a.json', 'small')
+    space = DetNASSpace('small')
+    choices = latency.write(tmp_path / 'a.json', space)
     with pytest.raises(ValueError, match='of this kind: it lacks grid, tables_ms, references_ms.*Measure again'):
-        StructureLatency(SMALL, choices)
+        StructureLatency(SMALL, choices).bounds()
     with pytest.raises(ValueError, match='of this kind: it lacks weights, images, table_ms'):
-        LatencyTable('small', latency.write_structures(tmp_path / 'b.json', SMALL, SIZE))
+        LatencyTable(space, latency.write_structures(tmp_path / 'b.json', SMALL, SIZE)).bounds()
     with pytest.raises(FileNotFoundError, match=r'measure_latency.py CONFIG \[CHECKPOINT\] --out .*none.json'):
-        StructureLatency(SMALL, tmp_path / 'none.json')
+        StructureLatency(SMALL, tmp_path / 'none.json').bounds()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +135,7 @@ def test_the_two_kinds_of_files_are_told_apart(tmp_path):
 )
 def test_damaged_files_are_refused(tmp_path, changes, match):
     with pytest.raises(ValueError, match=match):
-        StructureLatency(SMALL, latency.write_structures(tmp_path / 'a.json', SMALL, SIZE, **changes))
+        StructureLatency(SMALL, latency.write_structures(tmp_path / 'a.json', SMALL, SIZE, **changes)).bounds()
 
 
 def test_structures_outside_of_the_tables_are_refused(tmp_path):
@@ -196,12 +200,19 @@ def test_nets_share_weights_with_one_another_alone():
     assert not first.training and torch.isfinite(out).all() and out.std() > 0.1
 
 
+class Small(MAEDetLatencySubject):
+    """Any members to check by, and a small net in ResNet-50's place."""
+
+    references = dict(resnet50=dict(type='detnas_mm.MAEDetNet', arch='8k7s2|16k3s2x2b8'))
+
+    def nets_to_check(self, count, rng):
+        return self.space.sample_many(np.random.default_rng(1), count)
+
+
 def measured(watch, spec, nets=8):
     space = MAEDetSpace(spec)
-    drawn = space.sample_many(np.random.default_rng(1), nets)
-    references = dict(resnet50=read_structure('8k7s2|16k3s2x2b8'))
-    grid = Grid.of(space, 3)
-    return space, measure_structures(space, grid, drawn, references, torch.randn(1, 3, *SIZE), watch, PACE)
+    subject = Small(space, Inputs('backbone', SIZE, 'cpu'), grid=3)
+    return space, measure_table(subject, watch, PACE, nets)
 
 
 def test_tables_of_multiply_adds(watch, tmp_path):
@@ -228,14 +239,16 @@ def test_caches_are_emptied_before_every_run(watch, monkeypatch):
     """Other work comes before the clock starts, in nets of the tables and in whole nets alike."""
     done = []
 
-    def slow(device):
+    def slow(count, device):
+        assert count == 128 * 2**20
+
         def work():
             watch.now += 1000
             done.append(device)
 
         return work
 
-    monkeypatch.setattr('detnas_mm.systems.mae_det.measure_structures.other_work', slow)
+    monkeypatch.setattr('detnas_mm.latency.measure.other_work', slow)
     _, found = measured(watch, SMALL)
     things = 2 + len(covering_structures(MAEDetSpace(SMALL), Grid.of(MAEDetSpace(SMALL), 3))) + 8 + 1
     assert done == ['cpu'] * things * (PACE.rounds + 1)
@@ -250,7 +263,7 @@ def test_sums_are_brought_to_whole_nets(watch, monkeypatch):
         def __call__(self):
             return super().__call__() * (1.0 if self.parts else 1.25)
 
-    monkeypatch.setattr('detnas_mm.systems.mae_det.measure_structures.TimedRun', Slower)
+    monkeypatch.setattr('detnas_mm.latency.measure.TimedRun', Slower)
     space, found = measured(watch, SMALL)
     on_paper = latency.structures(SMALL, SIZE, points=3)
     assert found['factor'] == pytest.approx(1.25) and found['mark_ms'] == 0

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from detnas_mm.engine.found_structures import measure_found
 from mmengine.config import Config
 
 from detnas_mm.engine import found_structures
 from detnas_mm.engine import latency as latency_text
-from detnas_mm.engine.found_structures import measure_found
 from detnas_mm.latency.timing import Pace
 from detnas_mm.systems.mae_det import StructureLatency
 from tests import jobs, latency

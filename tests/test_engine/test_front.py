@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import matplotlib.image
 import pytest
 import torch
+from detnas_mm.engine.front import check_rest, checked_cost, front_text, mark_beaten, search_front
 
 from detnas_mm.engine import front as front_module
-from detnas_mm.engine.front import check_rest, checked_cost, front_text, mark_beaten, search_front
 from detnas_mm.engine.latency import Subject, latency_cost, load_model
 from detnas_mm.latency import LatencyTable
 from detnas_mm.latency.timing import Pace

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from detnas_mm.engine.structure_latency import measure_structure_latency, nets_to_check, standalone_space
 
 from detnas_mm.engine.latency import latency_cost
-from detnas_mm.engine.structure_latency import measure_structure_latency, nets_to_check, standalone_space
 from detnas_mm.search import UnmeetableConstraint
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.systems.mae_det import MAEDetSpace, StructureMacs

@@ -4,18 +4,10 @@ import json
 
 import pytest
 
-from detnas_mm.search import (
-    Budget,
-    Constraint,
-    Evaluation,
-    Evaluator,
-    EvolutionStrategy,
-    Ledger,
-    Objective,
-    SearchJob,
-)
+from detnas_mm.search import Constraint, Evaluation, Evaluator, EvolutionStrategy, Ledger, Objective
 from detnas_mm.search.record import VOLATILE
 from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable
+from tests.jobs import make_job
 
 
 class CountingEvaluator(Evaluator):
@@ -99,16 +91,16 @@ def make_search(tmp_path):
         space = DetNASSpace('small')
         own = {'macs': MacsTable(space), 'params': ParamsTable(space)} | (costs or {})
         bounds = [*([Constraint('macs', high=high)] if high else []), *constraints]
-        job = SearchJob(
-            space=space,
-            objectives=objective if isinstance(objective, list) else [objective or Objective('acc')],
-            budget=Budget(space, own, bounds),
+        job = make_job(
+            space,
+            objective if isinstance(objective, list) else [objective or Objective('acc')],
+            own,
+            bounds,
             strategy=strategy or EvolutionStrategy(population=10, parents=4),
             evaluator=evaluator or CountingEvaluator(),
             generations=generations,
             seed=seed,
             log=log or (lambda text: None),
-            show_progress=False,
         )
         return Search(job, tmp_path / folder / 'ledger.jsonl', header or {'seed': seed})
 

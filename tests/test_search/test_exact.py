@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from detnas_mm.search import Budget, Constraint, Objective, SearchJob, UnmeetableConstraint
+from detnas_mm.search import Constraint, Objective, UnmeetableConstraint
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.systems.mae_det import (
     DeepMADScore,
@@ -21,6 +21,7 @@ from detnas_mm.systems.mae_det import (
 from detnas_mm.systems.mae_det.blocks import BlockSum
 from detnas_mm.systems.mae_det.exact import BlockProgram, solve
 from detnas_mm.testing import ToyEvaluator
+from tests.jobs import make_job
 
 from . import structures
 from .conftest import Search
@@ -108,13 +109,12 @@ def test_budgets_that_hardly_anything_but_the_smallest_meets(names, above):
 LIMIT = Constraint('flops', high=6e6)
 
 
-def strategy_search(constraints=(LIMIT,), evaluator=SCORE, space=SMALL, objective=None, **more):
-    budget = Budget(space, COSTS if space is SMALL else {}, constraints)
+def strategy_search(constraints=(LIMIT,), evaluator=SCORE, objective=None, **more):
     strategy = ExactStrategy(**(dict(score=dict(type='EntropyScore', weights=WEIGHTS)) | more))
     lines = []
-    job = SearchJob(
-        space=space, objectives=[objective or Objective('entropy')], budget=budget, strategy=strategy,
-        evaluator=evaluator, generations=2, log=lines.append, show_progress=False,
+    job = make_job(
+        SMALL, [objective or Objective('entropy')], COSTS, constraints, strategy=strategy, evaluator=evaluator,
+        generations=2, log=lines.append,
     )  # fmt: skip
     return Search(job), lines
 
@@ -181,8 +181,7 @@ def test_what_is_proven_must_be_what_is_evaluated():
 
 
 def test_other_refusals():
-    choices = DetNASSpace('small')
-    job = SearchJob(choices, [Objective('entropy')], Budget(choices, {}), evaluator=SCORE)
+    job = make_job(DetNASSpace('small'), [Objective('entropy')], evaluator=SCORE)
     with pytest.raises(ValueError, match='searches structures .*DetNASSpace'):
         ExactStrategy(SCORE).setup(job)
     with pytest.raises(ValueError, match='grow quadratically with the bottleneck; Odd in stage 2 does not'):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from detnas_mm.search import Budget, Constraint, Objective, SearchJob, UnmeetableConstraint
+from detnas_mm.search import Constraint, Objective, UnmeetableConstraint
 from detnas_mm.systems.mae_det import (
     EntropyScore,
     ExactStrategy,
@@ -18,6 +18,7 @@ from detnas_mm.systems.mae_det import (
 )
 from detnas_mm.systems.mae_det.exact import BlockProgram, solve
 from tests import latency
+from tests.jobs import make_job
 
 from . import structures
 from .conftest import Search
@@ -163,12 +164,8 @@ def test_flat_tables_take_nothing_from_the_proof(tmp_path, everything):
 
 def search(costs, constraints):
     strategy = ExactStrategy(dict(type='EntropyScore', weights=(0, 1, 2)))
-    budget = Budget(SPACE, costs, constraints)
-    job = SearchJob(
-        space=SPACE, objectives=[Objective('entropy')], budget=budget, strategy=strategy, evaluator=SCORE,
-        generations=1, log=lambda text: None, show_progress=False,
-    )  # fmt: skip
-    return Search(job)
+    objectives = [Objective('entropy')]
+    return Search(make_job(SPACE, objectives, costs, constraints, strategy=strategy, evaluator=SCORE, generations=1))
 
 
 def test_the_strategy_takes_it(costs, totals):

@@ -7,25 +7,18 @@ import pytest
 
 from detnas_mm.cost import AdditiveTable
 from detnas_mm.latency import LatencyTable
-from detnas_mm.search import (
-    Budget,
-    Constraint,
-    EvolutionStrategy,
-    ExportSettings,
-    Ledger,
-    LedgerError,
-    Objective,
-    SearchJob,
-)
+from detnas_mm.search import Constraint, EvolutionStrategy, ExportSettings, Ledger, LedgerError, Objective
 from detnas_mm.systems.detnas import DetNASSpace, MacsTable
 from detnas_mm.systems.mae_det import MAEDetSpace, StructureFlops, StructureLatency
 from detnas_mm.testing import ToyEvaluator, ToySpace
 from tests import latency
+from tests.jobs import make_job
 
 from .test_ledger import record
 
 SPACE = ToySpace(6, 4)
 TABLE = np.random.default_rng(0).uniform(1, 2, (6, 4))
+LIMITS = (Constraint('latency', high=9.0),)
 MEASURED = '2026-11-30T12:00Z'
 
 
@@ -33,10 +26,9 @@ def cost(table=TABLE, constant=0.5, scope='ms, on paper'):
     return AdditiveTable('latency', scope, table, constant)
 
 
-def job(space=SPACE, costs=None, constraints=(Constraint('latency', high=9.0),), objectives=None, **changes):
-    settings = dict(strategy=EvolutionStrategy(10, 4), evaluator=ToyEvaluator(), seed=0, show_progress=False)
-    budget = Budget(space, costs or dict(latency=cost()), constraints)
-    return SearchJob(space, objectives or [Objective('score')], budget, **(settings | changes))
+def job(space=SPACE, costs=None, constraints=LIMITS, objectives=None, **changes):
+    settings = dict(strategy=EvolutionStrategy(10, 4), evaluator=ToyEvaluator(), seed=0) | changes
+    return make_job(space, objectives, costs or dict(latency=cost()), constraints, **settings)
 
 
 def begin(path, one):

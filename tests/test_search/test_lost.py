@@ -2,6 +2,7 @@
 
 import pytest
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.search import EvolutionStrategy, RandomStrategy
 from detnas_mm.testing import ToyEvaluator
 from detnas_mm.testing.strategies import toy_job
@@ -68,11 +69,11 @@ def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, whole, place)
     folder = tmp_path / 'my runs'
     lines = []
     cut = search(folder / 'ledger.jsonl', {texts[place]: 99}, log=lines.append, work_dir=folder)
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(DetNASError) as error:
         cut.run()
     assert str(error.value) == (
-        f'{texts[place]} was lost 3 times: the machine went away. Rows so far are kept. Check the machines, then resume '
-        f"with the same command: python tools/search.py '{folder}/search_config.py' --work-dir '{folder}'."
+        f'{texts[place]} was lost 3 times: the machine went away. Rows so far are kept. Check the machines, then '
+        f"resume with the same command: python tools/search.py '{folder}/search_config.py' --work-dir '{folder}'."
     )
     assert cut.evaluator.asked.count(texts[place]) == 3
     assert sum(line.startswith('Lost at attempt') for line in lines) == 3
@@ -86,7 +87,7 @@ def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, whole, place)
 
 def test_a_search_in_memory_names_no_command(whole):
     texts = [row.arch for row in whole.ledger.records]
-    with pytest.raises(RuntimeError, match='Check the machines, then resume with the same command.$'):
+    with pytest.raises(DetNASError, match='Check the machines, then resume with the same command.$'):
         search(None, {texts[2]: 3}).run()
 
 
@@ -97,7 +98,7 @@ def test_an_evaluator_says_how_often(tmp_path, whole, retries):
     fine.run()
     assert fine.rows() == whole.rows()
     cut = search(tmp_path / 'cut.jsonl', {texts[8]: retries + 1}, retries)
-    with pytest.raises(RuntimeError, match=f'{texts[8]} was lost {retries + 1} times'):
+    with pytest.raises(DetNASError, match=f'{texts[8]} was lost {retries + 1} times'):
         cut.run()
     assert cut.evaluator.asked.count(texts[8]) == retries + 1
 

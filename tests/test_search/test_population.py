@@ -17,43 +17,41 @@ from detnas_mm.search import (
     LedgerError,
     Objective,
     PopulationEvolution,
-    SearchJob,
     read_ledger,
     read_snapshots,
 )
 from detnas_mm.systems.mae_det import EntropyScore, MAEDetSpace, StructureFlops, StructureLayers
 from detnas_mm.systems.mae_det.structure import PUBLISHED
 from detnas_mm.testing import check_population_strategy
+from tests.jobs import make_job
 
 from .conftest import Search
 
 ROOT = Path(__file__).parents[2]
 SPACE = MAEDetSpace('authors')
+COSTS = dict(flops=StructureFlops(SPACE), layers=StructureLayers(SPACE))
 CONSTRAINTS = [Constraint('flops', high=188e8), Constraint('layers', high=91)]
 
 
 def budget(constraints=CONSTRAINTS):
-    return Budget(SPACE, dict(flops=StructureFlops(SPACE), layers=StructureLayers(SPACE)), constraints)
+    return Budget(SPACE, COSTS, constraints)
 
 
-def make_job(strategy=None, constraints=CONSTRAINTS, **changes):
+def entropy_job(strategy=None, space=SPACE, objectives=None, costs=None, constraints=CONSTRAINTS, **changes):
     """A search for entropy, put together in code."""
-    settings = dict(
-        space=SPACE, objectives=[Objective('entropy')], evaluator=EntropyScore(), generations=4,
-        log=lambda text: None, show_progress=False,
-    )  # fmt: skip
-    strategy = strategy or PopulationEvolution(population=64, candidates=1000, batch=128)
-    return SearchJob(strategy=strategy, **(dict(budget=budget(constraints)) | settings | changes))
+    settings = dict(evaluator=EntropyScore(), generations=4) | changes
+    settings['strategy'] = strategy or PopulationEvolution(population=64, candidates=1000, batch=128)
+    return make_job(space, objectives or [Objective('entropy')], costs or COSTS, constraints, **settings)
 
 
 def set_up(strategy, **changes):
-    make_job(strategy, **changes).prepare()
+    entropy_job(strategy, **changes).prepare()
     return strategy
 
 
 def search(path=None, generations=4, strategy=None, **changes):
     """The same, ready to run; of its header the seed alone is there."""
-    job = make_job(strategy, generations=generations, **changes)
+    job = entropy_job(strategy, generations=generations, **changes)
     return Search(job, path, dict(seed=job.seed))
 
 
@@ -267,7 +265,7 @@ def test_the_proof_is_logged_and_changes_nothing():
 def test_what_proves_must_be_a_strategy_that_can():
     other = dict(PROOF, score=dict(type='EntropyScore', weights=(0, 0, 1, 1, 8)))
     with pytest.raises(
-        ValueError, match=r'proven of the score .*8.0.*does not hold of search.evaluator, .*6.0.*proof=None'
+        ValueError, match=r'proves a bound on its score, .*8.0.*does not hold of search.evaluator, .*6.0.*proof=None'
     ):
         search(strategy=PopulationEvolution(proof=other))
     with pytest.raises(ValueError, match='ExactStrategy has no argument'):
@@ -287,7 +285,7 @@ def test_where_nothing_can_be_proven_it_says_how_to_search_without():
     with pytest.raises(ValueError, match=message.format('one upper limit')):
         set_up(PopulationEvolution(proof=PROOF), constraints=low)
     fine = MAEDetSpace(dict(width_step=1, widths=[8, 60_000], bottleneck_step=1))
-    begun = search(strategy=PopulationEvolution(proof=PROOF), space=fine, budget=Budget(fine, {}))
+    begun = search(strategy=PopulationEvolution(proof=PROOF), space=fine, constraints=())
     with pytest.raises(ValueError, match=message.format('Raise width_step')):
         begun.run()
     assert begun.ledger.snapshots == []

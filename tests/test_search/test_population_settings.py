@@ -2,11 +2,11 @@
 
 import pytest
 
-from detnas_mm.search import Budget, Constraint, Evaluator, Objective, PopulationEvolution, UnmeetableConstraint
+from detnas_mm.search import Constraint, Evaluator, Objective, PopulationEvolution, UnmeetableConstraint
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.systems.mae_det import EntropyScore, StructureFlops
 
-from .test_population import SPACE, budget, make_job, set_up
+from .test_population import SPACE, budget, entropy_job, set_up
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,9 @@ def test_what_does_not_fit_together_is_refused_before_the_search():
     with pytest.raises(ValueError, match='needs an evaluator that scores arrays .*; NoneType does not'):
         set_up(PopulationEvolution(), evaluator=None)
     with pytest.raises(ValueError, match='generations must be a whole number of at least 1; got 0'):
-        make_job(generations=0)
-    choices = DetNASSpace('small')
+        entropy_job(generations=0)
     with pytest.raises(ValueError, match='DetNASSpace is none. Take EvolutionStrategy'):
-        PopulationEvolution().setup(make_job(space=choices, budget=Budget(choices, {})))
+        PopulationEvolution().setup(entropy_job(space=DetNASSpace('small'), constraints=()))
     with pytest.raises(ValueError, match="one objective; got \\['entropy', 'flops'\\]"):
         set_up(PopulationEvolution(), objectives=[Objective('entropy'), Objective('flops')])
     with pytest.raises(ValueError, match=r'cannot begin with 32k3s2.* flops 7,745,241,600.*search.strategy.start=\[\]'):

@@ -8,7 +8,6 @@ import pytest
 
 from detnas_mm.registry import RANKERS
 from detnas_mm.search import (
-    Budget,
     EvolutionStrategy,
     Objective,
     ParetoStrategy,
@@ -16,11 +15,11 @@ from detnas_mm.search import (
     Proposal,
     Ranker,
     Record,
-    SearchJob,
     SurrogateRanker,
 )
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_strategy
+from tests.jobs import make_job
 
 from .conftest import CountingEvaluator
 
@@ -92,16 +91,11 @@ def test_a_ranker_that_is_wrong_switches_itself_off(make_search, sign):
     assert sum(remark in line for line in lines) == 4
 
 
-def job(space, *objectives):
-    """A search of which a prefilter needs to know space and objectives."""
-    return SearchJob(space, list(objectives), Budget(space, {}))
-
-
 def test_a_handful_teaches_nothing_and_changes_nothing():
     """Racing may leave few that were evaluated in full: what was known of the ranker stays."""
     space = DetNASSpace(dict(stem=4, channels=(8,), blocks=(3,)))
     prefilter = Prefilter(dict(type='KnowingRanker'))
-    prefilter.setup(job(space, Objective('acc')))
+    prefilter.setup(make_job(space, [Objective('acc')]))
     archs = space.sample_many(np.random.default_rng(0), 12)
     proposals = [Proposal(arch, 'random') for arch in archs]
     given = [
@@ -159,15 +153,15 @@ def test_bad_settings():
         Prefilter('SurrogateRanker')
     both = [Objective('acc'), Objective('macs', 'minimize')]
     with pytest.raises(ValueError, match="one objective; got \\['acc', 'macs'\\]"):
-        ParetoStrategy(prefilter=SURROGATE).setup(job(DetNASSpace('small'), *both))
+        ParetoStrategy(prefilter=SURROGATE).setup(make_job(DetNASSpace('small'), both))
 
 
 def test_too_few_rows_teach_nothing():
     ranker = SurrogateRanker(at_least=5)
-    ranker.setup(job(DetNASSpace('small'), Objective('acc')))
+    ranker.setup(make_job(DetNASSpace('small'), [Objective('acc')]))
     ranker.fit([])
     assert ranker.scores([]) is None
     prefilter = Prefilter(ranker)
-    prefilter.setup(job(DetNASSpace('small'), Objective('acc')))
+    prefilter.setup(make_job(DetNASSpace('small'), [Objective('acc')]))
     prefilter.tell([])
     assert math.isnan(prefilter.correlation) and not prefilter.active

@@ -3,16 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from detnas_mm.search import (
-    Budget,
-    Constraint,
-    EvolutionStrategy,
-    Objective,
-    RandomStrategy,
-    SearchJob,
-    UnmeetableConstraint,
-)
+from detnas_mm.search import Constraint, EvolutionStrategy, Objective, RandomStrategy, UnmeetableConstraint
 from detnas_mm.systems.detnas import DetNASSpace, MacsTable
+from tests.jobs import make_job
 
 from .test_ledger import record
 
@@ -22,8 +15,8 @@ TINY = DetNASSpace(dict(stem=4, channels=(8, 16), blocks=(1, 2)))  # 64 architec
 def set_up(strategy, space=None, seed=0, **bounds):
     space = space or DetNASSpace('small')
     constraints = [Constraint('macs', **bounds)] if bounds else []
-    budget = Budget(space, {'macs': MacsTable(space)}, constraints)
-    SearchJob(space, [Objective('acc')], budget, strategy, seed=seed).prepare()
+    costs = {'macs': MacsTable(space)}
+    make_job(space, [Objective('acc')], costs, constraints, strategy=strategy, seed=seed).prepare()
     return strategy
 
 
@@ -170,4 +163,4 @@ def test_bad_settings(options, message):
 
 def test_two_objectives_are_refused():
     with pytest.raises(ValueError, match='one objective'):
-        EvolutionStrategy().setup(SearchJob(TINY, [Objective('a'), Objective('b')], Budget(TINY, {})))
+        EvolutionStrategy().setup(make_job(TINY, [Objective('a'), Objective('b')]))

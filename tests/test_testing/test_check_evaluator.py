@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from detnas_mm.evaluators import Evaluator
-from detnas_mm.search import Budget, Evaluation, Objective, SearchJob
+from detnas_mm.search import Evaluation, Objective
 from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.testing import check_evaluator
+from tests.jobs import make_job
 
 SPACE = DetNASSpace('small')
 ARCHS = SPACE.sample_many(np.random.default_rng(0), 5)
@@ -109,7 +110,7 @@ def test_a_good_one_passes_and_its_evaluations_come_back():
 
 def test_it_is_given_the_search():
     """A whole one, or one that is made of the space."""
-    job = SearchJob(SPACE, [Objective('acc')], Budget(SPACE, {}), seed=7)
+    job = make_job(SPACE, [Objective('acc')], seed=7)
     for given in (job, SPACE):
         evaluator = Counting()
         check_evaluator(evaluator, given, ARCHS)

@@ -16,11 +16,12 @@ rounds count, and their spread is reported. Part 'backbone' is the backbone alon
 the boxes. With a checkpoint a detector looks at images of search-val, otherwise at noise, in which random weights find
 nothing: post-processing is then cheaper than it will be.
 
-Of a supernet the choices are measured. Of structures, which need no supernet, it is every convolution over a grid of
-widths; ResNet-50, written as a structure, is measured with them, and its latency given, to be put in as a limit.
+What is measured is what the config's space says (its latency_subject). Of a supernet it is every choice. Of
+structures, which need no supernet, it is every convolution over a grid of widths; ResNet-50, written as a structure, is
+measured with them, and its latency printed, to be put in as a limit.
 
-A search of structures by latency ends with measuring what it has found, if it runs on the device that the tables are
-from; elsewhere --found does that later.
+A search without a model ends with measuring what it has found, if it runs on the device that the tables are from;
+elsewhere --found does that later. tools/search.py --measure does all of it.
 
 The tables are used by costs=dict(latency=dict(type='LatencyTable', file='…')) in a config's search section, or by
 type='StructureLatency' for structures.
@@ -40,60 +41,50 @@ def main() -> None:
     args_parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
     args_parser.add_argument('--nets', type=int, default=30, help='whole nets to check by; default: %(default)s')
     args_parser.add_argument(
-        '--grid', type=int, default=5, metavar='N',
-        help='of structures: widths of each place that are measured, in N x N nets; default: %(default)s',
+        '--grid', type=int, metavar='N',
+        help='of structures: widths of each place that are measured, in N x N nets; default: 5',
     )  # fmt: skip
     args_parser.add_argument(
         '--found',
         action='store_true',
-        help="measure what a finished search of structures has left in the work dir, at its tables' size and threads",
+        help="measure the nets that a finished search has left in the work dir, at its table's size and threads",
     )
     args = args_parser.parse_args()
 
     import torch
 
     from detnas_mm.compat import cuda_usable
-    from detnas_mm.engine.config import fit_to_machine, read_config
-    from detnas_mm.engine.found_structures import measure_found
-    from detnas_mm.engine.inputs import check_checkpoint, check_inputs
-    from detnas_mm.engine.latency import latency_cost, measure_latency, summary
-    from detnas_mm.engine.structure_latency import measure_structure_latency, standalone_space, structures_summary
+    from detnas_mm.engine.config import read_config
+    from detnas_mm.engine.found import found_inputs, measure_found
+    from detnas_mm.engine.inputs import check_checkpoint, check_data
+    from detnas_mm.engine.latency import measure_latency, measured_costs
     from detnas_mm.latency.timing import Pace
     from detnas_mm.search import SearchJob
 
     if args.threads:
         torch.set_num_threads(args.threads)
     cfg = read_config(args)
+    job = SearchJob.from_config(cfg) if 'search' in cfg else None
+    device, pace = args.device or ('cuda' if cuda_usable() else 'cpu'), Pace(args.rounds)
+    table = next(iter(measured_costs(job.budget).values()), None) if job else None
     if args.found:
-        if measure_found(SearchJob.from_config(cfg), Pace(args.rounds)) is None:
-            raise SystemExit('error: nothing was measured; it needs a search by StructureLatency, and its device.')
+        if job is None:
+            raise SystemExit(f'error: {args.config} has no `search` section, so nothing was found.')
+        inputs = None if table else found_inputs(job, device, args.input_size)
+        if measure_found(job, pace, device, inputs) is None:
+            raise SystemExit('error: nothing was measured: the table is of another device.')
         return
-    _, cost = latency_cost(cfg)
-    out = args.out or cost.get('file') or f'{cfg.work_dir}/latency.json'
-    size = args.input_size or cost.get('input_size')
+    size = args.input_size or (table and table.asked['input_size'])
     if not size:
         raise SystemExit(f'error: {args.config} has no measured latency with an input size: give --input-size H W.')
-    part = args.part or cost.get('part', 'backbone')
-    device, pace = args.device or ('cuda' if cuda_usable() else 'cpu'), Pace(args.rounds)
-    space = standalone_space(cfg)
-    if space is not None:
-        if args.checkpoint or part != 'backbone':
-            raise SystemExit('error: structures have no checkpoint, and are measured as the part backbone.')
-        print(structures_summary(measure_structure_latency(space, out, size, device, pace, args.nets, args.grid)))
-        print(f'Written to {out}')
-        return
-    cfg = fit_to_machine(cfg)
-    cfg.load_from = args.checkpoint
-    cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights; without one they are random
+    part = args.part or (table and table.asked['part']) or 'backbone'
     if part == 'detector' and args.checkpoint:
-        check_inputs(cfg, args.trust_checkpoint, [])
-    else:
-        check_checkpoint(args.checkpoint, args.trust_checkpoint)
-    found = measure_latency(
-        cfg, args.checkpoint, out, part, size, device, pace, args.nets, args.trust_checkpoint,
+        check_data(cfg, ['search'])
+    check_checkpoint(args.checkpoint, args.trust_checkpoint)
+    measure_latency(
+        cfg, args.checkpoint, args.out or (table and table.file) or f'{cfg.work_dir}/latency.json', part, size, device,
+        pace, args.nets, args.grid, args.trust_checkpoint, job,
     )  # fmt: skip
-    print(summary(found))
-    print(f'Written to {out}')
 
 
 if __name__ == '__main__':

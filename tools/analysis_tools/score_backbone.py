@@ -77,7 +77,8 @@ def main() -> None:
     from detnas_mm.compat import cuda_usable
     from detnas_mm.cost.count import count_macs, count_params
     from detnas_mm.latency.device import describe_device, device_text
-    from detnas_mm.latency.measure import measure_nets, settled
+    from detnas_mm.latency.inputs import settled
+    from detnas_mm.latency.measure import measure_nets
     from detnas_mm.latency.stopwatch import stopwatch
     from detnas_mm.latency.timing import Pace, spread
     from detnas_mm.systems.mae_det.entropy import checked_weights

@@ -20,7 +20,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from detnas_mm.config_types import is_other
-from detnas_mm.evaluators.numerics import replaced
+from detnas_mm.evaluators.temporary import replaced
 
 #: From so many boxes on mmcv suppresses class by class.
 _SPLIT = 10_000

@@ -6,7 +6,6 @@ They are plain programs: the processes of the standard library's pool would run 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import pickle
 import signal
@@ -20,17 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from mmengine.evaluator import BaseMetric
 
 from detnas_mm.checks import whole
+from detnas_mm.compat import end_with_parent
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import compute
 
 #: What a job gives: the metric's values by name, and the seconds that they took.
 Computed = tuple[dict[str, float], float]
-
-
-def end_with_parent() -> None:
-    """Lets this process end with the one that started it, even if that one is killed; on Linux alone."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class MetricWorkers:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-import io
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +19,7 @@ from mmengine.registry import METRICS
 from detnas_mm.config_types import comparable, is_other
 from detnas_mm.errors import DetNASError, expected_errors
 from detnas_mm.evaluators.detection.truth import check_ids
-from detnas_mm.evaluators.numerics import replaced
+from detnas_mm.evaluators.temporary import quiet, replaced
 
 #: Positions in ``COCOeval.stats`` as mmdet names them.
 _COCO_STATS = {
@@ -84,19 +82,6 @@ def _has_faster_coco() -> bool:
     except ImportError:
         return False
     return getattr(module, 'COCOeval_faster', None) is not None
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps metrics from filling the screen for every candidate."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, float]:

@@ -23,7 +23,7 @@ from detnas_mm.evaluators.detection.dense_boxes import (
     standard_coder,
     suppress,
 )
-from detnas_mm.evaluators.numerics import replaced
+from detnas_mm.evaluators.temporary import replaced
 
 
 @contextlib.contextmanager

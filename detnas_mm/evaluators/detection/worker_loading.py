@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from detnas_mm.evaluators.detection.metric_workers import end_with_parent
+from detnas_mm.compat import end_with_parent
 
 
 def load_ahead(dataset: Any, batches: Sequence[Sequence[int]], num_workers: int) -> Iterator[list[Any]]:

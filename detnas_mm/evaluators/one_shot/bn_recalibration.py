@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.evaluators.numerics import replaced
+from detnas_mm.evaluators.temporary import replaced
 
 #: Layer name → (mean, variance), both of shape (channels,).
 Statistics = dict[str, tuple[Tensor, Tensor]]

@@ -19,7 +19,7 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
 from detnas_mm.evaluators.detection.batches import FixedBatches, checked_loader
 from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
-from detnas_mm.evaluators.detection.metrics import available, build_metric, metric_digest, quiet
+from detnas_mm.evaluators.detection.metrics import available, build_metric, metric_digest
 from detnas_mm.evaluators.detection.truth import compare_truth
 from detnas_mm.evaluators.numerics import checked_precision, numerics
 from detnas_mm.evaluators.one_shot import bn_recalibration
@@ -28,6 +28,7 @@ from detnas_mm.evaluators.one_shot.judge import Judge, Predictions
 from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.one_shot.racing import Racing, Stage, spared
 from detnas_mm.evaluators.ranks import OutOfMemory
+from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.registry import EVALUATORS, build_from

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from detnas_mm.evaluators.numerics import replaced
 from detnas_mm.evaluators.one_shot.bn_recalibration import BatchStatistics, Statistics
+from detnas_mm.evaluators.temporary import replaced
 from detnas_mm.models.supernet import Segment
 
 #: About how many candidates make a part.

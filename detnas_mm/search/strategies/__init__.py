@@ -3,8 +3,9 @@
 from detnas_mm.search.strategies.ask_tell import AskTell, ProvingStrategy
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.strategies.evolution import EvolutionStrategy
+from detnas_mm.search.strategies.members import Population
 from detnas_mm.search.strategies.pareto import ParetoStrategy
-from detnas_mm.search.strategies.population import Population, PopulationEvolution
+from detnas_mm.search.strategies.population import PopulationEvolution
 from detnas_mm.search.strategies.random import RandomStrategy
 
 __all__ = [

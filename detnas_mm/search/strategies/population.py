@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,29 +20,11 @@ from detnas_mm.search.objective import UnmeetableConstraint, number_text
 from detnas_mm.search.record import Record, Snapshot
 from detnas_mm.search.strategies.ask_tell import ProvingStrategy
 from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.search.strategies.members import Population, checked_phases, new_rows
 from detnas_mm.spaces import ArraySpace
 
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
-
-
-@dataclass(frozen=True)
-class Population:
-    """The best so far, as arrays, the best first.
-
-    Attributes:
-        codes: Shape (members, genes), see :meth:`SearchSpace.encode`.
-        gains: Shape (members,), the larger the better.
-        born: Shape (members,), the snapshot in which each came in; -1 for those that it began with.
-        drawn: Candidates drawn up to here.
-        evaluated: How many of them were scored.
-    """
-
-    codes: np.ndarray
-    gains: np.ndarray
-    born: np.ndarray
-    drawn: int = 0
-    evaluated: int = 0
 
 
 @STRATEGIES.register_module()
@@ -99,7 +80,7 @@ class PopulationEvolution(Strategy):
         self.candidates = candidates
         self.batch = batch
         self.mutation_prob = mutation_prob
-        self.phases = _checked_phases(phases)
+        self.phases = checked_phases(phases)
         self.start = list(start)
         self.max_attempts = max_attempts
         self.prover = None if proof is None else build_from(STRATEGIES, proof)
@@ -275,7 +256,7 @@ class PopulationEvolution(Strategy):
             parents = population.codes[rng.integers(len(population.codes), size=size)]
             children = self.space.mutate_codes(parents, rng, self.mutation_prob, kinds)
             children = children[self.budget.allows_codes(children)]
-            children = _new_rows(children, population.codes)
+            children = new_rows(children, population.codes)
             drawn += size
             scored += len(children)
             if len(children):
@@ -298,7 +279,7 @@ class PopulationEvolution(Strategy):
         while self._first is None and len(codes) < self.population and drawn < self.max_attempts:
             found = self.space.sample_codes(rng, 1024)
             drawn += 1024
-            codes = np.concatenate([codes, _new_rows(found[self.budget.allows_codes(found)], codes)])
+            codes = np.concatenate([codes, new_rows(found[self.budget.allows_codes(found)], codes)])
         smallest = self.space.smallest()
         if not len(codes) and smallest is not None and self.budget.allows([smallest]).all():
             codes = self.space.encode([smallest])
@@ -333,42 +314,3 @@ def _without_proof() -> Iterator[None]:
             f'Nothing can be proven of this search: {error} To search without a proof: --cfg-options '
             f'search.strategy.proof=None'
         ) from error
-
-
-#: Odd numbers that rows are hashed with, the same in every run.
-_FACTORS = np.random.default_rng(0).integers(1 << 62, size=512, dtype=np.int64) * 2 + 1
-
-
-def _hashes(codes: np.ndarray) -> np.ndarray:
-    """64 bits a row; two different rows share them once in 10**19 pairs, and then one of them is dropped."""
-    mixed = codes * _FACTORS[: codes.shape[1]]
-    return (mixed ^ (mixed >> 29)).sum(axis=1)
-
-
-def _new_rows(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Rows that are not known, each once, in their order."""
-    hashes = _hashes(codes)
-    _, first = np.unique(hashes, return_index=True)
-    first.sort()
-    return codes[first[~np.isin(hashes[first], _hashes(known))]]
-
-
-def _checked_phases(
-    phases: Sequence[Mapping[str, Any]] | None,
-) -> list[tuple[tuple[str, ...] | None, int | None]]:
-    """Pairs of (kinds, generations), the last without an end."""
-    found: list[tuple[tuple[str, ...] | None, int | None]] = []
-    given = [dict(phase) for phase in phases] if phases is not None else [{}]
-    for number, phase in enumerate(given):
-        last = number + 1 == len(given)
-        kinds, generations = phase.pop('kinds', None), phase.pop('generations', None)
-        fits = generations is None if last else type(generations) is int and generations >= 1
-        if phase or not fits or (kinds is not None and (isinstance(kinds, str) or not kinds)):
-            raise DetNASError(
-                f'Phase {number} of strategy.phases must be dict(kinds=[…], generations=…), the last one without '
-                f'generations, since it lasts to the end; got {dict((phases or [{}])[number])}.'
-            )
-        found.append((None if kinds is None else tuple(kinds), generations))
-    if not found:
-        raise DetNASError('strategy.phases is empty: give at least one, or leave it out.')
-    return found

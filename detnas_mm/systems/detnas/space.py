@@ -69,6 +69,8 @@ class DetNASSpace(ChoiceSpace):
         ValueError: If the preset is unknown or a number does not fit.
     """
 
+    latency_subject = 'detnas_mm.DetNASLatencySubject'
+
     def __init__(self, space: str | Mapping[str, Any] | DetNASSpace = 'small') -> None:
         if isinstance(space, DetNASSpace):
             space = space.spec()
@@ -221,7 +223,7 @@ class DetNASSpace(ChoiceSpace):
             out_indices=tuple(range(len(self.channels))), norm_cfg=dict(type='BN'), channel_split='shuffle',
             with_last_conv=False, frozen_stages=-1, norm_eval=False, with_cp=False,
         )  # fmt: skip
-        own = (cfg.get('model') or {}).get('backbone', {})
+        own = (cfg.get('model') or {}).get('backbone') or {}
         settings = defaults | {name: own[name] for name in defaults if own.get(name) is not None}
         indices = settings['out_indices']
         settings['out_indices'] = (indices,) if isinstance(indices, int) else tuple(indices)

@@ -41,6 +41,7 @@ class MAEDetSpace(ArraySpace):
     """
 
     gene_kinds = ('out', 'kernel', 'depth', 'bottleneck')
+    latency_subject = 'detnas_mm.MAEDetLatencySubject'
 
     def __init__(self, space: str | Mapping[str, Any] | MAEDetSpace = 'authors') -> None:
         if isinstance(space, MAEDetSpace):

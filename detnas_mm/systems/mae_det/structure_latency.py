@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.latency.file import MeasuredLatency, read_latency_file
+from detnas_mm.latency import MeasuredLatency
 from detnas_mm.registry import COSTS
 from detnas_mm.systems.mae_det.blocks import BlockSum, Place, columns
 from detnas_mm.systems.mae_det.counts import StructureCost
 from detnas_mm.systems.mae_det.grid import Grid
 from detnas_mm.systems.mae_det.space import MAEDetSpace
-
-#: What such files hold besides what all do.
-FIELDS: dict[str, Any] = dict(grid=dict, tables_ms=list, iqr_ms=list, references_ms=dict)
 
 
 def _growing(values: np.ndarray) -> np.ndarray:
@@ -122,33 +119,25 @@ class StructureTables(BlockSum):
 
 
 @COSTS.register_module()
-class StructureLatency(StructureCost, MeasuredLatency):
+class StructureLatency(MeasuredLatency, StructureCost):  # type: ignore[override]
     """Milliseconds for one image, backbone alone, as the sum over convolutions of what was measured of each.
 
-    The file is written by ``tools/analysis_tools/measure_latency.py``, which also tells how well the sums agree with
+    The file is written by ``tools/analysis_tools/measure_latency.py``, which also says how well the sums agree with
     whole nets. It holds a table for every convolution of every super-block over a grid of widths; between its points
     they are interpolated.
 
     Args:
         space: A :class:`MAEDetSpace` or what makes one.
-        file: The measured tables, JSON.
+        file: See :class:`~detnas_mm.latency.MeasuredLatency`, where all other arguments are described too.
         input_size: (height, width) in pixels, if the file must be of that one.
-        relative_to: Name of a net that was measured with the tables, such as ``'resnet50'``: latencies are then
-            multiples of its own. Defaults to None: milliseconds.
-
-    Attributes:
-        relative_to: As given.
-        unit_ms: The milliseconds of that net; 1 without one.
+        relative_to: Name of a net that was measured with the tables, such as ``'resnet50'``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no such file, or was measured of another space or input size, or without that net.
-
-    Warns:
-        UserWarning: If it was measured on another device than this machine has.
+        ValueError: If an argument does not fit; on first use, if the file does not.
     """
 
-    name = 'latency'
+    fields = dict(grid=dict, tables_ms=list, iqr_ms=list, references_ms=dict)
+    space: MAEDetSpace
 
     def __init__(
         self,
@@ -157,27 +146,20 @@ class StructureLatency(StructureCost, MeasuredLatency):
         input_size: int | Sequence[int] | None = None,
         relative_to: str | None = None,
     ) -> None:
-        self.space = MAEDetSpace(space)
+        super().__init__(MAEDetSpace(space), file, 'backbone', input_size, relative_to)
         _, self._stem_kernel, stem_stride = self.space.encode([self.space.smallest()])[0, :3].tolist()
         self._strides = (stem_stride, *self.space.strides)
-        found = read_latency_file(file, FIELDS, _problem)
-        self.take(file, found, self.space, 'backbone', input_size)
-        references = found['references_ms']
-        if relative_to is not None and relative_to not in list(references):
-            raise DetNASError(f'{file} holds no latency of {relative_to!r}; it holds those of {sorted(references)}.')
-        self.relative_to = relative_to
-        self.unit_ms = 1.0 if relative_to is None else references[relative_to]
-        self._tables = StructureTables(Grid(**found['grid']), found['constant_ms'], found['tables_ms'])
-        told = self.told(found['grid'], found['tables_ms'], found['constant_ms'])
-        self.scope = told if relative_to is None else f'multiples of the {self.unit_ms:g} ms of {relative_to}; {told}'
 
-    def spec(self) -> dict[str, Any]:
-        found = self.measurement
-        numbers = repr([found[name] for name in ('grid', 'tables_ms', 'constant_ms')]).encode()
-        return dict(
-            type='StructureLatency', table=hashlib.sha256(numbers).hexdigest()[:16], relative_to=self.relative_to,
-            unit_ms=self.unit_ms,
-        )  # fmt: skip
+    def problem(self, found: dict[str, Any]) -> str | None:
+        return _problem(found)
+
+    def numbers(self) -> list[Any]:
+        return [self.measurement[name] for name in ('grid', 'tables_ms', 'constant_ms')]
+
+    @cached_property
+    def _tables(self) -> StructureTables:
+        grid, tables, constant = self.numbers()
+        return StructureTables(Grid(**grid), constant, tables)
 
     def knots(self, place: Place) -> Sequence[int]:
         return self._tables.knots(place)

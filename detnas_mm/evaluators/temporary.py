@@ -1,0 +1,37 @@
+"""Changes for the time of a block: an attribute of an object, and what is printed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.logging import MMLogger
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Gives an object another attribute for a while."""
+    own = vars(owner)
+    before = {name: own[name]} if name in own else {}
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+        own.update(before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps metrics from filling the screen for every candidate."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

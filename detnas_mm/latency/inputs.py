@@ -1,0 +1,142 @@
+"""What nets are run on while they are measured, and building the nets. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from detnas_mm.checks import checked_input_size
+from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.errors import DetNASError, expected_errors
+from detnas_mm.evaluators.temporary import quiet
+from detnas_mm.latency.device import describe_device
+from detnas_mm.latency.file import PARTS
+from detnas_mm.models import build_model, checked_weights
+
+#: Images that a detector runs on: what follows the heads takes longer where there is more to see.
+NUM_IMAGES = 4
+#: Runs a net on one input.
+Run = Callable[[Any], Any]
+
+
+class Inputs:
+    """What is run, on what, on one device: a backbone alone, or the detector around it.
+
+    Args:
+        part: ``'backbone'``, on noise, or ``'detector'``: preprocessing, backbone, neck, head and post-processing.
+        input_size: (height, width) in pixels.
+        device: ``'cpu'`` or ``'cuda'``.
+        images: What a detector looks at, of shape (3, h, w) each; resized to the input size. Defaults to None: noise.
+
+    Attributes:
+        images: ``'search-val'`` or ``'noise'``.
+        values: What to run a net on; times are means over them.
+
+    Raises:
+        ValueError: If something does not fit.
+    """
+
+    def __init__(self, part: str, input_size: Any, device: str, images: Sequence[Tensor] | None = None) -> None:
+        if part not in PARTS:
+            raise DetNASError(f'part must be one of {PARTS}; got {part!r}.')
+        if describe_device(device)['name'] is None:
+            raise DetNASError('This machine has no CUDA device that torch can use; measure with --device cpu.')
+        self.part, self.device = part, device
+        self.size = checked_input_size(input_size)
+        self.images = 'noise' if images is None or part == 'backbone' else 'search-val'
+        if part == 'backbone':
+            self.values: list[Any] = [self._noise(1)]
+        else:
+            self.values = self._samples(list(128 + 50 * self._noise(NUM_IMAGES).cpu()) if images is None else images)
+
+    def _noise(self, count: int) -> Tensor:
+        return torch.randn(count, 3, *self.size, generator=torch.Generator().manual_seed(0)).to(self.device)
+
+    def _samples(self, images: Sequence[Tensor]) -> list[Any]:
+        """Batches of one image, as a detector's ``test_step`` takes them."""
+        from mmdet.structures import DetDataSample
+
+        resized = [nn.functional.interpolate(one[None].float(), self.size, mode='bilinear')[0] for one in images]
+        meta = dict(img_shape=self.size, ori_shape=self.size, scale_factor=(1.0, 1.0))
+        return [
+            dict(
+                inputs=[one.round().clamp(0, 255).to(torch.uint8)],
+                data_samples=[DetDataSample(metainfo=meta | dict(img_id=i))],
+            )
+            for i, one in enumerate(resized)
+        ]
+
+    def batch(self, model: nn.Module | None = None) -> Tensor:
+        """Images as the backbone gets them, several in a batch, shape (n, 3, h, w)."""
+        if self.part == 'backbone' or model is None:
+            return self._noise(NUM_IMAGES)
+        return torch.cat([model.data_preprocessor(one, False)['inputs'] for one in self.values])
+
+    def run(self, model: Any, backbone: nn.Module) -> Run:
+        """What runs a backbone on one input, inside the model if that is the part."""
+
+        def inside(data: Any) -> Any:
+            model.backbone = backbone
+            return model.test_step(data)
+
+        return inside if self.part == 'detector' else backbone
+
+
+def search_val_images(cfg: Any) -> list[Tensor]:
+    """Images from all over the set that a config is tested on, as its pipeline gives them."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        with expected_errors():
+            dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
+        return [dataset[len(dataset) * i // NUM_IMAGES]['inputs'] for i in range(NUM_IMAGES)]
+
+
+def load_model(cfg: Any, checkpoint: str | None, device: str, trust: bool = False) -> nn.Module:
+    """The model of a config on a device, in evaluation mode, with a checkpoint's weights or its initial ones."""
+    with quiet(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        model = build_model(cfg)
+        if checkpoint:
+            model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
+        else:
+            model.init_weights()
+    return model.to(device).eval()
+
+
+def load_backbone(settings: Mapping[str, Any], inputs: Inputs, scope: str | None = None) -> nn.Module:
+    """A backbone alone, with random weights, and BN statistics that fit them."""
+    with quiet(), DefaultScope.overwrite_default_scope(scope), expected_errors():
+        net = MODELS.build({**settings, 'init_cfg': None})
+        net.init_weights()
+    return settled(net.to(inputs.device), inputs.batch())
+
+
+def load_net(cfg: Any, checkpoint: str | None, inputs: Inputs) -> Run:
+    """What runs the net of an ordinary config.
+
+    Args:
+        cfg: The config; may hold a backbone alone.
+        checkpoint: Its weights; without one they are random, and BN has the statistics of the inputs.
+        inputs: What it is run on.
+    """
+    if checkpoint is None and inputs.part == 'backbone':
+        return load_backbone(cfg['model']['backbone'], inputs, cfg.get('default_scope'))
+    model: Any = load_model(cfg, checkpoint, inputs.device)
+    if checkpoint is None:
+        settled(model.backbone, inputs.batch(model))
+    return model.test_step if inputs.part == 'detector' else model.backbone
+
+
+def settled(net: nn.Module, batch: Tensor) -> nn.Module:
+    """Gives a net's BN the statistics of a batch, as activations out of all proportion would change what comes after.
+
+    Args:
+        net: A backbone.
+        batch: Images as the backbone gets them, shape (n, 3, h, w), n at least 2.
+    """
+    update_bn([batch], net)
+    net.eval()  # of some backbones it returns nothing
+    return net

@@ -1,0 +1,108 @@
+"""What was measured, in words. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from detnas_mm.latency.device import device_text
+from detnas_mm.search import number_text
+
+#: A larger spread between rounds, and a larger difference between two measurements, show a busy machine.
+UNSTEADY = 0.1
+BUSY = 'This machine was busy, or changed its pace; ranks hold better than milliseconds. Measure again at rest.'
+OFF = 'The machine kept its pace: the tables are off for such nets. A finer --grid, or more --rounds, predict better.'
+
+
+def table_text(found: Mapping[str, Any], cells: Sequence[str]) -> str:
+    """A measured table in a few lines.
+
+    Args:
+        found: What the file holds.
+        cells: What the subject says of its cells, see :meth:`LatencySubject.describe`.
+    """
+    check = found['check']
+    low, high = check['measured_range_ms']
+    height, width = found['input_size']
+
+    def shown(value: float | None) -> str:
+        return 'undefined' if value is None else f'{value:.3f}'
+
+    lines = [
+        f'{found["part"]} ({found["model"]}), one image of {height}x{width} ({found["images"]}), '
+        f'{device_text(found["device"])}; {found["clock"]}, {found["pace"]["rounds"]} rounds',
+        *cells,
+        f'  sums against {check["nets"]} whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
+        f'{check["iqr_percent"]:.1f} %):',
+        f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias {check["bias_percent"]:+.2f} %, '
+        f'now that all cells were multiplied by {found["factor"]:.3f} to agree with them',
+        f'    rank correlation: Spearman {shown(check["spearman"])}, Kendall {shown(check["kendall"])}; of two halves '
+        f'of the rounds: Kendall {shown(check["kendall_of_two_halves"])}',
+    ] + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
+    for name, ms in found['references_ms'].items():
+        lines.append(
+            f'  {name}: {ms:.3f} ms. To search at its latency: constraints=[dict(cost=…, high={ms:.6g})], or '
+            f'relative_to={name!r} in the cost and high=1.0'
+        )
+    return '\n'.join(lines)
+
+
+def predictions_text(check: Mapping[str, Any], kept_pace: bool = False) -> list[str]:
+    """How well the latencies of nets that were found had been predicted, in lines.
+
+    Args:
+        check: See :func:`~detnas_mm.latency.measure.compared`.
+        kept_pace: Whether another net took as long as with the tables: then it is not the machine that was off.
+    """
+    off = OFF if kept_pace else BUSY
+    kendall = '' if check['kendall'] is None else f', Kendall {check["kendall"]:.2f}'
+    return [
+        f'predicted against measured: mean absolute error {check["mean_absolute_error_percent"]:.1f} %, bias '
+        f'{check["bias_percent"]:+.1f} %{kendall}; {check["error_after_factor_percent"]:.1f} % once a common factor of '
+        f'{check["factor"]:.2f} is taken out'
+    ] + [off] * (abs(check['factor'] - 1) > UNSTEADY)
+
+
+def found_text(found: Mapping[str, Any]) -> str:
+    """Found nets as a table, predicted beside measured, and how well latencies were predicted.
+
+    Args:
+        found: What ``measured.json`` holds.
+    """
+    metric, nets = found['objectives'][0]['name'], found['nets']
+    height, width = found['input_size']
+    predicted = found['predictions'] is not None
+    columns: list[tuple[str, int, Any]] = [('fitness', 10, lambda net: _shown(net['fitness'], metric, '.4f'))]
+    for key, head in (('tested', 'tested'), ('test_set', 'test set')):
+        if any(key in net for net in nets):
+            columns.append((head, 10, lambda net, key=key: _shown(net.get(key, {}), metric, '.3f')))
+    times = {'predicted': 'predicted_ms', 'measured': 'measured_ms', 'spread': 'iqr_ms'}
+    for head in list(times)[0 if predicted else 1 :]:
+        columns.append((head, 10, lambda net, key=times[head]: f'{net[key]:.3f}'))
+    for name in [name for name, value in nets[0]['costs'].items() if nets[0]['as_measured'][name] == value]:
+        columns.append((name, 14, lambda net, name=name: number_text(net['costs'][name])))
+    lines = [
+        f'{metric}; latency in ms of the {found["part"]}, one image of {height}x{width} ({found["images"]}), '
+        f'{device_text(found["device"])}',
+        f'{"net":14}' + ''.join(f'{head:>{width}}' for head, width, _ in columns) + '  architecture',
+    ]
+    for net in nets:
+        lines.append(f'{net["id"]:14}' + ''.join(f'{text(net):>{w}}' for _, w, text in columns) + f'  {net["arch"]}')
+        broken = ', '.join(f'{name} {number_text(net["as_measured"][name])}' for name in net['breaks'])
+        if broken:
+            lines.append(f'{"":14}breaks {" and ".join(net["breaks"].values())} as measured: {broken}')
+        if net['beaten']:
+            lines.append(f'{"":14}beaten as measured')
+    if not predicted:
+        return '\n'.join(lines)
+    tables, now = found['references_ms']['tables'], found['references_ms']['now']
+    for name, ms in now.items():
+        before = f'{tables[name]:10.3f}' if name in tables else f'{"–":>10}'
+        lines.append(f'{name:26}{before}{ms:10.3f}  (with the tables, and now)')
+    kept_pace = bool(now) and found['predictions']['iqr_percent'] <= 100 * UNSTEADY
+    kept_pace &= all(name in tables and abs(ms / tables[name] - 1) <= UNSTEADY for name, ms in now.items())
+    return '\n'.join(lines + predictions_text(found['predictions'], kept_pace))
+
+
+def _shown(values: Mapping[str, float], name: str, digits: str) -> str:
+    return format(values[name], digits) if name in values else '–'

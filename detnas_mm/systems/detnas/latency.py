@@ -1,0 +1,19 @@
+"""What is measured of a DetNAS supernet, for the registry to find. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from detnas_mm.latency.choices import ChoiceSubject
+from detnas_mm.registry import LATENCY_SUBJECTS
+
+
+@LATENCY_SUBJECTS.register_module()
+class DetNASLatencySubject(ChoiceSubject):
+    """Every operation in every block; takes the arguments of :class:`ChoiceSubject`."""
+
+    def modules(self, net: Any) -> Sequence[nn.Module]:
+        return [net.stem, *net.blocks]
