@@ -79,22 +79,14 @@ def test_search(name, load):
     assert 'search_val' not in repr(evaluator.calibration), 'BN is recalibrated on training images'
     assert 'Flip' not in repr(evaluator), 'nothing random may stand in a pipeline of the evaluator'
     assert cfg.model.backbone.get('init_cfg') is None, 'the checkpoint of the search holds all weights'
+    training = Exporter(job).training
+    space, _, rest = name.split('_', 2)
+    assert job.export.config == f'detnas_mm::{LEAVES[name].parent.name}/{space}_net_{rest}.py'
+    for key in ('train_dataloader', 'test_dataloader', 'test_evaluator', 'train_cfg', 'param_scheduler'):
+        assert training[key] and training[key] == load(f'{space}_net_{rest}')[key], key
     only = launch.search_only(job.cfg)
     for key in ('train_cfg', 'param_scheduler', 'custom_hooks', 'default_hooks'):
         assert only[key] == cfg[key], f'{key} is not that of a search-only job'
-
-
-@pytest.mark.parametrize('name', SEARCHES)
-def test_found_nets_are_put_into_the_training_config(name, load):
-    """That of the same space, detector and data, which it fits; on all training images, not on the supernet's part."""
-    job = launch.search_job(load(name), 'supernet.pth')
-    space, _, rest = name.split('_', 2)
-    training = f'{space}_net_{rest}'
-    assert job.export.config == f'detnas_mm::{LEAVES[training].parent.name}/{training}.py'
-    plain = load(training)
-    found = Exporter(job).training
-    for key in ('train_dataloader', 'test_dataloader', 'test_evaluator', 'train_cfg', 'param_scheduler'):
-        assert plain[key] and found[key] == plain[key], key
 
 
 def test_the_large_space_has_what_the_small_one_has():
