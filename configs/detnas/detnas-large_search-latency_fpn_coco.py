@@ -3,7 +3,6 @@
 #   python tools/front.py configs/detnas/detnas-large_search-latency_fpn_coco.py SUPERNET.pth --device cuda
 _base_ = './detnas-large_search_fpn_coco.py'
 search = dict(
-    export=dict(config='detnas_mm::detnas/detnas-large_net_fpn_coco.py'),
     strategy=dict(type='ParetoStrategy'),
     objectives=[
         dict(name='coco/bbox_mAP', direction='maximize'),

@@ -1,6 +1,3 @@
 # Step 3 of DetNAS in the large space, with the children of the authors' code.
 _base_ = './detnas-large_search_retinanet_coco.py'
-search = dict(
-    strategy=dict(mutation=20, crossover=20, random=10),
-    export=dict(config='detnas_mm::detnas/detnas-large_net_retinanet_coco.py'),
-)
+search = dict(strategy=dict(mutation=20, crossover=20, random=10))

@@ -31,7 +31,7 @@ TYPES = {
 
 
 def cut_down(cfg: Config, work_dir: Path) -> Config:
-    """One training iteration with two images and no pre-trained weights, on one process without a GPU."""
+    """One training iteration with two images and no pre-trained weights; fits a process without a GPU."""
     _walk(cfg._cfg_dict)
     cfg.work_dir = str(work_dir)
     cfg.experiment_name = work_dir.name
@@ -41,7 +41,7 @@ def cut_down(cfg: Config, work_dir: Path) -> Config:
         cfg.train_cfg.max_iters = 1
     if 'init_cfg' in cfg.model.backbone:
         cfg.model.backbone.init_cfg = None
-    return fit_to_machine(cfg)
+    return cfg
 
 
 def cut_down_search(cfg: Config, checkpoint: Path) -> Config:
@@ -71,14 +71,14 @@ def save_random_weights(cfg: Config, path: Path) -> Path:
     """A checkpoint for the model of a config."""
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(fit_to_machine(cfg).model)
     model.init_weights()
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
     return path
 
 
 def train(cfg: Config) -> Runner:
-    """What tools/train.py does with it."""
-    runner = Runner.from_cfg(cfg)
+    """Trains it, or searches, as under a train script that hands no job over."""
+    runner = Runner.from_cfg(fit_to_machine(cfg))
     runner.train()
     return runner

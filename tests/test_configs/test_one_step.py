@@ -2,12 +2,15 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from detnas_mm.models import find_supernet
+from detnas_mm.engine import launch
+from detnas_mm.engine.config import write_config
+from detnas_mm.models import build_model, find_supernet
 
 from . import one_step
 from .leaves import LEAVES, NETS, SEARCHES, SUPERNETS
@@ -37,7 +40,10 @@ def test_trains(name, tmp_path):
 def test_searches(name, tmp_path):
     cfg = one_step.cut_down(Config.fromfile(LEAVES[name]), tmp_path)
     one_step.cut_down_search(cfg, one_step.save_random_weights(cfg, tmp_path / 'random.pth'))
-    one_step.train(cfg)
+    training = LEAVES[Path(cfg.search.export.config).stem]
+    cfg.search.export.config = str(tmp_path / 'training.py')
+    write_config(one_step.cut_down(Config.fromfile(training), tmp_path), tmp_path / 'training.py')
+    launch.search(cfg)
     rows = [json.loads(line) for line in (tmp_path / 'ledger.jsonl').read_text().splitlines()][1:]
     assert len(rows) == 2
     objective = cfg.search.objectives[0].name
@@ -45,10 +51,12 @@ def test_searches(name, tmp_path):
     assert cfg.search.constraints or len(cfg.search.objectives) > 1
     assert all(row['costs'][c.cost] <= c.high for row in rows for c in cfg.search.constraints)
     best = json.loads((tmp_path / 'best.json').read_text())[0]
-    found = Config.fromfile(tmp_path / best['config'])
-    # Who retrains it gets the supernet's schedule, and checkpoints.
-    assert found.train_cfg.type == 'IterBasedTrainLoop'
-    assert found.param_scheduler
+    found, searched = (Config.fromfile(tmp_path / best[key]) for key in ('config', 'search_val'))
+    assert found.train_cfg.type == 'IterBasedTrainLoop' and found.param_scheduler and found.test_dataloader
+    written = torch.load(tmp_path / best['checkpoint'], weights_only=True)['state_dict']
+    for exported in (found, searched):
+        assert ('SyncBN' in repr(exported.model)) == ('SyncBN' in repr(cfg.model))
+        build_model(exported).load_state_dict(written, strict=True)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from detnas_mm import zoo
 from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.launch import search_job
 from detnas_mm.options import Options
 
@@ -151,7 +152,8 @@ def test_the_configs_for_ones_own_detector(tmp_path):
     assert model.backbone.space.spec() == job.space.spec()
     assert tuple(model.neck.in_channels) == job.space.channels
     assert job.generations == 20 and job.strategy.population == 50
-    assert job.export.config is None and job.cfg.train_cfg.max_epochs > 0  # found nets go into the searched config
+    training = Exporter(job).training
+    assert training['train_cfg']['max_epochs'] > 0 and training['test_dataloader']
 
 
 # -- README.md ----------------------------------------------------------------------------------------------------
