@@ -69,7 +69,7 @@ def macs_table(folder, supernet):
 
 
 def maedet(folder, supernet):
-    return ['--rounds', 1, '--seeds', 1]
+    return ['--rounds', 1, '--seeds', 1, '--nets', 'maedet-s']
 
 
 def memory(folder, supernet):
