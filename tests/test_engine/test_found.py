@@ -13,6 +13,7 @@ from detnas_mm.engine.found import found_inputs, measure_found
 from detnas_mm.latency import text as latency_text
 from detnas_mm.latency.timing import Pace
 from detnas_mm.systems.mae_det import StructureLatency
+from detnas_mm.testing import ToySpace
 from tests import jobs, latency
 from tests.test_engine.test_zero_shot_search import SEARCH, TINY, by_latency
 
@@ -148,7 +149,7 @@ def test_without_a_table_nothing_is_predicted(tmp_path):
 
 def test_nets_without_configs_cannot_be_measured(tmp_path):
     section = dict(
-        space=dict(type='ToySpace'),
+        space=ToySpace(),
         strategy=dict(type='RandomStrategy', population=2),
         evaluator=dict(type='ToyEvaluator'),
         objectives=[dict(name='score')],
