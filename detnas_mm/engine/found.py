@@ -109,7 +109,7 @@ def measure_found(
         predictions=None if table is None else {key: value for key, value in check.items() if key != 'rows'},
         nets=[_net(entry, row, job, inputs, units) for entry, row in zip(entries, check['rows'], strict=True)],
     )
-    _mark_beaten(found['nets'], job)
+    mark_beaten(found['nets'], job)
     for key in tests:
         say(f'Testing {len(entries)} nets on {dict(tested="search-val", test_set="the test set")[key]} …')
         for entry, net in zip(entries, found['nets'], strict=True):
@@ -177,16 +177,18 @@ def _times(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Seconds of exported nets by their architecture, and of the table's nets to compare with by their name."""
     assert job.work_dir is not None
-    subject = subject_of(job.space)
+    subject = subject_of(job.space) if inputs.part == 'backbone' else None
     runs: dict[str, Any] = {}
-    if table is not None and subject is not None and inputs.part == 'backbone':
+    if table is not None and subject is not None:
         runs |= {name: load_backbone(settings, inputs) for name, settings in subject.references.items()}
     for entry in entries:
         with quiet():
             cfg = fit_to_machine(Config.fromfile(job.work_dir / entry.get('search_val', entry['config'])))
         checkpoint = entry.get('checkpoint')
         runs[entry['arch']] = load_net(cfg, checkpoint and str(job.work_dir / checkpoint), inputs)
-    emptied = 0 if table is None else table.measurement.get('other_work_bytes', 0)
+    emptied = 0 if subject is None else subject.other_work
+    if table is not None:
+        emptied = table.measurement.get('other_work_bytes', emptied)
     before = other_work(emptied, inputs.device)
     return measure_nets(runs, inputs.values, stopwatch(inputs.device), pace, progress_bar('measuring'), before)
 
@@ -217,7 +219,7 @@ def _net(
     )
 
 
-def _mark_beaten(nets: Sequence[dict[str, Any]], job: SearchJob) -> None:
+def mark_beaten(nets: Sequence[dict[str, Any]], job: SearchJob) -> None:
     """Notes which nets others of the front beat once latencies are the measured ones."""
 
     def gain(net: dict[str, Any], objective: Objective) -> float:

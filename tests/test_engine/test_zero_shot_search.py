@@ -221,9 +221,9 @@ def test_measuring_and_searching_by_latency(tmp_path):
     assert all(entry['costs']['latency'] == pytest.approx(table.total(entry['arch'])) for entry in entries)
     again = json.loads((tmp_path / 'w/measured.json').read_text())
     assert [net['arch'] for net in again['nets']] == [entry['arch'] for entry in entries]
-    assert 'foretold against measured' in done.stdout and again['pace']['rounds'] == 10
+    assert 'predicted against measured' in done.stdout and again['pace']['rounds'] == 10
     found = run_tool('analysis_tools/measure_latency.py', path, '--found', '--work-dir', tmp_path / 'w', '--rounds', 2)
-    assert found.returncode == 0 and 'foretold against measured' in found.stdout, found.stderr[-3000:]
+    assert found.returncode == 0 and 'predicted against measured' in found.stdout, found.stderr[-3000:]
     assert json.loads((tmp_path / 'w/measured.json').read_text())['pace']['rounds'] == 2
     refused = run_tool('analysis_tools/measure_latency.py', path, '--part', 'detector')
     assert refused.returncode == 1 and 'measured as the part backbone' in refused.stderr

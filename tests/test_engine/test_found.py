@@ -1,17 +1,19 @@
-"""What a search by latency has found, measured again: who is measured, what is told, what limits are then broken."""
+"""What a search has found, measured as whole nets: who is measured, what is said, what limits are then broken."""
 
 import json
 
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from detnas_mm.engine.found_structures import measure_found
 from mmengine.config import Config
 
-from detnas_mm.engine import found_structures
-from detnas_mm.engine import latency as latency_text
+from detnas_mm.engine import found as found_module
+from detnas_mm.engine.found import found_inputs, measure_found
+from detnas_mm.latency import text as latency_text
 from detnas_mm.latency.timing import Pace
 from detnas_mm.systems.mae_det import StructureLatency
+from detnas_mm.testing import ToySpace
 from tests import jobs, latency
 from tests.test_engine.test_zero_shot_search import SEARCH, TINY, by_latency
 
@@ -29,7 +31,7 @@ def test_found_nets_are_measured(tmp_path):
     """For real: all nets of best.json, with their images and their number of threads."""
     job, entries = finished(tmp_path)
     lines, threads = [], torch.get_num_threads()
-    found = measure_found(job, Pace(rounds=2, min_time=0, pause=0), lines.append)
+    found = measure_found(job, Pace(rounds=2, min_time=0, pause=0), say=lines.append)
     assert json.loads((tmp_path / 'my work' / 'measured.json').read_text()) == found
     assert [net['arch'] for net in found['nets']] == [entry['arch'] for entry in entries]
     table = StructureLatency(TINY, job.cfg.search.costs.latency.file)
@@ -39,20 +41,24 @@ def test_found_nets_are_measured(tmp_path):
         assert net['as_measured']['latency'] == net['measured_ms']
     assert found['input_size'] == list(SIZE) and found['references_ms']['now']['resnet50'] > 0
     assert torch.get_num_threads() == threads
-    assert lines[1].splitlines()[1].split() == ['net', 'entropy', 'foretold', 'measured', 'spread', 'architecture']
+    heads = ['net', 'fitness', 'predicted', 'measured', 'spread', 'architecture']
+    assert lines[1].splitlines()[1].split() == heads
+    assert lines[2].startswith(f'Written: {tmp_path}/my work/measured.json, ')
+    assert matplotlib.image.imread(tmp_path / 'my work' / 'front.png').std() > 0.02
 
 
 def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypatch):
-    """The net of larger entropy was foretold to take 0.8 of ResNet-50, and takes 1.25; the other takes as long."""
+    """The net of larger entropy was predicted to take 0.8 of ResNet-50, and takes 1.25; the other takes as long."""
     job, entries = finished(tmp_path)
     asked = {}
 
     def on_paper(runs, inputs, watch, pace, progress, before):
+        assert before() == 128 * 2**20 / 4  # the sum of the ones that are read
         asked.update(names=list(runs), size=tuple(inputs[0].shape), threads=torch.get_num_threads())
         seconds = {name: np.full((pace.rounds, 1), 0.005 if name != 'resnet50' else 0.004) for name in runs}
         return seconds, seconds
 
-    monkeypatch.setattr(found_structures, 'measure_nets', on_paper)
+    monkeypatch.setattr(found_module, 'measure_nets', on_paper)
     lines = []
     found = measure_found(job, say=lines.append)
     assert asked['names'] == ['resnet50', *(entry['arch'] for entry in entries)] and asked['size'] == (1, 3, *SIZE)
@@ -63,11 +69,11 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     assert not first['beaten'] and second['beaten'] and first['fitness']['entropy'] > second['fitness']['entropy']
     assert 'breaks ratio ≤ 1 as measured: ratio 1.25' in lines[1] and lines[1].count('beaten as measured') == 1
     assert found['references_ms']['now'] == dict(resnet50=4.0)
-    # The best was foretold to take 0.8 and took 1.25: at a limit of 0.64 it takes 1.
+    # The best was predicted to take 0.8 and took 1.25: at a limit of 0.64 it takes 1.
     ((number, limit),) = [(i, c) for i, c in enumerate(job.cfg.search.constraints) if c.cost == 'ratio']
     lowered = limit['high'] * first['costs']['ratio'] / 1.25
     command = f"'{tmp_path}/my work/search_config.py' --work-dir '{tmp_path}/my work_lower' --cfg-options "
-    assert lines[2].endswith(f'{command}search.constraints.{number}.high={lowered:.4g}')
+    assert lines[3].endswith(f'{command}search.constraints.{number}.high={lowered:.4g}')
     # It is the config that was searched with, and a folder with lower limits is judged by these alone.
     again = Config.fromfile(tmp_path / 'my work/search_config.py')
     again.merge_from_dict({f'search.constraints.{number}.high': lowered})
@@ -82,7 +88,7 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     [(1, True, latency_text.OFF), (1, False, latency_text.BUSY), (1.5, True, latency_text.BUSY)],
 )
 def test_a_machine_that_kept_its_pace_is_not_blamed(tmp_path, monkeypatch, slower, steady, told):
-    """All nets take half as long again as foretold; ResNet-50 as long as with the tables, or not; rounds are alike."""
+    """All nets take half as long again as predicted; ResNet-50 as long as with the tables, or not; rounds are alike."""
     job, entries = finished(tmp_path)
     table = StructureLatency(TINY, job.cfg.search.costs.latency.file)
     before = {entry['arch']: 1.5 * entry['costs']['latency'] / 1000 for entry in entries}
@@ -93,7 +99,7 @@ def test_a_machine_that_kept_its_pace_is_not_blamed(tmp_path, monkeypatch, slowe
         seconds = {name: before[name] * uneven for name in runs}
         return seconds, seconds
 
-    monkeypatch.setattr(found_structures, 'measure_nets', on_paper)
+    monkeypatch.setattr(found_module, 'measure_nets', on_paper)
     lines = []
     measure_found(job, say=lines.append)
     assert lines[1].splitlines()[-1] == told
@@ -110,7 +116,43 @@ def test_elsewhere_it_is_told_what_to_do(tmp_path):
 
 
 def test_other_searches_are_left_alone(tmp_path):
-    assert measure_found(jobs.prepared(Config(dict(search=SEARCH)))) is None
+    assert measure_found(jobs.prepared(Config(dict(search=SEARCH, work_dir=str(tmp_path))))) is None
     file = latency.write_structures(tmp_path / 'latency.json', TINY, SIZE)
     with pytest.raises(FileNotFoundError, match='has no best.json: it is no folder of a finished search'):
         measure_found(jobs.prepared(Config(dict(search=by_latency(file), work_dir=str(tmp_path)))))
+
+
+def test_without_a_table_nothing_is_predicted(tmp_path):
+    """Any search whose nets have configs, on the device that is asked for; no limit or front is judged by it."""
+    section = by_latency('')
+    section |= dict(
+        objectives=[dict(name='entropy'), dict(name='macs', direction='minimize')],
+        costs=dict(macs=dict(type='StructureMacs', input_size=SIZE)),
+        constraints=[],
+    )
+    job, _ = jobs.run(Config(dict(search=section, work_dir=str(tmp_path))))
+    assert measure_found(job) is None, 'nobody asked'
+    with pytest.raises(ValueError, match='neither a measured latency nor images whose size counts: give --input-size'):
+        found_inputs(job, 'cpu')
+    lines = []
+    inputs = found_inputs(job, 'cpu', SIZE)
+    assert (inputs.part, inputs.images, inputs.size) == ('backbone', 'noise', SIZE)
+    found = measure_found(job, Pace(rounds=2, min_time=0, pause=0), 'cpu', inputs, say=lines.append)
+    assert json.loads((tmp_path / 'measured.json').read_text()) == found and found['predictions'] is None
+    for net in found['nets']:
+        assert net['measured_ms'] > 0 and net['as_measured'] == net['costs'] and 'predicted_ms' not in net
+        assert net['breaks'] == {} and not net['beaten']
+    assert lines[1].splitlines()[1].split() == ['net', 'fitness', 'measured', 'spread', 'macs', 'architecture']
+    assert len(lines[1].splitlines()) == 2 + len(found['nets']) and len(lines) == 3
+    assert matplotlib.image.imread(tmp_path / 'front.png').std() > 0.02
+
+
+def test_nets_without_configs_cannot_be_measured(tmp_path):
+    section = dict(
+        space=ToySpace(),
+        strategy=dict(type='RandomStrategy', population=2),
+        evaluator=dict(type='ToyEvaluator'),
+        objectives=[dict(name='score')],
+    )
+    with pytest.raises(ValueError, match='ToySpace does not say how a net of its own is configured'):
+        found_inputs(jobs.prepared(Config(dict(search=section, work_dir=str(tmp_path)))), 'cpu')
