@@ -60,13 +60,18 @@ def differing_scores(metric: str, count: int = 4) -> Callable[[Result], str | No
     return shows
 
 
-def _front(result: Result) -> str | None:
-    return None if len(result['best']) >= 2 else 'the front is a single net'
+def _by_latency(result: Result) -> str | None:
+    latencies = {row['costs'].get('latency') for row in _rows(result)}
+    return None if len(latencies) >= 4 else f'only {len(latencies)} different latencies'
+
+
+def _detected_by_latency(result: Result) -> str | None:
+    return differing_scores('coco/bbox_mAP')(result) or _by_latency(result)
 
 
 def _measured(result: Result) -> str | None:
     tested = [net.get('tested') for net in result['measured'] or ()]
-    return _front(result) or (None if tested and all(tested) else 'nets were not tested')
+    return _detected_by_latency(result) or (None if tested and all(tested) else 'nets were not tested')
 
 
 def _raced(result: Result) -> str | None:
@@ -81,8 +86,8 @@ def _proven(result: Result) -> str | None:
     return None if result['certificate'] and result['best'] else 'nothing was proven'
 
 
-def _structures_front(result: Result) -> str | None:
-    return _front(result) or (None if result['measured'] else 'what was found was not measured')
+def _structures_by_latency(result: Result) -> str | None:
+    return _by_latency(result) or (None if result['measured'] else 'what was found was not measured')
 
 
 # -- configs --------------------------------------------------------------------------------------------------------
@@ -202,7 +207,8 @@ CASES = {
         _INHERIT + "search = dict(strategy=dict(_delete_=True, type='RandomStrategy', population=6))\n",
     ),
     'pareto-latency': _detection(
-        'front of mAP against latency, from a measured table', _INHERIT + _LATENCY, _front, needs=('digits', 'paths')
+        'front of mAP against latency, from a measured table', _INHERIT + _LATENCY, _detected_by_latency,
+        needs=('digits', 'paths'),
     ),
     'measure': _detection(
         'the same front, its exported nets measured and tested: tools/front.py, or tools/search.py --measure',
@@ -232,6 +238,6 @@ CASES = {
     'maedet-exact': Case('MAE-DET, exact', _EXACT, _proven),
     'maedet-latency': Case(
         'MAE-DET, front of entropy against latency, from measured tables; what is found is measured', _STRUCTURES_FRONT,
-        _structures_front, needs=('structures',),
+        _structures_by_latency, needs=('structures',),
     ),
 }  # fmt: skip

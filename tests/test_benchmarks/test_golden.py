@@ -109,6 +109,7 @@ def test_a_supernet_that_finds_nothing_shows_nothing(load):
     rows = [dict(ROW, metrics={'coco/bbox_mAP': 0.1 * number}) for number in range(6)]
     assert cases['evolution'].shows(dict(ledger=rows)) is None
     assert cases['racing'].shows(dict(ledger=rows)) == 'racing dropped nobody'
+    assert cases['pareto-latency'].shows(dict(ledger=rows)) == 'only 1 different latencies'
 
 
 def test_cases_need_what_is_made(load):
