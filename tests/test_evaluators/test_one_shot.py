@@ -1,6 +1,7 @@
 """On trained supernets: on random weights every mAP is 0 and any bug passes."""
 
 import copy
+import json
 import os
 
 import numpy as np
@@ -213,6 +214,17 @@ def test_an_error_of_the_program_is_no_failure_of_the_candidate(judge, monkeypat
 def test_the_space_of_the_search_must_be_the_supernets(judge):
     with digits.scope(), pytest.raises(ValueError, match="not the supernet's"):
         judge.evaluator.setup(make_job(DetNASSpace('small')), judge.model)
+
+
+@pytest.mark.parametrize('part', ['evaluator__metric', 'evaluator__calibration__dataloader__dataset'])
+def test_annotations_of_other_images_or_in_another_order_are_refused(part, retinanet_supernet, digits_folder, tmp_path):
+    annotations = json.loads((digits_folder / 'annotations' / 'instances_train.json').read_text())
+    annotations['categories'].sort(key=lambda one: one['name'], reverse='calibration' in part)
+    file = tmp_path / 'other.json'
+    file.write_text(json.dumps(annotations))
+    match = "Label 0 is '9' by" if 'calibration' in part else 'has boxes in .*search_val.json that it does not have in'
+    with pytest.raises(ValueError, match=match):
+        Judge('retinanet', retinanet_supernet, tmp_path, **{f'search__{part}__ann_file': str(file)})
 
 
 def test_scores_depend_neither_on_the_cache_nor_on_chunks(retinanet_supernet, tmp_path, scores):
