@@ -111,12 +111,15 @@ def measure_found(
     )
     mark_beaten(found['nets'], job)
     for key in tests:
-        say(f'Testing {len(entries)} nets on {dict(tested="search-val", test_set="the test set")[key]} …')
-        for entry, net in zip(entries, found['nets'], strict=True):
-            config = entry.get('search_val' if key == 'tested' else 'config')
-            if config and 'checkpoint' in entry:
-                folder = work_dir / 'tests' / f'{entry["id"]}_{key}'
-                net[key] = tested(work_dir / config, work_dir / entry['checkpoint'], folder)
+        name = 'search_val' if key == 'tested' else 'config'
+        with_weights = [
+            pair for pair in zip(entries, found['nets'], strict=True) if {name, 'checkpoint'} <= set(pair[0])
+        ]
+        if with_weights:
+            say(f'Testing {len(with_weights)} nets on {dict(tested="search-val", test_set="the test set")[key]} …')
+        for entry, net in with_weights:
+            folder = work_dir / 'tests' / f'{entry["id"]}_{key}'
+            net[key] = tested(work_dir / entry[name], work_dir / entry['checkpoint'], folder)
     write_json(work_dir / 'measured.json', found, indent=1, allow_nan=False)
     written = ['measured.json']
     if len(job.objectives) > 1:

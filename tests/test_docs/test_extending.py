@@ -80,6 +80,17 @@ def test_it_searches_exports_and_resumes(project):
     assert rows(project, 'killed') == rows(project, 'whole')
 
 
+def test_its_exported_nets_are_measured(project):
+    """With no table of its own, from its exported config alone."""
+    done = search(project, 'timed', '--measure', '--rounds', '2', '--input-size', '96', '96', '--device', 'cpu')
+    assert done.returncode == 0, done.stderr
+    (best,) = json.loads((project / 'timed/best.json').read_text())
+    found = json.loads((project / 'timed/measured.json').read_text())
+    (net,) = found['nets']
+    assert net['id'] == best['id'] and net['measured_ms'] > 0 and 'tested' not in net and found['table'] is None
+    assert 'on search-val' not in done.stdout  # its evaluator holds no weights to be tested
+
+
 def test_what_it_exports_is_an_ordinary_detector(project):
     """The exported config builds, in the mmdet detector, with the channels of its own backbone."""
     assert search(project, 'built').returncode == 0

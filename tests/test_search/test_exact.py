@@ -170,7 +170,7 @@ class Dearer(EntropyScore):
 
 def test_what_is_proven_must_be_what_is_evaluated():
     with pytest.raises(
-        ValueError, match=r'proven of the score .*2.0.* does not hold of search.evaluator, .*1.0.*both the'
+        ValueError, match=r'proves a bound on its score, .*2.0.* does not hold of search.evaluator, .*1.0.*the same'
     ):
         strategy_search(evaluator=EntropyScore((1, 1, 1)))
     with pytest.raises(ValueError, match='does not hold of search.evaluator, ToyEvaluator: give both the same'):

@@ -132,7 +132,7 @@ def test_multiples_are_no_milliseconds(tmp_path):
     space, file = settings['space'], tmp_path / '0.json'
     settings['costs'] = dict(latency=StructureLatency(space, file, relative_to='resnet50'))
     with pytest.raises(
-        LedgerError, match='latency.relative_to: there null, now "resnet50".*latency.unit_ms: there 1.0'
+        LedgerError, match='latency.relative_to: there nothing, now "resnet50".*latency.unit_ms: there nothing, now'
     ):
         Ledger(tmp_path / 'ledger.jsonl', job(**settings).header())
 

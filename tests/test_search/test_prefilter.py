@@ -46,7 +46,7 @@ def evolution(**prefilter):
 
 def test_the_strategy_keeps_the_contract():
     prefilter = dict(ranker=dict(type='SurrogateRanker', trees=5), oversample=4, min_correlation=-1)
-    check_strategy(lambda: EvolutionStrategy(population=8, parents=3, prefilter=prefilter))
+    check_strategy(lambda: EvolutionStrategy(population=8, parents=3, max_attempts=1000, prefilter=prefilter))
 
 
 @pytest.mark.parametrize(
