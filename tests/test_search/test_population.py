@@ -265,11 +265,7 @@ def test_the_proof_is_logged_and_changes_nothing():
 def test_what_proves_must_be_a_strategy_that_can():
     other = dict(PROOF, score=dict(type='EntropyScore', weights=(0, 0, 1, 1, 8)))
     with pytest.raises(
-<<<<<<< HEAD
-        ValueError, match=r'proves a bound on its score, .*8.0.*does not hold of search.evaluator, .*6.0.*proof=None'
-=======
         ValueError, match=r'a bound on its score, .*8.0.*does not hold of search.evaluator, .*6.0.*proof=None'
->>>>>>> t-search
     ):
         search(strategy=PopulationEvolution(proof=other))
     with pytest.raises(ValueError, match='ExactStrategy has no argument'):
