@@ -39,7 +39,7 @@ def main() -> None:
     measuring.add_argument('--rounds', type=at_least_1, help='rounds of measuring; default: 30')
     measuring.add_argument(
         '--input-size', nargs=2, type=at_least_1, metavar=('H', 'W'),
-        help="of the image, in pixels, where the config has no measured latency; default: that of search-val's images",
+        help="where the config has no measured latency; default: that of search-val's images, or of the test pipeline",
     )  # fmt: skip
     measuring.add_argument('--test', action='store_true', help='test the exported nets on their test set, too')
     args = args_parser.parse_args()

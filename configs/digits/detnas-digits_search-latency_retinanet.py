@@ -1,6 +1,6 @@
 # The front of mAP against the latency of the whole detector on this machine: one trained supernet, many nets, no
 # retraining. Measures the latency table first if it is not there, and the found nets again in the end:
-#   python tools/front.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth
+#   python tools/search.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth --measure
 _base_ = './detnas-digits_search-pareto_retinanet.py'
 search = dict(
     objectives=[

@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.config import fit_to_machine, nodes
 from detnas_mm.engine.export import without_search
 from detnas_mm.engine.latency import measured_costs, progress_bar, search_val_of, subject_of
 from detnas_mm.errors import DetNASError, MissingFileError
@@ -145,7 +145,8 @@ def found_inputs(job: SearchJob, device: str, input_size: Any = None) -> Inputs:
     Args:
         job: The search, finished or not.
         device: ``'cpu'`` or ``'cuda'``.
-        input_size: (height, width) in pixels, where there is no table. Defaults to that of the first image.
+        input_size: (height, width) in pixels, where there is no table. Defaults to that of the first image, or to the
+            ``scale`` of the config's test pipeline.
 
     Raises:
         ValueError: If nets cannot be measured, or there is no input size.
@@ -168,11 +169,20 @@ def found_inputs(job: SearchJob, device: str, input_size: Any = None) -> Inputs:
             raise DetNASError(f'Nets of {type(job.space).__name__} have no backbone whose latency could be measured.')
     source = search_val_of(job) if real else None
     images = None if source is None else search_val_images(source)
-    if size is None and images:
-        size = images[0].shape[-2:]
+    size = size or (images[0].shape[-2:] if images else _test_scale(net))
     if size is None:
-        raise DetNASError('This search has neither a measured latency nor images whose size counts: give --input-size.')
+        raise DetNASError(
+            'This search has no measured latency, no images of search-val and no test pipeline with a scale, so give '
+            'the size to measure nets at: --input-size H W.'
+        )
     return Inputs(part, size, device, images)
+
+
+def _test_scale(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) that a config's test pipeline resizes images to, as mmdet's ``Resize`` has it."""
+    scales = [node.get('scale') for key in ('test_dataloader', 'val_dataloader') for node in nodes(cfg.get(key))]
+    pairs = [scale for scale in scales if isinstance(scale, (list, tuple)) and len(scale) == 2]
+    return (pairs[0][1], pairs[0][0]) if pairs else None
 
 
 def _times(

@@ -11,13 +11,17 @@ from mmengine.config import Config
 from detnas_mm.engine import found as found_module
 from detnas_mm.engine.found import found_inputs, measure_found
 from detnas_mm.latency import text as latency_text
+from detnas_mm.latency.inputs import load_net
+from detnas_mm.latency.measure import measure_nets
+from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.timing import Pace
 from detnas_mm.systems.mae_det import StructureLatency
 from detnas_mm.testing import ToySpace
-from tests import jobs, latency
+from tests import digits, jobs, latency
 from tests.test_engine.test_zero_shot_search import SEARCH, TINY, by_latency
 
 SIZE = (32, 48)
+PACE = Pace(rounds=2, min_time=0, pause=0)
 
 
 def finished(tmp_path, **changes):
@@ -31,7 +35,7 @@ def test_found_nets_are_measured(tmp_path):
     """For real: all nets of best.json, with their images and their number of threads."""
     job, entries = finished(tmp_path)
     lines, threads = [], torch.get_num_threads()
-    found = measure_found(job, Pace(rounds=2, min_time=0, pause=0), say=lines.append)
+    found = measure_found(job, PACE, say=lines.append)
     assert json.loads((tmp_path / 'my work' / 'measured.json').read_text()) == found
     assert [net['arch'] for net in found['nets']] == [entry['arch'] for entry in entries]
     table = StructureLatency(TINY, job.cfg.search.costs.latency.file)
@@ -132,12 +136,12 @@ def test_without_a_table_nothing_is_predicted(tmp_path):
     )
     job, _ = jobs.run(Config(dict(search=section, work_dir=str(tmp_path))))
     assert measure_found(job) is None, 'nobody asked'
-    with pytest.raises(ValueError, match='neither a measured latency nor images whose size counts: give --input-size'):
+    with pytest.raises(ValueError, match='no test pipeline with a scale, so give the size .* --input-size'):
         found_inputs(job, 'cpu')
     lines = []
     inputs = found_inputs(job, 'cpu', SIZE)
     assert (inputs.part, inputs.images, inputs.size) == ('backbone', 'noise', SIZE)
-    found = measure_found(job, Pace(rounds=2, min_time=0, pause=0), 'cpu', inputs, say=lines.append)
+    found = measure_found(job, PACE, 'cpu', inputs, say=lines.append)
     assert json.loads((tmp_path / 'measured.json').read_text()) == found and found['predictions'] is None
     for net in found['nets']:
         assert net['measured_ms'] > 0 and net['as_measured'] == net['costs'] and 'predicted_ms' not in net
@@ -156,3 +160,16 @@ def test_nets_without_configs_cannot_be_measured(tmp_path):
     )
     with pytest.raises(ValueError, match='ToySpace does not say how a net of its own is configured'):
         found_inputs(jobs.prepared(Config(dict(search=section, work_dir=str(tmp_path)))), 'cpu')
+
+
+def test_whole_detectors_are_measured_at_the_size_of_their_test_pipeline(tmp_path):
+    """Without weights on noise; nothing is needed but their configs."""
+    cfg = digits.written('maedet-digits_search_retinanet', tmp_path, search__costs=dict(_delete_=True))
+    cfg.search.constraints = []
+    cfg.test_dataloader.dataset.pipeline[1].scale = (96, 64)
+    inputs = found_inputs(jobs.SearchJob.from_config(cfg), 'cpu')
+    assert (inputs.part, inputs.images, inputs.size) == ('detector', 'noise', (64, 96))
+    net = cfg.copy()
+    net.pop('search')
+    seconds, _ = measure_nets({'net': load_net(net, None, inputs)}, inputs.values, stopwatch('cpu'), PACE)
+    assert seconds['net'].shape == (2, 1) and seconds['net'].min() > 0
