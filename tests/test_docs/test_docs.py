@@ -140,7 +140,8 @@ def assert_images_as_trained(cfg):
     assert cfg.model.data_preprocessor == own and 'mean' not in own
 
 
-def test_the_configs_for_ones_own_detector(tmp_path):
+def test_the_configs_for_ones_own_detector(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for kind, text in FENCE.findall(DETNAS.read_text()):
         if kind == 'python':
             (tmp_path / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text)

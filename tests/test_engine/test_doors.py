@@ -27,6 +27,7 @@ from tests import digits
 
 from .test_config import norms
 
+ROOT = Path(__file__).parents[2]
 NAME = 'detnas-digits_search_fpn'
 SMALL = dict(
     search__strategy__population=2, search__strategy__parents=1, search__strategy__mutation=1,
@@ -184,7 +185,7 @@ def test_mmdets_own_train_script_searches_as_well(doors, supernet, tmp_path):
     assert rows(tmp_path / 'work') == rows(doors['tool'][0])
     for config in exported(tmp_path / 'work')['search_val'], tmp_path / 'work' / 'search_config.py':
         assert norms(Config.fromfile(config)) == ['SyncBN'] * 3
-    again = [sys.executable, '-W', 'ignore', str(Path(launch.__file__).parents[2] / 'tools' / 'search.py')]
+    again = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'search.py')]
     done = subprocess.run(
         [*again, 'work/search_config.py', '--work-dir', 'work'], cwd=tmp_path, capture_output=True, text=True,
         env=os.environ | {'OMP_NUM_THREADS': '1'},
@@ -207,7 +208,7 @@ def nothing_is_built(monkeypatch):
 @pytest.mark.parametrize('missing', [['strategy'], ['evaluator'], ['strategy', 'evaluator']])
 @pytest.mark.parametrize('start', [launch.search, launch.run])
 def test_what_the_search_lacks_is_named(tmp_path, nothing_is_built, start, missing):
-    cfg = written(tmp_path / 'work', load_from='nowhere.pth')
+    cfg = written(tmp_path / 'work', load_from=None if 'evaluator' in missing else 'nowhere.pth')
     for key in missing:
         del cfg.search[key]
     expected = f'EvolutionSearchHook needs {" and ".join(f"search.{key}" for key in missing)}, such as'
@@ -230,3 +231,42 @@ def test_an_evaluator_with_workers_of_its_own_is_one_process(monkeypatch, tmp_pa
     assert not (tmp_path / 'work').exists()
     monkeypatch.undo()
     assert launch.run(cfg, job=job)
+
+
+OWN_WORKERS = """
+from detnas_mm.registry import EVALUATORS
+from detnas_mm.testing.toy import ToyEvaluator
+
+@EVALUATORS.register_module()
+class OwnWorkers(ToyEvaluator):
+    all_ranks = False
+"""
+TOY_SEARCH = """
+custom_imports = dict(imports=['own_workers'])
+search = dict(
+    space=dict(type='ToySpace'),
+    strategy=dict(type='RandomStrategy', population=3),
+    evaluator=dict(type='OwnWorkers'),
+    objectives=[dict(name='score')],
+    budget=dict(generations=1),
+)
+"""
+
+
+@pytest.mark.slow
+def test_nor_is_it_started_as_several_processes(tmp_path):
+    (tmp_path / 'own_workers.py').write_text(OWN_WORKERS)
+    (tmp_path / 'toy.py').write_text(TOY_SEARCH)
+    env = os.environ | dict(
+        PYTHON=sys.executable, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]), OMP_NUM_THREADS='1',
+        MAX_RESTARTS='0',
+    )  # fmt: skip
+    tools = ROOT / 'tools'
+    two = ['bash', tools / 'dist_search.sh', 'toy.py', '2', '--work-dir', 'work']
+    refused = subprocess.run(two, cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert refused.returncode != 0
+    assert 'error: OwnWorkers starts workers of its own: start the search as one process' in refused.stderr
+    assert not (tmp_path / 'work' / 'ledger.jsonl').exists()
+    one = [sys.executable, tools / 'search.py', 'toy.py', '--work-dir', 'work']
+    assert subprocess.run(one, cwd=tmp_path, capture_output=True, text=True, env=env).returncode == 0
+    assert len(rows(tmp_path / 'work')) == 3
