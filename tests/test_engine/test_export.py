@@ -1,8 +1,6 @@
-"""What is written of a found net: two configs and weights, the training config held against the search, commands."""
+"""What is written of a found net: two configs and weights, and the training config held against the search."""
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -10,15 +8,15 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from detnas_mm.cli import typed
 from detnas_mm.engine import launch
-from detnas_mm.engine.export import Exporter, next_commands
+from detnas_mm.engine.export import Exporter
 from detnas_mm.models import build_model
 from detnas_mm.search import Evaluator, SearchJob
 from tests import digits, jobs
 
 from .test_zero_shot_search import DETECTOR, SEARCH
 
-TOOLS = Path(__file__).parents[2] / 'tools'
 TRAINING = digits.CONFIGS / 'detnas-digits_net_retinanet.py'
 ARCH = '0|1|23|0'
 
@@ -126,7 +124,7 @@ def test_a_search_without_a_model_exports_the_training_config_alone(tmp_path):
     found = Config.fromfile(job.work_dir / entry['config'])
     assert not {'checkpoint', 'search_val'} & set(entry)
     assert found.model.backbone == dict(DETECTOR['backbone'], arch=best[0].arch) and found.train_cfg.max_epochs == 3
-    assert lines[-1] == f'Train it: python tools/train.py {job.work_dir / entry["config"]}'
+    assert lines[-1] == f'Train it: {typed("train.py", job.work_dir / entry["config"])}'
 
 
 # -- refused before the search -----------------------------------------------------------------------------------------
@@ -228,61 +226,3 @@ def test_by_the_tools_it_is_refused_before_a_model_is_built(tmp_path, monkeypatc
         with pytest.raises((ValueError, SystemExit), match='search.export.config: .*nowhere.py'):
             start(cfg)
     assert not (tmp_path / 'work').exists()
-
-
-# -- commands ----------------------------------------------------------------------------------------------------------
-
-
-def commands(folder, **config):
-    """What is printed of a net with this config and weights."""
-    paths = dict(config=folder / 'a.py', checkpoint=folder / 'a.pth', search_val=folder / 'a_search_val.py')
-    folder.mkdir(exist_ok=True)
-    paths['config'].write_text(Config(dict(train_dataloader=dict(batch_size=2)) | config).pretty_text)
-    return paths, next_commands(paths)
-
-
-def test_what_can_be_typed_is_printed(tmp_path):
-    paths, lines = commands(tmp_path, test_dataloader=dict(batch_size=1), train_cfg=dict(max_iters=5))
-    rescore, test, retrain = (shlex.split(line.partition('python ')[2]) for line in lines)
-    config, checkpoint, search_val = (str(paths[key]) for key in ('config', 'checkpoint', 'search_val'))
-    assert rescore == ['tools/test.py', search_val, checkpoint] and lines[0].startswith('Re-score it on search-val: ')
-    assert test == ['tools/test.py', config, checkpoint]
-    assert retrain == ['tools/train.py', config, '--cfg-options', f'load_from={checkpoint}']
-
-
-def test_in_another_folder_tools_have_their_whole_path(tmp_path, monkeypatch):
-    """As in a user's project; also where that has tools/ of its own."""
-    Path(tmp_path, 'tools').mkdir()
-    Path(tmp_path, 'tools', 'test.py').touch()
-    monkeypatch.chdir(tmp_path)
-    _, lines = commands(Path('work'), test_dataloader=dict(batch_size=1), train_cfg=dict(max_iters=5))
-    tools = [Path(shlex.split(line.partition('python ')[2])[0]) for line in lines]
-    assert [tool.name for tool in tools] == ['test.py', 'test.py', 'train.py']
-    assert all(tool.is_absolute() and tool.samefile(TOOLS / tool.name) for tool in tools)
-    assert 'work/a_search_val.py work/a.pth' in lines[0]
-    job = jobs.prepared(dict(search=SEARCH, work_dir='my work'))
-    words = shlex.split(job.resume_command)
-    assert Path(words[2]).samefile(TOOLS / 'search.py') and words[3:] == [
-        'my work/search_config.py',
-        '--work-dir',
-        'my work',
-    ]
-
-
-@pytest.mark.parametrize('train_cfg', [None, dict(max_epochs=0), dict(max_iters=0)])
-def test_what_cannot_run_is_not_printed_but_why(tmp_path, train_cfg):
-    paths, lines = commands(tmp_path, test_dataloader=None, train_cfg=train_cfg)
-    assert len(lines) == 3 and lines[0].startswith('Re-score it on search-val: ')
-    assert (
-        lines[1] == f'{paths["config"]} has no test set: name a training config that has one as search.export.config.'
-    )
-    assert lines[2] == f'{paths["config"]} trains for no epoch: name a training config as search.export.config.'
-    assert not re.search('Test it|rain it', ' '.join(lines))
-
-
-def test_without_weights_there_is_a_net_to_train(tmp_path):
-    paths, _ = commands(tmp_path, test_dataloader=dict(batch_size=1), train_cfg=dict(max_epochs=5))
-    (line,) = next_commands(dict(config=paths['config']))
-    assert line == f'Train it: python tools/train.py {paths["config"]}'
-    paths['config'].write_text(Config(dict(model=dict(backbone=dict(type='A')))).pretty_text)
-    assert next_commands(dict(config=paths['config'])) == [f'Its backbone, for any config: {paths["config"]}']

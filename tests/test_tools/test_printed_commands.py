@@ -1,4 +1,4 @@
-"""The commands that tools end with can be typed, whatever the folder is called."""
+"""The commands that tools end with can be typed, whatever the folder is called and wherever it is."""
 
 import re
 import shlex
@@ -11,6 +11,8 @@ pytest.importorskip('torch')
 
 from detnas_mm.cli import parser
 from detnas_mm.engine.export import next_commands
+from detnas_mm.testing.toy import ToySpace
+from tests.jobs import make_job
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -42,11 +44,11 @@ def test_an_exported_net(tmp_path, monkeypatch, folder):
     rescore, test, retrain = next_commands(files)
     checkpoint = str(files['checkpoint'])
     assert typed(rescore) == (
-        'Re-score it on search-val', ['python', 'tools/test.py', str(files['search_val']), checkpoint],
+        'Re-score it on search-val', ['python', str(TOOLS / 'test.py'), str(files['search_val']), checkpoint],
     )  # fmt: skip
-    assert typed(test) == ('Test it', ['python', 'tools/test.py', str(files['config']), checkpoint])
+    assert typed(test) == ('Test it', ['python', str(TOOLS / 'test.py'), str(files['config']), checkpoint])
     label, (python, tool, *words) = typed(retrain)
-    assert (label, python, tool) == ('Retrain it', 'python', 'tools/train.py')
+    assert (label, python, tool) == ('Retrain it', 'python', str(TOOLS / 'train.py'))
     args = parser('').parse_args(words)
     assert args.config == str(files['config']) and args.cfg_options == dict(load_from=checkpoint)
 
@@ -57,7 +59,7 @@ def test_an_exported_net_without_weights(tmp_path, monkeypatch, folder):
     files = exported(folder, TRAINED + TESTED)
     (train,) = next_commands(files)
     label, (python, tool, *words) = typed(train)
-    assert (label, python, tool) == ('Train it', 'python', 'tools/train.py')
+    assert (label, python, tool) == ('Train it', 'python', str(TOOLS / 'train.py'))
     args = parser('').parse_args(words)
     assert args.config == str(files['config']) and not args.cfg_options
 
@@ -74,14 +76,26 @@ def test_an_exported_net_without_weights(tmp_path, monkeypatch, folder):
         ('model = dict(backbone=dict())', (), ['Its backbone, for any config: {}']),
     ],
 )
-def test_a_command_that_cannot_run_is_not_printed(tmp_path, text, kinds, labels):
+def test_a_command_that_cannot_run_is_not_printed(tmp_path, monkeypatch, text, kinds, labels):
     """A line says why, and what to name instead."""
+    monkeypatch.chdir(TOOLS.parent)
     files = exported(tmp_path, text, *kinds)
     lines = next_commands(files)
     assert len(lines) == len(labels)
     for line, label in zip(lines, labels, strict=True):
         assert line.startswith(label.format(files['config']))
         assert ('python tools/' in line) == (not label.startswith(('{}', 'Its backbone')))
+
+
+def test_tools_that_are_another_projects_are_not_meant(tmp_path, monkeypatch):
+    """The command that resumes a search, from a folder that has ``tools/`` of its own, and from this repository."""
+    for folder, tool in ((tmp_path, TOOLS / 'search.py'), (TOOLS.parent, Path('tools/search.py'))):
+        (folder / 'tools').mkdir(exist_ok=True)
+        (tmp_path / 'tools' / 'search.py').touch()
+        monkeypatch.chdir(folder)
+        job = make_job(ToySpace(), work_dir=Path('my work'))
+        words = ['python', str(tool), 'my work/search_config.py', '--work-dir', 'my work']
+        assert typed(job.resume_command) == ('', words)
 
 
 def test_the_quickstart(tmp_path, monkeypatch, capsys):
