@@ -137,7 +137,7 @@ def measure_latency(
         **result,
     )
     write_json(file, found, indent=1, allow_nan=False)
-    say(table_text(found, subject.describe(found)))
+    say(table_text(found, subject.table_key))
     say(f'Written to {file}')
     return found
 

@@ -91,22 +91,3 @@ class ChoiceSubject(LatencySubject):
     def sums(self, cells: Mapping[str, Any], archs: Sequence[Architecture]) -> np.ndarray:
         constant = sum(cells['constant'].values())
         return np.array([constant + sum(row[g] for row, g in zip(cells['table'], arch.genes)) for arch in archs])
-
-    def content(self, cells: Mapping[str, Any], spreads: Mapping[str, Any]) -> dict[str, Any]:
-        """See :meth:`LatencySubject.content`: rows are positions, columns are ids."""
-        return dict(
-            table_ms=cells['table'],
-            iqr_ms=spreads['table'],
-            constant_ms=round(sum(cells['constant'].values()), 6),
-            constant_parts_ms=cells['constant'],
-        )
-
-    def describe(self, found: Mapping[str, Any]) -> list[str]:
-        parts = found['constant_parts_ms']
-        cells, spreads = (np.concatenate(found[key]) for key in ('table_ms', 'iqr_ms'))
-        return [
-            f'  constant {found["constant_ms"]:.3f} ms: before the backbone {parts["before"]:.3f}, stem '
-            f'{parts["stem"]:.3f}, after the blocks {parts["after"]:.3f}',
-            f'  choices {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
-            f'{np.median(spreads / cells):.1%}, at most {(spreads / cells).max():.1%}',
-        ]

@@ -34,9 +34,10 @@ def measure_table(
         progress: Wraps what is iterated over, such as a progress bar.
 
     Returns:
-        What the subject makes of its cells, ``factor``, see :func:`common_factor`, that all of these were multiplied
-        by, ``references_ms``, ``other_work_bytes`` (read before each run) and ``check``, see :func:`compared`;
-        JSON-ready. Medians are those of steadied rounds, spreads those of the rounds as they were.
+        The subject's settings and its table, ``iqr_ms`` (the spreads of the table), ``constant_ms`` and its parts,
+        ``factor``, see :func:`common_factor`, that all of these were multiplied by, ``references_ms``,
+        ``other_work_bytes`` (read before each run) and ``check``, see :func:`compared`; JSON-ready. Medians are those
+        of steadied rounds, spreads those of the rounds as they were.
     """
     rng = np.random.default_rng(pace.seed)
     archs = subject.nets_to_check(nets, rng)
@@ -56,12 +57,19 @@ def measure_table(
     whole = _of('net', even)
     factor = common_factor(sums, list(whole.values()))
     in_ms, spreads_ms = (_each(lambda array: milliseconds(factor * array), tree) for tree in (cells, spreads))
-    return subject.content(in_ms, spreads_ms) | dict(
-        factor=factor,
-        references_ms={name: milliseconds(np.median(rounds)) for name, rounds in _of('reference', even).items()},
-        other_work_bytes=subject.other_work,
-        check=compared(dict(zip(whole, factor * sums, strict=True)), _of('net', samples), whole),
-    )
+    table, constant = in_ms.pop('table'), in_ms.pop('constant')
+    return {
+        **subject.settings,
+        **in_ms,
+        subject.table_key: table,
+        'iqr_ms': spreads_ms['table'],
+        'constant_ms': round(sum(constant.values()), 6),
+        'constant_parts_ms': constant,
+        'factor': factor,
+        'references_ms': {name: milliseconds(np.median(rounds)) for name, rounds in _of('reference', even).items()},
+        'other_work_bytes': subject.other_work,
+        'check': compared(dict(zip(whole, factor * sums, strict=True)), _of('net', samples), whole),
+    }
 
 
 def other_work(count: int, device: str) -> Callable[[], Any]:

@@ -17,8 +17,7 @@ class LatencySubject(ABC):
     """The nets that the table of a space is measured in, their parts, and how the table is made of their times.
 
     Registered in :data:`~detnas_mm.registry.LATENCY_SUBJECTS`, in ``latency.py`` of a system, and named by
-    :attr:`SearchSpace.latency_subject`. All times that it gets and gives are seconds, rounds along the first axis. What
-    it calls cells are arrays, in dicts and lists as it likes.
+    :attr:`SearchSpace.latency_subject`. All times are seconds.
 
     Args:
         space: The space.
@@ -33,6 +32,9 @@ class LatencySubject(ABC):
         has_grid: Whether ``grid`` means something.
         references: Backbones to compare nets with, by name: configs of their own, which limits can be multiples of.
         other_work: Bytes that are read before each run, to empty caches; 0 for none.
+        table_key: What the file calls the table, in milliseconds.
+        settings: What the file holds of the subject's own settings, JSON-ready; set by :meth:`setup`.
+        model_name: What the file calls the model; set by :meth:`setup`.
 
     Raises:
         ValueError: If something does not fit.
@@ -43,6 +45,8 @@ class LatencySubject(ABC):
     has_grid: bool = False
     references: Mapping[str, Mapping[str, Any]] = {}
     other_work: int = 0
+    table_key: str = 'table_ms'
+    settings: Mapping[str, Any] = {}
     model_name: str
 
     def __init__(
@@ -62,7 +66,7 @@ class LatencySubject(ABC):
 
     @abstractmethod
     def setup(self) -> None:
-        """Checks the arguments, and sets ``model_name``, which is what the file calls the model."""
+        """Checks the arguments, and sets what is made of them."""
 
     @abstractmethod
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:
@@ -86,14 +90,15 @@ class LatencySubject(ABC):
 
     @abstractmethod
     def cells(self, samples: Mapping[Hashable, np.ndarray]) -> dict[str, Any]:
-        """The table's cells, round by round.
+        """What the table is made of, round by round.
 
         Args:
             samples: By the keys of :meth:`table_nets`, each of shape (rounds, parts + 2): before the first part, the
                 parts, after the last one. Without parts (rounds, 1).
 
         Returns:
-            Arrays whose first axis are the rounds, in dicts and lists.
+            ``table``, arrays in dicts and lists as the cost reads them, ``constant``, a dict of what all nets pay, and
+            what else the file is to hold, by its name; rounds are the first axis of all arrays.
         """
 
     @abstractmethod
@@ -101,19 +106,6 @@ class LatencySubject(ABC):
         """What members take by the table: shape (members,).
 
         Args:
-            cells: As :meth:`cells` gives them, without their first axis.
+            cells: As :meth:`cells` gives them, without the rounds.
             archs: The members.
         """
-
-    @abstractmethod
-    def content(self, cells: Mapping[str, Any], spreads: Mapping[str, Any]) -> dict[str, Any]:
-        """What the file holds of the table, ``constant_ms`` among it, as the cost that reads it needs it; JSON-ready.
-
-        Args:
-            cells: Milliseconds, lists in the place of arrays.
-            spreads: Their interquartile ranges over the rounds.
-        """
-
-    @abstractmethod
-    def describe(self, found: Mapping[str, Any]) -> list[str]:
-        """A file's cells in a line or two."""

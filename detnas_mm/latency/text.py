@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from detnas_mm.latency.device import device_text
 from detnas_mm.search import number_text
@@ -14,13 +16,15 @@ BUSY = 'This machine was busy, or changed its pace; ranks hold better than milli
 OFF = 'The machine kept its pace: the tables are off for such nets. A finer --grid, or more --rounds, predict better.'
 
 
-def table_text(found: Mapping[str, Any], cells: Sequence[str]) -> str:
+def table_text(found: Mapping[str, Any], table: str) -> str:
     """A measured table in a few lines.
 
     Args:
         found: What the file holds.
-        cells: What the subject says of its cells, see :meth:`LatencySubject.describe`.
+        table: What it calls the table.
     """
+    cells, spreads = (np.array(list(_numbers(found[key]))) for key in (table, 'iqr_ms'))
+    constant = ', '.join(f'{name} {ms:.3f}' for name, ms in found['constant_parts_ms'].items())
     check = found['check']
     low, high = check['measured_range_ms']
     height, width = found['input_size']
@@ -31,7 +35,9 @@ def table_text(found: Mapping[str, Any], cells: Sequence[str]) -> str:
     lines = [
         f'{found["part"]} ({found["model"]}), one image of {height}x{width} ({found["images"]}), '
         f'{device_text(found["device"])}; {found["clock"]}, {found["pace"]["rounds"]} rounds',
-        *cells,
+        f'  constant {found["constant_ms"]:.3f} ms: {constant}',
+        f'  {len(cells)} cells of {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
+        f'{np.median(spreads[cells > 0] / cells[cells > 0]):.1%} of a cell, at most {spreads.max():.3f} ms',
         f'  sums against {check["nets"]} whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
         f'{check["iqr_percent"]:.1f} %):',
         f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias {check["bias_percent"]:+.2f} %, '
@@ -45,6 +51,15 @@ def table_text(found: Mapping[str, Any], cells: Sequence[str]) -> str:
             f'relative_to={name!r} in the cost and high=1.0'
         )
     return '\n'.join(lines)
+
+
+def _numbers(node: Any) -> Iterator[float]:
+    """All numbers in dicts and lists."""
+    if isinstance(node, (Mapping, list)):
+        for part in node.values() if isinstance(node, Mapping) else node:
+            yield from _numbers(part)
+    else:
+        yield node
 
 
 def predictions_text(check: Mapping[str, Any], kept_pace: bool = False) -> list[str]:

@@ -47,11 +47,13 @@ class MAEDetLatencySubject(LatencySubject):
     has_grid = True
     references = {'resnet50': dict(type='detnas_mm.MAEDetNet', arch=RESNET50)}
     other_work = 128 * 2**20
+    table_key = 'tables_ms'
     model_name = 'MAEDetNet'
 
     def setup(self) -> None:
         """See :meth:`LatencySubject.setup`."""
         self.grid = Grid.of(self.space, 5 if self.grid is None else self.grid)
+        self.settings = dict(grid=vars(self.grid))
         self.covering = covering_structures(self.space, self.grid)
         self.smallest = self.space.smallest()  # in which marks weigh most
         self._build = NetBuilder(self.inputs.device)
@@ -68,7 +70,10 @@ class MAEDetLatencySubject(LatencySubject):
         return {'unmarked': (self._build(self.smallest), ())} | {key: (net, _parts(net)) for key, net in nets.items()}
 
     def cells(self, samples: Mapping[Hashable, np.ndarray]) -> dict[str, Any]:
-        """See :meth:`LatencySubject.cells`: means over the places in nets where they stand, without the marks."""
+        """See :meth:`LatencySubject.cells`: means over where they stand in nets, a dict for each place of the grid.
+
+        ``mark_ms`` is what it took to take the time after a part, of which they are free.
+        """
         marks = np.median(samples['marked'].sum(axis=1)) - np.median(samples['unmarked'].sum(axis=1))
         mark = max(0.0, float(marks) / len(_cells(self.grid, self.smallest)))
         nets = [samples[number] for number in range(len(self.covering))]
@@ -76,43 +81,19 @@ class MAEDetLatencySubject(LatencySubject):
         for arch, seconds in zip(self.covering, nets, strict=True):
             for cell, rounds in zip(_cells(self.grid, arch), seconds.T[1:-1], strict=True):
                 found[cell].append(np.maximum(rounds - mark, 0))
-        constant = np.mean([seconds[:, [0, -1]].sum(axis=1) for seconds in nets], axis=0)
+        around = np.mean([seconds[:, [0, -1]].sum(axis=1) for seconds in nets], axis=0)
         tables: list[dict[str, np.ndarray]] = []
         for place, pieces in enumerate(self.grid.places):
             tables.append({})
             for name, axes in pieces.items():
                 shape = self.grid.shape(place, axes)
                 means = [np.mean(found[place, name, index], axis=0) for index in np.ndindex(shape)]
-                tables[-1][name] = np.stack(means, axis=1).reshape(len(constant), *shape)
-        return dict(tables=tables, constant=constant, mark=np.full(len(constant), mark))
+                tables[-1][name] = np.stack(means, axis=1).reshape(len(around), *shape)
+        return dict(table=tables, constant=dict(around=around), mark_ms=np.full(len(around), mark))
 
     def sums(self, cells: Mapping[str, Any], archs: Sequence[Architecture]) -> np.ndarray:
-        return StructureTables(self.grid, cells['constant'], cells['tables']).totals(self.space.encode(archs))
-
-    def content(self, cells: Mapping[str, Any], spreads: Mapping[str, Any]) -> dict[str, Any]:
-        """See :meth:`LatencySubject.content`.
-
-        ``tables_ms`` and ``iqr_ms`` are a dict of tables for each place of ``grid``; ``constant_ms`` is what comes
-        before the stem and after the last block; ``mark_ms`` is what it took to take the time after a part, of which
-        the tables are free.
-        """
-        return dict(
-            grid=vars(self.grid),
-            constant_ms=cells['constant'],
-            mark_ms=cells['mark'],
-            tables_ms=cells['tables'],
-            iqr_ms=spreads['tables'],
-        )
-
-    def describe(self, found: Mapping[str, Any]) -> list[str]:
-        cells, spreads = (
-            np.concatenate([np.ravel(table) for place in found[key] for table in place.values()])
-            for key in ('tables_ms', 'iqr_ms')
-        )
-        return [
-            f'  {len(cells)} cells of {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
-            f'{np.median(spreads[cells > 0] / cells[cells > 0]):.1%} of a cell, at most {spreads.max():.3f} ms'
-        ]
+        tables = StructureTables(self.grid, cells['constant']['around'], cells['table'])
+        return tables.totals(self.space.encode(archs))
 
 
 def nets_to_check(
