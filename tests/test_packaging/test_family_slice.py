@@ -63,7 +63,11 @@ def test_search_and_the_net_that_it_exports(supernet, tmp_path):
     assert len((tmp_path / 'ledger.jsonl').read_text().splitlines()) == 3
     best = json.loads((tmp_path / 'best.json').read_text())[0]
     # In the upstream family another metric takes FasterCocoMetric's place, in what is exported, too.
-    tool('test.py', tmp_path / best['config'], tmp_path / best['checkpoint'], '--work-dir', tmp_path / 'test')
+    for config in ('config', 'search_val'):
+        words = tmp_path / best[config], tmp_path / best['checkpoint'], '--work-dir', tmp_path / config
+        output = tool('test.py', *words)
+    fitness = best['metrics']['coco/bbox_mAP']
+    assert f'coco/bbox_mAP: {fitness:.3f}' in output, 'to the digits that mmdet prints'
 
 
 def test_mim_train_with_mmdets_own_script(digits_folder, tmp_path):

@@ -4,8 +4,7 @@ import pytest
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.search import EvolutionStrategy, RandomStrategy
-from detnas_mm.testing import ToyEvaluator
-from detnas_mm.testing.strategies import toy_job
+from detnas_mm.testing import ToyEvaluator, toy_job
 
 from .conftest import Search
 

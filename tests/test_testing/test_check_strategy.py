@@ -9,8 +9,7 @@ import pytest
 
 from detnas_mm.search import EvolutionStrategy, Proposal, RandomStrategy, Strategy, UnmeetableConstraint
 from detnas_mm.search.loop import make_record
-from detnas_mm.testing import check_strategy
-from detnas_mm.testing.strategies import check_runs, toy_job
+from detnas_mm.testing import check_runs, check_strategy, toy_job
 
 
 class HiddenState(RandomStrategy):
