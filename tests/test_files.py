@@ -236,7 +236,7 @@ from mmengine.registry import HOOKS, MODELS
 MODELS.build(dict(type='detnas_mm.DetNASNet', arch='coco-fpn-300m'))
 MODELS.build(dict(type='detnas_mm.MAEDetNet', arch='maedet-s'))
 HOOKS.build(dict(type='detnas_mm.ChannelsLastHook', evaluation=True))
-import detnas_mm.engine.launch, detnas_mm.evaluators, detnas_mm.export
+import detnas_mm.engine.launch, detnas_mm.evaluators, detnas_mm.engine.export
 """
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
