@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import inspect
 import signal
 import sys
 import threading
@@ -80,8 +81,8 @@ def digest(*parts: object) -> str:
 
 def key_of(commit: str, threads: int) -> str:
     """Names what decides BASE's bits: the commit, how its programs start, what they are given, and the machine."""
-    parts = (threads, version('torch'), machine()['cpu'], HERE / 'golden/trees.py', HERE / 'golden/inputs.py')
-    return f'{commit[:12]}-{digest(*parts)}'
+    started = inspect.getsource(Tree.environment)
+    return f'{commit[:12]}-{digest(threads, version("torch"), machine()["cpu"], started, HERE / "golden/inputs.py")}'
 
 
 @contextmanager
@@ -195,7 +196,7 @@ def main() -> None:
     if args.list:
         say(listing())
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kills what runs, and removes the worktree
     try:
         equal = compare_all(args)
     except RunError as error:

@@ -219,7 +219,7 @@ import detnas_mm.datasets.digits, detnas_mm.spaces, detnas_mm.zoo
 from detnas_mm.cli import one_line_errors
 from detnas_mm.search import Ledger, read_ledger
 path = Path({str(tmp_path / 'l.jsonl')!r})
-path.write_text('{{"schema":2,"seed":0}}\\n')
+path.write_text('{{"schema":3,"seed":0}}\\n')
 print(read_ledger(path)[0]['seed'], Ledger(None, {{}}).attempt, flush=True)
 one_line_errors(lambda: Ledger(path, {{}}))
 """
@@ -236,7 +236,7 @@ from mmengine.registry import HOOKS, MODELS
 MODELS.build(dict(type='detnas_mm.DetNASNet', arch='coco-fpn-300m'))
 MODELS.build(dict(type='detnas_mm.MAEDetNet', arch='maedet-s'))
 HOOKS.build(dict(type='detnas_mm.ChannelsLastHook', evaluation=True))
-import detnas_mm.engine.launch, detnas_mm.evaluators, detnas_mm.export
+import detnas_mm.engine.launch, detnas_mm.evaluators, detnas_mm.engine.export
 """
     run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Runs an architecture search; run again on the same folder, it goes on where it stopped."""
+"""Runs an architecture search; run again on the same folder, it resumes where it stopped."""
 
 import shlex
 import sys

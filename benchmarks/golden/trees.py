@@ -172,6 +172,8 @@ class Tree:
         deadline = time.monotonic() + LIMIT
         with PROGRAMS.start([str(word) for word in command], folder, log, self.environment()) as program:
             while not reached():
+                if PROGRAMS.stopped:
+                    raise RunError('stopped')
                 if program.poll() is not None or time.monotonic() > deadline:
                     raise RunError(f'{self.name}: ended before it could be killed: {last_words(log)} (see {log})')
                 time.sleep(0.005)

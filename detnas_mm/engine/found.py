@@ -16,15 +16,14 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from detnas_mm.engine.config import fit_to_machine, nodes
-from detnas_mm.engine.export import without_search
-from detnas_mm.engine.latency import measured_costs, progress_bar, search_val_of, subject_of
+from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.latency import found_inputs, measured_costs, progress_bar, subject_of
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.files import write_json
 from detnas_mm.latency import MeasuredLatency
 from detnas_mm.latency.device import describe_device, device_text
-from detnas_mm.latency.inputs import Inputs, load_backbone, load_net, search_val_images
+from detnas_mm.latency.inputs import Inputs, load_backbone, load_net
 from detnas_mm.latency.measure import compared, measure_nets, milliseconds, other_work
 from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.text import found_text
@@ -134,55 +133,6 @@ def measure_found(
             f'{_config_of(work_dir)} --work-dir {shlex.quote(f"{work_dir}_lower")} --cfg-options {" ".join(lowered)}'
         )
     return found
-
-
-def found_inputs(job: SearchJob, device: str, input_size: Any = None) -> Inputs:
-    """What the exported nets of a search are run on.
-
-    As its table was measured; where there is none, whole detectors of mmdet, on images of search-val if there are any,
-    and of other nets the backbone, on noise.
-
-    Args:
-        job: The search, finished or not.
-        device: ``'cpu'`` or ``'cuda'``.
-        input_size: (height, width) in pixels, where there is no table. Defaults to that of the first image, or to the
-            ``scale`` of the config's test pipeline.
-
-    Raises:
-        ValueError: If nets cannot be measured, or there is no input size.
-    """
-    net = job.space.configure(without_search(job.cfg), job.space.sample(np.random.default_rng(0)))
-    if net is None:
-        raise DetNASError(
-            f'Exported nets are measured by their configs, and {type(job.space).__name__} does not say how a net of '
-            f'its own is configured.'
-        )
-    tables = list(measured_costs(job.budget).values())
-    if tables:
-        measured = tables[0].measurement
-        part, size, real = measured['part'], measured['input_size'], measured.get('images', 'noise') != 'noise'
-    else:
-        model = net.get('model', {})
-        part = 'detector' if net.get('default_scope') == 'mmdet' and 'type' in model else 'backbone'
-        size, real = input_size, part == 'detector'
-        if 'backbone' not in model:
-            raise DetNASError(f'Nets of {type(job.space).__name__} have no backbone whose latency could be measured.')
-    source = search_val_of(job) if real else None
-    images = None if source is None else search_val_images(source)
-    size = size or (images[0].shape[-2:] if images else _test_scale(net))
-    if size is None:
-        raise DetNASError(
-            'This search has no measured latency, no images of search-val and no test pipeline with a scale, so give '
-            'the size to measure nets at: --input-size H W.'
-        )
-    return Inputs(part, size, device, images)
-
-
-def _test_scale(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) that a config's test pipeline resizes images to, as mmdet's ``Resize`` has it."""
-    scales = [node.get('scale') for key in ('test_dataloader', 'val_dataloader') for node in nodes(cfg.get(key))]
-    pairs = [scale for scale in scales if isinstance(scale, (list, tuple)) and len(scale) == 2]
-    return (pairs[0][1], pairs[0][0]) if pairs else None
 
 
 def _times(

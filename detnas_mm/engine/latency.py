@@ -1,21 +1,22 @@
-"""From a config to a measured table: builds the model, gathers images, runs the measuring, writes the file."""
+"""From a config to what is run and measured: inputs of nets, and the table, with its file."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from tqdm import tqdm
 
 from detnas_mm import __version__
-from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.engine.config import fit_to_machine, nodes
 from detnas_mm.engine.export import without_search
 from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.errors import DetNASError
@@ -173,3 +174,52 @@ def _images(cfg: Any, checkpoint: str | None, part: str, job: SearchJob | None) 
             'With a checkpoint a detector is measured on images of search-val: give a config with a search section.'
         )
     return search_val_images(found)
+
+
+def found_inputs(job: SearchJob, device: str, input_size: Any = None) -> Inputs:
+    """What the exported nets of a search are run on.
+
+    As its table was measured; where there is none, whole detectors of mmdet, on images of search-val if there are any,
+    and of other nets the backbone, on noise.
+
+    Args:
+        job: The search, finished or not.
+        device: ``'cpu'`` or ``'cuda'``.
+        input_size: (height, width) in pixels, where there is no table. Defaults to that of the first image, or to the
+            ``scale`` of the config's test pipeline.
+
+    Raises:
+        ValueError: If nets cannot be measured, or there is no input size.
+    """
+    net = job.space.configure(without_search(job.cfg), job.space.sample(np.random.default_rng(0)))
+    if net is None:
+        raise DetNASError(
+            f'Exported nets are measured by their configs, and {type(job.space).__name__} does not say how a net of '
+            f'its own is configured.'
+        )
+    tables = list(measured_costs(job.budget).values())
+    if tables:
+        measured = tables[0].measurement
+        part, size, real = measured['part'], measured['input_size'], measured.get('images', 'noise') != 'noise'
+    else:
+        model = net.get('model', {})
+        part = 'detector' if net.get('default_scope') == 'mmdet' and 'type' in model else 'backbone'
+        size, real = input_size, part == 'detector'
+        if 'backbone' not in model:
+            raise DetNASError(f'Nets of {type(job.space).__name__} have no backbone whose latency could be measured.')
+    source = search_val_of(job) if real else None
+    images = None if source is None else search_val_images(source)
+    size = size or (images[0].shape[-2:] if images else _test_scale(net))
+    if size is None:
+        raise DetNASError(
+            'This search has no measured latency, no images of search-val and no test pipeline with a scale, so give '
+            'the size to measure nets at: --input-size H W.'
+        )
+    return Inputs(part, size, device, images)
+
+
+def _test_scale(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) that a config's test pipeline resizes images to, as mmdet's ``Resize`` has it."""
+    scales = [node.get('scale') for key in ('test_dataloader', 'val_dataloader') for node in nodes(cfg.get(key))]
+    pairs = [scale for scale in scales if isinstance(scale, (list, tuple)) and len(scale) == 2]
+    return (pairs[0][1], pairs[0][0]) if pairs else None

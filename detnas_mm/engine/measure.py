@@ -11,9 +11,9 @@ from typing import Any
 from mmengine.config import Config
 
 from detnas_mm.engine.export import Exporter
-from detnas_mm.engine.found import found_inputs, measure_found
+from detnas_mm.engine.found import measure_found
 from detnas_mm.engine.inputs import check_data, check_inputs
-from detnas_mm.engine.latency import measure_latency, measured_costs
+from detnas_mm.engine.latency import found_inputs, measure_latency, measured_costs
 from detnas_mm.engine.launch import refuse_second_search, search
 from detnas_mm.errors import DetNASError
 from detnas_mm.latency.device import describe_device, device_text

@@ -111,7 +111,7 @@ class SearchJob:
                 f'search: missing keys {missing}; unknown keys {unknown}. Keys: {", ".join(_SECTION)}; space and '
                 f'objectives are required. See configs/_base_/search/.'
             )
-        space: SearchSpace = build_from(SPACES, section['space'])
+        space: SearchSpace = _given('search.space', build_from(SPACES, section['space']))
         budget = keyed('search.budget', section.get('budget', {}), ('generations',), 'dict(generations=20)')
         export = keyed(
             'search.export', section.get('export', {}), ('top_k', 'front_k', 'config'),
@@ -179,6 +179,12 @@ def _built(registry: Any, cfg: Any) -> Any:
     return None if cfg is None else build_from(registry, cfg)
 
 
+def _given(name: str, part: Any) -> Any:
+    if part is None:
+        raise DetNASError(f"{name} is None; give its settings, such as dict(type='…').")
+    return part
+
+
 def _objectives(section: Mapping[str, Any]) -> list[Objective]:
     return [
         Objective(**keyed('search.objectives', objective, ('name', 'direction'), _OBJECTIVES, ('name',)))
@@ -194,4 +200,5 @@ def _budget(section: Mapping[str, Any], space: SearchSpace) -> Budget:
         Constraint(**keyed('search.constraints', constraint, ('cost', 'low', 'high'), _CONSTRAINTS, ('cost',)))
         for constraint in listed('search.constraints', section.get('constraints', ()), _CONSTRAINTS)
     ]
-    return Budget(space, {name: build_from(COSTS, cost, space=space) for name, cost in costs.items()}, constraints)
+    built = {name: _given(f'search.costs.{name}', build_from(COSTS, cost, space=space)) for name, cost in costs.items()}
+    return Budget(space, built, constraints)

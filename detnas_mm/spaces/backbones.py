@@ -29,11 +29,12 @@ def replace_backbone(
         backbone: Type, architecture and what else of the new backbone the architecture decides.
         channels: Of every stage that the backbone can return.
         settings: Names of settings of the config's backbone that the new one takes over. An ``init_cfg`` that loads a
-            checkpoint is left out: it is of another net.
+            checkpoint is left out, of the whole model too: it is of another net.
         last: Channels of an output beyond the stages, which comes last; None where there is none.
 
     Raises:
-        ValueError: If the config's model has no backbone, or asks for a stage that the new one does not have.
+        DetNASError: If the config's model has no backbone, or a RoI head without a neck, or asks for a stage that the
+            new one does not have.
     """
     out, new = copy.deepcopy(dict(cfg)), copy.deepcopy(dict(backbone))
     if not out.get('model'):
@@ -45,6 +46,14 @@ def replace_backbone(
             f'model of the config is of type {model.get("type")!r} and has no backbone to be replaced; it has '
             f'{", ".join(model)}. Give a config whose model has one.'
         )
+    if 'roi_head' in model and not model.get('neck'):
+        raise DetNASError(
+            'model of the config has a RoI head and no neck, whose channels do not follow from those of the backbone. '
+            'Give a config with a neck, such as FPN.'
+        )
+    if _loads(model.get('init_cfg')):
+        del model['init_cfg']
+    model.pop('pretrained', None)
     kept = {name: own[name] for name in settings if name in own}
     if _loads(kept.get('init_cfg')):
         del kept['init_cfg']

@@ -221,7 +221,8 @@ def test_it_is_refused_before_anything_is_trained(digits_folder, tmp_path):
 
 def test_by_the_tools_it_is_refused_before_a_model_is_built(tmp_path, monkeypatch):
     monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: pytest.fail('a Runner was built'))
-    cfg = digits.written('detnas-digits_search_retinanet', tmp_path / 'work', search__export__config='nowhere.py')
+    changes = dict(search__export__config='nowhere.py', load_from='supernet.pth')
+    cfg = digits.written('detnas-digits_search_retinanet', tmp_path / 'work', **changes)
     for start in (launch.run, launch.search):
         with pytest.raises((ValueError, SystemExit), match='search.export.config: .*nowhere.py'):
             start(cfg)

@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 
 from detnas_mm.engine import found as found_module
-from detnas_mm.engine.found import found_inputs, measure_found
+from detnas_mm.engine.found import measure_found
+from detnas_mm.engine.latency import found_inputs
 from detnas_mm.latency import text as latency_text
 from detnas_mm.latency.inputs import load_net
 from detnas_mm.latency.measure import measure_nets

@@ -25,6 +25,7 @@ from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.visualization import plot_front
 from tests import digits, jobs, latency
 from tests.test_engine.test_search_jobs import OPTIONS, ROOT, rows
+from tests.test_engine.test_zero_shot_search import by_latency
 from tests.test_search.test_ledger import record
 
 MAP, LATENCY = Objective('coco/bbox_mAP'), Objective('latency', 'minimize')
@@ -319,3 +320,21 @@ def test_several_processes_are_refused_with_what_to_type():
 def test_options_of_measuring_are_refused_without_it():
     done = run('search.py', digits.CONFIGS / f'{NAME}.py', '--threads', 1, '--test')
     assert done.returncode == 2 and '--threads, --test: only with --measure' in done.stderr
+
+
+@pytest.mark.slow
+def test_structures_in_one_command(tmp_path):
+    """No checkpoint: tables, search, exported backbones in turn with ResNet-50; measured once, by the rounds given."""
+    path, file = tmp_path / 'search.py', tmp_path / 'tables' / 'latency.json'
+    path.write_text(f'search = {by_latency(file)!r}\n')
+    done = run('search.py', path, '--measure', '--work-dir', tmp_path / 'w', '--threads', 1, '--rounds', 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('Measuring what was found') == 1 and f'Written to {file}' in done.stdout
+    found = json.loads((tmp_path / 'w' / 'measured.json').read_text())
+    assert json.loads(file.read_text())['input_size'] == found['input_size'] == [32, 48]
+    assert (found['part'], found['pace']['rounds'], found['table']) == ('backbone', 2, str(file))
+    assert found['references_ms']['now']['resnet50'] > 0 and (tmp_path / 'w' / 'front.png').is_file()
+    for one in found['nets']:
+        ratio = one['measured_ms'] / found['references_ms']['now']['resnet50']
+        assert one['as_measured'] == dict(latency=one['measured_ms'], ratio=pytest.approx(ratio))
+        assert one['measured_ms'] > 0 and 'tested' not in one

@@ -1,5 +1,7 @@
 """Candidates whose machine was lost: no row, tried again, and in the end a search that says how to resume."""
 
+from pathlib import Path
+
 import pytest
 
 from detnas_mm.errors import DetNASError
@@ -9,6 +11,7 @@ from detnas_mm.testing import ToyEvaluator, toy_job
 from .conftest import Search
 
 GENERATIONS, POPULATION = 4, 6
+TOOL = Path(__file__).parents[2] / 'tools' / 'search.py'
 
 
 def search(path, lost=(), retries=2, log=None, work_dir=None, make=EvolutionStrategy):
@@ -63,7 +66,8 @@ def test_others_are_not_evaluated_again_and_go_to_the_disk_as_far_as_order_allow
 
 
 @pytest.mark.parametrize('place', [0, 1, 9, 23])
-def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, whole, place):
+def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, monkeypatch, whole, place):
+    monkeypatch.chdir(tmp_path)
     texts = [row.arch for row in whole.ledger.records]
     folder = tmp_path / 'my runs'
     lines = []
@@ -72,7 +76,7 @@ def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, whole, place)
         cut.run()
     assert str(error.value) == (
         f'{texts[place]} was lost 3 times: the machine went away. Rows so far are kept. Check the machines, then '
-        f"resume with the same command: python tools/search.py '{folder}/search_config.py' --work-dir '{folder}'."
+        f"resume with the same command: python {TOOL} '{folder}/search_config.py' --work-dir '{folder}'."
     )
     assert cut.evaluator.asked.count(texts[place]) == 3
     assert sum(line.startswith('Lost at attempt') for line in lines) == 3

@@ -221,6 +221,19 @@ def test_weights_of_another_net_are_not_loaded(space, arch, kind, channels, init
     assert ('init_cfg' in backbone) == kept and backbone.get('init_cfg') == (init_cfg if kept else None)
 
 
+def test_weights_of_a_whole_model_are_not_loaded():
+    model = dict(type='A', backbone=dict(type='ResNet'), init_cfg=PRETRAINED, pretrained='a.pth')
+    assert not {'init_cfg', 'pretrained'} & set(configured(BLOCKS, PATH, dict(model=model))['model'])
+    assert configured(BLOCKS, PATH, dict(model=model | dict(init_cfg=KAIMING)))['model']['init_cfg'] == KAIMING
+
+
+def test_a_roi_head_without_a_neck_is_refused():
+    model = dict(type='A', backbone=dict(type='ResNet'), rpn_head=dict(in_channels=1024), roi_head=dict(type='R'))
+    with pytest.raises(DetNASError, match='a RoI head and no neck'):
+        configured(BLOCKS, PATH, dict(model=model))
+    assert configured(BLOCKS, PATH, dict(model=model | dict(neck=dict(type='FPN', in_channels=[1]))))
+
+
 # -- the helper, and spaces without configs -----------------------------------------------------------------------
 
 

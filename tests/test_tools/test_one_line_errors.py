@@ -20,8 +20,8 @@ SEARCH = dict(
     budget=dict(generations=1),
 )
 STRANGER = """
-from detnas_mm.evaluators import EntropyScore
 from detnas_mm.registry import EVALUATORS
+from detnas_mm.systems.mae_det import EntropyScore
 
 
 @EVALUATORS.register_module(force=True)
@@ -35,9 +35,9 @@ class StrangersScore(EntropyScore):
         if where == self.refuses_in:
             raise self.error(f'refused in {where}')
 
-    def setup(self, space, model=None, seed=0):
+    def setup(self, job, model=None):
         self._fail('setup')
-        super().setup(space, model, seed)
+        super().setup(job, model)
 
     def score_codes(self, codes):
         self._fail('score_codes')

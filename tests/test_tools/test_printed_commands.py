@@ -1,4 +1,4 @@
-"""The commands that tools end with can be typed, whatever the folder is called and wherever it is."""
+"""The commands that tools end with can be typed, whatever the folder is called."""
 
 import re
 import shlex
@@ -9,14 +9,10 @@ import pytest
 
 pytest.importorskip('torch')
 
-from detnas_mm.cli import parser
+from detnas_mm.cli import parser, typed
 from detnas_mm.engine.export import next_commands
-from detnas_mm.testing.toy import ToySpace
-from tests.jobs import make_job
 
 TOOLS = Path(__file__).parents[2] / 'tools'
-
-
 FOLDERS = ['plain', 'two words', "it's (1)", 'runs, 2', '"quoted", [1', "{a}'s, b\\", 'dict(a', '$HOME; `ls`', "'x'"]
 TRAINED = 'train_dataloader = dict(batch_size=1)\ntrain_cfg = dict(max_iters=9)\n'
 TESTED = 'test_dataloader = dict(batch_size=1)\n'
@@ -31,7 +27,7 @@ def exported(folder, text, *kinds):
     return files
 
 
-def typed(line):
+def read(line):
     """Label and words of a printed command."""
     label, _, command = line.partition(': ')
     return label, shlex.split(command)
@@ -43,11 +39,10 @@ def test_an_exported_net(tmp_path, monkeypatch, folder):
     files = exported(folder, TRAINED + TESTED, 'checkpoint', 'search_val')
     rescore, test, retrain = next_commands(files)
     checkpoint = str(files['checkpoint'])
-    assert typed(rescore) == (
-        'Re-score it on search-val', ['python', str(TOOLS / 'test.py'), str(files['search_val']), checkpoint],
-    )  # fmt: skip
-    assert typed(test) == ('Test it', ['python', str(TOOLS / 'test.py'), str(files['config']), checkpoint])
-    label, (python, tool, *words) = typed(retrain)
+    again = ['python', str(TOOLS / 'test.py')]
+    assert read(rescore) == ('Re-score it on search-val', [*again, str(files['search_val']), checkpoint])
+    assert read(test) == ('Test it', [*again, str(files['config']), checkpoint])
+    label, (python, tool, *words) = read(retrain)
     assert (label, python, tool) == ('Retrain it', 'python', str(TOOLS / 'train.py'))
     args = parser('').parse_args(words)
     assert args.config == str(files['config']) and args.cfg_options == dict(load_from=checkpoint)
@@ -58,7 +53,7 @@ def test_an_exported_net_without_weights(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)
     files = exported(folder, TRAINED + TESTED)
     (train,) = next_commands(files)
-    label, (python, tool, *words) = typed(train)
+    label, (python, tool, *words) = read(train)
     assert (label, python, tool) == ('Train it', 'python', str(TOOLS / 'train.py'))
     args = parser('').parse_args(words)
     assert args.config == str(files['config']) and not args.cfg_options
@@ -76,26 +71,25 @@ def test_an_exported_net_without_weights(tmp_path, monkeypatch, folder):
         ('model = dict(backbone=dict())', (), ['Its backbone, for any config: {}']),
     ],
 )
-def test_a_command_that_cannot_run_is_not_printed(tmp_path, monkeypatch, text, kinds, labels):
+def test_a_command_that_cannot_run_is_not_printed(tmp_path, text, kinds, labels):
     """A line says why, and what to name instead."""
-    monkeypatch.chdir(TOOLS.parent)
     files = exported(tmp_path, text, *kinds)
     lines = next_commands(files)
     assert len(lines) == len(labels)
     for line, label in zip(lines, labels, strict=True):
         assert line.startswith(label.format(files['config']))
-        assert ('python tools/' in line) == (not label.startswith(('{}', 'Its backbone')))
+        assert ('python ' in line) == (not label.startswith(('{}', 'Its backbone')))
 
 
-def test_tools_that_are_another_projects_are_not_meant(tmp_path, monkeypatch):
-    """The command that resumes a search, from a folder that has ``tools/`` of its own, and from this repository."""
-    for folder, tool in ((tmp_path, TOOLS / 'search.py'), (TOOLS.parent, Path('tools/search.py'))):
-        (folder / 'tools').mkdir(exist_ok=True)
-        (tmp_path / 'tools' / 'search.py').touch()
-        monkeypatch.chdir(folder)
-        job = make_job(ToySpace(), work_dir=Path('my work'))
-        words = ['python', str(tool), 'my work/search_config.py', '--work-dir', 'my work']
-        assert typed(job.resume_command) == ('', words)
+def test_a_tool_is_named_from_the_folder_at_hand(tmp_path, monkeypatch):
+    """By its short name where that is this package's tool, else by its whole path."""
+    monkeypatch.chdir(TOOLS.parent)
+    assert typed('search.py', Path('a b'), 1) == "python tools/search.py 'a b' 1"
+    monkeypatch.chdir(tmp_path)
+    assert typed('search.py') == shlex.join(['python', str(TOOLS / 'search.py')])
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools' / 'search.py').touch()  # of another project
+    assert typed('search.py') == shlex.join(['python', str(TOOLS / 'search.py')])
 
 
 def test_the_quickstart(tmp_path, monkeypatch, capsys):

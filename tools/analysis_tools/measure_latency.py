@@ -55,9 +55,9 @@ def main() -> None:
 
     from detnas_mm.compat import cuda_usable
     from detnas_mm.engine.config import read_config
-    from detnas_mm.engine.found import found_inputs, measure_found
+    from detnas_mm.engine.found import measure_found
     from detnas_mm.engine.inputs import check_checkpoint, check_data
-    from detnas_mm.engine.latency import measure_latency, measured_costs
+    from detnas_mm.engine.latency import found_inputs, measure_latency, measured_costs
     from detnas_mm.latency.timing import Pace
     from detnas_mm.search import SearchJob
 

@@ -32,7 +32,7 @@ def _growing(values: np.ndarray) -> np.ndarray:
 class _Table:
     """A piece's milliseconds between the points of its grid, linear in each axis.
 
-    A wider convolution that was measured to be quicker than a narrower one tells of noise: the two are evened out, so
+    A wider convolution that was measured to be quicker than a narrower one shows noise: the two are evened out, so
     that a structure's latency grows with every gene, and the space's extremes are those of its latency.
 
     Args:
