@@ -43,7 +43,7 @@ def draw(names: Iterable[str], count: int, seed: int) -> set[str]:
     names = list(names)
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise DetNASError(f'{len(twice)} images come more than once, such as {twice[:3]}: mend the list of images.')
+        raise DetNASError(f'{len(twice)} images come more than once, such as {twice[:3]}: correct the list of images.')
     if not 0 < count < len(names):
         raise DetNASError(
             f'Cannot draw {count} of {len(names)} images: --count must lie between 1 and {max(len(names) - 1, 1)}, '

@@ -92,8 +92,8 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     exporter = Exporter(job)
     evaluator.setup(job, model)
     header = job.header(**(dict(weights=None, settings=None) if model is None else model_digest(job.cfg, model)))
-    told = environment() | ({} if sampler is None else dict(sampler=sampler))
-    with open_ledger(job, header, told) as ledger:
+    known = environment() | ({} if sampler is None else dict(sampler=sampler))
+    with open_ledger(job, header, known) as ledger:
         best = strategy.run(evaluator, ledger)
         if len(job.objectives) == 1:
             chosen = best[: job.export.top_k]

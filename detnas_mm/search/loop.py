@@ -146,7 +146,7 @@ def generation_line(
     parts = [nets, values]
     if best is not None:
         costs: dict[str, Any] = best.costs
-        told = ', '.join(f'{name} {number_text(value)}' for name, value in costs.items())
-        parts.append(f'best so far {job.objectives[0].value(best):.4f} {best.arch} ({told})')
+        texts = ', '.join(f'{name} {number_text(value)}' for name, value in costs.items())
+        parts.append(f'best so far {job.objectives[0].value(best):.4f} {best.arch} ({texts})')
     parts += [*remarks, f'acceptance rate {acceptance:.1%}']
     return f'generation {generation + 1}/{job.generations}: {"; ".join(part for part in parts if part)}'

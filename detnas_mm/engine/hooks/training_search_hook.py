@@ -115,5 +115,5 @@ class TrainingSearchHook(SearchHook):
 
 
 def _lasting(row: Record) -> dict[str, Any]:
-    """What of a row is the same in every run: not its index either, which tells where it would be appended."""
+    """What of a row is the same in every run: not its index either, which says where it would be appended."""
     return {key: value for key, value in row.to_json().items() if key not in (*VOLATILE, 'index')}
