@@ -136,7 +136,7 @@ def _check_generations(make: Callable[[], AskTell], objectives: Sequence[Objecti
         check_repeatable(f'ask({generation})', again, 0)
         assert again(None) == proposals, (
             f'ask({generation}) of a strategy that was given the same rows gave other candidates: its state must '
-            f'follow from the seed and the rows alone, since a resumed search asks and tells again.'
+            f'follow from the seed and the rows alone, since a resumed search replays them.'
         )
         ids = [proposal.arch.id for proposal in proposals]
         twice = {i for i in ids if ids.count(i) > 1 or i in seen}

@@ -21,6 +21,7 @@ from detnas_mm.cli import parser
 from detnas_mm.engine import EvolutionSearchHook, launch
 from detnas_mm.engine import search as search_module
 from detnas_mm.engine.config import read_config
+from detnas_mm.errors import DetNASError
 from detnas_mm.models import build_model
 from detnas_mm.search import SearchJob, read_ledger
 from tests import digits
@@ -270,3 +271,11 @@ def test_nor_is_it_started_as_several_processes(tmp_path):
     one = [sys.executable, tools / 'search.py', 'toy.py', '--work-dir', 'work']
     assert subprocess.run(one, cwd=tmp_path, capture_output=True, text=True, env=env).returncode == 0
     assert len(rows(tmp_path / 'work')) == 3
+
+
+def test_the_base_of_hooks_searches_nothing(tmp_path, nothing_is_built):
+    """A config that names it would train, and never search, without a word."""
+    cfg = written(tmp_path, load_from='supernet.pth')
+    cfg.custom_hooks = [dict(type='detnas_mm.SearchHook')]
+    with pytest.raises(DetNASError, match='SearchHook is a base and searches nothing'):
+        launch.run(cfg)

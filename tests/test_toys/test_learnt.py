@@ -92,6 +92,11 @@ def test_another_training_in_its_folder_is_refused(project, never_killed):
     assert len(read_ledger(folder / 'ledger.jsonl')[1]) == 4
 
 
+def test_a_training_without_epochs_is_refused(project):
+    output = run(project, *tool('train.py', project / 'none', '--cfg-options', 'train_cfg.max_epochs=0'), code=1)
+    assert 'The training had no epoch' in output and 'Traceback' not in output
+
+
 def test_what_it_needs_not_is_refused(project):
     strategy = 'search.strategy.type=RandomStrategy'
     output = run(project, *tool('train.py', project / 'strategy', '--cfg-options', strategy), code=1)

@@ -57,8 +57,12 @@ class SearchHook(Hook):
         """Refuses a search that this hook cannot run; the launcher calls it before anything is built.
 
         Raises:
-            DetNASError: If something is missing in its section.
+            DetNASError: If something is missing in its section, or the hook is this base, which searches nothing.
         """
+        if cls is SearchHook:
+            raise DetNASError(
+                "SearchHook is a base and searches nothing: name dict(type='detnas_mm.EvolutionSearchHook')."
+            )
 
 
 def unwrapped(runner: Runner) -> nn.Module:

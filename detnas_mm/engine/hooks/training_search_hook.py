@@ -103,7 +103,13 @@ class TrainingSearchHook(SearchHook):
         job.log(f'epoch {epoch + 1}/{runner.max_epochs}: {row.arch} ({", ".join(values)})')
 
     def after_train(self, runner: Runner) -> None:
-        """Exports the net of the last epoch."""
+        """Exports the net of the last epoch.
+
+        Raises:
+            DetNASError: If there was none.
+        """
+        if not self._ledger.records:
+            raise DetNASError('The training had no epoch, so nothing was learnt: give train_cfg.max_epochs=1 or more.')
         last = self._ledger.records[-1]
         with self._ledger:
             finish(self._exporter, self._ledger, [last], weights=lambda arch: self.weights(runner, arch))

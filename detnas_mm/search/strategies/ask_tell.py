@@ -133,7 +133,7 @@ class AskTell(Strategy):
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def run(self, evaluator: Evaluator, ledger: Ledger) -> list[Record]:
-        """See :meth:`Strategy.run`. Asks and tells through the ledger's rows first, and evaluates what is missing."""
+        """See :meth:`Strategy.run`. Replays the ledger's rows first, then evaluates what is missing."""
         job = self.job
         known = len(ledger.records)
         announce(job, ledger, f'{known} evaluated candidates' if known else '')
