@@ -10,7 +10,7 @@ Example:
   python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
       configs/detnas/detnas-large_search_fpn_coco.py
   python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
-      --precision fp32 bf16 --channels-last
+      --precision fp32 bf16 --channels-last --evaluation-batch-size 8 16 32
   python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
       --images 2 4 --batch-size 2 --candidates 2 --rounds 1        # what a CPU does in a few minutes
 """
@@ -71,7 +71,7 @@ def categories() -> list[dict[str, Any]]:
     return [dict(id=number + 1, name=name) for number, name in enumerate(CocoDataset.METAINFO['classes'])]
 
 
-def prepared(path: str, args: argparse.Namespace, precision: str, folder: Path) -> Any:
+def prepared(path: str, args: argparse.Namespace, precision: str, size: int | None, folder: Path) -> Any:
     """The config of a search, on random images."""
     cfg = Config.fromfile(path)
     evaluator = cfg.search.evaluator
@@ -79,6 +79,8 @@ def prepared(path: str, args: argparse.Namespace, precision: str, folder: Path) 
         dataset = one.dataloader.dataset
         dataset.update(data_root='', ann_file=str(folder / f'{name}.json'), data_prefix=dict(img=str(folder / name)))
         one.dataloader.update(batch_size=args.batch_size or one.dataloader.batch_size, num_workers=0)
+        if size is not None and one is evaluator:
+            one.dataloader.batch_size = size
         for step in dataset.pipeline:
             if step.type == 'Resize':
                 step.scale = (args.size[1], args.size[0])
@@ -148,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--images', type=int, nargs=2, default=[40, 80], help='calibration, search-val [40 80]')
     parser.add_argument('--size', type=int, nargs=2, default=[HEIGHT, WIDTH], help='height, width [800 1333]')
     parser.add_argument('--batch-size', type=int, help="images a batch [each config's own]")
+    parser.add_argument(
+        '--evaluation-batch-size', type=int, nargs='+', default=[None], help='of search-val alone; each in turn'
+    )
     parser.add_argument('--candidates', type=int, default=10, help='evaluated together [%(default)s]')
     parser.add_argument('--rounds', type=int, default=3, help='[%(default)s]')
     parser.add_argument('--precision', nargs='+', default=['fp32'], help='fp32, fp16, bf16: each in turn [fp32]')
@@ -164,12 +169,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         for part, count in zip(IMAGES, args.images, strict=True):
             make_images(Path(name), part, count, *args.size)
-        for path, precision in itertools.product(args.configs, args.precision):
-            cfg = prepared(path, args, precision, Path(name))
+        for path, precision, size in itertools.product(args.configs, args.precision, args.evaluation_batch_size):
+            cfg = prepared(path, args, precision, size, Path(name))
             with quiet():
                 found = measure(cfg, built(cfg), args.candidates, rounds=args.rounds)
-            which = dict(config=Path(path).stem, precision=precision)
-            print(f'\n{", ".join(which.values())}: {statistics.median(found["seconds"]):.2f} s a candidate on {device}')
+            which = dict(config=Path(path).stem, precision=precision, batch=cfg.search.evaluator.dataloader.batch_size)
+            print(
+                f'\n{", ".join(map(str, which.values()))}: {statistics.median(found["seconds"]):.2f} s a candidate '
+                f'on {device}'
+            )
             print_parts(found)
             rows.append(which | row_of(found))
             outcomes.append(dict(found, **which))

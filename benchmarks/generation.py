@@ -38,7 +38,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.datasets.digits import make_digits
 from detnas_mm.engine import run_search
 from detnas_mm.engine.config import fit_to_machine
@@ -98,15 +98,15 @@ class UsualWay:
     def __call__(self, arch: Any) -> float:
         model = self.model
         model.backbone.set_path(arch)
+        model.train()
         for module in model.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm) and module.training:  # the others were frozen in training
                 module.reset_running_stats()
                 module.momentum = None
         calibration = self.evaluator.calibration
         loader = Runner.build_dataloader(
             dict(calibration.dataloader, sampler=dict(type='DefaultSampler', shuffle=True), drop_last=False), seed=0
         )
-        model.train()
         with torch.no_grad(), quiet():
             for number, data in enumerate(loader):
                 if number * calibration.dataloader.batch_size >= calibration.num_images:

@@ -1,7 +1,7 @@
 """How many candidates a second can be checked against a MACs limit?
 
 Rivals: the additive table for a whole array of candidates (``MacsTable.totals``); the same table for one candidate at
-a time (``MacsTable.total``); counting on the built network by hooks, with shapes alone and no arithmetic
+a time (``MacsTable.total``); counting the operators of the built network, with shapes alone and no arithmetic
 (``count_macs``, which gives the same integers: checked here); and what existing implementations do, to copy the
 network and run it once on an image (its counting hooks would come on top). Networks are built beforehand, untimed.
 

@@ -27,7 +27,7 @@ def grown(config: str, checkpoint: str, candidates: int) -> float:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    from detnas_mm.compat import load_checkpoint_file
+    from detnas_mm.checkpoints import load_checkpoint_file
     from detnas_mm.models import build_model
     from detnas_mm.search import SearchJob
 

@@ -29,7 +29,7 @@ from common import add_output, table, write_json
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from detnas_mm.compat import load_checkpoint_file
+from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
 from detnas_mm.evaluators.one_shot import path_tree
 from detnas_mm.evaluators.temporary import replaced

@@ -49,7 +49,6 @@ class Work:
     stragglers: float  # share of the batches that take three times as long
     failures: float  # of a worker, an hour
     restart_seconds: float
-    metric_workers: int = 1  # processes that compute metrics, of each worker
 
 
 class Store(Counter):
@@ -90,10 +89,8 @@ def walk(
 def metrics(
     rng: np.random.Generator, work: Work, workers: int, seconds: Sequence[float], count: int
 ) -> tuple[float, float]:
-    """The metrics of a chunk, each worker's share dealt out beforehand to its processes; as :func:`walk`."""
-    places = workers * work.metric_workers
-    totals = np.bincount(np.arange(count) % places, weights=rng.choice(seconds, count), minlength=places)
-    busy = totals.reshape(work.metric_workers, workers).max(axis=0)
+    """The metrics of a chunk, each worker's share dealt out beforehand; as :func:`walk`."""
+    busy = np.bincount(np.arange(count) % workers, weights=rng.choice(seconds, count), minlength=workers)
     return float(busy.max()), float(busy.sum())
 
 
@@ -170,7 +167,6 @@ def main() -> None:
     parser.add_argument('--calibration-seconds', type=float, default=0.2, help='a candidate and batch [%(default)s]')
     parser.add_argument('--val-seconds', type=float, default=0.5, help='a candidate and batch [%(default)s]')
     parser.add_argument('--metric-seconds', type=float, default=5.0, help='a candidate [%(default)s]')
-    parser.add_argument('--metric-workers', type=int, default=1, help="a worker's processes for it [%(default)s]")
     parser.add_argument('--gather-seconds', type=float, default=1.0, help='a chunk and phase [%(default)s]')
     parser.add_argument(
         '--cutting', type=float, nargs=2, default=[0.08, 0.03],
@@ -183,8 +179,8 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=5, help='generations simulated [%(default)s]')
     add_output(parser, 'scaling.json')
     args = parser.parse_args()
-    if min(args.candidates, args.chunk, args.batch_size, args.metric_workers) < 1:
-        parser.error('--candidates, --chunk, --batch-size and --metric-workers must be at least 1')
+    if min(args.candidates, args.chunk, args.batch_size) < 1:
+        parser.error('--candidates, --chunk and --batch-size must be at least 1')
     sizes = dict(calibration=args.batch_size, evaluation=args.batch_size)
     seconds, sizes = measured(args.measured, args.images[1]) if args.measured else (assumed(args), sizes)
     batches = [-(-images // size) for images, size in zip(args.images, sizes.values(), strict=True)]
@@ -196,7 +192,7 @@ def main() -> None:
         ):  # fmt: skip
             work = Work(
                 args.candidates, args.chunk, *batches, seconds, args.gather_seconds, args.cutting, straggling,
-                failures, args.restart_seconds, args.metric_workers,
+                failures, args.restart_seconds,
             )  # fmt: skip
             undisturbed = replace(work, failures=0.0)
             for seed in range(args.repeats):

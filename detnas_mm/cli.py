@@ -12,17 +12,22 @@ import os
 import re
 import shlex
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from detnas_mm.compat import require
-from detnas_mm.errors import DetNASError
+from detnas_mm.config_styles import bases as inherited
+from detnas_mm.config_styles import check_styles, local_bases, refuse_cycle
+from detnas_mm.errors import DetNASError, LibraryError, library_cause, library_errors
 from detnas_mm.options import Options
 
 PACKAGE = Path(__file__).resolve().parent
 
 
+CHECK_IMAGES = '--check-images'
 TRUST = 'load checkpoints that hold more than tensors; such files can run code'
 
 
@@ -45,7 +50,7 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    out.add_argument('config', type=_config_file, help='a config file; those in configs/ are listed in its READMEs')
+    out.add_argument('config', type=config_file, help='a config file; those in configs/ are listed in its READMEs')
     out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
     out.add_argument(
         '--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
@@ -63,15 +68,25 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
     return out
 
 
+def add_check_images(to: argparse.ArgumentParser) -> None:
+    """Adds the option that looks at every image in the place of the job."""
+    to.add_argument(
+        CHECK_IMAGES, action='store_true',
+        help='open and decode every image of the data once, list those that cannot be read, and do nothing else; '
+        'exits with 1 if there are any',
+    )  # fmt: skip
+
+
 def typed(tool: str, *words: Any) -> str:
-    """A command that can be typed in the folder at hand.
+    """A command that can be typed in any folder.
 
     Args:
-        tool: Its file, such as ``'search.py'``. Where ``tools/`` is not that of this package, its whole path is given.
-        *words: What follows, not quoted yet.
+        tool: Its file below ``tools/``, such as ``'search.py'``.
+        *words: What follows, not quoted yet; a :class:`Path` is given whole.
     """
-    file, here = (PACKAGE / '.mim' / 'tools' / tool).resolve(), Path('tools', tool)
-    return shlex.join(['python', str(here if here.resolve() == file else file), *map(str, words)])
+    file = (PACKAGE / '.mim' / 'tools' / tool).resolve()
+    whole = (word.absolute() if isinstance(word, Path) else word for word in words)
+    return shlex.join(['python', str(file), *map(str, whole)])
 
 
 def override(cfg: Any, options: dict[str, Any] | None) -> None:
@@ -101,53 +116,96 @@ def override(cfg: Any, options: dict[str, Any] | None) -> None:
         raise
 
 
-def _config_file(path: str) -> str:
+def config_file(path: str) -> str:
+    """Checks the name of a config file, for argparse.
+
+    Raises:
+        SystemExit: If there is none, or none that can be a config.
+    """
     if not Path(path).is_file():
         raise SystemExit(f'error: there is no config {path!r}. Configs are in configs/, listed in its READMEs.')
-    _check_syntax(Path(path))
+    if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise SystemExit(f'error: {path} is no config: its name must end in .py, .json, .yaml or .yml.')
+    if path.endswith('.py'):
+        try:
+            check_styles(Path(path))
+        except DetNASError as error:
+            raise SystemExit(f'error: {error}') from error
     return path
 
 
-def _check_syntax(path: Path) -> None:
-    """Refuses a config that mmengine could not read, or that inherits such a file by a path of its own.
+def read_file(path: str | Path) -> Any:
+    """A config file, as mmengine reads it.
 
     Raises:
-        SystemExit: Names the file.
+        DetNASError: If it, or what it inherits, cannot be read; names the file.
     """
-    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise SystemExit(f'error: {path} is no config: its name must end in .py, .json, .yaml or .yml.')
+    from mmengine.config import Config
+
+    try:
+        with library_errors(f'{path} cannot be read as a config'):
+            cfg = Config.fromfile(path)
+    except LibraryError:
+        _check_syntax(Path(path))
+        raise
+    return cfg
+
+
+def read_source(setting: str, source: str) -> Any:
+    """A config that another one names, its classes as text.
+
+    Args:
+        setting: The key that names it, for messages.
+        source: A config file, or ``'package::folder/name.py'``.
+
+    Raises:
+        DetNASError: If it cannot be read.
+    """
+    from mmengine.config import Config
+
+    from detnas_mm.config_types import as_text
+
+    try:
+        return as_text(Config.fromstring(f'_base_ = {source!r}', '.py') if '::' in source else read_file(source))
+    except Exception as error:  # whatever the text, run as a config, raises
+        raise DetNASError(
+            f'{setting}: {source} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}). '
+            f"Give a config file, or 'detnas_mm::folder/name.py'."
+        ) from error
+
+
+def _check_syntax(path: Path, heirs: tuple[Path, ...] = ()) -> None:
+    """Finds the file that mmengine could not read: a config, or one that it inherits by a path of its own.
+
+    Raises:
+        DetNASError: Names the file.
+    """
     import yaml  # mmengine's; not all tools need it
 
+    refuse_cycle(path, heirs)
     bases: list[str] = []
     try:
         text = path.read_text(encoding='utf-8')
         if path.suffix == '.py':
-            bases = _bases(ast.parse(text))
+            bases = inherited(ast.parse(text))
             mapping = True
-        elif path.suffix == '.json':
-            mapping = isinstance(json.loads(re.sub(r'\{\{.*?\}\}', '0', text)), dict)  # {{…}} is filled in by mmengine
         else:
-            mapping = isinstance(yaml.compose(text), yaml.MappingNode)
+            text = re.sub(r'\{\{.*?\}\}', '0', text)  # {{…}} is filled in by mmengine
+            content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+            mapping = isinstance(content, dict)
+            found = content.get('_base_', ()) if mapping else ()
+            bases = local_bases([found] if isinstance(found, str) else found)
     except SyntaxError as error:
-        raise SystemExit(f'error: {path} is no config: line {error.lineno}: {error.msg}.') from error
+        raise DetNASError(f'{path} is no config: line {error.lineno}: {error.msg}.') from None
     except (ValueError, yaml.YAMLError) as error:
-        raise SystemExit(f'error: {path} is no config: {" ".join(str(error).split())}.') from error
+        raise DetNASError(f'{path} is no config: {" ".join(str(error).split())}.') from None
     if not mapping:
-        raise SystemExit(f'error: {path} is no config: it must hold settings by name, such as {{"model": …}}.')
+        raise DetNASError(f'{path} is no config: it must hold settings by name, such as {{"model": …}}.')
     for base in bases:
         file = path.parent / base
         if not file.is_file():
-            raise SystemExit(f'error: {path} inherits {base!r}, but there is no {file}.')
-        _check_syntax(file)
-
-
-def _bases(tree: ast.Module) -> list[str]:
-    """The paths that a Python config inherits; not those from packages, ``mmdet::…``."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == '_base_' for t in node.targets):
-            texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
-            return [t for t in texts if isinstance(t, str) and not any(mark in t for mark in ('::', '://', '{{'))]
-    return []
+            raise DetNASError(f'{path} inherits {base!r}, but there is no {file}.')
+        _check_syntax(file, (*heirs, path.resolve()))
 
 
 def until_nobody_reads(main: Callable[[], None]) -> None:
@@ -161,7 +219,10 @@ def until_nobody_reads(main: Callable[[], None]) -> None:
 
 
 def one_line_errors(main: Callable[[], None]) -> None:
-    """Runs a tool's main; an expected error ends in one line instead of a traceback, as Ctrl-C does."""
+    """Runs a tool's main; an expected error ends in one line instead of a traceback, as Ctrl-C does.
+
+    Where a library raised it, the traceback is in a file that the line names.
+    """
     try:
         main()
     except KeyboardInterrupt:
@@ -171,4 +232,19 @@ def one_line_errors(main: Callable[[], None]) -> None:
         )
         sys.exit(130)
     except DetNASError as error:
-        raise SystemExit(f'error: {error}') from error
+        raise SystemExit(f'error: {error}{_traceback_note(error)}') from error
+    except SystemExit as error:
+        if isinstance(error.__cause__, DetNASError):
+            error.code = f'{error.code}{_traceback_note(error)}'
+        raise
+
+
+def _traceback_note(error: BaseException) -> str:
+    """Writes a library's traceback into a file of the temporary folder; returns what names the file."""
+    if library_cause(error) is None:
+        return ''
+    with tempfile.NamedTemporaryFile(
+        'w', encoding='utf-8', errors='backslashreplace', prefix='detnas_mm_', suffix='.log', delete=False
+    ) as file:
+        file.writelines(traceback.format_exception(error))
+    return f' (traceback: {file.name})'

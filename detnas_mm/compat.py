@@ -8,9 +8,8 @@ import ctypes
 import importlib
 import importlib.util
 import logging
-import pickle
+import os
 import signal
-import struct
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +17,9 @@ from typing import Any
 
 from packaging.version import Version
 
+from detnas_mm.checkpoints import declare_safe_globals
 from detnas_mm.errors import DetNASError, MissingFileError
+from detnas_mm.substitution import take_as_they_stand
 
 # Two families of distributions provide the same import names. Each has its own range: lowest version that works,
 # first that does not. Other ranges than setup.cfg's extras would be a mistake (tested).
@@ -37,11 +38,8 @@ FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {
     },
 }
 TORCH_MINIMUM = '2.6'  # torch.load's list of safe classes takes names from then on
-#: What torch.load raises of files that are no checkpoints: their bytes are read as instructions, whatever they are.
-UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, ImportError,
-    struct.error,
-)  # fmt: skip
+#: What notebooks call their backends for matplotlib, and where these are.
+_BACKENDS = {'inline': 'matplotlib_inline', 'widget': 'ipympl', 'ipympl': 'ipympl'}
 SETUP = 'bash tools/setup_env.sh'
 
 
@@ -159,6 +157,17 @@ def _fall_back_to_cpu() -> None:
     )
 
 
+def draw_to_files_alone() -> None:
+    """Lets matplotlib begin where ``$MPLBACKEND`` names the module of a notebook that this Python does not have.
+
+    Notebooks give the variable to whatever they start, and importing matplotlib then fails.
+    """
+    name = os.environ.get('MPLBACKEND', '')
+    package = _BACKENDS.get(name) or name.removeprefix('module://').partition('.')[0]
+    if (name in _BACKENDS or name.startswith('module://')) and importlib.util.find_spec(package or '?') is None:
+        os.environ['MPLBACKEND'] = 'Agg'
+
+
 @cache
 def check_stack() -> str:
     """Check torch, mmengine, mmcv with its compiled operators, mmdet and mmpretrain, once a process.
@@ -182,7 +191,7 @@ def check_stack() -> str:
 
 
 def make_known_to_mmengine() -> None:
-    """Let configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``.
+    """Let configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``, and read from outside what holds quotes.
 
     mmengine knows packages by a table, and 0.10.7 does not find editable installs. What is inherited from a package it
     builds in the scope of that package alone, where ``CocoDataset`` is unknown; but configs of this one are written in
@@ -207,30 +216,7 @@ def make_known_to_mmengine() -> None:
         return str(path), None
 
     Config._get_cfg_path = staticmethod(find_own)
-
-
-def declare_safe_globals() -> None:
-    """Declare what mmengine writes into checkpoints beside tensors safe for ``torch.load(weights_only=True)``.
-
-    From torch 2.6 on that is the default. The upstream mmengine cannot load its own checkpoints then, because of the
-    loss curves in their message hub. They are plain arrays in a small class: loading them runs no code of the file's.
-    To be called before each load: the other family's mmengine takes its own classes off torch's list after it loads.
-    """
-    import numpy as np
-    import torch
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    multiarray = importlib.import_module('numpy._core.multiarray' if hasattr(np, '_core') else 'numpy.core.multiarray')
-    allowed: list[Any] = [HistoryBuffer, np.ndarray, np.dtype]
-    allowed += [type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint8', 'uint32', 'float32', 'float64')]
-    for package in ('numpy._core', 'numpy.core'):  # numpy 2 and numpy 1 write different names for the same functions
-        allowed += [
-            (multiarray._reconstruct, f'{package}.multiarray._reconstruct'),
-            (multiarray.scalar, f'{package}.multiarray.scalar'),
-        ]
-    # A HistoryBuffer is written with its methods, as getattr(HistoryBuffer, name). Nothing else may be looked up.
-    allowed.append((_statistics_method, 'builtins.getattr'))
-    torch.serialization.add_safe_globals(allowed)
+    take_as_they_stand(Config)
 
 
 def process_group_store() -> Any:
@@ -240,59 +226,7 @@ def process_group_store() -> Any:
     return distributed_c10d._get_default_store()  # torch has no public name for it
 
 
-def _statistics_method(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr`` in checkpoints: gives HistoryBuffer's own statistics and nothing else."""
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
-        raise DetNASError(f'the checkpoint asks for {name!r} of {owner!r}, which no plain checkpoint does')
-    return getattr(HistoryBuffer, name)
-
-
-def refused_for(error: BaseException) -> str:
-    """What torch found wrong with a checkpoint, in one line and without its advice to load the file regardless."""
-    advice = ('Weights only load failed', '(1)', '(2)', 'Please file an issue', 'Check the documentation')
-    lines = [line.strip().removeprefix('WeightsUnpickler error: ') for line in str(error).splitlines()]
-    reasons = [line.partition('. Please ')[0] for line in lines if line and not line.startswith(advice)]
-    if not reasons or isinstance(error, KeyError):  # of which the text is a number
-        return type(error).__name__
-    return reasons[0].rstrip('.')
-
-
-def load_checkpoint_file(path: str | Path, trust: bool = False) -> Any:
-    """Load a checkpoint onto the CPU without running code that may be hidden in it.
-
-    Args:
-        path: The file.
-        trust: Whether to unpickle anything, which may run code. Only for files from a source you trust. Defaults to
-            False.
-
-    Returns:
-        What the file holds; for mmengine's checkpoints a dict with 'state_dict', 'meta' and more.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file holds more than tensors, plain values and mmengine's log classes, or is no checkpoint.
-    """
-    import torch
-
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f'there is no checkpoint {path}')
-    declare_safe_globals()
-    try:
-        return torch.load(path, map_location='cpu', weights_only=not trust)
-    except UNREADABLE as error:
-        reason = refused_for(error)
-        if trust:
-            raise DetNASError(f'{path} cannot be read as a checkpoint: {reason}') from error
-        raise DetNASError(
-            f'{path} holds more than tensors and plain values, or is damaged, and was not loaded ({reason}). If you '
-            'trust where it comes from, load it by trust=True (--trust-checkpoint on the command line).'
-        ) from error
-
-
 def end_with_parent() -> None:
     """Lets this process end with the one that started it, even if that one is killed; on Linux alone."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # the last on Windows
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

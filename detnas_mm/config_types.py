@@ -1,4 +1,4 @@
-"""What the ``type`` of a config stands for, be it text, a class, or an object that is built already.
+"""Configs as values: what a ``type`` stands for (text, a class, a built object), and the text that holds a config.
 
 Types of this package are recognised by class. Those of other packages, which need not be installed, are compared by
 name, here alone.
@@ -6,7 +6,7 @@ name, here alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from inspect import isclass, isroutine
 from typing import Any
 
@@ -19,10 +19,13 @@ from detnas_mm.errors import DetNASError
 
 #: What types of other packages are called: in registries, and as classes.
 _OTHERS = {
+    'AmpOptimWrapper': ('AmpOptimWrapper',),
     'FasterCocoMetric': ('FasterCocoMetric',),
     'Pretrained': ('Pretrained', 'PretrainedInit'),
     'SyncBN': ('SyncBN', 'MMSyncBN', 'NaiveSyncBN', 'SyncBatchNorm'),
     'nms': ('nms',),
+    # their random numbers, or what they keep of images, are in no checkpoint
+    'keeps_state': ('Albu', 'BatchSyncRandomResize', 'CachedMixUp', 'CachedMosaic'),
 }
 #: mmengine and mmcv know these by their short names alone: the text of a whole path is something else to them.
 _SHORT = {('mmengine.model.weight_init', 'PretrainedInit'): 'Pretrained'}
@@ -74,27 +77,78 @@ def type_name(kind: Any) -> str:
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
 
 
-def is_other(cfg: Mapping[str, Any], name: str) -> bool:
+def is_other(cfg: Any, name: str) -> bool:
     """Whether a config's ``type`` is one of another package.
 
     Args:
-        cfg: A mapping.
-        name: ``'SyncBN'`` (and its kin), ``'Pretrained'``, ``'FasterCocoMetric'`` or ``'nms'``.
+        cfg: A mapping; anything else is of none.
+        name: ``'SyncBN'`` (and its kin), ``'Pretrained'``, ``'FasterCocoMetric'``, ``'AmpOptimWrapper'``, ``'nms'``
+            or ``'keeps_state'`` (parts that no checkpoint restores).
     """
-    return type_name(cfg.get('type')) in _OTHERS[name]
+    return isinstance(cfg, Mapping) and type_name(cfg.get('type')) in _OTHERS[name]
 
 
-def as_text(cfg: Config) -> Config:
-    """A config in which classes and functions, as new-style configs have them, are texts: ``'module.Name'``.
+def as_text(written: Config | Mapping[str, Any]) -> Config:
+    """Returns a config in which classes and functions, as new-style configs have them, are text: ``'module.Name'``.
 
-    Registries read them as well, and files that hold them can be read again.
+    Registries read them as well, and files that hold them can be read again. A plain mapping becomes a config.
 
     Raises:
         ValueError: If something cannot be found by its name.
     """
+    cfg = written if isinstance(written, Config) else Config(dict(written))
     kept = cfg.to_dict()  # without what the config file imported
     plain = {key: _plain(value) for key, value in cfg.items() if key in kept}
     return Config(plain, cfg.text, cfg.filename)  # without the text, the file would be read again
+
+
+def config_text(cfg: Config) -> str:
+    """The text of a config file from which the same config is read; new-style classes are in it by name.
+
+    Raises:
+        DetNASError: If it would be read as something else, or not at all; names the setting.
+    """
+    plain = as_text(cfg)
+    text = _text_read_back(plain)
+    if text is None:
+        key, value = _unreadable(plain.to_dict())
+        raise DetNASError(
+            f'A search writes its config, and those of the nets it finds, into files. {key or "It"} is {value!r:.200}, '
+            f'which would not be read from a file as it is: give it as text, numbers, lists and dicts of these.'
+        )
+    return text
+
+
+def _text_read_back(cfg: Config) -> str | None:
+    """The text of a config in plain values; None if another config, or none, is read from it."""
+    try:
+        text = cfg.pretty_text
+        return text if Config.fromstring(text, '.py').to_dict() == cfg.to_dict() else None
+    except Exception:  # whatever the text, run as a config, raises
+        return None
+
+
+def _unreadable(value: Any, key: str = '') -> tuple[str, Any]:
+    """The innermost part of a config that is not read as it is written, and what it is called."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in parts:
+        if _text_read_back(Config(dict(part=part), format_python_code=False)) is None:
+            return _unreadable(part, f'{key}.{name}' if key else str(name))
+    return key, value
+
+
+def nodes(node: Any) -> Iterator[dict]:
+    """All dicts in a part of a config, itself included."""
+    return (one for _, one in named_nodes('', node))
+
+
+def named_nodes(name: str, node: Any) -> Iterator[tuple[str, dict]]:
+    """The same, each with its place, such as ``'model.neck.0'`` in the part of the name ``'model'``."""
+    if isinstance(node, dict):
+        yield name, node
+    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, child in parts:
+        yield from named_nodes(f'{name}.{key}', child)
 
 
 def comparable(node: Any, leaf: Callable[[Any], str] = str, skip: Container[str] = ()) -> Any:

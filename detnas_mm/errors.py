@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+#: Libraries that read what users write; all other code that is not Python's own is this package or a stranger's.
+_LIBRARIES = frozenset(
+    {
+        'PIL', 'addict', 'cv2', 'faster_coco_eval', 'hotcoco', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'numpy',
+        'pycocotools', 'scipy', 'torch', 'torchvision', 'yaml', 'yapf',
+    }
+)  # fmt: skip
+#: Modules of this package that a training of mmengine passes through, from where it is started to where it fails.
+_ON_THE_WAY = ('detnas_mm.errors', 'detnas_mm.registry', 'detnas_mm.engine.runner')
+_LONGEST = 500
 
 
 class DetNASError(ValueError):
@@ -15,6 +29,102 @@ class DetNASError(ValueError):
 
 class MissingFileError(FileNotFoundError, DetNASError):
     """A file that the user named, or should have made, is not there."""
+
+
+class LibraryError(DetNASError):
+    """What code of others says of an input, a library or a class that the config names.
+
+    The message begins with the name of the input; ``__cause__`` is the error, whose traceback the tools write into a
+    file.
+    """
+
+
+@contextmanager
+def library_errors(what: str, alone: bool = False) -> Iterator[None]:
+    """Turns what libraries raise into a :class:`LibraryError` of one line.
+
+    For calls that hand a user's input to a library. Errors of this package and of code that the user brings keep their
+    traceback, see :func:`from_library`. A device that is out of memory is no bug.
+
+    Args:
+        what: The input: a file, or the key of a config.
+        alone: Whether an error must have come through libraries alone. For whole trainings and tests, in which this
+            package and code that the user brings call libraries, too, and may call them wrongly.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = _of_worker(error)
+        if isinstance(error, DetNASError):
+            if not text:
+                raise
+            raise type(error)(text.rpartition(f'{type(error).__name__}: ')[2].strip()) from error
+        if not from_library(error, alone) and type(error).__name__ != 'OutOfMemoryError':
+            raise
+        raise LibraryError(f'{what}: {said(error)}') from error
+
+
+def from_library(error: BaseException, alone: bool = False) -> bool:
+    """Whether an error is a library's, or of the text of a config: the innermost frame outside Python's own decides.
+
+    Args:
+        error: The error.
+        alone: See :func:`library_errors`.
+    """
+    modules = [name for name in _modules(error) if name.partition('.')[0] not in sys.stdlib_module_names]
+    libraries = [not name or name.partition('.')[0] in _LIBRARIES for name in modules]
+    if not alone or libraries[:1] != [True]:
+        return libraries[:1] == [True]
+    before = error.__cause__ or error.__context__  # mmengine raises errors of hooks again
+    if before is not None and not from_library(before, alone):
+        return False
+    return all(library or name in _ON_THE_WAY for name, library in zip(modules, libraries, strict=True))
+
+
+def _modules(error: BaseException) -> Iterator[str]:
+    """The modules that an error came through, the innermost first; the text of a config has none: ''."""
+    text = _of_worker(error)
+    if text:
+        names = {getattr(module, '__file__', None): name for name, module in list(sys.modules.items())}
+        for line in reversed(text.splitlines()):
+            if line.startswith('  File "'):
+                yield names.get(line.split('"')[1], '?')
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        yield frame.f_globals.get('__name__') or ''
+
+
+def _of_worker(error: BaseException) -> str:
+    """The text of an error that torch took over from a loader's worker, traceback included; '' of any other."""
+    text = str(error.args[0]) if error.args else ''
+    return text if text.startswith('Caught ') and 'Original Traceback' in text else ''
+
+
+def said(error: BaseException) -> str:
+    """Type and message of an error in one line; without a message, the line of code that raised it."""
+    if _of_worker(error):
+        return str(error.args[0]).rstrip().splitlines()[-1]
+    while isinstance(error, ImportError) and isinstance(error.__context__, ImportError):
+        error = error.__context__  # mmengine's own text is the whole sys.path
+    kind = type(error).__name__ if type(error).__name__ != 'error' else f'{type(error).__module__}.error'
+    text = ' '.join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    text = text or f'{last.line} ({Path(last.filename).name}, line {last.lineno})'
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if '__name__' not in frame.f_globals:
+            kind = f'{frame.f_code.co_filename}, line {line}: {type(error).__name__}'
+    return f'{kind}: {text}' if len(text) <= _LONGEST else f'{kind}: {text[:_LONGEST]} …'
+
+
+def library_cause(error: BaseException | None) -> BaseException | None:
+    """The error of others' code that an expected error was made of; None if there is none."""
+    while error is not None and not _of_worker(error):
+        cause = error.__cause__
+        if isinstance(error, LibraryError):
+            return cause
+        if not isinstance(error, (DetNASError, SystemExit)) and from_library(error):
+            break
+        error = cause
+    return error
 
 
 @contextmanager

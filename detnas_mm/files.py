@@ -5,6 +5,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from detnas_mm.errors import DetNASError
@@ -47,6 +49,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def drafts(path: str | Path) -> list[Path]:
+    """New files that processes which were killed in :func:`replacing` have left beside a file.
+
+    Args:
+        path: The file; its name may be a pattern, such as ``'epoch_*.pth'``.
+    """
+    path = Path(path)
+    return sorted(path.parent.glob(f'.{path.stem}.{"[0-9a-f]" * 8}{path.suffix}'))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file in UTF-8, see :func:`replacing`."""
     with replacing(path) as draft:
@@ -64,10 +76,35 @@ def write_json(path: str | Path, content: Any, **style: Any) -> None:
     write_text(path, json.dumps(content, **style) + '\n')
 
 
+def sync_folder(folder: Path) -> None:
+    """Puts a folder's entries on the disk: a flushed file is lost all the same where its name is not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def can_lock(path: str | Path) -> ModuleType:
+    """The module that locks files.
+
+    Raises:
+        DetNASError: If this system has none, as Windows; names the path.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise DetNASError(
+            f'{path} cannot be locked: this Python has no fcntl. Searching and making data sets need Linux or macOS.'
+        ) from error
+    return fcntl
+
+
 def lock(path: str | Path, wait: bool = False) -> int:
     """Locks a file or a folder against other processes, for as long as the returned handle is open.
 
-    A lock ends with its process, however that ends. Where the file system cannot lock (some NFS and Lustre mounts),
+    A lock ends with its process, however that ends: processes that are forked meanwhile, as a data loader's workers
+    are, do not keep it. Where the file system cannot lock (some NFS and Lustre mounts),
     a warning names it and the handle locks nothing.
 
     Args:
@@ -81,12 +118,7 @@ def lock(path: str | Path, wait: bool = False) -> int:
         BlockingIOError: If another process holds the lock and ``wait`` is False.
         DetNASError: If this system has no ``flock``, as Windows.
     """
-    try:
-        import fcntl
-    except ImportError as error:
-        raise DetNASError(
-            f'{path} cannot be locked: this Python has no fcntl. Searching and making data sets need Linux or macOS.'
-        ) from error
+    fcntl: Any = can_lock(path)
     handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +131,28 @@ def lock(path: str | Path, wait: bool = False) -> int:
             f'a second process from writing there: start one at a time, or choose a folder on another file system.',
             stacklevel=2,
         )
+    _locks[handle] = _identity(handle)
     return handle
+
+
+def _identity(handle: int) -> tuple[int, int]:
+    state = os.fstat(handle)
+    return state.st_dev, state.st_ino
+
+
+def _leave_locks() -> None:
+    """Closes the handles of locks in a forked process, but those that the parent has closed and used again."""
+    for handle, identity in _locks.items():
+        with contextlib.suppress(OSError):  # closed
+            if _identity(handle) == identity:
+                os.close(handle)
+    _locks.clear()
+
+
+#: Which file every handle of a lock is of.
+_locks: dict[int, tuple[int, int]] = {}
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_leave_locks)
 
 
 def _mount_point(path: str | Path) -> Path:

@@ -7,8 +7,12 @@ import ast
 import re
 from typing import Any
 
+from detnas_mm.errors import DetNASError
+
 _CLOSERS = {'(': ')', '[': ']', '{': '}'}
-_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+#: Text in quotes, single or triple; a backslash in it is a backslash, as paths of Windows have them.
+_QUOTED = re.compile(r"""'''((?:(?!''').)*)'''|'([^']*)'|"([^"]*)\"""", re.DOTALL)
+_UNESCAPED = re.compile(rf'(?<![rR])(?:{_QUOTED.pattern})', re.DOTALL)
 _CONSTANTS = {'true': True, 'false': False}
 
 
@@ -36,20 +40,31 @@ class Options(argparse.Action):
 
 
 def option_word(key: str, value: str) -> str:
-    """The word KEY=VALUE for a text; in quotes where it would be read as something else. A shell may want its own."""
-    try:
-        same = read_value(value) == value
-    except ValueError:
-        same = False
-    return f'{key}={value if same else repr(value)}'
+    """The word KEY=VALUE for a text; in quotes where it would be read as something else. A shell may need its own.
+
+    Raises:
+        DetNASError: If no quotes can hold it.
+    """
+    for quotes in ('', "'", '"', "'''"):
+        word = f'{quotes}{value}{quotes}'
+        try:
+            if read_value(word) == value:
+                return f'{key}={word}'
+        except ValueError:
+            pass
+    raise DetNASError(f'{key}: {value!r} holds both kinds of quotes, and cannot be given by --cfg-options: rename it.')
+
+
+#: What Python would take for a number, and is more likely a name: ``2024_01``, ``007``.
+_NO_NUMBER = re.compile(r'.*_|[-+ ]*0\d')
 
 
 def read_value(text: str) -> Any:
     """Reads a value as mmengine does, except that blanks stay and that what is in quotes stays text.
 
     ``(1,a)`` is a tuple, ``[1,a]`` and ``1,a`` are lists, and their items are read in the same way, without the blanks
-    around them. ``dict(a=1)`` and ``{'a': 1}`` are read as in a config. All else is a number, true or false, None or
-    text.
+    around them. ``dict(a=1)`` and ``{'a': 1}`` are read as in a config, except that backslashes stay. All else is a
+    number, true or false, None or text.
 
     Raises:
         ValueError: With one sentence, if brackets do not match, or a dict is none.
@@ -57,7 +72,10 @@ def read_value(text: str) -> Any:
     bare = text.strip()
     if not bare:
         return text
-    if _QUOTED.fullmatch(bare) or bare.startswith(('dict(', '{')):
+    quoted = _QUOTED.fullmatch(bare)
+    if quoted:
+        return next(inside for inside in quoted.groups() if inside is not None)
+    if bare.startswith(('dict(', '{')):
         return _literal(bare)
     inside = _items(bare[1:-1]) if bare[0] in '([' and bare[1:].endswith(_CLOSERS[bare[0]]) else None
     items = _items(bare) if inside is None else inside
@@ -93,7 +111,7 @@ def _items(text: str) -> list[str] | None:
 
 
 def _scalar(text: str) -> Any:
-    for kind in (int, float):
+    for kind in () if _NO_NUMBER.match(text) else (int, float):
         try:
             return kind(text)
         except ValueError:
@@ -120,7 +138,7 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(node)  # type: ignore[arg-type]
 
     try:
-        return plain(ast.parse(text, mode='eval').body)
+        return plain(ast.parse(_UNESCAPED.sub(lambda quoted: quoted[0].replace('\\', r'\\'), text), mode='eval').body)
     except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{text} is no value that a config may have, such as dict(type='A', number=1) or, for text, 'a text'."

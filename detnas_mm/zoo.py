@@ -14,6 +14,7 @@ from typing import Any
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import system_modules
 from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces.images import RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,18 @@ class Published:
     source: str
     space_type: Callable[[str], SearchSpace]
     input_size: tuple[int, int] = (224, 224)
+
+    def check_channels(self, in_channels: int) -> None:
+        """Refuses images that it was not published for.
+
+        Raises:
+            DetNASError: If they have another number of channels than 3.
+        """
+        if in_channels != RGB:
+            raise DetNASError(
+                f'{self.name!r} is a published net, which takes images of {RGB} channels; got '
+                f'in_channels={in_channels}. Write the architecture out: arch={self.arch!r}.'
+            )
 
     def build_space(self) -> SearchSpace:
         """The search space that the architecture belongs to."""

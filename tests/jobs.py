@@ -1,5 +1,6 @@
 """Searches that need no Runner: put together in code, or from configs. Shared by tests."""
 
+from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.search import run_search
 from detnas_mm.search import Budget, Ledger, Objective, SearchJob
 
@@ -21,6 +22,7 @@ def run_in_memory(job):
 def prepared(cfg, log=print):
     """The search of a config, parsed and checked as the launcher does it."""
     job = SearchJob.from_config(cfg, log)
+    job.exporter = Exporter(job)
     job.prepare()
     return job
 

@@ -76,9 +76,9 @@ def _written(path, found):
 def provide(cfg, folder):
     """Gives the costs of a search config that need a measured table one on paper."""
     for name, cost in cfg.get('search', {}).get('costs', {}).items():
-        file, space = folder / f'{name}.json', build_from(SPACES, cfg.search.space)
+        file = folder / f'{name}.json'
         if cost.type == 'LatencyTable':
-            cost.file = write(file, space, cost.part, tuple(cost.input_size))
+            cost.file = write(file, build_from(SPACES, cfg.search.space), cost.part, tuple(cost.input_size))
         elif cost.type == 'StructureLatency':
-            cost.file = write_structures(file, space, tuple(cost.input_size))
+            cost.file = write_structures(file, build_from(SPACES, cfg.search.space), tuple(cost.input_size))
     return cfg

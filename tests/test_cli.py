@@ -1,11 +1,14 @@
 """What the command line takes, and what it refuses in one line, before anything heavy is loaded."""
 
 import argparse
+import sys
 
 import pytest
 from mmengine.config import Config, DictAction
 
-from detnas_mm.cli import at_least_1, override, parser
+from detnas_mm.cli import at_least_1, one_line_errors, override, parser, read_file
+from detnas_mm.engine.config import read_config
+from detnas_mm.errors import DetNASError
 from detnas_mm.options import option_word, read_value
 
 
@@ -18,15 +21,26 @@ from detnas_mm.options import option_word, read_value
         ('a.yaml', '- a', r'a.yaml is no config: it must hold'),
         ('a.txt', 'a = 1', r'a.txt is no config: its name must end in .py'),
         ('a.py', 'a = 1\nb = (', r"a.py is no config: line 2: '\(' was never closed"),
-        ('heir.py', "_base_ = ['mmdet::x.py', './broken.py']", r'broken.py is no config: line 1: invalid syntax'),
+        ('heir.py', "_base_ = ['./b.py', './broken.py']", r'broken.py is no config: line 1: invalid syntax'),
+        ('a.py', 'a = 1\nb = nosuch', r"a.py cannot be read as a config: .*a.py, line 2: NameError: name 'nosuch' is"),
+        ('heir.py', "_base_ = './bug.py'", r'heir.py cannot be read as a config: .*bug.py, line 1: ZeroDivisionError'),
+        ('a.py', "custom_imports = dict(imports=['no_such_module'])", "config: .*No module named 'no_such_module'"),
+        ('a.yaml', '_base_: ./nosuch.yaml', r"a.yaml inherits './nosuch.yaml', but there is no .*nosuch.yaml"),
+        ('a.yaml', '_base_: ./a.yaml', r'a\.yaml inherits itself: .*a\.yaml inherits .*a\.yaml. Take one of them out'),
+        ('c.yml', '_base_: [./heir.yaml]', r'inherits itself: .*c\.yml inherits .*heir\.yaml inherits .*c\.yml'),
+        ('a.json', '{"_base_": ["./b.json", "./a.json"]}', r'a\.json inherits itself: .*a\.json inherits .*a\.json'),
         ('heir.py', "_base_ = './nosuch.py'", r"heir.py inherits './nosuch.py', but there is no .*nosuch.py"),
     ],
 )
 def test_a_config_that_cannot_be_read_is_one_line(tmp_path, name, text, message):
+    (tmp_path / 'b.py').write_text('b = 1')
+    (tmp_path / 'b.json').write_text('{}')
+    (tmp_path / 'heir.yaml').write_text('_base_: ./c.yml')
     (tmp_path / 'broken.py').write_text('a = = 1')
+    (tmp_path / 'bug.py').write_text('a = 1 / 0')
     (tmp_path / name).write_text(text)
     with pytest.raises(SystemExit, match=f'^error: .*{message}.*$'):
-        parser('').parse_args([str(tmp_path / name)])
+        one_line_errors(lambda: read_file(parser('').parse_args([str(tmp_path / name)]).config))
 
 
 @pytest.mark.parametrize(
@@ -34,13 +48,14 @@ def test_a_config_that_cannot_be_read_is_one_line(tmp_path, name, text, message)
     [
         ('a.json', '{"_base_": "./b.json", "a": {{_base_.b}}}'),
         ('a.yaml', 'a: 1'),
-        ('a.py', "_base_ = ['./b.py', 'mmdet::x.py']\na = {{_base_.b}}"),
+        ('a.py', "_base_ = ['./b.py']\na = {{_base_.b}}"),
     ],
 )
 def test_a_config_that_can(tmp_path, name, text):
     (tmp_path / 'b.py').write_text('b = 1')
+    (tmp_path / 'b.json').write_text('{"b": 1}')
     (tmp_path / name).write_text(text)
-    assert parser('').parse_args([str(tmp_path / name)]).config == str(tmp_path / name)
+    assert read_file(parser('').parse_args([str(tmp_path / name)]).config).a == 1
 
 
 @pytest.mark.parametrize('word', ['foo', '=1'])
@@ -82,6 +97,14 @@ def test_options_may_be_dicts_as_configs_have_them(tmp_path, text, value):
         ("traffic light, 'car, red'", ['traffic light', 'car, red']),
         ("'0'", '0'),
         ("'a, b'", 'a, b'),
+        (r"'C:\new\test'", r'C:\new\test'),
+        (r'"C:\new\test"', r'C:\new\test'),
+        (r"'C:\my dir\'", 'C:\\my dir\\'),
+        (r'C:\new\test', r'C:\new\test'),
+        (r"""('D:\a\b', "C:\new, old")""", (r'D:\a\b', r'C:\new, old')),
+        (r"dict(root='C:\new\test', n=1)", dict(root=r'C:\new\test', n=1)),
+        (r"{'C:\new': [r'\x']}", {r'C:\new': [r'\x']}),
+        ("'''it's \"so\", 1'''", 'it\'s "so", 1'),
         ("a='(0, 1)'", "a='(0, 1)'"),
         ("[('0',1), (b c)]", [('0', 1), ('b c',)]),
         ('(1,2),(3,4)', [(1, 2), (3, 4)]),
@@ -91,6 +114,9 @@ def test_options_may_be_dicts_as_configs_have_them(tmp_path, text, value):
         ('()', ()),
         ('', ''),
         ('-1.5', -1.5),
+        ('2024_01', '2024_01'),
+        ('007', '007'),
+        ('0.5', 0.5),
         ('FALSE', False),
         ('None', None),
     ],
@@ -113,12 +139,21 @@ def test_the_rest_is_read_as_mmengine_reads_it(text):
 
 
 @pytest.mark.parametrize(
-    'text', ['a', 'my runs/a', '1', 'None', '[1]', '1,2', "it's", "'x'", 'dict(', '{a}, b', ' ', '', 'a,(', '\n']
-)
+    'text',
+    [
+        'a', 'my runs/a', '1', 'None', '[1]', '1,2', "it's", "'x'", 'dict(', '{a}, b', ' ', '', 'a,(', '\n',
+        'C:\\new', 'C:\\a, b\\', "it's (1", 'a "b" (c', 'it\'s "1", 2',
+    ],
+)  # fmt: skip
 def test_a_text_can_be_given_whatever_it_holds(text):
     key, _, value = option_word('a.b', text).partition('=')
     assert key == 'a.b' and read_value(value) == text
-    assert (value == text) == (text in ('a', 'my runs/a', "it's", ' ', '', '\n'))
+    assert (value == text) == (text in ('a', 'my runs/a', "it's", ' ', '', '\n', 'C:\\new', "it's (1", 'a "b" (c'))
+
+
+def test_a_text_that_no_quotes_can_hold_is_refused():
+    with pytest.raises(DetNASError, match='^a.b: .* holds both kinds of quotes, and cannot be given by --cfg-options'):
+        option_word('a.b', "'''\",1")
 
 
 @pytest.mark.parametrize(
@@ -151,3 +186,18 @@ def test_options_that_go_into_nothing_are_named():
     override(cfg, None)
     override(cfg, {'space.space._delete_': True, 'space.space.widths': [8], 'constraints.0.high': 2, 'a.b': 3})
     assert cfg.space.space == dict(widths=[8]) and cfg.constraints[0].high == 2 and cfg.a.b == 3
+
+
+def test_modules_that_an_option_names_are_imported(tmp_path, monkeypatch):
+    (tmp_path / 'a.py').write_text('a = 1\n')
+    (tmp_path / 'module_of_an_option.py').write_text('')
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def read(name):
+        words = [str(tmp_path / 'a.py'), '--cfg-options', f'custom_imports.imports=[{name}]']
+        return read_config(parser('').parse_args(words))
+
+    read('module_of_an_option')
+    assert 'module_of_an_option' in sys.modules
+    with pytest.raises(DetNASError, match="--cfg-options custom_imports: .*No module named 'no_such_module'"):
+        read('no_such_module')

@@ -9,7 +9,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import PretrainedInit
 from mmengine.registry import HOOKS, METRICS, MODELS
 
-from detnas_mm.config_types import as_text, comparable, is_hook, is_other, resolve_type, type_name
+from detnas_mm.config_types import as_text, comparable, is_hook, is_other, named_nodes, nodes, resolve_type, type_name
 from detnas_mm.engine import EvolutionSearchHook, PathSamplingHook, SearchHook
 from detnas_mm.registry import COSTS
 from detnas_mm.systems.detnas import MacsTable
@@ -137,3 +137,18 @@ def test_settings_compare_equal_whatever_file_they_were_read_from(tmp_path):
     assert first[1] == second[1] and first[1][0]['others'][1:] == ['BN', '1.5', 'None']
     other = [comparable(cfg[key], lambda value: f'<{value}>', skip=('others', 'type')) for key in keys]
     assert other[1:] == [[{}], [{}]] and "['<traffic light>', '<car>']" in repr(other[0])
+
+
+def test_every_dict_of_a_config_has_its_place():
+    """Outer ones come first, as they are written; what is no dict has none."""
+    neck = [dict(type='A', norm_cfg=dict(type='BN')), 'no dict', dict(type='B')]
+    model = dict(type='M', neck=neck, depth=3)
+    places = {
+        'model': model,
+        'model.neck.0': neck[0],
+        'model.neck.0.norm_cfg': dict(type='BN'),
+        'model.neck.2': neck[2],
+    }
+    assert list(named_nodes('model', model)) == list(places.items())
+    assert list(nodes(model)) == list(places.values())
+    assert not list(nodes(None)) and not list(nodes('text')) and not is_other(None, 'SyncBN')

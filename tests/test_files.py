@@ -80,6 +80,33 @@ def test_a_lock_is_held_until_its_handle_is_closed(tmp_path, kind):
     os.close(lock(path, wait=True))
 
 
+def test_a_forked_process_does_not_keep_a_lock(tmp_path):
+    """A killed training's data loaders live for some seconds; what the handle's number is used for next they keep."""
+    old = lock(tmp_path / 'old.lock')
+    os.close(old)
+    used_again = os.open(tmp_path / 'file', os.O_CREAT | os.O_WRONLY)
+    assert used_again == old
+    handle = lock(tmp_path / 'a.lock')
+    read, write = os.pipe()
+    runs, started = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(used_again, b'kept')
+        os.write(started, b'.')
+        os.read(read, 1)  # until the parent has looked
+        os._exit(0)
+    try:
+        os.read(runs, 1)
+        os.close(handle)  # as its end would
+        os.close(lock(tmp_path / 'a.lock'))
+    finally:
+        os.write(write, b'.')
+        os.waitpid(child, 0)
+        for one in (read, write, runs, started, used_again):
+            os.close(one)
+    assert (tmp_path / 'file').read_text() == 'kept'
+
+
 def flock_fails(monkeypatch, number):
     def flock(handle, operation):
         raise OSError(number, os.strerror(number))

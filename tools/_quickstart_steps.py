@@ -135,6 +135,7 @@ class Progress(Hook):
 def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int) -> tuple[Path, float | None]:
     """Trains a config; returns its last checkpoint and, where it has a test set, the test score."""
     from detnas_mm.engine.config import fit_to_machine
+    from detnas_mm.engine.resume import resume
 
     cfg = load(plan, name, dict(changes, **{'train_cfg.max_iters': steps}))
     folder = begin_step(plan, step, cfg, cfg.model.backbone.get('init_cfg'))
@@ -144,7 +145,7 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
         say(f'{step}: done before, reused')
         return checkpoint, json.loads(done.read_text())['score']
     cfg.work_dir = str(folder)
-    cfg.resume = (folder / 'last_checkpoint').exists()
+    resume(cfg)
     cfg.log_level = 'WARNING'
     begin = time.perf_counter()
     say(f'{step}: {"resumed" if cfg.resume else f"training for {steps} steps"} …')

@@ -8,9 +8,12 @@ srun_script() {
   command -v srun >/dev/null || die 'there is no srun on this machine; without slurm use tools/dist_*.sh.'
   need_config "$1"
   local per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
+  local asked=(--gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node") launcher=(--launcher slurm)
+  if [ "$gpus" = 0 ]; then
+    asked=(--ntasks=1) launcher=()
+  fi
   read -ra options <<<"${SRUN_ARGS:-}"
-  PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec srun -p "$partition" --job-name="$job" \
-    --gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
+  PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec srun -p "$partition" --job-name="$job" "${asked[@]}" \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${options[@]+"${options[@]}"} \
-    "$(pick_python)" -u "$root/tools/$script" "$@" --launcher slurm
+    "$(pick_python)" -u "$root/tools/$script" "$@" ${launcher[@]+"${launcher[@]}"}
 }

@@ -7,7 +7,7 @@
 #   --fast       the tests that need seconds
 #   --packaging  sdist, wheel and what is in them
 #   --slow       the tests that train, search and start other programs
-#   --all        all of these in this order; the default
+#   --all        all of these; the default. With 2 cores or more the slow tests run beside the others
 #   --gpu        what only a GPU can tell
 #   --family openmmlab  with OpenMMLab's own distributions: a smoke slice (pytest -m smoke) in place of all that
 #   --no-setup   use $PYTHON, or the python on PATH, as it is
@@ -77,11 +77,27 @@ run_stage() {
   esac
 }
 
+# With the stage fast before it, slow runs beside the others: each is one process of one thread for the most part.
+beside='' begun=0 output=''
+case " ${stages[*]} " in *' fast '*'slow '*) [ "$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)" -lt 2 ] || output=$(mktemp) ;; esac
+if [ -n "$output" ]; then
+  say '==> slow, beside the others; its output follows theirs'
+  run_stage slow </dev/null >"$output" 2>&1 &
+  beside=$! begun=$SECONDS
+  trap 'kill "$beside" 2>/dev/null && cat "$output"; rm -f "$output"' EXIT
+fi
+
 failed=() times=()
 for stage in "${stages[@]}"; do
   start=$SECONDS
   say "==> $stage"
-  run_stage "$stage" </dev/null || failed+=("$stage")
+  if [ "$stage" = slow ] && [ -n "$beside" ]; then
+    start=$begun
+    tail -n +1 -f --pid="$beside" "$output"
+    wait "$beside" || failed+=(slow)
+  else
+    run_stage "$stage" </dev/null || failed+=("$stage")
+  fi
   times+=("$stage $(minutes $((SECONDS - start)))")
   say "<== $stage took $(minutes $((SECONDS - start)))"
 done

@@ -1,10 +1,9 @@
 #!/usr/bin/env python
 """Runs an architecture search; run again on the same folder, it resumes where it stopped."""
 
-import shlex
 import sys
 
-from detnas_mm.cli import at_least_1, one_line_errors, parser
+from detnas_mm.cli import add_check_images, at_least_1, one_line_errors, parser, typed
 
 ONLY_MEASURING = ('device', 'threads', 'rounds', 'input_size', 'test')
 
@@ -32,6 +31,11 @@ def main() -> None:
     args_parser = parser(__doc__, EPILOG)
     args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet, where the evaluator needs one')
     args_parser.add_argument('--seed', type=int, help='seed of the search; default: the one of the config')
+    args_parser.add_argument(
+        '--retry-failed', action='store_true',
+        help='evaluate candidates again that failed at an earlier start, and what follows from them',
+    )  # fmt: skip
+    add_check_images(args_parser)
     measuring = args_parser.add_argument_group('measuring latencies')
     measuring.add_argument('--measure', action='store_true', help='measure tables before, and what was found after')
     measuring.add_argument('--device', choices=['cpu', 'cuda'], help='to measure on; default: cuda if there is one')
@@ -55,10 +59,15 @@ def main() -> None:
 
     from detnas_mm.engine.config import read_config  # after the arguments: it loads torch
 
+    if args.check_images:
+        from detnas_mm.engine.every_image import check_every_image
+
+        check_every_image(read_config(args), [])
+        return
     if not args.measure:
         from detnas_mm.engine.launch import search
 
-        search(read_config(args), args.checkpoint, args.seed, args.trust_checkpoint)
+        search(read_config(args), args.checkpoint, args.seed, args.trust_checkpoint, retry_failed=args.retry_failed)
         return
 
     import torch
@@ -72,6 +81,7 @@ def main() -> None:
     search_and_measure(
         read_config(args), args.checkpoint, args.device or ('cuda' if cuda_usable() else 'cpu'),
         Pace(args.rounds or 30), args.threads, args.input_size, args.test, args.seed, args.trust_checkpoint,
+        retry_failed=args.retry_failed,
     )  # fmt: skip
 
 
@@ -86,7 +96,7 @@ def one_process(arguments: list[str]) -> str:
                 next(words)
         else:
             kept.append(word)
-    return f'python tools/search.py {shlex.join(kept)}'
+    return typed('search.py', *kept)
 
 
 if __name__ == '__main__':

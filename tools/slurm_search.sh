@@ -3,10 +3,11 @@
 #
 #   [GPUS=8] bash tools/slurm_search.sh PARTITION JOB_NAME CONFIG [CHECKPOINT] WORK_DIR [arguments of tools/search.py]
 #
-# Searches whose score needs no model have no checkpoint.
+# Searches whose score needs no model have no checkpoint. A search that trains its candidates in workers is one process,
+# which needs no GPU unless it measures latency on one: GPUS=0 or GPUS=1; see docs/slurm.md.
 #
-# Environment: GPUS (processes in all, 8), GPUS_PER_NODE (8, or GPUS if fewer), CPUS_PER_TASK (5),
-# SRUN_ARGS (more arguments for srun), PYTHON.
+# Environment: GPUS (processes in all, 8; 0: one process without a GPU), GPUS_PER_NODE (8, or GPUS if fewer),
+# CPUS_PER_TASK (5), SRUN_ARGS (more arguments for srun), PYTHON.
 set -euo pipefail
 . "$(dirname "$0")/_srun.sh"
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Trains a supernet or a fixed net; with a search config, searches."""
 
-from detnas_mm.cli import one_line_errors, parser
+from detnas_mm.cli import add_check_images, one_line_errors, parser
 
 EPILOG = """
 examples:
   python tools/train.py configs/digits/detnas-digits_supernet_cls.py
   python tools/train.py CONFIG --resume            # from the last checkpoint of the work dir, if there is one
+  python tools/train.py CONFIG --check-images      # reads every image once, and trains nothing
   bash tools/dist_train.sh CONFIG 8
 """
 
@@ -22,15 +23,24 @@ def main() -> None:
         help='resume from this checkpoint, or from the last one of the work dir; '
         'where that has none, training begins as without --resume',
     )
+    add_check_images(args_parser)
     args = args_parser.parse_args()
 
     from detnas_mm.engine.config import read_config  # after the arguments: it loads torch
-    from detnas_mm.engine.inputs import check_checkpoint
+
+    if args.check_images:
+        from detnas_mm.engine.every_image import check_every_image
+
+        check_every_image(read_config(args), ['train', 'val', 'test'])
+        return
+
     from detnas_mm.engine.launch import run
     from detnas_mm.engine.resume import resume
 
     cfg = read_config(args)
     if args.amp:
+        if not cfg.get('optim_wrapper'):
+            raise SystemExit(f'error: {args.config} has no optim_wrapper, which --amp changes: it trains nothing.')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -40,8 +50,7 @@ def main() -> None:
     if args.resume and 'search' in cfg and cfg.get('train_cfg', {}).get('max_epochs') == 0:
         raise SystemExit('error: a search goes on by itself from the ledger of its work dir; leave out --resume.')
     if args.resume:
-        resume(cfg, None if args.resume == 'auto' else args.resume)
-        check_checkpoint(cfg.get('load_from'), args.trust_checkpoint)
+        resume(cfg, None if args.resume == 'auto' else args.resume, args.trust_checkpoint)
     run(cfg, args.trust_checkpoint)
 
 

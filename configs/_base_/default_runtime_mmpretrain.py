@@ -3,3 +3,4 @@ env_cfg = dict(cudnn_benchmark=False, dist_cfg=dict(backend='nccl', timeout=7200
 log_level = 'INFO'
 load_from = None
 resume = False
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,41 @@ class CostModel(ABC):
         scope: One line that says what is counted, at which input size.
         lazy: Whether its numbers are in a file that is opened on first use: a search section can then be parsed before
             the file is there.
+        dear: Whether a number takes seconds, since a net is built or measured for it: candidates are then held against
+            all other constraints before those on this cost, and drawn one by one as they are needed.
     """
 
     name: str
     scope: str
     lazy: bool = False
+    dear: bool = False
+
+    def setup(self, job: Any) -> None:  # noqa: B027
+        """Called before the first cost is asked for; most costs need nothing of the search but its space.
+
+        Args:
+            job: The :class:`~detnas_mm.search.SearchJob`: its config, folder and log.
+
+        Raises:
+            ValueError: If something does not fit.
+        """
+
+    def measure(self, archs: Sequence[Architecture]) -> None:  # noqa: B027
+        """Measures candidates together before they are evaluated, while nothing else runs; most costs need not.
+
+        Args:
+            archs: The candidates of a generation that have no row yet.
+        """
+
+    def confirm(self, known: Mapping[Architecture, float]) -> None:  # noqa: B027
+        """Called when a search resumes, before more is evaluated; for costs that are dear.
+
+        Args:
+            known: What its ledger says that architectures cost.
+
+        Raises:
+            ValueError: If new costs could not be compared with them.
+        """
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
@@ -44,7 +74,11 @@ class CostModel(ABC):
 
     @abstractmethod
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest cost in the space."""
+        """The smallest and the largest cost in the space; infinity where the largest is not known beforehand."""
+
+    def seen(self) -> list[float]:
+        """What candidates have cost so far, where :meth:`bounds` does not know the largest; empty by default."""
+        return []
 
     def total(self, arch: Architecture | str | Sequence[int]) -> Any:
         """The cost of one architecture; a text is read by the space of this cost, if it has one.

@@ -1,9 +1,10 @@
-"""Counting on the real network, by hooks: what the tables must agree with. Imports torch."""
+"""Counting on the real network, operator by operator: what the tables must agree with. Imports torch."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,42 +14,44 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from detnas_mm.checks import checked_input_size
+from detnas_mm.models import image_channels
+from detnas_mm.models.modes import kept_modes
+
+aten = torch.ops.aten
 
 
-def count_macs(module: nn.Module, input_size: int | Sequence[int] = (224, 224), with_linear: bool = False) -> int:
-    """Multiply-adds of the convolutions that one forward pass runs, biases and norms not counted.
+def count_macs(
+    module: nn.Module,
+    input_size: int | Sequence[int] = (224, 224),
+    with_linear: bool = False,
+    in_channels: int | None = None,
+) -> int:
+    """Returns the multiply-adds of the convolutions that one forward pass runs, biases and norms not counted.
+
+    Operators are counted, not modules, so that a module that runs several convolutions, or a part of its weights,
+    counts with what it runs. Convolutions are those of torch, of any dimension; a transposed one counts its weights
+    once for each position of its input.
 
     The pass runs on torch's meta device, shapes alone: it takes no memory and leaves the module as it was, whatever
     device it is on. A module that makes tensors on a fixed device in its forward cannot be counted this way.
 
     Args:
-        module: Takes images of shape (1, 3, h, w). A supernet is counted on its active path.
+        module: Takes images of shape (1, in_channels, h, w). A supernet is counted on its active path.
         input_size: (height, width) in pixels.
-        with_linear: Count linear layers too.
+        with_linear: Count linear layers too: products of matrices of which one is a weight. Attention is not counted.
+        in_channels: Defaults to what a backbone of this package says, else 3.
 
     Returns:
         Multiply-adds for one image.
     """
-    total = 0
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        if isinstance(layer, nn.Linear):
-            total += output.numel() * layer.in_features
-        else:
-            total += output.numel() * cast(Tensor, layer.weight)[0].numel()
-
-    kinds = (nn.Conv2d, nn.Linear) if with_linear else nn.Conv2d
-    handles = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, kinds)]
-    try:
-        _run_shapes(module, input_size)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return total
+    watch = _Products(with_linear)
+    _run_shapes(module, input_size, in_channels, watch)
+    return watch.total
 
 
-def count_peak_memory(module: nn.Module, input_size: int | Sequence[int] = (224, 224)) -> int:
+def count_peak_memory(
+    module: nn.Module, input_size: int | Sequence[int] = (224, 224), in_channels: int | None = None
+) -> int:
     """Bytes of feature maps that are alive at one time, at most, in a forward pass without gradients.
 
     Every operator is watched, and which storages still live after it. Feature maps are tensors of four dimensions, the
@@ -56,18 +59,78 @@ def count_peak_memory(module: nn.Module, input_size: int | Sequence[int] = (224,
     runs on torch's meta device, in evaluation mode.
 
     Args:
-        module: Takes images of shape (1, 3, h, w), float32. A supernet is counted on its active path.
+        module: Takes images of shape (1, in_channels, h, w), float32. A supernet is counted on its active path.
         input_size: (height, width) in pixels.
+        in_channels: See :func:`count_macs`.
 
     Returns:
         Bytes.
     """
     watch = _LivingFeatureMaps()
-    _run_shapes(module, input_size, watch)
+    _run_shapes(module, input_size, in_channels, watch)
     return watch.peak
 
 
-class _LivingFeatureMaps(TorchDispatchMode):
+def count_detector_macs(detector: nn.Module, input_size: int | Sequence[int], in_channels: int | None = None) -> int:
+    """Multiply-adds of the convolutions and linear layers of a whole detector of mmdet, for one image.
+
+    Those of backbone, neck and dense head, and of two-stage detectors those of their RoI head: on as many proposals as
+    are kept at most, in every stage of a cascade. Deformable convolutions count as others do; RoIAlign, NMS and all
+    that is no product with weights count as nothing. As for :func:`count_macs` no memory is needed.
+
+    Args:
+        detector: A single-stage or two-stage detector of boxes.
+        input_size: (height, width) in pixels.
+        in_channels: See :func:`count_macs`.
+
+    Raises:
+        ValueError: If it is another detector.
+    """
+    from detnas_mm.cost.detector import AllLayers  # mmdet need not be there for all else
+
+    return count_macs(AllLayers(detector), input_size, with_linear=True, in_channels=in_channels)
+
+
+class _Watch(TorchDispatchMode):
+    """Sees every operator of a pass, and what it returns."""
+
+    def begin(self, weights: Iterable[Tensor], image: Tensor) -> None:
+        """Takes the module's weights and the image that it runs on, before it does."""
+        self._weights = {tensor.untyped_storage()._cdata for tensor in weights}
+
+    def is_weight(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a weight or a view of one."""
+        return tensor.untyped_storage()._cdata in self._weights
+
+    @abstractmethod
+    def see(self, kind: Any, args: Sequence[Any], out: Any) -> None:
+        """Takes note of an operator, such as ``aten.convolution``, after it ran."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.see(func.overloadpacket, args, out)
+        return out
+
+
+class _Products(_Watch):
+    """Adds up multiply-adds of convolutions and, if asked, of linear layers."""
+
+    def __init__(self, with_linear: bool) -> None:
+        super().__init__()
+        self.total = 0
+        self._with_linear = with_linear
+
+    def see(self, kind: Any, args: Sequence[Any], out: Any) -> None:
+        if kind is aten.convolution:
+            image, weight, *_, transposed, _, _ = args
+            self.total += (image if transposed else out).numel() * weight[0].numel()
+        elif self._with_linear and kind in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm):
+            first, second = args[-2:]
+            if self.is_weight(first) or self.is_weight(second):
+                self.total += out.numel() * first.shape[-1]
+
+
+class _LivingFeatureMaps(_Watch):
     """Remembers how many bytes of feature maps lived at one time."""
 
     def __init__(self) -> None:
@@ -76,44 +139,33 @@ class _LivingFeatureMaps(TorchDispatchMode):
         self._living: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def begin(self, weights: Iterable[Tensor], image: Tensor) -> None:
-        """Tells weights, which do not count, from the image, which does."""
-        self._weights = {tensor.untyped_storage()._cdata for tensor in weights}
+        super().begin(weights, image)
         self._note(image)
+
+    def see(self, kind: Any, args: Sequence[Any], out: Any) -> None:
+        self._note(out)
 
     def _note(self, found: Any) -> None:
         for tensor in tree_leaves(found):
-            if isinstance(tensor, Tensor) and tensor.ndim == 4:
+            if isinstance(tensor, Tensor) and tensor.ndim == 4 and not self.is_weight(tensor):
                 storage = tensor.untyped_storage()
-                if storage._cdata not in self._weights:
-                    self._living[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+                self._living[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
         self._living = {key: living for key, living in self._living.items() if not living[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self._living.values()))
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self._note(out)
-        return out
-
 
 @torch.no_grad()
-def _run_shapes(module: nn.Module, input_size: int | Sequence[int], watch: _LivingFeatureMaps | None = None) -> None:
+def _run_shapes(module: nn.Module, input_size: int | Sequence[int], in_channels: int | None, watch: _Watch) -> None:
     """Runs a module on the meta device, in evaluation mode, and leaves it as it was."""
     height, width = checked_input_size(input_size)
-    modes = {layer: layer.training for layer in module.modules()}
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: tensor.detach().to('meta') for name, tensor in tensors.items()}
-    image = torch.empty(1, 3, height, width, device='meta')
-    try:
+    image = torch.empty(1, in_channels or image_channels(module), height, width, device='meta')
+    watch.begin(shapes.values(), image)
+    with kept_modes(module):
         module.eval()
-        if watch is None:
+        with watch:
             functional_call(module, shapes, (image,))
-        else:
-            watch.begin(shapes.values(), image)
-            with watch:
-                functional_call(module, shapes, (image,))
-    finally:
-        for layer, mode in modes.items():
-            layer.training = mode
 
 
 def count_params(module: nn.Module) -> int:

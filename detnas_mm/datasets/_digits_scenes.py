@@ -172,16 +172,26 @@ def _draw_digit(rng: np.random.Generator, pool: Pool, label: int | None = None) 
     return 'digit', int(pool.labels[index]), (int(pool.sources[index]),), pool.images[index]
 
 
-def plan_scene(rng: np.random.Generator, pool: Pool, photos: Photos, split: str, size: int) -> Plan:
-    """A detection scene: 1 to 4 digits and 0 to 2 pieces of clutter on a square of ``size`` pixels."""
+def plan_scene(
+    rng: np.random.Generator,
+    pool: Pool,
+    photos: Photos,
+    split: str,
+    size: int,
+    heights: tuple[float, float] = (MIN_HEIGHT, MAX_HEIGHT),
+) -> Plan:
+    """A detection scene: 1 to 4 digits and 0 to 2 pieces of clutter on a square of ``size`` pixels.
+
+    Digits and clutter are ``heights`` of it high: the least and the greatest, as fractions of ``size``.
+    """
     background = photos.plan(rng, split, 1.0)
     digits, clutter = int(rng.integers(1, MAX_DIGITS + 1)), int(rng.integers(MAX_CLUTTER + 1))
     placed: list[Piece] = []
     # The tallest first: it finds room only in an empty picture.
-    for height in sorted((_draw_height(rng, size) for _ in range(digits)), reverse=True):
+    for height in sorted((_draw_height(rng, size, *heights) for _ in range(digits)), reverse=True):
         _place(rng, _draw_digit(rng, pool), height, size, placed)
     for _ in range(clutter):
-        _place(rng, _draw_clutter(rng, pool), _draw_height(rng, size), size, placed)
+        _place(rng, _draw_clutter(rng, pool), _draw_height(rng, size, *heights), size, placed)
     return Plan(size, background, tuple(placed))
 
 

@@ -22,13 +22,13 @@ CREDIT = (
 )
 
 
-def count_pictures(parameters: dict[str, int]) -> dict[str, int]:
+def count_pictures(parameters: dict[str, Any]) -> dict[str, int]:
     """Number of pictures by folder."""
     counts = {split: parameters[f'num_{split}'] for split in sources.SPLITS}
     return counts | {f'cls/{split}': parameters[f'num_cls_{split}'] for split in sources.SPLITS}
 
 
-def write_set(workshop: Path, parameters: dict[str, int], progress: bool) -> dict[str, Any]:
+def write_set(workshop: Path, parameters: dict[str, Any], progress: bool) -> dict[str, Any]:
     """Write all files into an empty folder; returns the stamp."""
     from sklearn.datasets import load_digits, load_sample_images
     from tqdm import tqdm
@@ -61,14 +61,15 @@ def _write_scenes(
     pool: sources.Pool,
     photos: sources.Photos,
     split: str,
-    parameters: dict[str, int],
+    parameters: dict[str, Any],
     tick: Callable[[], Any],
 ) -> list[scenes.Plan]:
     planned = []
+    heights = parameters.get('heights', (scenes.MIN_HEIGHT, scenes.MAX_HEIGHT))
     (workshop / split).mkdir()
     for index in range(parameters[f'num_{split}']):
         rng = scenes.picture_rng(parameters['seed'], split, scenes.SCENE, index)
-        plan = scenes.plan_scene(rng, pool, photos, split, parameters['image_size'])
+        plan = scenes.plan_scene(rng, pool, photos, split, parameters['image_size'], heights)
         pixels = scenes.render(plan, photos, split, rng)
         (workshop / split / f'{index:06d}.png').write_bytes(files.encode_png(pixels))
         planned.append(plan)
@@ -81,7 +82,7 @@ def _write_crops(
     pool: sources.Pool,
     photos: sources.Photos,
     split: str,
-    parameters: dict[str, int],
+    parameters: dict[str, Any],
     tick: Callable[[], Any],
 ) -> list[dict[str, Any]]:
     """Write ``cls/SPLIT/CLASS/*.png``; returns what each file was made from."""
@@ -117,7 +118,7 @@ def _describe_clutter(plan: scenes.Plan) -> list[dict[str, Any]]:
     return [{'kind': p.kind, 'bbox': list(p.box), 'sources': list(p.sources)} for p in plan.clutter]
 
 
-def _coco(planned: Iterable[scenes.Plan], split: str, parameters: dict[str, int]) -> dict[str, Any]:
+def _coco(planned: Iterable[scenes.Plan], split: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """The COCO annotations of a split; beyond COCO's own keys: what each scene was made from."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

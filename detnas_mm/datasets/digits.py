@@ -7,6 +7,7 @@ See ``docs/digits.md`` for the layout. Nothing here imports torch.
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 import shutil
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detnas_mm.datasets import _digits_files as files
 from detnas_mm.datasets import _digits_scenes as scenes
@@ -48,6 +50,8 @@ LIMITS = {
     'num_cls_search_val': (10, 500_000),
     'num_cls_test': (10, 500_000),
 }
+#: Heights of digits: the least in pixels, the greatest as a fraction of the side.
+LEAST_PIXELS, MOST_HEIGHT = 7, 0.9
 _REASONS = {
     'image_size': 'smaller digits cannot be read, larger ones hold no more than their 8x8 pixels',
     'num_cls': 'every class needs a picture in each split',
@@ -89,6 +93,7 @@ def make_digits(
     num_cls_train: int = 20000,
     num_cls_search_val: int = 1000,
     num_cls_test: int = 1000,
+    heights: tuple[float, float] | None = None,
     overwrite: bool = False,
     progress: bool = True,
     log: Callable[[str], None] = print,
@@ -108,6 +113,8 @@ def make_digits(
         num_cls_train: Classification crops for training, spread evenly over the 10 classes.
         num_cls_search_val: Classification crops for a search.
         num_cls_test: Classification crops for the final test.
+        heights: The least and the greatest height of a scene's digits, as fractions of its side. Defaults to None:
+            14/96 and 60/96.
         overwrite: Replace what is there if it is another set, or no Digits set at all.
         progress: Show a progress bar on a terminal.
         log: Gets one line when a damaged set is found.
@@ -129,6 +136,8 @@ def make_digits(
             'num_cls_test': num_cls_test,
         }
     )
+    if heights is not None:  # sets of the default do not say it
+        parameters['heights'] = _checked_heights(heights, parameters['image_size'])
     out = Path(out_dir)
 
     def summary(status: str, reason: str = '') -> DigitsSummary:
@@ -161,7 +170,21 @@ def make_digits(
     return summary('remade' if found == 'bad' else 'made', reason)
 
 
-def _validate(parameters: dict[str, int]) -> dict[str, int]:
+def _checked_heights(heights: Any, size: int) -> list[float]:
+    try:
+        low, high = (float(height) for height in heights)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not LEAST_PIXELS / size <= low < high <= MOST_HEIGHT:
+        raise DetNASError(
+            f'heights={heights!r} is not allowed; give the least and the greatest height of digits as two ascending '
+            f'fractions of the side, from {LEAST_PIXELS / size:.3g} ({LEAST_PIXELS} pixels, below which digits cannot '
+            f'be read) to {MOST_HEIGHT}'
+        )
+    return [low, high]
+
+
+def _validate(parameters: dict[str, Any]) -> dict[str, Any]:
     for name, value in parameters.items():
         low, high = LIMITS[name]
         try:
@@ -175,7 +198,7 @@ def _validate(parameters: dict[str, int]) -> dict[str, int]:
     return parameters
 
 
-def _inspect(out: Path, parameters: dict[str, int], overwrite: bool) -> tuple[str, str]:
+def _inspect(out: Path, parameters: dict[str, Any], overwrite: bool) -> tuple[str, str]:
     """What lies in the folder: ('good' | 'bad' | 'nothing', what is wrong with it)."""
     if out.exists() and not out.is_dir():
         raise DetNASError(f'out_dir={str(out)!r} is a file; choose a folder')
@@ -191,7 +214,11 @@ def _inspect(out: Path, parameters: dict[str, int], overwrite: bool) -> tuple[st
             'choose another folder, or pass overwrite (--overwrite) to lose them'
         )
     there = stamp.get('parameters', parameters)
-    differing = [f'{k}={there.get(k)!r} instead of {v!r}' for k, v in parameters.items() if there.get(k) != v]
+    differing = [
+        f'{k}={there.get(k)!r} instead of {parameters.get(k)!r}'
+        for k in dict.fromkeys([*parameters, *there])
+        if there.get(k) != parameters.get(k)
+    ]
     if differing and not overwrite:
         raise DetNASError(
             f'out_dir={str(out)!r} holds a Digits set with {", ".join(differing)}; '
@@ -201,7 +228,7 @@ def _inspect(out: Path, parameters: dict[str, int], overwrite: bool) -> tuple[st
     return ('bad', damage) if damage else ('good', '')
 
 
-def _check_room(out: Path, parameters: dict[str, int]) -> None:
+def _check_room(out: Path, parameters: dict[str, Any]) -> None:
     crop_size = round(parameters['image_size'] * scenes.CROP_PART)
     needed = 2**22  # annotations
     for name, count in count_pictures(parameters).items():

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
+from detnas_mm.datasets.coco_json import check_coco, fill_in, same_pictures
+from detnas_mm.datasets.voc_folder import check_voc
 from detnas_mm.errors import DetNASError
 from detnas_mm.files import replacing
 
@@ -52,46 +52,70 @@ def draw(names: Iterable[str], count: int, seed: int) -> set[str]:
     return set(sorted(names, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())[:count])
 
 
+def without_images(ann_file: str | Path, others: str | Path) -> dict:
+    """Takes the images of one COCO file out of another, by their ids: val2017's out of val2014's.
+
+    Args:
+        ann_file: The COCO json to keep images of.
+        others: The COCO json of the images to take out; COCO's ids are the same in all years.
+
+    Returns:
+        What is left, in the order of the file; ``info`` says what was taken out.
+
+    Raises:
+        ValueError: If mmdet could not read a file, or they have no image in common, or nothing is left.
+    """
+    data = check_coco(ann_file, lists=('images', 'annotations', 'categories'), area=False)
+    out = {image['id'] for image in check_coco(others, area=False)['images']}
+    fill_in(data['annotations'])
+    images = [image for image in data['images'] if image['id'] not in out]
+    common = len(data['images']) - len(images)
+    if not common or not images:
+        raise DetNASError(
+            f'{common} of the {len(data["images"])} images of {ann_file} are in {others}: some must be, and some must '
+            f'be left. Give the file of the larger set first.'
+        )
+    info = data.get('info')
+    what = dict(source=Path(ann_file).name, without=Path(others).name, taken_out=common)
+    return {
+        **data,
+        'info': {**(info if isinstance(info, dict) else {}), 'detnas_split': what},
+        'images': images,
+        'annotations': [one for one in data['annotations'] if one['image_id'] not in out],
+    }
+
+
 def split_coco(ann_file: str | Path, count: int, seed: int) -> tuple[dict, dict]:
-    """Splits a COCO annotation file by images.
+    """Splits a COCO annotation file by pictures.
 
     Args:
         ann_file: A COCO json with ``images``, ``annotations`` and ``categories``.
-        count: Images to draw for search-validation.
-        seed: See :func:`draw`; names are the image ids.
+        count: Pictures to draw for search-validation. One that is listed under several ids, as in merged exports, is
+            drawn once and goes with all of them.
+        seed: See :func:`draw`; names are the image ids, of a picture with several the lowest.
 
     Returns:
-        The remaining training set and the search-validation set, in the order of the file. Everything else in the file
-        goes to both; ``info`` says what was drawn.
+        The remaining training set and the search-validation set, in the order of the file. Annotations without an area
+        get that of their box. Everything else in the file goes to both; ``info`` says what was drawn.
 
     Raises:
-        ValueError: If the file is no COCO json, or if annotations name images that it does not list.
+        ValueError: If mmdet could not read the file, see :func:`~detnas_mm.datasets.coco_json.check_coco`.
     """
-    try:
-        data = json.loads(Path(ann_file).read_bytes())
-    except ValueError as error:
-        raise DetNASError(f'{ann_file} is not JSON: {error}.') from error
-    lacking = [key for key in ('images', 'annotations', 'categories') if not isinstance(_get(data, key), list)]
-    if lacking:
-        raise DetNASError(f'{ann_file} is no COCO annotation file of a training set: it lacks the lists {lacking}.')
+    data = check_coco(ann_file, lists=('images', 'annotations', 'categories'), area=False)
     images, annotations = data['images'], data['annotations']
-    try:
-        ids = [str(image['id']) for image in images]
-        owners = [str(annotation['image_id']) for annotation in annotations]
-    except (KeyError, TypeError) as error:
-        raise DetNASError(f'{ann_file}: an image has no id, or an annotation no image_id.') from error
-    orphans = sorted(set(owners) - set(ids))
-    if orphans:
-        raise DetNASError(f'{ann_file} has annotations of {len(orphans)} images that it does not list: {orphans[:3]}.')
-    drawn = draw(ids, count, seed)
+    fill_in(annotations)
+    info = data.get('info')
+    pictures = {min(ids): ids for ids in same_pictures(images).values()}  # an id stands for all of its picture
+    drawn = draw(map(str, pictures), count, seed)
+    taken = {one for first, ids in pictures.items() if str(first) in drawn for one in ids}
 
     def part(name: str, is_drawn: bool) -> dict:
         what = dict(part=name, source=Path(ann_file).name, drawn=count, seed=seed)
         return {
             **data,
-            'info': {**(data.get('info') or {}), 'detnas_split': what},
-            'images': [image for image, i in zip(images, ids, strict=True) if (i in drawn) == is_drawn],
-            'annotations': [ann for ann, i in zip(annotations, owners, strict=True) if (i in drawn) == is_drawn],
+            'info': {**(info if isinstance(info, dict) else {}), 'detnas_split': what},
+            'images': [image for image in images if (image['id'] in taken) == is_drawn],
+            'annotations': [one for one in annotations if (one['image_id'] in taken) == is_drawn],
         }
 
     return part(TRAIN, False), part(SEARCH_VAL, True)
@@ -111,21 +135,14 @@ def split_voc(root: str | Path, years: Sequence[str], source: str, count: int, s
         Image ids by file to write, two a year: ``VOC<year>/ImageSets/Main/detnas_{train,search_val}.txt``.
 
     Raises:
-        ValueError: If a list is empty, an id has no annotation file, or a year gets no image in one of its parts.
+        ValueError: If a list is empty, an annotation file is missing or cannot be read, or a year gets no image in one
+            of its parts.
         FileNotFoundError: If a list is not there.
     """
     names = []
     for year in years:
         list_file = Path(root, f'VOC{year}', 'ImageSets', 'Main', f'{source}.txt')
-        ids = _read_text(list_file).split()
-        if not ids:
-            raise DetNASError(f'{list_file} is empty.')
-        bare = [i for i in ids if not Path(root, f'VOC{year}', 'Annotations', f'{i}.xml').is_file()]
-        if bare:
-            raise DetNASError(
-                f'{len(bare)} of the {len(ids)} images in {list_file} have no file in VOC{year}/Annotations, such as '
-                f'{bare[:3]}. The file must list one id a line; is the data set unpacked in full?'
-            )
+        ids = check_voc(list_file, Path(root, f'VOC{year}'))
         names += [f'VOC{year}/{i}' for i in ids]
     drawn = draw(names, count, seed)
     files: dict[Path, list[str]] = {}
@@ -248,7 +265,3 @@ def _read_text(path: Path) -> str:
         return path.read_text()
     except UnicodeDecodeError as error:
         raise DetNASError(f'{path} is no text file ({error}); a list of images is needed.') from error
-
-
-def _get(data: Any, key: str) -> Any:
-    return data.get(key) if isinstance(data, dict) else None

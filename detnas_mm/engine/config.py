@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import copy
+import inspect
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmengine.utils import import_modules_from_strings
+from torch.utils.data import DataLoader
 
-from detnas_mm.cli import override
+from detnas_mm.cli import override, read_file
 from detnas_mm.compat import cuda_usable
-from detnas_mm.config_types import as_text, is_other
-from detnas_mm.errors import DetNASError
+from detnas_mm.config_types import config_text, is_other, nodes
+from detnas_mm.errors import DetNASError, library_errors
+from detnas_mm.evaluators.loaders import fitted_loader
 from detnas_mm.files import write_text
 
 _HOURS = 3600
@@ -24,17 +31,72 @@ _HOURS = 3600
 def read_config(args: argparse.Namespace) -> Config:
     """Reads the config of parsed arguments as it is written, with the command line's options applied.
 
-    Classes of new-style configs are turned into their names. ``launcher`` and ``work_dir`` are set.
+    ``launcher`` and ``work_dir`` are set, modules that an option names as ``custom_imports`` are imported.
 
     Args:
         args: Of :func:`detnas_mm.cli.parser`.
+
+    Raises:
+        DetNASError: If the file cannot be read, such a module cannot be imported, or an option is mistyped.
     """
-    cfg = Config.fromfile(args.config)
+    cfg = read_file(args.config)
+    _check_names(cfg, args.cfg_options or {})
     override(cfg, args.cfg_options)
+    if any(key.partition('.')[0] == 'custom_imports' for key in args.cfg_options or ()):
+        with library_errors('--cfg-options custom_imports'):  # mmengine has imported what the file names
+            import_modules_from_strings(**cfg.custom_imports)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     return cfg
+
+
+#: What tools read of a config: mmengine's Runner and what it is built by, and the tools of this package.
+_READ = (
+    *(name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')),
+    'runner_type', 'model_wrapper_cfg', 'custom_imports', 'find_unused_parameters', 'activation_checkpointing',
+    'efficient_conv_bn_eval', 'compile', 'search',
+)  # fmt: skip
+
+
+def _check_names(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Refuses options whose names are close to one that is read, and says so of names in the file.
+
+    A config may have variables of its own.
+
+    Args:
+        cfg: The config as its file has it.
+        options: What is about to be merged into it.
+
+    Raises:
+        DetNASError: Names the option that nothing would read.
+    """
+    for name in cfg:
+        near = [] if name in _READ else get_close_matches(name, _READ, 1, cutoff=0.82)
+        if near:
+            _warn(f'{cfg.filename}: nothing reads {name}; did you mean {near[0]}?')
+    for option in options:
+        *path, name = option.split('.')
+        node: Any = cfg._cfg_dict
+        for key in path:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        if not path and name not in cfg and name not in _READ:
+            node = dict.fromkeys(_READ)
+        if path and path[0] not in cfg and path[0] not in _READ:
+            node, name = dict.fromkeys(_READ), path[0]
+        if not isinstance(node, Mapping) or name in node or name.startswith('_'):
+            continue
+        near = get_close_matches(name, map(str, node), 1, cutoff=0.82)
+        before = f'{".".join(path)}.' if path and name != path[0] else ''
+        if near and not before:
+            raise DetNASError(f'--cfg-options {option}: nothing reads {name}; did you mean {near[0]}?')
+        if near:
+            _warn(f'--cfg-options {option}: {before}{name} is new, and there is {before}{near[0]}: did you mean that?')
+
+
+def _warn(text: str) -> None:
+    if os.environ.get('RANK', '0') == '0':
+        print_log(text, logger='current', level=logging.WARNING)
 
 
 def fit_to_machine(cfg: Config) -> Config:
@@ -42,12 +104,22 @@ def fit_to_machine(cfg: Config) -> Config:
 
     SyncBN becomes BN without a process group or without CUDA; several CPU processes communicate by gloo. Collective
     operations get two hours before they time out, since a rank may wait that long for another one's evaluation.
+    Dataloaders without workers lose the settings of workers.
+
+    Raises:
+        DetNASError: If a dataloader has unknown settings.
     """
     out = copy.deepcopy(cfg)
     cuda = cuda_usable()
     distributed = out.get('launcher', 'none') != 'none'
     dist_cfg = out.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict(backend='nccl'))
     dist_cfg.setdefault('timeout', 2 * _HOURS)
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if out.get(key) is not None and not isinstance(out[key], DataLoader):
+            out[key] = fitted_loader(key, out[key])
+    for key, value in (out.get('train_cfg') or {}).items():  # loaders of a loop's own
+        if key.endswith('_dataloader') and isinstance(value, Mapping):
+            out.train_cfg[key] = fitted_loader(f'train_cfg.{key}', value)
     if not (cuda and distributed) and 'model' in out:
         replaced = _replace_norm(out.model)
         if replaced:
@@ -68,49 +140,6 @@ def _replace_norm(node: Any) -> int:
     for one in found:
         one['type'] = 'BN'
     return len(found)
-
-
-def nodes(node: Any) -> Iterator[dict]:
-    """All dicts in a part of a config, itself included."""
-    if isinstance(node, dict):
-        yield node
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
-        yield from nodes(child)
-
-
-def config_text(cfg: Config) -> str:
-    """The text of a config file from which the same config is read; new-style classes are in it by name.
-
-    Raises:
-        DetNASError: If it would be read as something else, or not at all; names the setting.
-    """
-    plain = as_text(cfg)
-    text = _text_read_back(plain)
-    if text is None:
-        key, value = _unreadable(plain.to_dict())
-        raise DetNASError(
-            f'A search writes its config, and those of the nets it finds, into files. {key or "It"} is {value!r:.200}, '
-            f'which would not be read from a file as it is: give it as text, numbers, lists and dicts of these.'
-        )
-    return text
-
-
-def _text_read_back(cfg: Config) -> str | None:
-    """The text of a config in plain values; None if another config, or none, is read from it."""
-    try:
-        text = cfg.pretty_text
-        return text if Config.fromstring(text, '.py').to_dict() == cfg.to_dict() else None
-    except Exception:  # whatever the text, run as a config, raises
-        return None
-
-
-def _unreadable(value: Any, key: str = '') -> tuple[str, Any]:
-    """The innermost part of a config that is not read as it is written, and what it is called."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    for name, part in parts:
-        if _text_read_back(Config(dict(part=part), format_python_code=False)) is None:
-            return _unreadable(part, f'{key}.{name}' if key else str(name))
-    return key, value
 
 
 def write_config(cfg: Config, path: Path) -> None:

@@ -12,13 +12,16 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from detnas_mm.cli import typed
-from detnas_mm.config_types import as_text, is_hook, is_other, type_name
+from detnas_mm.checkpoints import load_checkpoint_file
+from detnas_mm.cli import read_source, typed
+from detnas_mm.config_types import config_text, is_hook, is_other, type_name
 from detnas_mm.engine.config import write_config
+from detnas_mm.engine.pictures import add_drawing, dataset_meta
 from detnas_mm.engine.provenance import NO_SCORE
 from detnas_mm.errors import DetNASError
-from detnas_mm.files import replacing, write_json
+from detnas_mm.files import replacing
 from detnas_mm.models import build_model
+from detnas_mm.models.build import without_memory
 from detnas_mm.options import option_word
 from detnas_mm.search import Record, SearchJob, number_text
 from detnas_mm.spaces import Architecture
@@ -27,15 +30,15 @@ from detnas_mm.spaces import Architecture
 _SEARCH_HOOKS = ('detnas_mm.SearchHook', 'detnas_mm.PathSamplingHook')
 #: What belongs to a run, and not to a config.
 _OF_A_RUN = ('search', 'load_from', 'resume', 'work_dir', 'launcher')
-
-
+#: Where a config names its classes, the smallest set first: some are read for them.
+_DATA = ('test_dataloader', 'train_dataloader', 'val_dataloader')
 #: Gives a net's state dict; None if there is none to export.
 Weights = Callable[[Architecture], Mapping[str, Any] | None]
 
 
 def without_search(cfg: Config) -> dict[str, Any]:
     """A search's config as nested dicts, without the search and what belongs to its run."""
-    out = as_text(cfg).to_dict()
+    out = cfg.to_dict()
     for key in _OF_A_RUN:
         out.pop(key, None)
     scope = out.get('default_scope')
@@ -60,16 +63,26 @@ class Exporter:
 
     def __init__(self, job: SearchJob) -> None:
         self.job = job
-        self.searched = without_search(job.cfg) if job.cfg else {}
+        self.searched = without_search(Config.fromstring(job.text, '.py'))  # as it is read from the search's folder
         self.source = job.export.config
-        self.training = self.searched if self.source is None else without_search(_read(self.source))
-        self._check(job.space.sample(np.random.default_rng(0)))
+        self.training = (
+            self.searched if self.source is None else without_search(read_source('search.export.config', self.source))
+        )
+        self._check()
 
-    def _check(self, arch: Architecture) -> None:
-        """Looks whether nets fit into the configs, and whether both configs hold the same net."""
-        searched, training = (self.job.space.configure(cfg, arch) for cfg in (self.searched, self.training))
-        if self.source is None or searched is None or training is None or not self.job.needs_model:
+    def _check(self) -> None:
+        """Looks whether nets fit into the configs, what is written can be read, and both configs hold the same net."""
+        arch = self.job.space.sample(np.random.default_rng(0))
+        configs = self._configs(arch, self.job.needs_model)
+        for cfg in configs.values():
+            try:
+                config_text(Config(cfg))
+            except DetNASError as error:
+                raise DetNASError(f'search.export.config: {self.source or "the searched config"}: {error}') from error
+        searched = self.job.space.configure(self.searched, arch)
+        if self.source is None or not configs or searched is None or not self.job.needs_model:
             return
+        training = configs['config']
         for what, ours, theirs in _deciding_settings(searched, training):
             if ours != theirs:
                 raise DetNASError(
@@ -84,6 +97,30 @@ class Exporter:
                     f'{shapes.get(name)} in the searched config, so that weights do not fit. Name a training config of '
                     f'the same model, or None for the searched one.'
                 )
+        ours, theirs = (dataset_meta(cfg, _DATA).get('classes') for cfg in (configs.get('search_val', {}), training))
+        if ours and theirs and ours != theirs and len(ours) == len(theirs):
+            number = next(i for i in range(len(ours)) if ours[i] != theirs[i])
+            raise DetNASError(
+                f'search.export.config: class {number} of the data is {theirs[number]!r} in {self.source}, and '
+                f'{ours[number]!r} in search-val; labels of the nets would be others. Give both the same '
+                f'metainfo.classes in the same order, or name another config or None.'
+            )
+
+    def _configs(self, arch: Architecture, weights: bool) -> dict[str, dict[str, Any]]:
+        """The configs that are written of a net, by name; none where the space describes none."""
+        training, searched = (self.job.space.configure(cfg, arch) for cfg in (self.training, self.searched))
+        if training is None or searched is None:
+            return {}
+        configs = dict(config=training)
+        if weights:
+            rescored = None if self.job.evaluator is None else self.job.evaluator.rescoring(searched)
+            if rescored is not None:
+                configs['search_val'] = rescored
+        for cfg in configs.values():
+            add_drawing(cfg)
+            if weights:
+                cfg['model'].get('backbone', {}).pop('init_cfg', None)  # the checkpoint holds all weights
+        return configs
 
     def write(
         self,
@@ -104,43 +141,28 @@ class Exporter:
             Paths by name: ``config``, ``checkpoint`` and ``search_val`` (the config whose test gives the fitness); what
             cannot be had is missing: weights, a test, or even a config where the space describes none.
         """
-        evaluator = self.job.evaluator
-        training, searched = (self.job.space.configure(cfg, arch) for cfg in (self.training, self.searched))
-        if training is None or searched is None:
+        if not self._configs(arch, False):
             return {}
-        if weights is None and evaluator is not None:
-            weights = evaluator.weights
+        if weights is None and self.job.evaluator is not None:
+            weights = self.job.evaluator.weights
         state = None if weights is None else weights(arch)
+        configs = self._configs(arch, state is not None)
         files = dict(config=stem.with_suffix('.py'))
-        configs = dict(config=training)
         if state is not None:
             files['checkpoint'] = stem.with_suffix('.pth')
-            rescored = None if evaluator is None else evaluator.rescoring(searched)
-            if rescored is not None:
-                files['search_val'] = stem.with_name(f'{stem.name}_search_val.py')
-                configs['search_val'] = rescored
+        if 'search_val' in configs:
+            files['search_val'] = stem.with_name(f'{stem.name}_search_val.py')
         if is_main_process():
             for name, cfg in configs.items():
-                if state is not None:
-                    cfg['model'].get('backbone', {}).pop('init_cfg', None)  # the checkpoint holds all weights
                 write_config(Config(cfg), files[name])
             if state is not None:
+                named = dataset_meta(configs.get('search_val', {}), _DATA, read=True)
+                named = named or dataset_meta(configs['config'], _DATA, read=True)
+                own = dict(meta) | (dict(dataset_meta=named) if named else {})
                 with replacing(files['checkpoint']) as draft:
-                    torch.save(dict(meta=dict(meta), state_dict=state), draft)
+                    torch.save(dict(meta=own, state_dict=state), draft)
+                    load_checkpoint_file(draft)  # what could not be loaded later is an error now
         return files
-
-
-def _read(source: str) -> Config:
-    """The config that ``search.export.config`` names."""
-    try:
-        if '::' in source:
-            return Config.fromstring(f'_base_ = {source!r}', '.py')
-        return Config.fromfile(source)
-    except Exception as error:  # whatever the text, run as a config, raises
-        raise DetNASError(
-            f'search.export.config: {source} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}). '
-            f"Give a config file, or 'detnas_mm::folder/name.py'."
-        ) from error
 
 
 def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
@@ -167,7 +189,7 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors of a config's model, built without memory."""
-    with torch.device('meta'):
+    with without_memory():
         model = build_model(Config(copy.deepcopy(dict(cfg))))
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
@@ -176,7 +198,7 @@ def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def next_commands(files: Mapping[str, Path]) -> list[str]:
-    """What to type to test and to train an exported net, in the folder at hand; one line each.
+    """What to type to test and to train an exported net, in any folder; one line each.
 
     Args:
         files: What :meth:`Exporter.write` returns.
@@ -199,7 +221,7 @@ def next_commands(files: Mapping[str, Path]) -> list[str]:
     elif checkpoint is None:
         lines.append(f'Train it: {typed("train.py", config)}')
     else:
-        option = option_word('load_from', str(checkpoint))
+        option = option_word('load_from', str(checkpoint.absolute()))
         lines.append(f'Retrain it: {typed("train.py", config, "--cfg-options", option)}')
     return lines
 
@@ -212,30 +234,37 @@ def row_meta(job: SearchJob, row: Record) -> dict[str, Any]:
     return dict(id=row.id, arch=row.arch, space=job.space.spec(), metrics=row.metrics, costs=row.costs)
 
 
-def export_best(exporter: Exporter, best: Sequence[Record], weights: Weights | None = None) -> None:
-    """Exports rows into ``best/`` and writes ``best.json``; ends with the next commands to type. All ranks call it.
+def export_best(
+    job: SearchJob,
+    best: Sequence[Record],
+    weights: Weights | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Exports rows into ``best/``; ends with the next commands to type. All ranks call it.
 
     Args:
-        exporter: Of the search.
+        job: The search.
         best: Rows to export, the best first.
         weights: See :meth:`Exporter.write`.
+        meta: Plain values that checkpoints and ``best.json`` say of the nets beside what their rows say.
+
+    Returns:
+        What ``best.json`` says of each.
     """
-    job = exporter.job
     assert job.work_dir is not None
     work_dir = job.work_dir
     entries = []
     for rank, record in enumerate(best, 1):
-        meta = row_meta(job, record)
+        own = row_meta(job, record) | dict(meta or {})
         stem = work_dir / 'best' / f'rank{rank}_{record.id}'
-        files = exporter.write(job.space.parse(record.arch), stem, meta, weights)
-        entries.append(dict(rank=rank, **meta, **{key: str(p.relative_to(work_dir)) for key, p in files.items()}))
+        files = {} if job.exporter is None else job.exporter.write(job.space.parse(record.arch), stem, own, weights)
+        entries.append(dict(rank=rank, **own, **{key: str(p.relative_to(work_dir)) for key, p in files.items()}))
     if not is_main_process():
-        return
+        return entries
     current = {entry[key] for entry in entries for key in ('config', 'checkpoint', 'search_val') if key in entry}
     for file in (work_dir / 'best').glob('rank*'):  # of an earlier, shorter search in this folder
         if str(file.relative_to(work_dir)) not in current:
             file.unlink()
-    write_json(work_dir / 'best.json', entries, indent=2)
     winner = entries[0]
     values = [f'{name} {value:.4f}' for name, value in winner['metrics'].items()]
     values += [f'{name} {number_text(value)}' for name, value in winner['costs'].items()]
@@ -244,5 +273,8 @@ def export_best(exporter: Exporter, best: Sequence[Record], weights: Weights | N
         keys = [key for key in ('config', 'checkpoint', 'search_val') if key in winner]
         for line in next_commands({key: work_dir / winner[key] for key in keys}):
             job.log(line)
+    elif job.exporter is None:
+        job.log('No config is written: the job has no exporter.')
     else:
         job.log(f'No config is written: {type(job.space).__name__} does not say how a net of its own is configured.')
+    return entries

@@ -13,21 +13,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.runner import Runner
 
+from detnas_mm.cli import read_file, typed
 from detnas_mm.engine.config import fit_to_machine
-from detnas_mm.engine.latency import found_inputs, measured_costs, progress_bar, subject_of
+from detnas_mm.engine.found_inputs import FoundInputs
+from detnas_mm.engine.latency import latency_of, progress_bar, subject_of
+from detnas_mm.engine.runner import NamedRunner
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.files import write_json
-from detnas_mm.latency import MeasuredLatency
+from detnas_mm.latency import MeasuredLatency, NetLatency
 from detnas_mm.latency.device import describe_device, device_text
 from detnas_mm.latency.inputs import Inputs, load_backbone, load_net
 from detnas_mm.latency.measure import compared, measure_nets, milliseconds, other_work
 from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.text import found_text
 from detnas_mm.latency.timing import Pace, spread
+from detnas_mm.registry import building
 from detnas_mm.search import CONFIG, LEDGER, Objective, SearchJob, read_ledger
 from detnas_mm.search.ledger import differences
 from detnas_mm.search.pareto import front_ranks
@@ -43,7 +45,7 @@ def measure_found(
     job: SearchJob,
     pace: Pace = PACE,
     device: str | None = None,
-    inputs: Inputs | None = None,
+    inputs: FoundInputs | None = None,
     tests: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any] | None:
@@ -51,12 +53,14 @@ def measure_found(
 
     Where the search knows a measured latency, nets are measured as its table was, on its device and with its number of
     threads, in turn with the nets that were measured with it, so that limits in multiples of these are looked at again.
+    Whole detectors that were searched by their latency before training are measured on its device, each at its own
+    input size, trained and with the post-processing that they are exported with.
 
     Args:
         job: A finished search.
         pace: How thoroughly.
         device: ``'cpu'`` or ``'cuda'``, where there is no table; None measures nothing then.
-        inputs: What nets are run on. Defaults to :func:`found_inputs`.
+        inputs: What nets are run on. Defaults to :class:`FoundInputs`.
         tests: What trained nets are tested on besides: ``'tested'`` (search-val), ``'test_set'``.
         say: Receives lines of text.
 
@@ -68,45 +72,50 @@ def measure_found(
         FileNotFoundError: If the work dir holds no finished search.
         ValueError: If it holds that of another config.
     """
-    name, table = next(iter(measured_costs(job.budget).items()), (None, None))
-    if (table is None and device is None) or job.work_dir is None:
+    name, cost = latency_of(job.budget) or (None, None)
+    if (cost is None and device is None) or job.work_dir is None:
         return None
     work_dir = job.work_dir
     if not (work_dir / 'best.json').is_file():
         raise MissingFileError(f'{work_dir} has no best.json: it is no folder of a finished search.')
     _check_config(job, work_dir)
-    on = describe_device(str(device)) if table is None else table.measurement['device']
+    on = describe_device(str(device)) if cost is None else cost.device
     if describe_device(on['kind'])['name'] != on['name']:
         say(
             f'Latencies are predicted, not measured: the tables are of {device_text(on)}. Measure there what was '
-            f'found: python tools/analysis_tools/measure_latency.py {_config_of(work_dir)} --found --work-dir '
-            f'{shlex.quote(str(work_dir))}'
+            f'found: '
+            + typed('analysis_tools/measure_latency.py', work_dir / CONFIG, '--found', '--work-dir', work_dir)
         )
         return None
     entries = json.loads((work_dir / 'best.json').read_text())
     say(f'Measuring what was found on {device_text(on)}, {pace.rounds} rounds of {len(entries)} …')
-    inputs = inputs or found_inputs(job, on['kind'])
+    inputs = inputs or FoundInputs(job, on['kind'])
+    table = cost if isinstance(cost, MeasuredLatency) else None
     with _threads(on.get('threads')):
-        measured, even = _times(job, table, entries, inputs, pace)
-    archs = {entry['arch']: job.space.parse(entry['arch']) for entry in entries}
+        measured, even, own = _times(job, table, entries, inputs, pace)
+    archs = {entry['arch'] for entry in entries}
     units = {text: milliseconds(np.median(rounds)) for text, rounds in even.items() if text not in archs}
-    if table is None:
-        check = dict(rows=[_row(arch, measured, even) for arch in archs])
+    if cost is None:
+        check = dict(rows=[_row(arch, measured, even) for arch in own])
     else:
-        ms = {text: table.total(arch) * table.unit_ms for text, arch in archs.items()}
+        ms = {entry['arch']: entry['costs'][name] * cost.unit_ms for entry in entries}
         check = compared({text: one / 1000 for text, one in ms.items()}, measured, even)
+    sizes = {one.size for one in own.values()}
     found: dict[str, Any] = dict(
         device=on,
         part=inputs.part,
-        input_size=list(inputs.size),
-        images=inputs.images,
-        table=None if table is None else str(table.file),
+        input_size=list(sizes.pop()) if len(sizes) == 1 else None,
+        images=' and '.join(dict.fromkeys(one.images for one in own.values())),
+        table=None if cost is None else str(cost.file),
         latency=name,
+        untrained=isinstance(cost, NetLatency),
         pace=vars(pace),
         objectives=[vars(objective) for objective in job.objectives],
         references_ms=dict(tables={} if table is None else table.measurement.get('references_ms', {}), now=units),
-        predictions=None if table is None else {key: value for key, value in check.items() if key != 'rows'},
-        nets=[_net(entry, row, job, inputs, units) for entry, row in zip(entries, check['rows'], strict=True)],
+        predictions=None if cost is None else {key: value for key, value in check.items() if key != 'rows'},
+        nets=[
+            _net(entry, row, job, own[entry['arch']], units) for entry, row in zip(entries, check['rows'], strict=True)
+        ],
     )
     mark_beaten(found['nets'], job)
     for key in tests:
@@ -129,31 +138,41 @@ def measure_found(
     lowered = lower_limits(job, found['nets'][0])
     if lowered:
         say(
-            f'To search with limits as much lower as the best net took longer than predicted: python tools/search.py '
-            f'{_config_of(work_dir)} --work-dir {shlex.quote(f"{work_dir}_lower")} --cfg-options {" ".join(lowered)}'
+            'To search with limits as much lower as the best net took longer than predicted: '
+            + typed('search.py', work_dir / CONFIG, '--work-dir', Path(f'{work_dir}_lower'), '--cfg-options', *lowered)
         )
     return found
 
 
 def _times(
-    job: SearchJob, table: MeasuredLatency | None, entries: Sequence[Mapping[str, Any]], inputs: Inputs, pace: Pace
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Seconds of exported nets by their architecture, and of the table's nets to compare with by their name."""
+    job: SearchJob,
+    table: MeasuredLatency | None,
+    entries: Sequence[Mapping[str, Any]],
+    inputs: FoundInputs,
+    pace: Pace,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Inputs]]:
+    """Seconds of exported nets by their architecture, and of the table's nets by their name; inputs of the former."""
     assert job.work_dir is not None
     subject = subject_of(job.space) if inputs.part == 'backbone' else None
     runs: dict[str, Any] = {}
+    own: dict[str, Inputs] = {}
     if table is not None and subject is not None:
-        runs |= {name: load_backbone(settings, inputs) for name, settings in subject.references.items()}
+        references = subject.reference_backbones(inputs.channels)
+        runs |= {name: load_backbone(settings, inputs.first) for name, settings in references.items()}
     for entry in entries:
         with quiet():
-            cfg = fit_to_machine(Config.fromfile(job.work_dir / entry.get('search_val', entry['config'])))
+            cfg = fit_to_machine(read_file(job.work_dir / entry.get('search_val', entry['config'])))
+        own[entry['arch']] = inputs.of(cfg, 'search_val' in entry)
         checkpoint = entry.get('checkpoint')
-        runs[entry['arch']] = load_net(cfg, checkpoint and str(job.work_dir / checkpoint), inputs)
+        checkpoint = checkpoint and str(job.work_dir / checkpoint)
+        runs[entry['arch']] = load_net(cfg, checkpoint, own[entry['arch']])
     emptied = 0 if subject is None else subject.other_work
     if table is not None:
         emptied = table.measurement.get('other_work_bytes', emptied)
     before = other_work(emptied, inputs.device)
-    return measure_nets(runs, inputs.values, stopwatch(inputs.device), pace, progress_bar('measuring'), before)
+    values = {name: own.get(name, inputs.first).values for name in runs}
+    watch = stopwatch(inputs.device)
+    return *measure_nets(runs, values, watch, pace, progress_bar('measuring'), before), own
 
 
 def _row(name: str, measured: Mapping[str, np.ndarray], even: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -167,8 +186,10 @@ def _net(
 ) -> dict[str, Any]:
     """A found net: as predicted, as measured, and which limits it then breaks."""
     as_measured = dict(entry['costs'])
-    for name, cost in measured_costs(job.budget).items():
-        if (cost.part, cost.input_size) == (inputs.part, inputs.size):
+    for name, cost in job.budget.models.items():
+        if isinstance(cost, NetLatency):
+            as_measured[name] = row['measured_ms']
+        elif isinstance(cost, MeasuredLatency) and (cost.part, cost.input_size) == (inputs.part, inputs.size):
             as_measured[name] = row['measured_ms'] / (1.0 if cost.relative_to is None else units[cost.relative_to])
     return dict(
         id=entry['id'],
@@ -177,6 +198,7 @@ def _net(
         costs=entry['costs'],
         as_measured=as_measured,
         **{key: row[key] for key in ('predicted_ms', 'measured_ms', 'iqr_ms') if key in row},
+        input_size=list(inputs.size),
         breaks={c.cost: str(c) for c in job.budget.constraints if not c.low <= as_measured[c.cost] <= c.high},
         **{key: entry[key] for key in ('config', 'checkpoint', 'search_val') if key in entry},
     )
@@ -190,7 +212,8 @@ def mark_beaten(nets: Sequence[dict[str, Any]], job: SearchJob) -> None:
         return value if objective.direction == 'maximize' else -value
 
     ranks = front_ranks(np.array([[gain(net, objective) for objective in job.objectives] for net in nets]))
-    by_latency = any(objective.name in measured_costs(job.budget) for objective in job.objectives)
+    latencies = [name for name, cost in job.budget.models.items() if isinstance(cost, (MeasuredLatency, NetLatency))]
+    by_latency = any(objective.name in latencies for objective in job.objectives)
     for net, rank in zip(nets, ranks.tolist(), strict=True):
         net['beaten'] = by_latency and rank > 0
 
@@ -205,24 +228,21 @@ def lower_limits(job: SearchJob, net: Mapping[str, Any]) -> list[str]:
 
 
 def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:
-    """The metrics of an exported net by mmengine's own ``Runner.test``, as ``tools/test.py`` runs it.
+    """The metrics of an exported net by mmengine's ``Runner.test``, as ``tools/test.py`` runs it.
 
     Those that are not finite are left out, such as the AP of a class that search-val has no box of.
     """
-    cfg = fit_to_machine(Config.fromfile(config))
+    cfg = fit_to_machine(read_file(config))
     cfg.load_from = str(checkpoint)
     cfg.work_dir = str(folder)
     cfg.log_level = 'WARNING'
     cfg.launcher = 'none'
     cfg.experiment_name = f'test_{checkpoint.stem}_{time.time_ns()}'
+    with quiet(), building(str(config)):
+        runner = NamedRunner.from_cfg(cfg)
     with quiet():
-        metrics = Runner.from_cfg(cfg).test()
+        metrics = runner.test()
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _config_of(work_dir: Path) -> str:
-    """The config that the search ran with, overrides included, as it is typed."""
-    return shlex.quote(str(work_dir / CONFIG))
 
 
 def _check_config(job: SearchJob, work_dir: Path) -> None:
@@ -238,7 +258,7 @@ def _check_config(job: SearchJob, work_dir: Path) -> None:
     if found:
         raise DetNASError(
             f'{work_dir} holds another search than this config: {found}. Give the config that it ran with: '
-            f'{_config_of(work_dir)}'
+            f'{shlex.quote(str(work_dir / CONFIG))}'
         )
 
 

@@ -3,15 +3,193 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import isclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS
 
-from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.config_types import is_other, type_name
-from detnas_mm.engine.config import nodes
+from detnas_mm.checkpoints import load_checkpoint_file, weights_in
+from detnas_mm.config_types import is_other, named_nodes, nodes, resolve_type, type_name
+from detnas_mm.datasets.coco_json import check_coco
+from detnas_mm.datasets.described import DescribedSet, described
+from detnas_mm.datasets.voc_folder import check_voc
+from detnas_mm.engine.classes import HEADS, Head, check_classes
+from detnas_mm.engine.shared_memory import warn_if_small
+from detnas_mm.search import LEDGER, refuse_if_in_use
+
+#: Bytes of a COCO file that is parsed once more than needed, in two seconds, so that a fault is reported at once.
+_SMALL = 64 * 2**20
+_COCO_METRICS = ('CocoMetric', 'FasterCocoMetric')
+
+
+class Files(NamedTuple):
+    """A folder and annotations that a part of a config names, both as written.
+
+    Attributes:
+        key: The part, such as ``'train_dataloader'``.
+        kind: Name of the type that reads them.
+        data_root: The folder; None if none is named.
+        ann_file: The annotations; None if none are named.
+    """
+
+    key: str
+    kind: str
+    data_root: Any
+    ann_file: Any
+
+
+@dataclass(frozen=True)
+class JobInputs:
+    """What of a config is looked at before its job starts, read once.
+
+    Attributes:
+        sets: Data sets that it reads from files.
+        work_dir: Where it writes; None for nowhere.
+        searches: Whether it keeps a ledger there.
+        launched: Whether a launcher has started it, as several processes.
+        trains: Whether it trains for an epoch.
+        mixed_precision: Whether its optimizer is one of mixed precision.
+        hooks: Classes of its ``custom_hooks``.
+        checkpoint: What ``load_from`` names.
+        pretrained: The checkpoints that parts of its model begin with.
+        files: Folders and annotations that it names.
+        heads: Parts of its model that may tell classes apart.
+        loaders: Settings of the loaders that mmengine builds, by their keys.
+    """
+
+    sets: tuple[DescribedSet, ...]
+    work_dir: Path | None
+    searches: bool
+    launched: bool
+    trains: bool
+    mixed_precision: bool
+    hooks: tuple[type, ...]
+    checkpoint: str | None
+    pretrained: tuple[str | None, ...]
+    files: tuple[Files, ...]
+    heads: tuple[Head, ...]
+    loaders: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, cfg: Any, splits: Sequence[str] = ('train', 'val'), model: bool = True) -> JobInputs:
+        """Reads a config; nothing is built or opened.
+
+        Args:
+            cfg: The job.
+            splits: Whose data are read.
+            model: Whether it has a model; if not, it reads neither checkpoints nor data of these splits.
+        """
+        scope, settings = cfg.get('default_scope'), cfg.get('model') if model else None
+        splits = splits if model else ()
+        trains = 'train' in splits and (cfg.get('train_cfg') or {}).get('max_epochs') != 0
+        loaders = [f'{split}_dataloader' for split in splits]
+        own = ['train_cfg'] if trains else []  # a loop may have loaders of its own
+        keys = [*loaders, 'search', *own, *(f'{split}_evaluator' for split in splits)]
+        open_vocabulary = isinstance(settings, Mapping) and 'language_model' in settings  # num_classes counts words
+        hooks = cfg.get('custom_hooks')
+        hooks = hooks if isinstance(hooks, (list, tuple)) else ()  # what is wrong with others, mmengine says
+        return cls(
+            sets=tuple(one for key in keys for one in described(key, cfg.get(key), scope)),
+            work_dir=Path(cfg.get('work_dir')) if cfg.get('work_dir') else None,
+            searches='search' in cfg,
+            launched=cfg.get('launcher', 'none') != 'none',
+            trains=trains,
+            mixed_precision=is_other(cfg.get('optim_wrapper'), 'AmpOptimWrapper'),
+            hooks=tuple(kind for hook in hooks if isclass(kind := resolve_type(hook, HOOKS, scope))),
+            checkpoint=cfg.get('load_from') if model else None,
+            pretrained=tuple(node.get('checkpoint') for node in nodes(settings) if is_other(node, 'Pretrained')),
+            files=tuple(
+                Files(key, type_name(node.get('type', 'data')), node.get('data_root'), node.get('ann_file'))
+                for key in keys
+                for node in nodes(cfg.get(key))
+            ),
+            heads=tuple(
+                Head(key, node, resolve_type(node, MODELS, scope))
+                for key, node in named_nodes('model', settings)
+                if HEADS.search(key) and not open_vocabulary
+            ),
+            # a search loads images in its own way
+            loaders={key: cfg.get(key) for key in loaders if trains or 'train' not in splits},
+        )
+
+    def check(self, trust: bool = False) -> None:
+        """Checks where the job writes and what it reads: its folder, checkpoints, the folders of its data.
+
+        Where shared memory may be too small for its loaders, it says so.
+
+        Args:
+            trust: Whether checkpoints may hold more than tensors.
+
+        Raises:
+            SystemExit: With one sentence.
+            LedgerError: If another search writes into the folder; names it.
+            DetNASError: See :meth:`check_annotations`.
+        """
+        if self.work_dir is not None:
+            check_work_dir(self.work_dir)
+            # of several processes the first alone looks, where torchrun says which it is: it may be the one that writes
+            if self.searches and (not self.launched or os.environ.get('RANK') == '0'):
+                refuse_if_in_use(self.work_dir / LEDGER)
+        meta = check_checkpoint(self.checkpoint, trust)
+        for path in self.pretrained:
+            check_checkpoint(path, trust)
+        self.check_files()
+        self.check_annotations({} if self.trains else meta.get('dataset_meta') or {})
+        warn_if_small(self.loaders, self.launched)
+
+    def check_files(self) -> None:
+        """Checks that the folders and annotations are there.
+
+        Raises:
+            SystemExit: With one sentence.
+        """
+        for one in self.files:
+            for name, value, what in (('data_root', one.data_root, 'folder'), ('ann_file', one.ann_file, 'file')):
+                if value is not None and not isinstance(value, (str, os.PathLike)):
+                    raise SystemExit(
+                        f'error: {one.key}: {name} must be one {what}, a text; got {value!r:.200}. Several sets are '
+                        f"joined by dict(type='ConcatDataset', datasets=[dict(…), dict(…)]), as "
+                        f'configs/_base_/datasets/voc.py does.'
+                    )
+            folder, annotations = one.data_root, one.ann_file
+            if annotations and '://' not in f'{folder}{annotations}':
+                file = Path(folder or '', annotations)
+                if (folder is None or Path(folder).is_dir()) and not file.exists():
+                    raise SystemExit(f'error: there is no file {file}, where {one.key} looks for annotations.')
+            if folder and '://' not in folder and not Path(folder).is_dir():
+                raise SystemExit(
+                    f'error: there is no folder {folder}, where {one.key} looks for {one.kind}. Digits is made by: '
+                    f'python tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands in the '
+                    f'READMEs of configs/.'
+                )
+
+    def check_annotations(self, trained: Mapping[str, Any] | None = None) -> None:
+        """Checks what annotation files hold, and the classes of heads, data sets and files.
+
+        Every COCO file is looked at where mmdet parses it, when the job builds its data sets
+        (:func:`~detnas_mm.datasets.reading.looked_at`): no parsing is added. Files of up to :data:`_SMALL` bytes are
+        parsed here as well, so that a fault is reported at once; parsing train2017's would add a third to the time
+        until it is read, so of larger files only the list of categories is parsed here. A VOC folder is held against
+        its list here, and looked into where it cannot be read.
+
+        Args:
+            trained: The ``dataset_meta`` of what ``load_from`` names, where that is not trained further.
+
+        Raises:
+            DetNASError: Names the file or the key, what is wrong and what to do.
+        """
+        files = [one.file for one in self.sets if one.is_coco]
+        files += [Path(one.ann_file) for one in self.files if one.kind in _COCO_METRICS and one.ann_file]
+        for file in dict.fromkeys(files):
+            if file is not None and file.is_file() and file.stat().st_size <= _SMALL:
+                check_coco(file)
+        for one in self.sets:
+            if one.is_voc and one.file is not None and one.folder is not None and one.file.is_file():
+                check_voc(one.file, one.folder, content=False, annotations=one.cfg.get('ann_subdir', 'Annotations'))
+        check_classes(self.sets, self.heads, (trained or {}).get('classes') or (), self.checkpoint)
 
 
 def check_work_dir(folder: Path) -> None:
@@ -27,56 +205,21 @@ def check_work_dir(folder: Path) -> None:
         raise SystemExit(f'error: --work-dir {folder}: {there} cannot be written into; name another folder.')
 
 
-def check_checkpoint(path: str | None, trust: bool) -> None:
-    """Refuses a missing file, and one that holds more than plain tensors unless it is trusted.
+def check_checkpoint(path: str | None, trust: bool) -> dict[str, Any]:
+    """Refuses a missing file, one that holds more than plain tensors unless it is trusted, and one without weights.
+
+    Returns:
+        What it says of itself; empty if it says nothing, or lies elsewhere.
 
     Raises:
         SystemExit: With one sentence.
     """
     if path is None or '://' in path:
-        return
+        return {}
     try:
-        load_checkpoint_file(path, trust)
+        content = load_checkpoint_file(path, trust)
+        weights_in(content, path)
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'error: {error}') from error
-
-
-def check_inputs(cfg: Config, trust: bool = False, splits: Sequence[str] = ('train', 'val')) -> None:
-    """Checks what a job reads before it starts: checkpoints, and the folders of its data.
-
-    Args:
-        cfg: The job.
-        trust: Whether checkpoints may hold more than tensors.
-        splits: Whose data are read.
-
-    Raises:
-        SystemExit: With one sentence.
-    """
-    check_checkpoint(cfg.get('load_from'), trust)
-    for node in nodes(cfg.get('model', {})):
-        if is_other(node, 'Pretrained'):
-            check_checkpoint(node.get('checkpoint'), trust)
-    check_data(cfg, [*(f'{split}_dataloader' for split in splits), 'search'])
-
-
-def check_data(cfg: Any, keys: Sequence[str]) -> None:
-    """Checks that the folders and annotations are there which parts of a config name.
-
-    Raises:
-        SystemExit: With one sentence.
-    """
-    for key in keys:
-        for node in nodes(cfg.get(key)):
-            folder = node.get('data_root')
-            annotations = node.get('ann_file')
-            if annotations and '://' not in f'{folder}{annotations}':
-                file = Path(folder or '', annotations)
-                if (folder is None or Path(folder).is_dir()) and not file.exists():
-                    raise SystemExit(f'error: there is no file {file}, where {key} looks for annotations.')
-            if folder and '://' not in folder and not Path(folder).is_dir():
-                what = type_name(node.get('type', 'data'))
-                raise SystemExit(
-                    f'error: there is no folder {folder}, where {key} looks for {what}. Digits is made by: python '
-                    f'tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands in the READMEs '
-                    f'of configs/.'
-                )
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    return dict(meta) if isinstance(meta, Mapping) else {}

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from tqdm import tqdm
 
 from detnas_mm import __version__
-from detnas_mm.engine.config import fit_to_machine, nodes
+from detnas_mm.cli import typed
+from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.export import without_search
 from detnas_mm.engine.provenance import weights_digest
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.files import write_json
-from detnas_mm.latency import MeasuredLatency
+from detnas_mm.latency import MeasuredLatency, NetLatency
 from detnas_mm.latency.device import describe_device
 from detnas_mm.latency.file import SCHEMA
 from detnas_mm.latency.inputs import Inputs, load_model, search_val_images
@@ -31,10 +31,11 @@ from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.subject import LatencySubject
 from detnas_mm.latency.text import table_text
 from detnas_mm.latency.timing import Pace
-from detnas_mm.models import find_supernet
+from detnas_mm.models import build_model, find_supernet, without_memory
 from detnas_mm.registry import LATENCY_SUBJECTS
 from detnas_mm.search import Budget, SearchJob
 from detnas_mm.spaces import SearchSpace
+from detnas_mm.spaces.images import RGB
 
 
 def progress_bar(what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
@@ -45,6 +46,12 @@ def progress_bar(what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
 def measured_costs(budget: Budget) -> dict[str, MeasuredLatency]:
     """The costs of a search that are measured latencies, by name."""
     return {name: cost for name, cost in budget.models.items() if isinstance(cost, MeasuredLatency)}
+
+
+def latency_of(budget: Budget) -> tuple[str, MeasuredLatency | NetLatency] | None:
+    """The first latency among the costs of a search, by a table or of whole nets, and its name."""
+    found = [(name, cost) for name, cost in budget.models.items() if isinstance(cost, (MeasuredLatency, NetLatency))]
+    return found[0] if found else None
 
 
 def subject_of(space: SearchSpace) -> type[LatencySubject] | None:
@@ -90,7 +97,7 @@ def measure_latency(
         pace: How thoroughly.
         nets: Random whole nets to check the sums by.
         grid: Widths of a place that are measured, where the space has widths.
-        trust: See :func:`~detnas_mm.compat.load_checkpoint_file`.
+        trust: See :func:`~detnas_mm.checkpoints.load_checkpoint_file`.
         job: The search, if it is parsed already.
         say: Receives lines of text.
 
@@ -105,21 +112,20 @@ def measure_latency(
         raise DetNASError(f'The check needs 2 nets or more; got {nets}.')
     if job is None and 'search' in cfg:
         job = SearchJob.from_config(cfg)
-    if job is not None:
-        _checked_subject(job.space, part, checkpoint, grid)
+    space = _space_of(cfg) if job is None else job.space
+    subject_type = _checked_subject(space, part, checkpoint, grid)
     cfg = fit_to_machine(cfg)
-    inputs = Inputs(part, input_size, device, _images(cfg, checkpoint, part, job))
+    inputs = Inputs(part, input_size, device, _images(cfg, checkpoint, part, job), space.in_channels or RGB)
     watch = stopwatch(device)
     with quiet(), torch.random.fork_rng():  # every net says how its weights begin, and how much of them was found
         torch.manual_seed(pace.seed)
-        space, model, digest = None if job is None else job.space, None, None
-        if space is None or _checked_subject(space, part, checkpoint, grid).needs_model:
+        model, digest = None, None
+        if subject_type.needs_model:
             cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights; without one they are random
             model = load_model(cfg, checkpoint, device, trust)
-            space = find_supernet(model).space
             digest = weights_digest(model)[:8] if checkpoint else None  # before nets take the supernet's place
         settings = None if model is None else cfg.model.backbone
-        subject = _checked_subject(space, part, checkpoint, grid)(space, inputs, model, settings, grid)
+        subject = subject_type(space, inputs, model, settings, grid)
         result = measure_table(subject, watch, pace, nets, progress_bar('measuring'))
     found = dict(
         schema=SCHEMA,
@@ -143,13 +149,19 @@ def measure_latency(
     return found
 
 
+def _space_of(cfg: Config) -> SearchSpace:
+    """The space of a config's supernet, which is built without memory."""
+    with quiet(), without_memory():
+        return find_supernet(build_model(cfg)).space
+
+
 def _checked_subject(space: SearchSpace, part: str, checkpoint: str | None, grid: int | None) -> type[LatencySubject]:
     """What is measured of a space, if it can be measured so."""
     subject, name = subject_of(space), type(space).__name__
     if subject is None:
         raise DetNASError(
             f'{name} names no latency_subject, so its nets have no table. Whole nets are measured without one: '
-            f'python tools/search.py CONFIG --measure'
+            f'{typed("search.py", "CONFIG", "--measure")}'
         )
     if part not in subject.parts:
         raise DetNASError(f'Nets of {name} are measured as the part {" or ".join(subject.parts)}; got {part!r}.')
@@ -174,52 +186,3 @@ def _images(cfg: Any, checkpoint: str | None, part: str, job: SearchJob | None) 
             'With a checkpoint a detector is measured on images of search-val: give a config with a search section.'
         )
     return search_val_images(found)
-
-
-def found_inputs(job: SearchJob, device: str, input_size: Any = None) -> Inputs:
-    """What the exported nets of a search are run on.
-
-    As its table was measured; where there is none, whole detectors of mmdet, on images of search-val if there are any,
-    and of other nets the backbone, on noise.
-
-    Args:
-        job: The search, finished or not.
-        device: ``'cpu'`` or ``'cuda'``.
-        input_size: (height, width) in pixels, where there is no table. Defaults to that of the first image, or to the
-            ``scale`` of the config's test pipeline.
-
-    Raises:
-        ValueError: If nets cannot be measured, or there is no input size.
-    """
-    net = job.space.configure(without_search(job.cfg), job.space.sample(np.random.default_rng(0)))
-    if net is None:
-        raise DetNASError(
-            f'Exported nets are measured by their configs, and {type(job.space).__name__} does not say how a net of '
-            f'its own is configured.'
-        )
-    tables = list(measured_costs(job.budget).values())
-    if tables:
-        measured = tables[0].measurement
-        part, size, real = measured['part'], measured['input_size'], measured.get('images', 'noise') != 'noise'
-    else:
-        model = net.get('model', {})
-        part = 'detector' if net.get('default_scope') == 'mmdet' and 'type' in model else 'backbone'
-        size, real = input_size, part == 'detector'
-        if 'backbone' not in model:
-            raise DetNASError(f'Nets of {type(job.space).__name__} have no backbone whose latency could be measured.')
-    source = search_val_of(job) if real else None
-    images = None if source is None else search_val_images(source)
-    size = size or (images[0].shape[-2:] if images else _test_scale(net))
-    if size is None:
-        raise DetNASError(
-            'This search has no measured latency, no images of search-val and no test pipeline with a scale, so give '
-            'the size to measure nets at: --input-size H W.'
-        )
-    return Inputs(part, size, device, images)
-
-
-def _test_scale(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) that a config's test pipeline resizes images to, as mmdet's ``Resize`` has it."""
-    scales = [node.get('scale') for key in ('test_dataloader', 'val_dataloader') for node in nodes(cfg.get(key))]
-    pairs = [scale for scale in scales if isinstance(scale, (list, tuple)) and len(scale) == 2]
-    return (pairs[0][1], pairs[0][0]) if pairs else None

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
-from inspect import isclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.runner import Runner
 
 from detnas_mm.cli import typed
-from detnas_mm.config_types import as_text, resolve_type
-from detnas_mm.engine.config import config_text, fit_to_machine
+from detnas_mm.compat import cuda_usable
+from detnas_mm.config_types import is_hook, is_other
+from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.found import measure_found
-from detnas_mm.engine.hooks import SearchHook
-from detnas_mm.engine.inputs import check_data, check_inputs, check_work_dir
-from detnas_mm.engine.process_group import join_process_group, join_without_runner
-from detnas_mm.engine.resume import resume
+from detnas_mm.engine.hooks import SearchHook, TruthHook
+from detnas_mm.engine.hooks.search_hook import unwrapped
+from detnas_mm.engine.inputs import JobInputs
+from detnas_mm.engine.pretrained import check_pretrained
+from detnas_mm.engine.process_group import join_process_group
+from detnas_mm.engine.resume import resume, resume_as_written
+from detnas_mm.engine.runner import NamedRunner
 from detnas_mm.engine.search import run_search
-from detnas_mm.errors import DetNASError, expected_errors
-from detnas_mm.registry import HOOKS
-from detnas_mm.search import LEDGER, SearchJob, refuse_if_in_use
+from detnas_mm.engine.settings import JobSettings
+from detnas_mm.errors import DetNASError, library_errors
+from detnas_mm.models import check_neck
+from detnas_mm.registry import building
+from detnas_mm.search import SearchJob
+from detnas_mm.spaces.images import check_images
 
 
 def search_job(
@@ -34,6 +40,7 @@ def search_job(
     checkpoint: str | None = None,
     seed: int | None = None,
     ready: Callable[[SearchJob], Any] = lambda job: None,
+    retry_failed: bool = False,
 ) -> SearchJob:
     """Parses and checks the ``search`` section of a config, once a process.
 
@@ -42,6 +49,7 @@ def search_job(
         checkpoint: The trained supernet, or what else its model starts from. Defaults to the config's ``load_from``.
         seed: Replaces ``search.seed``.
         ready: Called when the section is parsed, before it is checked: files that it names may be made there.
+        retry_failed: See :class:`SearchJob`.
 
     Raises:
         SystemExit: With one sentence, if the section is missing or does not fit.
@@ -51,23 +59,23 @@ def search_job(
             f'error: {cfg.filename} has no `search` section. Inherit one of configs/_base_/search/, or take a config '
             f'with search in its name.'
         )
-    written = as_text(copy.deepcopy(cfg))
+    written = copy.deepcopy(cfg)
     if seed is not None:
         written.search.seed = seed
     if checkpoint:
         written.load_from = checkpoint
     try:
-        config_text(written)
         job = SearchJob.from_config(written)
+        job.retry_failed = retry_failed
+        if job.evaluator is not None and not job.needs_model and checkpoint:
+            print_log(f'{type(job.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
+            job.cfg.pop('load_from')
+        job.exporter = Exporter(job)
     except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
-    if job.evaluator is not None and not job.needs_model and checkpoint:
-        print_log(f'{type(job.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
-        written.pop('load_from')
     ready(job)
     try:
         job.prepare()
-        Exporter(job)
     except DetNASError as error:
         raise SystemExit(f'error: {error}') from error
     return job
@@ -80,6 +88,7 @@ def search(
     trust: bool = False,
     ready: Callable[[SearchJob], Any] = lambda job: None,
     at_end: Callable[[SearchJob], Any] | None = measure_found,
+    retry_failed: bool = False,
 ) -> SearchJob:
     """Runs the search of a config; nothing is trained unless the search itself is a training run.
 
@@ -90,6 +99,7 @@ def search(
         trust: Whether checkpoints may hold more than tensors.
         ready: See :func:`search_job`; where the evaluator needs a checkpoint, one was given.
         at_end: See :func:`run`.
+        retry_failed: See :class:`SearchJob`.
 
     Returns:
         The search that was run.
@@ -102,14 +112,14 @@ def search(
         if job.evaluator is not None and job.needs_model and not job.cfg.get('load_from'):
             raise SystemExit(
                 f'error: {type(job.evaluator).__name__} needs a trained supernet. Give its checkpoint: '
-                f'{typed("search.py", cfg.filename, "CHECKPOINT")}'
+                f'{typed("search.py", Path(cfg.filename), "CHECKPOINT")}'
             )
         ready(job)
 
-    job = search_job(cfg, checkpoint, seed, with_checkpoint)
+    job = search_job(cfg, checkpoint, seed, with_checkpoint, retry_failed)
     if job.evaluator is None and job.strategy is None:  # a training run, which resumes as a search does
         training = copy.deepcopy(job.cfg)
-        resume(training)
+        resume(training, trust=trust)
         run(training, trust, job, at_end)
         return job
     run(search_only(job.cfg) if job.needs_model else job.cfg, trust, job, at_end)
@@ -122,19 +132,16 @@ def search_only(cfg: Config) -> Config:
     out.resume = False  # mmengine's resume would drop load_from and search on random weights
     out.train_cfg = ConfigDict(type='EpochBasedTrainLoop', max_epochs=0)
     out.param_scheduler = []
+    if is_other(out.get('optim_wrapper'), 'AmpOptimWrapper'):  # nothing is trained, so no GPU is needed
+        out.optim_wrapper = dict(type='OptimWrapper', optimizer=out.optim_wrapper.get('optimizer'))
     out.setdefault('default_hooks', ConfigDict()).checkpoint = None
     for kind in ('val', 'test'):
         for part in ('dataloader', 'evaluator', 'cfg'):
             out[f'{kind}_{part}'] = None
-    if not search_hooks(out):
-        out.custom_hooks = [*(out.get('custom_hooks') or []), dict(type='detnas_mm.EvolutionSearchHook')]
+    hooks = out.get('custom_hooks') or []
+    if not any(is_hook(hook, SearchHook, out.get('default_scope')) for hook in hooks):
+        out.custom_hooks = [*hooks, dict(type='detnas_mm.EvolutionSearchHook')]
     return out
-
-
-def search_hooks(cfg: Config) -> list[type[SearchHook]]:
-    """Classes of a config's own hooks that search."""
-    found = [resolve_type(hook, HOOKS, cfg.get('default_scope')) for hook in cfg.get('custom_hooks') or ()]
-    return [hook for hook in found if isclass(hook) and issubclass(hook, SearchHook)]
 
 
 def run(
@@ -154,63 +161,87 @@ def run(
 
     Raises:
         SystemExit: With one sentence, if a checkpoint cannot be loaded or the work dir cannot be made.
-        LedgerError: If another search writes into the work dir.
+        DetNASError: If another search writes into the work dir, or the search fits neither its hook nor the model.
     """
-    if cfg.get('work_dir'):
-        check_work_dir(Path(cfg.work_dir))
-    if 'search' in cfg:
-        refuse_second_search(cfg)
-        job = job or search_job(cfg)
-        if not job.needs_model:
-            return _run_without_model(cfg, job, at_end)
-        hooks = search_hooks(cfg)
+    JobSettings.read(cfg).check()
+    if job is None and 'search' in cfg:
+        job = search_job(cfg)
+    if cfg.get('resume'):
+        cfg = copy.deepcopy(cfg)
+        resume_as_written(cfg, trust)
+    model = job is None or job.needs_model
+    trains = job is not None and job.evaluator is not None and job.evaluator.trains
+    inputs = JobInputs.read(cfg, model=model or trains)
+    if job is not None and trains:  # each candidate has its own model, in the place of the one that stands there
+        inputs = replace(inputs, heads=JobInputs.read(_candidate(job)).heads)
+    if job is not None and model:
+        hooks = [hook for hook in inputs.hooks if issubclass(hook, SearchHook)]
         if not hooks:
             raise SystemExit(
                 f'error: {cfg.filename} has a `search` section, but no hook that runs it. To search in a trained '
-                f'supernet: {typed("search.py", cfg.filename, "CHECKPOINT")}. To search right after '
+                f'supernet: {typed("search.py", Path(cfg.filename), "CHECKPOINT")}. To search right after '
                 f"training, add dict(type='detnas_mm.EvolutionSearchHook') to custom_hooks."
             )
         for hook in hooks:
             hook.check(job)
-    check_inputs(cfg, trust)
-    runner = build_runner(cfg)
+    if model and inputs.mixed_precision and not cuda_usable():
+        raise DetNASError(
+            'Training in mixed precision (--amp, optim_wrapper.type=AmpOptimWrapper) needs a GPU, and there is none '
+            'here that torch and mmcv can use. Leave out --amp, or set optim_wrapper.type=OptimWrapper.'
+        )
+    inputs.check(trust)
+    check_images(cfg)
+    fitted = fit_to_machine(cfg)
+    join_process_group(fitted, runner=model)
+    if job is not None and not model:
+        best = run_search(job)
+        if at_end is not None and is_main_process():
+            at_end(job)
+        return best
+    runner = build_runner(fitted, trust)
     for hook in runner.hooks:
         if isinstance(hook, SearchHook):
             hook.job = job
     return runner.train()
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Builds the Runner of a config, fitted to this machine, and joins the process group.
+def _candidate(job: SearchJob) -> Config:
+    """The config of a candidate, drawn, of a search that trains them."""
+    arch = job.space.sample(np.random.default_rng(job.seed))
+    return Config(job.space.configure(job.cfg.to_dict(), arch) or {})
+
+
+def test(cfg: Config, trust: bool = False) -> dict[str, float]:
+    """Tests the checkpoint ``load_from`` of a config on its test set.
+
+    Args:
+        cfg: The config, not fitted to the machine.
+        trust: Whether checkpoints may hold more than tensors.
 
     Raises:
-        DetNASError: If a constructor, of whatever package, raises a ValueError.
+        SystemExit: With one sentence, if the checkpoint or the data are missing.
     """
+    JobSettings.read(cfg).check()
+    JobInputs.read(cfg, ['test']).check(trust)
+    check_images(cfg)
     fitted = fit_to_machine(cfg)
     join_process_group(fitted)
-    with expected_errors():
-        return Runner.from_cfg(fitted)
+    return build_runner(fitted, trust).test()
 
 
-def _run_without_model(cfg: Config, job: SearchJob, at_end: Callable[[SearchJob], Any] | None) -> Any:
-    """Searches where candidates need no model: no Runner, and of the data the search's alone."""
-    check_data(cfg, ['search'])
-    join_without_runner(fit_to_machine(cfg))
-    best = run_search(job)
-    if at_end is not None and is_main_process():
-        at_end(job)
-    return best
+def build_runner(cfg: Config, trust: bool = False) -> NamedRunner:
+    """Builds a Runner; what is wrong with the config is an expected error.
 
-
-def refuse_second_search(cfg: Config) -> None:
-    """Looks whether another search is at work in the folder, before models and data are loaded.
-
-    Of several processes only the first looks, and only where torchrun says which it is: it may be the one that writes.
-    The ledger itself looks again.
-
-    Raises:
-        LedgerError: If one is; names it.
+    Args:
+        cfg: The config, fitted to the machine.
+        trust: Whether checkpoints may hold more than tensors.
     """
-    first = cfg.get('launcher', 'none') == 'none' or os.environ.get('RANK') == '0'
-    if first and cfg.get('work_dir'):
-        refuse_if_in_use(Path(cfg.work_dir) / LEDGER)
+    with building(str(cfg.filename)):
+        runner = NamedRunner.from_cfg(cfg)
+    runner.trust = trust
+    check_pretrained(unwrapped(runner), trust)
+    with library_errors('model'):  # the backbone runs once
+        check_neck(unwrapped(runner), cfg.get('model', {}).get('neck'))
+    if not any(isinstance(hook, TruthHook) for hook in runner.hooks):
+        runner.register_hook(TruthHook())
+    return runner

@@ -10,14 +10,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.found import measure_found
-from detnas_mm.engine.inputs import check_data, check_inputs
-from detnas_mm.engine.latency import found_inputs, measure_latency, measured_costs
-from detnas_mm.engine.launch import refuse_second_search, search
+from detnas_mm.engine.found_inputs import FoundInputs
+from detnas_mm.engine.inputs import JobInputs
+from detnas_mm.engine.latency import measure_latency, measured_costs
+from detnas_mm.engine.launch import search
 from detnas_mm.errors import DetNASError
+from detnas_mm.latency import NetLatency
 from detnas_mm.latency.device import describe_device, device_text
-from detnas_mm.latency.inputs import Inputs
 from detnas_mm.latency.timing import Pace
 from detnas_mm.search import SearchJob
 
@@ -33,6 +33,7 @@ def search_and_measure(
     seed: int | None = None,
     trust: bool = False,
     say: Callable[[str], None] = print,
+    retry_failed: bool = False,
 ) -> dict[str, Any]:
     """Measures the table of a search where there is none yet, searches, measures and re-scores the exported nets.
 
@@ -49,6 +50,7 @@ def search_and_measure(
         seed: Replaces ``search.seed``.
         trust: Whether the checkpoint may hold more than tensors.
         say: Receives lines of text.
+        retry_failed: See :class:`SearchJob`.
 
     Returns:
         What ``measured.json`` in the work dir holds.
@@ -56,23 +58,37 @@ def search_and_measure(
     Raises:
         ValueError: If something does not fit, or a table was measured on another device.
     """
-    inputs: Inputs | None = None
+    inputs: FoundInputs | None = None
 
     def ready(job: SearchJob) -> None:
         nonlocal inputs
-        refuse_second_search(cfg)
-        if job.needs_model:
-            check_inputs(job.cfg, trust)
+        JobInputs.read(job.cfg, model=job.needs_model).check(trust)
         if test:
             _check_test_set(job)
+        check_device(job, device, threads)
         measure_tables(job, device, pace, threads, input_size, trust, say)
-        inputs = found_inputs(job, device, input_size)
+        inputs = FoundInputs(job, device, input_size)
 
-    job = search(cfg, checkpoint, seed, trust, ready, at_end=None)
+    job = search(cfg, checkpoint, seed, trust, ready, at_end=None, retry_failed=retry_failed)
     tests = [key for key, wanted in (('tested', True), ('test_set', test)) if wanted]
     found = measure_found(job, pace, device, inputs, tests, say)
     assert found is not None  # the device is there
     return found
+
+
+def check_device(job: SearchJob, device: str, threads: int | None) -> None:
+    """Refuses to measure what was found on another device than whole nets are measured on before their training.
+
+    Raises:
+        ValueError: Names both.
+    """
+    for name, cost in job.budget.models.items():
+        if isinstance(cost, NetLatency) and (cost.kind, threads or cost.threads) != (device, cost.threads):
+            asked = f'--device {device}' + (f' --threads {threads}' if threads else '')
+            raise DetNASError(
+                f'search.costs.{name} measures on {cost.kind} with threads={cost.threads}; asked for is {asked}. Ask '
+                f'for the former, or change search.costs.{name}.'
+            )
 
 
 def measure_tables(
@@ -136,7 +152,8 @@ def _check_test_set(job: SearchJob) -> None:
             f'--test needs trained nets, and {type(job.evaluator).__name__} scores them without training: train what '
             f'was found, then test it with tools/test.py.'
         )
-    training = Exporter(job).training
+    assert job.exporter is not None
+    training = job.exporter.training
     if not training.get('test_dataloader'):
         raise DetNASError('--test: the exported configs have no test set; name one that has it: search.export.config.')
-    check_data(training, ['test_dataloader'])
+    JobInputs.read(training, ['test']).check_files()

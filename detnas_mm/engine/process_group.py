@@ -14,30 +14,24 @@ from mmengine.dist import init_dist
 from detnas_mm.compat import cuda_usable
 
 
-def join_process_group(cfg: Config) -> None:
-    """Joins the process group where mmengine's Runner could not: on CPUs, and in processes that torchrun restarted.
-
-    Elsewhere the Runner does it.
+def join_process_group(cfg: Config, runner: bool = True) -> None:
+    """Joins the process group where no Runner will, or mmengine's could not: on CPUs, and after torchrun's restart.
 
     Args:
         cfg: What :func:`~detnas_mm.engine.config.fit_to_machine` returns.
+        runner: Whether a Runner follows; a search without one computes on no GPU.
     """
-    if cfg.get('launcher', 'none') == 'none' or dist.is_initialized():
-        return
-    cuda = cuda_usable()
-    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
-    if not cuda or restarted:
-        _join(cfg.env_cfg.dist_cfg, cuda)
-
-
-def join_without_runner(cfg: Config) -> None:
-    """Joins the process group where no Runner will: a search without a model needs it, to know who writes."""
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or dist.is_initialized():
         return
-    dist_cfg = ConfigDict(cfg.env_cfg.dist_cfg, backend='gloo')  # it computes on no GPU
-    if launcher == 'pytorch':
-        _join(dist_cfg, cuda=False)
+    cuda = runner and cuda_usable()
+    dist_cfg = cfg.env_cfg.dist_cfg if runner else ConfigDict(cfg.env_cfg.dist_cfg, backend='gloo')
+    restarted = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
+    if runner:
+        if not cuda or restarted:
+            _join(dist_cfg, cuda)
+    elif launcher == 'pytorch':
+        _join(dist_cfg, cuda)
     else:
         init_dist(launcher, **dist_cfg)
 

@@ -24,7 +24,8 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-#: Settings of a model that change how it is trained or loaded, and no score.
+#: Settings of a model that change how it is trained or loaded, and no score; evaluators say themselves which BN
+#: statistics they compute, which frozen_stages and norm_eval decide.
 NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded')
 
 
@@ -40,7 +41,7 @@ def settings_digest(cfg: Any) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """What may change the last digits of a score, or help to trace it: never compared, only told."""
+    """What may change the last digits of a score, or help to trace it: never compared, only kept."""
     device = describe_device('cuda' if torch.cuda.is_available() else 'cpu')['name']
     return dict(
         detnas_mm=__version__, code=code_digest(), torch=torch.__version__, device=device,

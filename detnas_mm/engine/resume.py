@@ -2,43 +2,135 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from detnas_mm.checkpoints import load_checkpoint_file
+from detnas_mm.errors import DetNASError
+
+_NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 
 
-def resume(cfg: Config, checkpoint: str | None = None) -> None:
+def resume(cfg: Config, checkpoint: str | None = None, trust: bool = False) -> None:
     """Lets a training resume from a checkpoint, or from the last one of its work dir.
 
     Where that has none, ``load_from`` stays in force: mmengine's Runner would begin with random weights. A work dir may
-    have been moved.
+    have been moved or copied.
 
     Args:
         cfg: A training with ``work_dir``; ``resume`` and ``load_from`` are changed.
         checkpoint: What to resume from. Defaults to None: the last checkpoint of the work dir.
+        trust: Whether checkpoints may hold more than tensors.
 
     Raises:
-        SystemExit: With one sentence, if the last checkpoint is gone.
+        DetNASError: If no checkpoint that there is can be resumed from.
     """
     cfg.resume = True
     if checkpoint:
-        cfg.load_from = checkpoint
-        return
-    note = Path(cfg.work_dir, 'last_checkpoint')
-    if not note.is_file():
+        problem = _problem(checkpoint, trust)
+        if problem:
+            raise DetNASError(f'--resume: {problem}')
+    else:
+        checkpoint = last_checkpoint(cfg.work_dir, trust)
+    if checkpoint is None:
         cfg.resume = False
         begin = f'starting from {cfg.load_from}' if cfg.get('load_from') else 'training begins from the start'
         print_log(f'There is no checkpoint in {cfg.work_dir}; {begin}.', logger='current')
         return
-    named = note.read_text().strip()
-    here = note.parent / Path(named).name
-    if named and ('://' in named or Path(named).exists()):
-        cfg.load_from = None  # mmengine's Runner reads the note itself
-    elif named and here.exists():
-        cfg.load_from = str(here)
-    else:
-        raise SystemExit(
-            f'error: {note} names the checkpoint {named!r}, which is not there. Give another: --resume CHECKPOINT, or '
-            f'delete {note} to begin from the start.'
+    if cfg.get('load_from') not in (None, checkpoint):
+        print_log(f'Resuming from {checkpoint}; {cfg.load_from} is not loaded again.', logger='current')
+    cfg.load_from = checkpoint
+
+
+def resume_as_written(cfg: Config, trust: bool = False) -> None:
+    """The same for a config with ``resume=True``.
+
+    To mmengine its ``load_from`` then names what to resume from. Weights alone cannot be resumed: they are where a
+    training begins.
+
+    Args:
+        cfg: See :func:`resume`.
+        trust: See there.
+
+    Raises:
+        DetNASError: See there.
+    """
+    if not cfg.get('resume'):
+        return
+    if (cfg.get('train_cfg') or {}).get('max_epochs') == 0:  # a search, which goes on by itself
+        cfg.resume = False
+    elif not cfg.get('load_from') or _problem(cfg.load_from, trust):
+        resume(cfg, None, trust)
+
+
+def resume_runner(runner: Runner) -> None:
+    """The same for a Runner of another train script, before it loads anything; for ``before_run`` of hooks.
+
+    Raises:
+        DetNASError: See :func:`resume`.
+    """
+    if runner._resume and runner._load_from is None:  # mmengine has no public names for them
+        runner._load_from = last_checkpoint(runner.work_dir)
+        if runner._load_from is None:
+            runner._resume = False
+            runner.logger.warning(
+                f'There is no checkpoint in {runner.work_dir} to resume from; training begins from the start, and '
+                f'without the weights of load_from, which this train script has dropped.'
+            )
+
+
+def last_checkpoint(folder: str | Path, trust: bool = False) -> str | None:
+    """The last checkpoint of a work dir that can be resumed from; None if nothing was saved there.
+
+    Where the very last one cannot, because it is damaged or gone, the one before it is taken, and a line says so.
+
+    Args:
+        folder: The work dir.
+        trust: Whether checkpoints may hold more than tensors.
+
+    Raises:
+        DetNASError: If no checkpoint there can be resumed from.
+    """
+    note = Path(folder, 'last_checkpoint')
+    numbered = list(note.parent.iterdir()) if note.parent.is_dir() else []
+    found = [(int(match[1]), path) for path in numbered if (match := _NUMBERED.fullmatch(path.name))]
+    if not note.is_file() and not found:
+        return None
+    named = note.read_text(encoding='utf-8', errors='replace').strip() if note.is_file() else ''
+    if '://' in named:
+        return named
+    here = note.parent / Path(named).name  # the folder may have been moved, or be a copy of one that has gone on
+    last = here if here.is_file() or not named else Path(named)
+    problem = _problem(last, trust) if named else f'{note} is {"empty" if note.is_file() else "not there"}'
+    if not problem:
+        return str(last)
+    others = [path for _, path in sorted(found, reverse=True) if path != last]
+    other = next((path for path in others if not _problem(path, trust)), None)
+    if other is None:
+        raise DetNASError(
+            f'{problem}. {note.parent} holds no other checkpoint that can be resumed from. Give one: --resume '
+            f'CHECKPOINT, or choose another --work-dir to begin from the start.'
         )
+    print_log(f'{problem}. Resuming from {other} instead.', logger='current', level=logging.WARNING)
+    return str(other)
+
+
+def _problem(path: str | Path, trust: bool) -> str:
+    """Why a checkpoint cannot be resumed from; empty if it can."""
+    if '://' in str(path):
+        return ''
+    try:
+        found = load_checkpoint_file(path, trust)
+    except DetNASError as error:
+        return str(error).removesuffix('.')
+    except OSError as error:  # what torch says of some files that are cut short
+        return f'{path} cannot be read as a checkpoint, it may be cut short: {error}'
+    meta = found.get('meta') if isinstance(found, dict) else None
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= set(meta) or 'message_hub' not in found:
+        return f'{path} holds weights without the state of a training: it can be loaded (load_from), not resumed'
+    return ''

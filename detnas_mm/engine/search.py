@@ -7,18 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.engine.config import write_config
+from detnas_mm.checkpoints import load_checkpoint_file
+from detnas_mm.cli import read_file
 from detnas_mm.engine.export import Exporter, Weights, export_best, row_meta
 from detnas_mm.engine.provenance import environment, model_digest, weights_digest
 from detnas_mm.errors import DetNASError, MissingFileError
-from detnas_mm.files import write_json
+from detnas_mm.files import write_json, write_text
 from detnas_mm.models import build_model, checked_weights
 from detnas_mm.search import CONFIG, LEDGER, Ledger, LedgerError, Record, SearchJob, pareto_front, read_ledger, thinned
 from detnas_mm.visualization import plot_population, plot_progress
@@ -49,7 +48,7 @@ def open_ledger(job: SearchJob, header: Mapping[str, Any], environment: Mapping[
         raise LedgerError(box[1])
     if ledger is None:
         return Ledger(None, header, None, *box[0])
-    write_config(job.cfg, job.work_dir / CONFIG)  # before anything long: any row can be exported meanwhile
+    write_text(job.work_dir / CONFIG, job.text)  # before anything long: any row can be exported meanwhile
     return ledger
 
 
@@ -87,41 +86,73 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     if evaluator.needs_model and model is None:
         raise DetNASError(f'{type(evaluator).__name__} needs a trained model: give its checkpoint.')
     if not evaluator.all_ranks and get_world_size() > 1:
-        raise DetNASError(f'{type(evaluator).__name__} starts workers of its own: start the search as one process.')
+        raise DetNASError(f'{type(evaluator).__name__} runs in one process alone: start the search without a launcher.')
     on_rank_0(job)
-    exporter = Exporter(job)
+    job.exporter = job.exporter or Exporter(job)  # what cannot be written is refused before the search
     evaluator.setup(job, model)
     header = job.header(**(dict(weights=None, settings=None) if model is None else model_digest(job.cfg, model)))
     known = environment() | ({} if sampler is None else dict(sampler=sampler))
     with open_ledger(job, header, known) as ledger:
+        take_back_failed(job, ledger)
         best = strategy.run(evaluator, ledger)
         if len(job.objectives) == 1:
             chosen = best[: job.export.top_k]
         else:
             chosen = thinned(pareto_front(best, job.objectives), job.objectives, job.export.front_k)
-        finish(exporter, ledger, chosen, strategy.artifacts() if is_main_process() else {})
+        finish(job, ledger, chosen, strategy.artifacts() if is_main_process() else {})
     return best
 
 
+def take_back_failed(job: SearchJob, ledger: Ledger) -> None:
+    """Takes rows back that failed at an earlier start, where they are to be evaluated again.
+
+    Their generation goes as a whole, since it is evaluated together, and so do those after it, which follow from the
+    rows. Candidates that are asked for again are not evaluated a second time where the evaluator keeps their results,
+    as one does that trains them.
+
+    Args:
+        job: The search; ``retry_failed`` and the evaluator say which.
+        ledger: Its ledger.
+    """
+    assert job.evaluator is not None
+    failed = [row for row in ledger.records if row.status == 'failed']
+    again = [row for row in failed if job.retry_failed or job.evaluator.outdated(row)]
+    if not again or ledger.snapshots:
+        if job.retry_failed:
+            job.log('No row has failed: there is nothing to evaluate again.')
+        return
+    job.evaluator.forget(again)  # before the rows go: a search that is killed in between has them still
+    first = next(row.index for row in ledger.records if row.generation == again[0].generation)
+    count = len(ledger.records) - first
+    copy = ledger.cut(first)
+    job.log(
+        f'Evaluated again: {len(again)} rows that failed, such as {again[0].arch} ({again[0].reason}). '
+        f'{count} rows are taken back, those of that generation and of the ones after it'
+        f'{f"; the ledger as it was: {copy}" if copy else ""}.'
+    )
+
+
 def finish(
-    exporter: Exporter,
+    job: SearchJob,
     ledger: Ledger,
     chosen: Sequence[Record],
     artifacts: Mapping[str, Any] | None = None,
     weights: Weights | None = None,
+    meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Ends a search: writes what it has to show, draws its progress, exports nets. All ranks call it.
+    """Ends a search: exports nets, writes what it has to show, draws its progress. All ranks call it.
 
     Args:
-        exporter: Of the search.
+        job: The search.
         ledger: Its ledger.
         chosen: Rows to export, the best first.
         artifacts: JSON-ready contents by the name of their file.
         weights: See :meth:`Exporter.write`.
+        meta: See :func:`export_best`.
     """
-    job = exporter.job
+    best = export_best(job, chosen, weights, meta)
     if is_main_process() and job.work_dir is not None:
-        for name, content in (artifacts or {}).items():
+        for name, content in {'best.json': best, **(artifacts or {})}.items():
             write_json(job.work_dir / name, content, indent=2)
         picture = job.work_dir / 'progress.png'
         if ledger.snapshots:
@@ -129,7 +160,6 @@ def finish(
             plot_population(ledger.snapshots, job.objectives[0], picture, bound)
         else:
             plot_progress(ledger.records, job.objectives, picture)
-    export_best(exporter, chosen, weights)
 
 
 def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust: bool = False) -> dict[str, Path]:
@@ -139,7 +169,7 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
         work_dir: Folder of the search.
         wanted: The id or the architecture of a row.
         checkpoint: The trained supernet; by default the one that the search loaded.
-        trust: Whether the checkpoint may hold more than tensors, see :func:`~detnas_mm.compat.load_checkpoint_file`.
+        trust: Whether the checkpoint may hold more than tensors, see :func:`.load_checkpoint_file`.
 
     Returns:
         Paths in the folder's ``exported/``, see :meth:`Exporter.write`.
@@ -154,7 +184,7 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
             raise MissingFileError(
                 f'{work_dir} has no {name}: it is no folder of a search, or one that has only begun.'
             )
-    cfg = Config.fromfile(work_dir / CONFIG)
+    cfg = read_file(work_dir / CONFIG)
     header, records = read_ledger(work_dir / LEDGER)
     job = SearchJob.from_config(cfg)
     found = [record for record in records if wanted in (record.id, record.arch)]

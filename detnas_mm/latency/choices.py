@@ -53,6 +53,7 @@ class ChoiceSubject(LatencySubject):
                 f'Tables of choices are of spaces of one choice a position; this supernet has {self.space!r}.'
             )
         self.supernet = find_supernet(self.model)
+        self.supernet.check_space(self.space)
         self.batch = self.inputs.batch(self.model)
         self.model_name = type(self.model if self.inputs.part == 'detector' else self.supernet).__name__
 

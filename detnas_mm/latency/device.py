@@ -9,20 +9,23 @@ from typing import Any
 from detnas_mm.errors import DetNASError
 
 
-def describe_device(kind: str) -> dict[str, Any]:
+def describe_device(kind: str, threads: int | None = None) -> dict[str, Any]:
     """Names a device of this machine.
 
     Args:
         kind: ``'cpu'`` or ``'cuda'``.
+        threads: Of a CPU. Defaults to those that torch uses now.
 
     Returns:
-        ``kind``, ``name`` (None if there is no such device) and, for a CPU, the ``threads`` that torch uses.
+        ``kind``, ``name`` (None if there is no such device) and, for a CPU, the ``threads``.
 
     Raises:
         ValueError: If the kind is another one.
     """
     if kind not in ('cpu', 'cuda'):
         raise DetNASError(f"A device is 'cpu' or 'cuda'; got {kind!r}.")
+    if kind == 'cpu' and threads is not None:
+        return dict(kind=kind, name=_cpu_name(), threads=threads)
     import torch  # only who measures or loads a measured table needs it
 
     if kind == 'cuda':

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.checks import checked_input_size
+from detnas_mm.cli import typed
 from detnas_mm.cost.base import CostModel
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.latency.device import describe_device, device_text
@@ -118,6 +119,11 @@ class MeasuredLatency(CostModel):
         return found
 
     @property
+    def device(self) -> dict[str, Any]:
+        """What it was measured on, see :func:`~detnas_mm.latency.device.describe_device`."""
+        return self.measurement['device']
+
+    @property
     def part(self) -> str:
         """``'backbone'`` or ``'detector'``."""
         return self.measurement['part']
@@ -172,7 +178,7 @@ class MeasuredLatency(CostModel):
 
 def how_to(file: str | Path) -> str:
     """The command that measures."""
-    return f'python tools/analysis_tools/measure_latency.py CONFIG [CHECKPOINT] --out {shlex.quote(str(file))}'
+    return f'{typed("analysis_tools/measure_latency.py", "CONFIG")} [CHECKPOINT] --out {shlex.quote(str(file))}'
 
 
 def _problem(found: Any, fields: Mapping[str, Any]) -> str | None:

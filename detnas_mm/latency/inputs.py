@@ -10,13 +10,15 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.checks import checked_input_size
-from detnas_mm.compat import load_checkpoint_file
-from detnas_mm.errors import DetNASError, expected_errors
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.temporary import quiet
 from detnas_mm.latency.device import describe_device
 from detnas_mm.latency.file import PARTS
 from detnas_mm.models import build_model, checked_weights
+from detnas_mm.registry import building
+from detnas_mm.spaces.images import RGB
 
 #: Images that a detector runs on: what follows the heads takes longer where there is more to see.
 NUM_IMAGES = 4
@@ -31,7 +33,9 @@ class Inputs:
         part: ``'backbone'``, on noise, or ``'detector'``: preprocessing, backbone, neck, head and post-processing.
         input_size: (height, width) in pixels.
         device: ``'cpu'`` or ``'cuda'``.
-        images: What a detector looks at, of shape (3, h, w) each; resized to the input size. Defaults to None: noise.
+        images: What a detector looks at, of shape (channels, h, w) each; resized to the input size. Defaults to None:
+            noise.
+        channels: Channels of the images.
 
     Attributes:
         images: ``'search-val'`` or ``'noise'``.
@@ -41,13 +45,21 @@ class Inputs:
         ValueError: If something does not fit.
     """
 
-    def __init__(self, part: str, input_size: Any, device: str, images: Sequence[Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        part: str,
+        input_size: Any,
+        device: str,
+        images: Sequence[Tensor] | None = None,
+        channels: int = RGB,
+    ) -> None:
         if part not in PARTS:
             raise DetNASError(f'part must be one of {PARTS}; got {part!r}.')
         if describe_device(device)['name'] is None:
             raise DetNASError('This machine has no CUDA device that torch can use; measure with --device cpu.')
         self.part, self.device = part, device
         self.size = checked_input_size(input_size)
+        self.channels = channels
         self.images = 'noise' if images is None or part == 'backbone' else 'search-val'
         if part == 'backbone':
             self.values: list[Any] = [self._noise(1)]
@@ -55,7 +67,7 @@ class Inputs:
             self.values = self._samples(list(128 + 50 * self._noise(NUM_IMAGES).cpu()) if images is None else images)
 
     def _noise(self, count: int) -> Tensor:
-        return torch.randn(count, 3, *self.size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        return torch.randn(count, self.channels, *self.size, generator=torch.Generator().manual_seed(0)).to(self.device)
 
     def _samples(self, images: Sequence[Tensor]) -> list[Any]:
         """Batches of one image, as a detector's ``test_step`` takes them."""
@@ -72,7 +84,7 @@ class Inputs:
         ]
 
     def batch(self, model: nn.Module | None = None) -> Tensor:
-        """Images as the backbone gets them, several in a batch, shape (n, 3, h, w)."""
+        """Images as the backbone gets them, several in a batch, shape (n, channels, h, w)."""
         if self.part == 'backbone' or model is None:
             return self._noise(NUM_IMAGES)
         return torch.cat([model.data_preprocessor(one, False)['inputs'] for one in self.values])
@@ -90,7 +102,7 @@ class Inputs:
 def search_val_images(cfg: Any) -> list[Tensor]:
     """Images from all over the set that a config is tested on, as its pipeline gives them."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        with expected_errors():
+        with building('test_dataloader.dataset'):
             dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
         return [dataset[len(dataset) * i // NUM_IMAGES]['inputs'] for i in range(NUM_IMAGES)]
 
@@ -108,7 +120,7 @@ def load_model(cfg: Any, checkpoint: str | None, device: str, trust: bool = Fals
 
 def load_backbone(settings: Mapping[str, Any], inputs: Inputs, scope: str | None = None) -> nn.Module:
     """A backbone alone, with random weights, and BN statistics that fit them."""
-    with quiet(), DefaultScope.overwrite_default_scope(scope), expected_errors():
+    with quiet(), DefaultScope.overwrite_default_scope(scope), building('model.backbone'):
         net = MODELS.build({**settings, 'init_cfg': None})
         net.init_weights()
     return settled(net.to(inputs.device), inputs.batch())
@@ -135,7 +147,7 @@ def settled(net: nn.Module, batch: Tensor) -> nn.Module:
 
     Args:
         net: A backbone.
-        batch: Images as the backbone gets them, shape (n, 3, h, w), n at least 2.
+        batch: Images as the backbone gets them, shape (n, c, h, w), n at least 2.
     """
     update_bn([batch], net)
     net.eval()  # of some backbones it returns nothing

@@ -44,7 +44,7 @@ def measure_table(
     runs: dict[Any, tuple[Run, Sequence[nn.Module]]] = {}
     runs |= {('table', key): run for key, run in subject.table_nets(rng).items()}
     runs |= {('net', subject.space.describe(arch)): (subject.net(arch), ()) for arch in archs}
-    for name, settings in subject.references.items():
+    for name, settings in subject.reference_backbones(subject.inputs.channels).items():
         runs['reference', name] = load_backbone(settings, subject.inputs), ()
     before = other_work(subject.other_work, subject.inputs.device)
     things = {key: TimedRun(run, subject.inputs.values, watch, parts, before) for key, (run, parts) in runs.items()}
@@ -91,7 +91,7 @@ def _each(how: Callable[[np.ndarray], Any], cells: Any) -> Any:
 
 def measure_nets(
     runs: Mapping[str, Callable[[Any], Any]],
-    inputs: Sequence[Any],
+    inputs: Mapping[str, Sequence[Any]],
     watch: Stopwatch,
     pace: Pace,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
@@ -101,7 +101,7 @@ def measure_nets(
 
     Args:
         runs: What runs a net on one input, by name.
-        inputs: What to run them on.
+        inputs: What to run each on, by name.
         watch: See :func:`~detnas_mm.latency.stopwatch.stopwatch`.
         pace: How thoroughly.
         progress: Wraps what is iterated over, such as a progress bar.
@@ -110,7 +110,7 @@ def measure_nets(
     Returns:
         Seconds for one input by name, shape (rounds, 1); as measured, and steadied.
     """
-    things = {name: TimedRun(run, inputs, watch, before=before) for name, run in runs.items()}
+    things = {name: TimedRun(run, inputs[name], watch, before=before) for name, run in runs.items()}
     samples = interleaved(things, pace, progress)
     return samples, steadied(samples)
 

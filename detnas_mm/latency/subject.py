@@ -11,6 +11,7 @@ from torch import nn
 
 from detnas_mm.latency.inputs import Inputs, Run
 from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces.images import unless_rgb
 
 
 class LatencySubject(ABC):
@@ -63,6 +64,11 @@ class LatencySubject(ABC):
         self.backbone = backbone
         self.grid: Any = grid
         self.setup()
+
+    @classmethod
+    def reference_backbones(cls, in_channels: int) -> dict[str, dict[str, Any]]:
+        """The configs of :attr:`references`, for images of so many channels."""
+        return {name: {**settings, **unless_rgb(in_channels)} for name, settings in cls.references.items()}
 
     @abstractmethod
     def setup(self) -> None:

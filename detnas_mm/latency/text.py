@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,10 @@ from detnas_mm.search import number_text
 UNSTEADY = 0.1
 BUSY = 'This machine was busy, or changed its pace; ranks hold better than milliseconds. Measure again at rest.'
 OFF = 'The machine kept its pace: the tables are off for such nets. A finer --grid, or more --rounds, predict better.'
+LOADED = (
+    'Before training nets were measured with their post-processing fully loaded (score threshold 0); as exported it '
+    'has less to do.'
+)
 
 
 def table_text(found: Mapping[str, Any], table: str) -> str:
@@ -62,20 +66,52 @@ def _numbers(node: Any) -> Iterator[float]:
         yield node
 
 
-def predictions_text(check: Mapping[str, Any], kept_pace: bool = False) -> list[str]:
+def size_text(found: Mapping[str, Any]) -> str:
+    """At which size nets were measured: ``'of 480x640'``, or that each had its own."""
+    size = found['input_size']
+    return 'of the input size of each' if size is None else f'of {size[0]}x{size[1]}'
+
+
+def predictions_text(check: Mapping[str, Any], kept_pace: bool | None = False) -> list[str]:
     """How well the latencies of nets that were found had been predicted, in lines.
 
     Args:
         check: See :func:`~detnas_mm.latency.measure.compared`.
-        kept_pace: Whether another net took as long as with the tables: then it is not the machine that was off.
+        kept_pace: Whether another net took as long as with the tables: then it is not the machine that was off. None if
+            nets were measured untrained before: then the difference is first of all that of post-processing.
     """
-    off = OFF if kept_pace else BUSY
+    off = LOADED if kept_pace is None else OFF if kept_pace else BUSY
     kendall = '' if check['kendall'] is None else f', Kendall {check["kendall"]:.2f}'
     return [
         f'predicted against measured: mean absolute error {check["mean_absolute_error_percent"]:.1f} %, bias '
         f'{check["bias_percent"]:+.1f} %{kendall}; {check["error_after_factor_percent"]:.1f} % once a common factor of '
         f'{check["factor"]:.2f} is taken out'
     ] + [off] * (abs(check['factor'] - 1) > UNSTEADY)
+
+
+def session_text(nets: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) -> str:
+    """A session of measuring whole nets in a line or two.
+
+    Args:
+        nets: What the file holds of its nets.
+        session: What it holds of the session.
+    """
+    times = [net['ms'] for net in nets]
+    shares = [net['iqr_ms'] / net['ms'] for net in nets]
+    lines = [
+        f'Latency of {len(nets)} nets before training: {min(times):.3f} to {max(times):.3f} ms, spread between rounds '
+        f'(IQR) {np.median(shares):.1%} in the median'
+    ]
+    if session['references']:
+        lines[0] += (
+            f'; nets of the first session took {1 / session["ratio"]:.3f} times as long as then (unlike by '
+            f'{session["unlike"]:.1%}), and that was divided out'
+        )
+    lines += [
+        f'  {net["arch"]} finds no box, so its post-processing costs nothing.' for net in nets if not net['boxes']
+    ]
+    unsteady = max(np.median(shares), session['unlike'], abs(session['ratio'] - 1))
+    return '\n'.join(lines + [f'  {BUSY}'] * bool(unsteady > UNSTEADY))
 
 
 def found_text(found: Mapping[str, Any]) -> str:
@@ -85,7 +121,6 @@ def found_text(found: Mapping[str, Any]) -> str:
         found: What ``measured.json`` holds.
     """
     metric, nets = found['objectives'][0]['name'], found['nets']
-    height, width = found['input_size']
     predicted = found['predictions'] is not None
     columns: list[tuple[str, int, Any]] = [('fitness', 10, lambda net: _shown(net['fitness'], metric, '.4f'))]
     for key, head in (('tested', 'tested'), ('test_set', 'test set')):
@@ -94,10 +129,12 @@ def found_text(found: Mapping[str, Any]) -> str:
     times = {'predicted': 'predicted_ms', 'measured': 'measured_ms', 'spread': 'iqr_ms'}
     for head in list(times)[0 if predicted else 1 :]:
         columns.append((head, 10, lambda net, key=times[head]: f'{net[key]:.3f}'))
+    if found['input_size'] is None:
+        columns.append(('input', 10, lambda net: 'x'.join(map(str, net['input_size']))))
     for name in [name for name, value in nets[0]['costs'].items() if nets[0]['as_measured'][name] == value]:
         columns.append((name, 14, lambda net, name=name: number_text(net['costs'][name])))
     lines = [
-        f'{metric}; latency in ms of the {found["part"]}, one image of {height}x{width} ({found["images"]}), '
+        f'{metric}; latency in ms of the {found["part"]}, one image {size_text(found)} ({found["images"]}), '
         f'{device_text(found["device"])}',
         f'{"net":14}' + ''.join(f'{head:>{width}}' for head, width, _ in columns) + '  architecture',
     ]
@@ -110,6 +147,8 @@ def found_text(found: Mapping[str, Any]) -> str:
             lines.append(f'{"":14}beaten as measured')
     if not predicted:
         return '\n'.join(lines)
+    if found.get('untrained'):
+        return '\n'.join([*lines, *predictions_text(found['predictions'], None)])
     tables, now = found['references_ms']['tables'], found['references_ms']['now']
     for name, ms in now.items():
         before = f'{tables[name]:10.3f}' if name in tables else f'{"–":>10}'

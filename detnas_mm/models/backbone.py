@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mmengine.logging import print_log
@@ -11,7 +11,9 @@ from mmengine.model import BaseModule
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnas_mm.checks import flag, real
 from detnas_mm.errors import DetNASError
+from detnas_mm.spaces.images import RGB
 
 
 class Backbone(BaseModule):
@@ -26,6 +28,7 @@ class Backbone(BaseModule):
         min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails.
         init_cfg: mmengine's.
         may_be_empty: Whether ``out_indices`` may be empty.
+        in_channels: Channels of the images.
 
     Raises:
         ValueError: If an argument does not fit; names the value and what is allowed.
@@ -41,6 +44,7 @@ class Backbone(BaseModule):
         min_loaded: float,
         init_cfg: dict | list[dict] | None,
         may_be_empty: bool = False,
+        in_channels: int = RGB,
     ) -> None:
         super().__init__(init_cfg)
         if out_indices is None:
@@ -60,13 +64,14 @@ class Backbone(BaseModule):
                 f'frozen_stages must lie between -1 (nothing), 0 (stem) and {num_stages} (stem and all stages); '
                 f'got {frozen_stages!r}.'
             )
-        if not 0 <= min_loaded <= 1:
+        if not 0 <= real('min_loaded', min_loaded) <= 1:
             raise DetNASError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')
+        self.in_channels = in_channels
         self.num_stages = num_stages
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
-        self.with_cp = with_cp
+        self.norm_eval = flag('norm_eval', norm_eval)
+        self.with_cp = flag('with_cp', with_cp)
         self.min_loaded = min_loaded
 
     @abstractmethod
@@ -78,6 +83,15 @@ class Backbone(BaseModule):
             module.eval()
             for param in module.parameters():
                 param.requires_grad = False
+
+    def _init_as_resnet(self, zeroed: Collection[nn.Module]) -> None:
+        """Initialises layers as mmdet does those of a ResNet, unless that was done; norms in ``zeroed`` begin at 0."""
+        for module in self.modules() if not self.is_init else ():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+            elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
+                nn.init.constant_(module.weight, 0.0 if module in zeroed else 1.0)
+                nn.init.zeros_(module.bias)
 
     def train(self, mode: bool = True) -> Backbone:
         """Keeps frozen stages and, with ``norm_eval``, all BN in evaluation mode."""

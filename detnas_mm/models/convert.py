@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from detnas_mm.compat import UNREADABLE, refused_for
+from detnas_mm.checkpoints import UNREADABLE, refused_for
 from detnas_mm.errors import DetNASError
 
 
@@ -35,6 +35,8 @@ def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict
             f'({refused_for(error)}). '
             f'If you trust where it comes from, give --trust-pickle.'
         ) from error
+    except FileNotFoundError:
+        raise
     except UNREADABLE as error:
         raise DetNASError(f'{path} cannot be read as a checkpoint: {refused_for(error)}') from error
     while isinstance(checkpoint, Mapping):

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from inspect import isclass
+from typing import Any
 
 import torch
-from mmcv.cnn import build_norm_layer
+from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.spaces.conv import Conv
+
+
+def checked_norm(norm_cfg: Any) -> dict[str, Any]:
+    """Mmcv's norm config; BN where none is given.
+
+    Raises:
+        DetNASError: If it is no mapping.
+    """
+    if norm_cfg is not None and not isinstance(norm_cfg, Mapping):
+        raise DetNASError(f"norm_cfg must be a dict, such as dict(type='BN'); got {norm_cfg!r}.")
+    return dict(norm_cfg or dict(type='BN'))
+
+
+def checked_conv(conv_cfg: Any) -> dict[str, Any] | None:
+    """Mmcv's config of convolutions; None, where none is given, stands for ordinary ones.
+
+    Raises:
+        DetNASError: If it is no mapping with a type.
+    """
+    if conv_cfg is not None and not (isinstance(conv_cfg, Mapping) and 'type' in conv_cfg):
+        raise DetNASError(
+            f"conv_cfg must be a dict, such as dict(type='detnas_mm.StandardizedConv2d'), or None; got {conv_cfg!r}."
+        )
+    return None if conv_cfg is None else dict(conv_cfg)
 
 
 def _build_norm(norm_cfg: dict, channels: int) -> tuple[str, nn.Module]:
@@ -32,17 +57,36 @@ def _build_norm(norm_cfg: dict, channels: int) -> tuple[str, nn.Module]:
         ) from error
 
 
-def conv_norm(conv: Conv, norm_cfg: dict, act: bool) -> nn.Sequential:
+def _build_conv(conv_cfg: dict | None, conv: Conv) -> nn.Conv2d:
+    """Calls mmcv's ``build_conv_layer``, whose own message leaves out what was asked for."""
+    try:
+        return build_conv_layer(
+            conv_cfg, conv.cin, conv.cout, conv.kernel, conv.stride, conv.kernel // 2, 1, conv.groups, conv.bias
+        )
+    except KeyError as error:
+        raise DetNASError(
+            f'conv_cfg {conv_cfg} names no convolution that is registered, as Conv2d and detnas_mm.StandardizedConv2d '
+            f'are.'
+        ) from error
+
+
+def conv_norm(conv: Conv, norm_cfg: dict, act: bool, conv_cfg: dict | None = None) -> nn.Sequential:
     """Convolution, norm and, if ``act``, ReLU; the norm's key is mmcv's own (``bn``, ``gn``, …).
 
+    Args:
+        conv: What the convolution is.
+        norm_cfg: mmcv's norm config.
+        act: Whether a ReLU follows.
+        conv_cfg: mmcv's config of the layer. Defaults to ``nn.Conv2d``.
+
     Raises:
-        ValueError: If ``norm_cfg`` names no norm; lists those that there are.
+        DetNASError: If ``norm_cfg`` names no norm, or ``conv_cfg`` no convolution; says which there are.
     """
     name, norm = _build_norm(norm_cfg, conv.cout)
     layers: list[tuple[str, nn.Module]] = [
         (
             'conv',
-            nn.Conv2d(conv.cin, conv.cout, conv.kernel, conv.stride, conv.kernel // 2, 1, conv.groups, conv.bias),
+            _build_conv(conv_cfg, conv),
         ),
         (name, norm),
     ]
@@ -52,8 +96,11 @@ def conv_norm(conv: Conv, norm_cfg: dict, act: bool) -> nn.Sequential:
 
 
 def run_checkpointed(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Runs a module's forward and keeps no inner activations: they are computed again in the backward pass."""
-    if not torch.is_grad_enabled():
+    """Runs a module's forward and keeps no inner activations: they are computed again in the backward pass.
+
+    A net that ``torch.fx`` traces is the plain one.
+    """
+    if not torch.is_grad_enabled() or isinstance(x, fx.Proxy):
         return forward(x)
     return checkpoint(
         forward, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), hold_bn_still(module))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.models.modes import kept_modes
 from detnas_mm.models.supernet import Supernet
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
@@ -47,7 +48,7 @@ def slice_state_dict(
     prefix += '.' if prefix else ''
     own = [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]
     names = {key: supernet.subnet_key(key, path) for key in own} if supernet.has_path(own, path) else {}
-    if all(new == key for key, new in names.items()):
+    if all(new is None for new in names.values()):
         raise DetNASError(
             f'Under the prefix {prefix!r} there are no weights of the path {list(path.genes)}. Check the prefix, such '
             f"as 'backbone.', and that the path is of the supernet's space. Keys: {', '.join(list(state_dict)[:3])}, …"
@@ -60,6 +61,9 @@ def slice_state_dict(
             new_key = None if new_key is None else prefix + new_key
         if new_key is not None:
             sliced[new_key] = value.detach().clone()
+    metadata = {} if isinstance(supernet, type) else cast(Supernet, supernet).subnet_metadata(path)
+    if metadata:
+        sliced._metadata = OrderedDict({prefix[:-1]: metadata})  # type: ignore[attr-defined]  # as torch calls it
     return sliced
 
 
@@ -82,27 +86,29 @@ def extract_subnet(
         raise DetNASError(f'{type(supernet.space).__name__} does not say how a net of its own is built (configure).')
     net = MODELS.build(configured['model']['backbone'])
     net.load_state_dict(slice_state_dict(supernet.state_dict(), path, supernet))
-    return net.to(next(supernet.parameters()).device).train(supernet.training)
+    net.to(next(supernet.parameters()).device)
+    net.train(supernet.training)  # on a line of its own: mmdet's ResNet.train returns None
+    return net
 
 
 @torch.no_grad()
 def max_difference(supernet: Supernet, net: nn.Module, path: Architecture, images: Tensor) -> float:
     """Largest absolute difference between the outputs of a supernet on a path and of a net; 0.0 means equal bits.
 
-    Both are put into evaluation mode; the supernet's active path is put back after.
+    Both run in evaluation mode; modes and the supernet's active path are put back after.
 
     Args:
         supernet: The supernet.
         net: The fixed net to compare with.
         path: The path to run.
-        images: Shape (n, 3, h, w).
+        images: Shape (n, c, h, w).
     """
-    before, modes = supernet.active_path, (supernet.training, net.training)
+    before = supernet.active_path
     supernet.set_path(path)
     try:
-        outs = zip(supernet.eval()(images), net.eval()(images), strict=True)
-        return max((a - b).abs().max().item() for a, b in outs)
+        with kept_modes(supernet, net):
+            supernet.eval()
+            net.eval()
+            return max((a - b).abs().max().item() for a, b in zip(supernet(images), net(images), strict=True))
     finally:
         supernet.set_path(before)
-        supernet.train(modes[0])
-        net.train(modes[1])

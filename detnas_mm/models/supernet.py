@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Hashable, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from mmengine.model import BaseModule, is_model_wrapper
 from torch import nn
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.models.backbone import Backbone
 from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces.images import RGB
 
 
 class Segment(NamedTuple):
@@ -20,7 +22,7 @@ class Segment(NamedTuple):
     Attributes:
         key: Two paths whose keys are equal up to a segment compute the same up to there.
         module: What runs on the output of the segment before.
-        keep: Whether its output is one of the backbone's.
+        keep: Whether its output is one of the backbone's; a tuple is several.
     """
 
     key: Hashable
@@ -51,6 +53,23 @@ class Supernet(BaseModule):
         """
         self._active_path = None if path is None else self.space.parse(path)
 
+    def check_space(self, space: SearchSpace) -> None:
+        """Refuses a search space that is not the supernet's.
+
+        Raises:
+            DetNASError: If they differ; names both.
+        """
+        own, theirs = self.space, space
+        if own.in_channels != theirs.in_channels:
+            raise DetNASError(
+                f'search.space has in_channels={theirs.in_channels}, and the supernet in_channels={own.in_channels}: '
+                f'give both the same.'
+            )
+        if own.spec() != theirs.spec():
+            raise DetNASError(
+                f"The search's space is not the supernet's: {theirs.spec()} and {own.spec()}. Give both the same."
+            )
+
     def _require_path(self) -> Architecture:
         if self._active_path is None:
             raise DetNASError(
@@ -69,13 +88,31 @@ class Supernet(BaseModule):
     def subnet_key(key: str, path: Architecture) -> str | None:
         """What a key of the supernet's state dict is called in the fixed net; None if the path does not have it."""
 
-    @staticmethod
-    def has_path(keys: Collection[str], path: Architecture) -> bool:
+    def subnet_metadata(self, path: Architecture) -> dict[str, Any]:
+        """Returns what torch keeps of the fixed net beside its state dict, for the net that loads it; {} by default."""
+        return {}
+
+    @classmethod
+    def has_path(cls, keys: Collection[str], path: Architecture) -> bool:
         """Whether the keys of a state dict can be those of such a supernet whose space holds that path.
 
-        For callers that have a state dict and no supernet, thus no space, at hand. By default nothing is refused.
+        For callers that have a state dict and no supernet, thus no space, at hand. By default some key must be called
+        otherwise in the fixed net, or be left out there. A supernet whose keys all stay as they are overrides this, and
+        looks for keys that it always has.
         """
-        return True
+        return any(cls.subnet_key(key, path) != key for key in keys)
+
+
+def image_channels(net: nn.Module) -> int:
+    """Returns how many channels the images of a net have: what backbones of this package say, else 3.
+
+    Args:
+        net: A backbone, or a model with one.
+    """
+    backbone = getattr(net, 'backbone', net)
+    if isinstance(backbone, Backbone):
+        return backbone.in_channels
+    return (isinstance(backbone, Supernet) and backbone.space.in_channels) or RGB
 
 
 def find_supernet(model: nn.Module) -> Supernet:

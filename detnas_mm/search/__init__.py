@@ -1,7 +1,7 @@
 """How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
 
 from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
-from detnas_mm.search.job import CONFIG, LEDGER, ExportSettings, SearchJob
+from detnas_mm.search.job import CONFIG, LEDGER, ExportSettings, NetWriter, SearchJob
 from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger, read_snapshots, refuse_if_in_use
 from detnas_mm.search.objective import (
     Budget,
@@ -17,6 +17,7 @@ from detnas_mm.search.record import Evaluation, Proposal, Record, Snapshot
 from detnas_mm.search.strategies import (
     AskTell,
     EvolutionStrategy,
+    ListStrategy,
     ParetoStrategy,
     Population,
     PopulationEvolution,
@@ -38,6 +39,8 @@ __all__ = [
     'ExportSettings',
     'Ledger',
     'LedgerError',
+    'ListStrategy',
+    'NetWriter',
     'Objective',
     'ParetoStrategy',
     'Population',

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detnas_mm.errors import ChecksInput
-from detnas_mm.search.record import Evaluation, Record
+from detnas_mm.search.record import Evaluation, Proposal, Record
 from detnas_mm.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -23,13 +23,18 @@ class Evaluator(ChecksInput, ABC):
         needs_model: Whether :meth:`setup` needs a trained model. If not, a search builds no Runner and asks for no
             checkpoint.
         all_ranks: Whether several processes may run it: all call it with the same candidates and get the same results.
-            False for one that starts workers of its own.
+            False for one that starts workers of its own, or reads all images itself.
+        trains: Whether it trains candidates on the config's own data, which are looked at before the search then.
+        first_alone: Whether the very first candidate of a search is evaluated by itself, so that a mistaken objective
+            costs one evaluation. False where results come one by one, and what is not needed is stopped.
         retries: How often a candidate is evaluated again whose machine was lost (see :attr:`Evaluation.lost`) before
             the search stops.
     """
 
     needs_model: bool = False
     all_ranks: bool = True
+    trains: bool = False
+    first_alone: bool = True
     retries: int = 2
 
     def check(self, job: SearchJob) -> None:
@@ -70,10 +75,32 @@ class Evaluator(ChecksInput, ABC):
         """
 
     def observe(self, records: Sequence[Record]) -> None:
-        """Takes all rows of finished generations before the next one is evaluated; most evaluators ignore them.
+        """Takes all rows of finished generations before the next one is evaluated, and after the last one.
+
+        Most evaluators ignore them.
 
         Args:
             records: The rows; the same ones when a search was stopped and resumes.
+        """
+
+    def expect(self, proposals: Sequence[Proposal]) -> None:
+        """Takes a whole generation before its candidates are evaluated; most evaluators ignore it.
+
+        Where a search resumes within a generation, only those without a row are evaluated after it.
+
+        Args:
+            proposals: All candidates of the generation in the order asked for, with their parents.
+        """
+
+    def outdated(self, record: Record) -> bool:
+        """Whether a failed row of an earlier start is evaluated again: what it failed by holds no longer."""
+        return False
+
+    def forget(self, records: Sequence[Record]) -> None:
+        """Drops what is kept of candidates that are evaluated again.
+
+        Args:
+            records: Their failed rows.
         """
 
     def remark(self, records: Sequence[Record]) -> str:
@@ -94,7 +121,7 @@ class Evaluator(ChecksInput, ABC):
     def rescoring(self, cfg: dict[str, Any]) -> dict[str, Any] | None:
         """Returns a copy of an exported config whose test gives the fitness: on search-val, by the search's metric.
 
-        None, the default: there is no such test.
+        None, the default: there is no such test. Called before :meth:`setup`, too.
         """
         return None
 

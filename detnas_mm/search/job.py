@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from detnas_mm.checks import keyed, listed, whole
 from detnas_mm.cli import typed
+from detnas_mm.config_types import as_text, config_text
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
 from detnas_mm.search.evaluator import Evaluator
 from detnas_mm.search.objective import Budget, Constraint, Objective
 from detnas_mm.search.strategies.base import Strategy
-from detnas_mm.spaces import SearchSpace
+from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces.images import check_images
 
 #: Files that a search keeps in its folder: its rows, and its config as written.
 LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
@@ -52,6 +55,16 @@ class ExportSettings:
             )
 
 
+class NetWriter(Protocol):
+    """Writes nets of a search as configs and checkpoints, see :class:`detnas_mm.engine.export.Exporter`."""
+
+    searched: dict[str, Any]
+    training: dict[str, Any]
+
+    def write(self, arch: Architecture, stem: Path, meta: Mapping[str, Any], weights: Any = None) -> dict[str, Path]:
+        """Writes one net and returns the paths of its files by name."""
+
+
 @dataclass
 class SearchJob:
     """What a search is made of. Nothing has been loaded or run yet.
@@ -65,10 +78,13 @@ class SearchJob:
         generations: How often a strategy asks.
         seed: Fixes all random draws.
         export: What is written out.
-        cfg: The whole config as written, command-line options applied; empty for a search that is put together in code.
+        cfg: The whole config as written, command-line options applied and classes as text; empty for a search that is
+            put together in code.
         work_dir: Its folder; None where nothing is written.
         log: Receives lines of text, on rank 0 alone.
         show_progress: Whether to draw a progress bar, on rank 0 alone.
+        retry_failed: Whether rows that failed at an earlier start are evaluated again.
+        exporter: Writes what is found as configs and checkpoints; None for a search whose nets are not written.
     """
 
     space: SearchSpace
@@ -83,6 +99,8 @@ class SearchJob:
     work_dir: Path | None = None
     log: Callable[[str], None] = print
     show_progress: bool = True
+    retry_failed: bool = False
+    exporter: NetWriter | None = None
 
     def __post_init__(self) -> None:
         whole('search.budget.generations', self.generations, 1)
@@ -95,12 +113,13 @@ class SearchJob:
 
         Args:
             cfg: The whole config as written, with ``search=dict(space=…, objectives=…)`` and, if wanted, ``strategy``,
-                ``evaluator``, ``costs``, ``constraints``, ``budget``, ``seed`` and ``export``; kept, never changed.
+                ``evaluator``, ``costs``, ``constraints``, ``budget``, ``seed`` and ``export``; left as it is.
             log: See :class:`SearchJob`.
 
         Raises:
             ValueError: If something is missing, unknown or does not fit; UnmeetableConstraint if no candidate can.
         """
+        cfg = as_text(cfg)
         section = cfg.get('search')
         if not isinstance(section, Mapping):
             raise DetNASError(f'The search section of the config must be a dict; got {section!r}.')
@@ -136,6 +155,15 @@ class SearchJob:
         """Whether it runs inside a Runner, on a model: not if candidates are scored without one."""
         return self.evaluator is None or self.evaluator.needs_model
 
+    @cached_property
+    def text(self) -> str:
+        """The text of a config file from which ``cfg`` is read again.
+
+        Raises:
+            DetNASError: See :func:`~detnas_mm.config_types.config_text`.
+        """
+        return config_text(self.cfg)
+
     def prepare(self) -> None:
         """Checks all that can be checked without a model or data, and sets the strategy up; called once.
 
@@ -145,6 +173,11 @@ class SearchJob:
             FileNotFoundError: If a measured cost has no file yet.
             ValueError: If parts do not fit together; UnmeetableConstraint if constraints cannot be met together.
         """
+        check_images(self.cfg, self.space.in_channels)
+        if self.exporter is not None and self.export.config is not None:
+            check_images(self.exporter.training, self.space.in_channels, self.export.config)
+        self.space.check(self.cfg)
+        self.budget.setup(self)
         self.budget.check()
         if self.evaluator is not None:
             self.evaluator.check(self)

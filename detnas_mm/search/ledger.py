@@ -6,6 +6,7 @@ last one.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.files import lock
+from detnas_mm.files import can_lock, lock, replacing, sync_folder
 from detnas_mm.search.record import Record, Snapshot
 
 SCHEMA = 3
@@ -55,15 +56,6 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         for key in sorted(first.keys() | second.keys())
         if first.get(key) != second.get(key)
     )
-
-
-def _sync(folder: Path) -> None:
-    """Puts a folder's entries on the disk: a flushed file is lost all the same where its name is not."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_ledger(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
@@ -154,7 +146,9 @@ def refuse_if_in_use(path: str | Path) -> None:
 
     Raises:
         LedgerError: If one does; names it.
+        DetNASError: If this system cannot lock files.
     """
+    can_lock(path)
     if _lock_of(Path(path)).exists():
         os.close(_locked(Path(path)))
 
@@ -233,7 +227,7 @@ class Ledger:
             os.ftruncate(self._file, good)
         if not found:
             self._write(self.header | dict(environment=self.environment))
-            _sync(self.path.parent)
+            sync_folder(self.path.parent)
             return
         self.environment_at_start = found.pop('environment', {})
         if found != self.header and not (self.records or self.snapshots):
@@ -284,6 +278,28 @@ class Ledger:
                 raise ValueError(f'The next row of {self.path} has index {index}; got {record.index} ({record.arch}).')
         self._write(*(record.to_json() for record in new))
         self.records += new
+
+    def cut(self, index: int) -> Path | None:
+        """Takes rows back, those from an index on; the file as it was stays beside the new one.
+
+        Args:
+            index: Of the first row that goes.
+
+        Returns:
+            Where the file as it was lies; None for rows in memory.
+        """
+        kept = self.records[:index]
+        self.records = kept
+        if self.path is None or self._file is None:
+            return None
+        names = (self.path.with_name(f'{self.path.stem}_before_{n}{self.path.suffix}') for n in itertools.count(1))
+        copy = next(name for name in names if not name.exists())
+        content = self.path.read_bytes()
+        with replacing(copy) as draft:
+            draft.write_bytes(content)
+        os.ftruncate(self._file, sum(map(len, content.splitlines(keepends=True)[: index + 1])))
+        os.fsync(self._file)
+        return copy
 
     def append_snapshot(self, snapshot: Snapshot) -> None:
         """Writes a snapshot to the disk; it is safe when this returns."""

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 def announce(job: SearchJob, ledger: Ledger, done: str) -> None:
-    """Logs constraints that exclude nothing, and from where a search resumes.
+    """Logs what the space says of itself, constraints that exclude nothing, and from where a search resumes.
 
     Args:
         job: The search.
         ledger: Its ledger.
         done: What the ledger holds already, such as ``'20 candidates'``; empty for a new search.
     """
+    for line in job.space.notes():
+        job.log(line)
     for constraint in job.budget.idle_constraints():
         job.log(f'The constraint {constraint} excludes nothing. {job.budget.range_text()}')
     if done:
@@ -102,8 +104,8 @@ def check_replayed(ledger: Ledger, known: Sequence[Record], proposals: Sequence[
     if [(r.id, r.generation) for r in known] != [(p.arch.id, generation) for p in proposals[: len(known)]]:
         raise LedgerError(
             f'{ledger.path}: its rows are not the ones that this search asks for in generation {generation}. '
-            f'The code that draws candidates has changed since; finish that search with the version that began '
-            f'it, or choose another --work-dir.'
+            f'The code that draws candidates has changed since, or a file of costs that constrain them; finish that '
+            f'search with what began it, or choose another --work-dir.'
         )
 
 
@@ -116,10 +118,10 @@ def refuse_if_all_failed(ledger: Ledger) -> None:
     if any(record.ok for record in ledger.records):
         return
     reasons = sorted({record.reason or '' for record in ledger.records})
-    folder = '' if ledger.path is None else f', or delete {ledger.path}, whose rows stay as they are'
+    again = f', or resume with --retry-failed, which takes the rows of {ledger.path} back'
     raise DetNASError(
         f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause and search in '
-        f'another folder (--work-dir){folder}.'
+        f'another folder (--work-dir){again if ledger.path is not None else ""}.'
     )
 
 

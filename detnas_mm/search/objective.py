@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.search.record import Record
 from detnas_mm.spaces import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Budget:
             if not isinstance(constraint.cost, str) or constraint.cost not in self._costs:
                 raise DetNASError(
                     f'A constraint asks for {constraint.cost!r}, which nothing produces. Costs of this search: '
-                    f'{sorted(self._costs)}; add one to search.costs, or mend the name.'
+                    f'{sorted(self._costs)}; add one to search.costs, or correct the name.'
                 )
         eager = {name: cost for name, cost in self._costs.items() if not cost.lazy}
         self._check_bounds([c for c in self.constraints if c.cost in eager], eager)
@@ -188,6 +191,31 @@ class Budget:
                 idle.append(Constraint(constraint.cost, idle_low, idle_high))
         return idle
 
+    def lower_bounds(self) -> list[Constraint]:
+        """Constraints whose lower bound excludes some architectures."""
+        return [c for c in self.constraints if c.low > self._costs[c.cost].bounds()[0]]
+
+    def upper_limits(self) -> list[Constraint]:
+        """Constraints whose upper bound excludes some architectures."""
+        return [c for c in self.constraints if c.high < self._costs[c.cost].bounds()[1]]
+
+    def setup(self, job: SearchJob) -> None:
+        """Sets up all costs, see :meth:`CostModel.setup`."""
+        for cost in self._costs.values():
+            cost.setup(job)
+
+    def measure(self, archs: Sequence[Architecture]) -> None:
+        """Lets all costs measure candidates, see :meth:`CostModel.measure`."""
+        for cost in self._costs.values():
+            cost.measure(archs)
+
+    def confirm(self, records: Iterable[Record]) -> None:
+        """Lets costs that are dear look at what rows of an earlier start say, see :meth:`CostModel.confirm`."""
+        rows = list(records)
+        for name, cost in self._costs.items():
+            if cost.dear:
+                cost.confirm({self.space.parse(row.arch): row.costs[name] for row in rows})
+
     def allows(self, archs: Sequence[Architecture]) -> np.ndarray:
         """Boolean array of shape (candidates,): which of them meet all constraints."""
         if not self.constraints or not len(archs):
@@ -197,10 +225,30 @@ class Budget:
     def allows_codes(self, codes: np.ndarray) -> np.ndarray:
         """The same for rows of :meth:`SearchSpace.encode`."""
         allowed = np.ones(len(codes), dtype=bool)
+        for constraint in sorted(self.constraints, key=lambda one: self._costs[one.cost].dear):
+            cost = self._costs[constraint.cost]
+            rows = allowed.copy() if cost.dear else slice(None)
+            values = cost.totals(codes[rows])
+            allowed[rows] &= (constraint.low <= values) & (values <= constraint.high)
+        return allowed
+
+    @property
+    def dear(self) -> bool:
+        """Whether it takes seconds to learn if a candidate meets all constraints."""
+        return any(self._costs[constraint.cost].dear for constraint in self.constraints)
+
+    def excess_of_codes(self, codes: np.ndarray) -> np.ndarray:
+        """How far rows of :meth:`SearchSpace.encode` are from meeting all constraints; shape (candidates,).
+
+        0 for those that meet them; else the distances to the bounds that are broken, relative to these, added up.
+        """
+        excess = np.zeros(len(codes))
         for constraint in self.constraints:
             values = self._costs[constraint.cost].totals(codes)
-            allowed &= (constraint.low <= values) & (values <= constraint.high)
-        return allowed
+            for bound, sign in ((constraint.low, -1), (constraint.high, 1)):
+                if math.isfinite(bound):
+                    excess += np.maximum(sign * (values - bound), 0) / (abs(bound) or 1)
+        return excess
 
     def costs(self, arch: Architecture) -> dict[str, float]:
         """All costs of one architecture by name."""
@@ -232,5 +280,11 @@ def _range_text(costs: Mapping[str, Any]) -> str:
     parts = []
     for name, cost in costs.items():
         low, high = cost.bounds()
-        parts.append(f'{name} from {number_text(low)} to {number_text(high)} ({cost.scope})')
+        range_of = f'from {number_text(low)} to {number_text(high)}'
+        if not math.isfinite(high):
+            seen = sorted(cost.seen())
+            range_of = 'in a range that is not known beforehand'
+            if seen:
+                range_of = f'from {number_text(seen[0])} to {number_text(seen[-1])} among {len(seen)} nets so far'
+        parts.append(f'{name} {range_of} ({cost.scope})')
     return 'This space has ' + '; '.join(parts) + '.'

@@ -56,3 +56,23 @@ def crowding_distances(gains: np.ndarray) -> np.ndarray:
         if span > 0:
             distances[order[1:-1]] += (ordered[2:] - ordered[:-2]) / span
     return distances
+
+
+def hypervolume(gains: np.ndarray, reference: np.ndarray) -> float:
+    """The area that a front of two objectives dominates above a reference point (Zitzler and Thiele, PPSN 1998).
+
+    Args:
+        gains: Shape (candidates, 2), larger is better; dominated ones change nothing.
+        reference: Shape (2,); candidates that are not above it in both add nothing.
+
+    Returns:
+        The area, in the product of both units.
+    """
+    gains = np.asarray(gains, dtype=float).reshape(-1, 2)
+    above = gains[(gains > reference).all(axis=1)]
+    area, highest = 0.0, float(reference[1])
+    for first, second in above[np.lexsort(-above.T[::-1])].tolist():  # the best in the first objective first
+        if second > highest:
+            area += (first - float(reference[0])) * (second - highest)
+            highest = second
+    return area

@@ -9,7 +9,7 @@ from typing import Any
 from detnas_mm.errors import DetNASError
 
 #: Settings that backbones of mmdet, mmpretrain and this package have in common, with one meaning.
-COMMON_SETTINGS = ('out_indices', 'norm_cfg', 'frozen_stages', 'norm_eval', 'with_cp', 'init_cfg')
+COMMON_SETTINGS = ('out_indices', 'norm_cfg', 'conv_cfg', 'frozen_stages', 'norm_eval', 'with_cp', 'init_cfg')
 #: Parts of a model that follow the backbone, the first one first, if they have ``in_channels``.
 _FOLLOWERS = ('neck', 'head', 'bbox_head', 'rpn_head')
 

@@ -22,9 +22,15 @@ class SearchSpace(ChecksInput, ABC):
     Attributes:
         latency_subject: What is measured for a table of latencies, by its name in
             :data:`~detnas_mm.registry.LATENCY_SUBJECTS`; None where there is no such table.
+        in_channels: Channels of the images that its nets take. Where they are a number, backbone and preprocessor of a
+            search's config are held against it; None, the default, says nothing and counts as 3.
+        exact_strategy: The strategy that finds the best of this space and proves it, by its name in
+            :data:`~detnas_mm.registry.STRATEGIES`; None where there is none.
     """
 
     latency_subject: str | None = None
+    in_channels: int | None = None
+    exact_strategy: str | None = None
 
     @property
     @abstractmethod
@@ -67,6 +73,10 @@ class SearchSpace(ChecksInput, ABC):
     def describe(self, arch: Architecture) -> str:
         """The text that people read and that :meth:`parse` reads back."""
 
+    def notes(self) -> list[str]:
+        """Returns lines that a search logs of its space when it begins; none by default."""
+        return []
+
     def validate(self, arch: Architecture) -> None:
         """Raises ValueError unless ``arch`` is a member of this space."""
         self.parse(arch)
@@ -90,9 +100,23 @@ class SearchSpace(ChecksInput, ABC):
         """
         return None
 
+    def check(self, cfg: Mapping[str, Any]) -> None:
+        """Refuses what nets of this space cannot be built with, before a search begins; by default nothing.
+
+        Args:
+            cfg: The search's own config, as :meth:`configure` takes it.
+
+        Raises:
+            ValueError: Names what does not fit.
+        """
+
     def encode(self, archs: Sequence[Architecture]) -> np.ndarray:
         """Genes as an integer array of shape (candidates, genes), for cost tables that add up in bulk."""
         return np.array([arch.genes for arch in archs], dtype=np.int64)
+
+    def decode(self, codes: np.ndarray) -> list[Architecture]:
+        """The inverse of :meth:`encode`; who overrides one overrides both."""
+        return [Architecture(tuple(row)) for row in np.asarray(codes).tolist()]
 
 
 class ArraySpace(SearchSpace):
@@ -136,7 +160,3 @@ class ArraySpace(SearchSpace):
         None, the default, where there is no such member.
         """
         return None
-
-    def decode(self, codes: np.ndarray) -> list[Architecture]:
-        """The inverse of :meth:`SearchSpace.encode`."""
-        return [Architecture(tuple(row)) for row in np.asarray(codes).tolist()]

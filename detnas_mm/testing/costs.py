@@ -60,7 +60,8 @@ def check_cost_model(cost: CostModel, space: SearchSpace, seed: int = 0) -> None
 
 def _checked_bounds(cost: CostModel) -> tuple[float, float]:
     bounds = cost.bounds()
-    assert len(bounds) == 2 and all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds), (
-        f'bounds() must be two finite plain numbers; got {bounds!r}.'
+    assert len(bounds) == 2 and all(type(bound) in (int, float) and not math.isnan(bound) for bound in bounds), (
+        f'bounds() must be two plain numbers; got {bounds!r}.'
     )
+    assert math.isfinite(bounds[0]), f'Of bounds() the largest cost alone may be infinite; got {bounds!r}.'
     return bounds

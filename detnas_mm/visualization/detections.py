@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mmengine.dataset import pseudo_collate
@@ -45,7 +44,6 @@ def draw_detections(
     """
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.6 * rows + 0.5), layout='constrained')
-    FigureCanvasAgg(figure)
     figure.suptitle(f'{title} (white: truth; orange: detections with score ≥ {min_score})', fontsize=10)
     grid = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for axes in grid:

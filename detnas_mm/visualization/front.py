@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from detnas_mm.latency.device import device_text
+from detnas_mm.latency.text import size_text
 from detnas_mm.search import Objective, Record
 
 _GREY, _BLUE, _ORANGE, _PALE = '#b8b8b8', '#1f77b4', '#d95f02', '#f3c09b'
@@ -34,32 +34,32 @@ def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | 
     measured = [net['measured_ms'] for net in nets]
     spread = [net['iqr_ms'] / 2 for net in nets]
     ok = [record for record in records if record.ok]
+    untrained = bool(found.get('untrained'))
+    how = 'before training, post-processing loaded' if untrained else 'by the table'
 
     figure = Figure(figsize=(9, 6), layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if latency is not None:
         axes.scatter(
             [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY,
-            lw=0, label=f'all {len(ok)} candidates (by the table)', zorder=1,
+            lw=0, label=f'all {len(ok)} candidates ({how})', zorder=1,
         )  # fmt: skip
         line = '-o' if len(found['objectives']) == 2 else 'o'  # a front of three objectives is no line here
         predicted = [net['costs'][latency] for net in nets]
-        axes.plot(predicted, fitness, line, color=_BLUE, ms=4, lw=1.2, label='front (by the table)', zorder=2)
+        axes.plot(predicted, fitness, line, color=_BLUE, ms=4, lw=1.2, label=f'front ({how})', zorder=2)
     axes.errorbar(
         measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ecolor=_PALE, ms=6, lw=1.2, capsize=2.5, mec='white',
         mew=0.6,
         label=f'{len(nets)} exported nets, measured (bars: middle half of rounds)', zorder=3,
     )  # fmt: skip
-    height, width = found['input_size']
     what = 'whole detector, image to boxes' if found['part'] == 'detector' else 'backbone alone'
-    axes.set_xlabel(f'latency, ms ({what}; one image of {height}x{width}; {device_text(found["device"])})')
+    axes.set_xlabel(f'latency, ms ({what}; one image {size_text(found)}; {device_text(found["device"])})')
     axes.set_ylabel(objective.name)
     check, title = found['predictions'], f'{len(nets)} nets of one search'
     if check is not None:
         title += (
-            f'. Table against measured: mean absolute error {check["mean_absolute_error_percent"]:.1f} %, bias '
-            f'{check["bias_percent"]:+.1f} %'
+            f'. {"Before" if untrained else "Table"} against measured: mean absolute error '
+            f'{check["mean_absolute_error_percent"]:.1f} %, bias {check["bias_percent"]:+.1f} %'
         )
     axes.set_title(title, fontsize=10.5)
     axes.grid(color='#eeeeee', lw=0.8)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from detnas_mm.search import Objective, Record, Snapshot, pareto_front
 
+#: Characters of an architecture that a title has room for.
+_TITLE = 60
 _COLOURS = {'random': '#8c8c8c', 'mutation': '#1f77b4', 'crossover': '#d95f02'}
 
 
@@ -33,7 +34,6 @@ def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], pa
     if second is None and ok and ok[0].costs:
         second = Objective(next(iter(ok[0].costs)), 'minimize')
     figure = Figure(figsize=(12 if second else 7, 4.8), layout='constrained')
-    FigureCanvasAgg(figure)
     left = figure.add_subplot(1, 2 if second else 1, 1)
     right = figure.add_subplot(1, 2, 2) if second else None
     for origin in sorted({record.origin for record in ok}):
@@ -48,7 +48,8 @@ def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], pa
         best = [first.value(ok[int(np.argmax(gains[: i + 1]))]) for i in range(len(ok))]
         left.step([record.index for record in ok], best, where='post', color='black', lw=1.2, label='best so far')
         front = pareto_front(ok, objectives)
-        left.set_title(f'best {first.value(front[0]):.4f}: {front[0].arch}', fontsize=10, loc='left')
+        arch = front[0].arch if len(front[0].arch) <= _TITLE else f'{front[0].arch[:_TITLE]}…'
+        left.set_title(f'best {first.value(front[0]):.4f}: {arch}', fontsize=10, loc='left')
         if right is not None and second is not None:
             marks = dict(marker='*', s=140, label='best') if len(objectives) == 1 else dict(s=30, label='Pareto front')
             x, y = [second.value(record) for record in front], [first.value(record) for record in front]
@@ -88,7 +89,6 @@ def plot_population(
         The path.
     """
     figure = Figure(figsize=(7, 4.8), layout='constrained')
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     drawn = [snapshot.drawn for snapshot in snapshots]
     values = [[objective.value(record) for record in snapshot.population] for snapshot in snapshots]

@@ -17,8 +17,8 @@ from tests import digits
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'benchmarks'
-#: No scripts: what the others share. And what a test of its own runs: test_golden.py, in a repository of git.
-ELSEWHERE = ('common', 'golden')
+#: No scripts: what the others share. And what tests of their own run: test_golden.py, test_rehearsal.py.
+ELSEWHERE = ('common', 'golden', 'rehearsal', 'pictures', 'processes')
 SCRIPTS = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem not in ELSEWHERE)
 SEARCH = ROOT / 'configs' / 'digits' / 'detnas-digits_search_retinanet.py'
 
@@ -26,7 +26,19 @@ SEARCH = ROOT / 'configs' / 'digits' / 'detnas-digits_search_retinanet.py'
 def coco_sizes(folder, supernet):
     config = ROOT / 'configs' / 'detnas' / 'detnas-small_search_retinanet_coco.py'
     few = ['--images', 2, 4, '--size', 64, 96, '--batch-size', 2, '--candidates', 2, '--rounds', 1]
-    return [config, *few, '--precision', 'fp32', 'bf16']
+    return [config, *few, '--precision', 'fp32', 'bf16', '--evaluation-batch-size', 2, 4]
+
+
+def dilated(folder, supernet):
+    return ['--nets', 'NATS small', 'supernet small', '--sizes', '64x64', '--rounds', 1]
+
+
+def nats_digits(folder, supernet):
+    return ['--smallest', '--seeds', 1, '--work-dir', folder]
+
+
+def smnas_digits(folder, supernet):
+    return ['--smallest', '--seeds', 1, '--work-dir', folder]
 
 
 def digits_discrimination(folder, supernet):
@@ -64,6 +76,10 @@ def ledger(folder, supernet):
     return ['--rows', 100, '--rounds', 1]
 
 
+def loading(folder, supernet):
+    return ['--images', 24]
+
+
 def macs_table(folder, supernet):
     return ['--spaces', 'small', '--candidates', 1000, '--rounds', 1]
 
@@ -74,6 +90,20 @@ def maedet(folder, supernet):
 
 def memory(folder, supernet):
     return [SEARCH, supernet, '--candidates', 2]
+
+
+def metric(folder, supernet):
+    return ['--images', 20, '--boxes', 5, '--classes', 3, '--rounds', 1]
+
+
+def narrow_windows(folder, supernet):
+    return ['--smallest']
+
+
+def net_latency(folder, supernet):
+    """Two configs whose nets differ."""
+    nets = [ROOT / 'configs' / 'digits' / f'{name}-digits_net_retinanet.py' for name in ('detnas', 'nats')]
+    return [*nets, '--input-size', 64, 64, '--sessions', 2, '--rounds', 2]
 
 
 def one_shot_candidate(folder, supernet):
@@ -115,8 +145,9 @@ def supernet_step(folder, supernet):
 ARGUMENTS = {
     make.__name__: make
     for make in (
-        coco_sizes, digits_discrimination, generation, ledger, macs_table, maedet, memory, one_shot_candidate, racing,
-        ranks, scaling, supernet_step,
+        coco_sizes, digits_discrimination, dilated, generation, ledger, loading, macs_table, maedet, memory, metric,
+        narrow_windows, nats_digits, net_latency, one_shot_candidate, racing, ranks, scaling, smnas_digits,
+        supernet_step,
     )
 }  # fmt: skip
 #: Scripts that write their results into the folder that they work in.
@@ -165,11 +196,11 @@ def test_it_runs(script, load, retinanet_supernet, small_digits, threads, tmp_pa
 
 
 def check_coco_sizes(found):
-    """Each precision has a row, and every part that is timed its seconds."""
-    assert [row['precision'] for row in found['rows']] == ['fp32', 'bf16']
+    """Each precision and batch size has a row, and every part that is timed its seconds."""
+    assert [row['precision'] for row in found['rows']] == ['fp32', 'fp32', 'bf16', 'bf16']
     assert all('days of 1,000 candidates' in row for row in found['rows'])
     for outcome in found['outcomes']:
         assert {name: len(seconds) for name, seconds in outcome['batches'].items()} == dict(
-            calibration=1, evaluation=2, metric=2
+            calibration=1, evaluation=4 // outcome['batch'], metric=2
         )
         assert {'recalibration: backbone', 'evaluation: head', 'evaluation: metric'} <= outcome['parts'].keys()

@@ -26,8 +26,6 @@ def test_the_simulation_in_cases_that_can_be_counted(scaling):
     assert seconds(scaling, even, 8) == 2 * (12 * (4 * 1 + 8 * 2) / 8 + 2 * 3)
     # 16 workers: half of them have nothing to calibrate; all evaluate half a batch; 12 compute a metric.
     assert seconds(scaling, even, 16) == 2 * (6 * 1 + 6 * 2 + 3)
-    # With two processes a worker of 4 computes its three metrics in the time of two.
-    assert seconds(scaling, replace(even, metric_workers=2), 4) == 2 * (12 * (4 * 1 + 8 * 2) / 4 + 2 * 3)
     cut = replace(even, cutting=(0.5, 0.25))
     assert seconds(scaling, cut, 16) == 2 * (6 * 1 * 1.5 + 6 * 2 * 1.25 + 3)
     assert seconds(scaling, cut, 1) == seconds(scaling, even, 1)

@@ -50,6 +50,7 @@ def make_coco(root: Path) -> None:
                         bbox=box,
                         area=box[2] * box[3],
                         iscrowd=0,
+                        segmentation=[[left, top, right, top, right, bottom, left, bottom]],
                     )  # fmt: skip
                 )
         file = root / 'annotations' / f'instances_{part}.json'
@@ -58,6 +59,22 @@ def make_coco(root: Path) -> None:
     parts = splits.split_coco(root / 'annotations' / 'instances_train2017.json', count=2, seed=0)
     for stem, part in zip((splits.TRAIN, splits.SEARCH_VAL), parts):
         (root / 'annotations' / f'{stem}.json').write_text(json.dumps(part))
+    _make_nats_parts(root)
+
+
+def _make_nats_parts(root: Path) -> None:
+    """Halves of train2017, and train2014 and what is left of val2014, whose images are those of train2017."""
+    folder = root / 'annotations'
+    for stem, part in zip(
+        ('nats_weights', 'nats_alpha'), splits.split_coco(folder / 'instances_train2017.json', count=3, seed=0)
+    ):
+        (folder / f'{stem}.json').write_text(json.dumps(part))
+    for copy, stem, images in (
+        ('instances_train2014', 'nats_weights', 'train2014'),
+        ('val2014_without_minival', 'nats_alpha', 'val2014'),
+    ):
+        (folder / f'{copy}.json').write_text((folder / f'{stem}.json').read_text())
+        (root / images).symlink_to('train2017')
 
 
 def make_voc(root: Path) -> None:

@@ -157,6 +157,7 @@ def test_a_checkpoint_that_is_not_read_is_named(load, capsys):
     job = search_job(load('maedet_search_gfl_coco'), 'supernet.pth')
     assert 'load_from' not in job.cfg
     assert 'EntropyScore needs no model: supernet.pth is not read.' in capsys.readouterr().out
+    assert 'load_from' not in job.text and Config.fromstring(job.text, '.py').to_dict() == job.cfg.to_dict()
 
 
 def test_exact_search_ends_at_the_latency_of_resnet50(load, tmp_path):

@@ -29,7 +29,9 @@ def test_lists_every_config_and_nothing_else(folder):
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
 def test_readme_names_every_config(folder):
     """In backticks, once and with its suffix; ``{a,b}`` means both."""
-    patterns = re.findall(r'`((?:detnas|maedet|resnet)[\w{}.,-]*\.py)`', (folder / 'README.md').read_text())
+    patterns = re.findall(
+        r'`((?:detnas|maedet|resnet|nats|ic-conv|edo|smnas)[\w{}.,-]*\.py)`', (folder / 'README.md').read_text()
+    )
     named = Counter(name.removesuffix('.py') for pattern in patterns for name in expand(pattern))
     assert named == Counter(path.stem for path in LEAVES.values() if path.parent == folder)
 

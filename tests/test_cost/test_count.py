@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from detnas_mm.cost.count import count_macs, count_params
@@ -62,6 +63,57 @@ def test_counting_itself():
     net = nn.Sequential(nn.Conv2d(3, 10, 3, padding=1, bias=True), nn.BatchNorm2d(10), shared, shared)
     assert count_macs(net, (8, 6)) == 48 * 10 * 27 + 2 * 48 * 10 * 5
     assert count_params(net) == 280 + 20 + 60
+
+
+class SeveralDilations(nn.Conv2d):
+    """Computes each third of its outputs with another dilation, with the weights of that third."""
+
+    def _conv_forward(self, input, weight, bias):
+        return torch.cat(
+            [F.conv2d(input, part, None, 1, d, d) for d, part in enumerate(weight.chunk(3), start=1)], dim=1
+        )
+
+
+class Thrice(nn.Module):
+    """The same weight three times: as it is, in groups, and a part of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(6, 4, 3, 3))
+
+    def forward(self, x):
+        whole = F.conv2d(x, self.weight, padding=1)
+        groups = F.conv2d(whole, self.weight[:, :2], padding='same', dilation=2, groups=3)
+        return F.conv2d(groups, self.weight[:5, :3].repeat(1, 2, 1, 1), stride=2)
+
+
+def test_operators_are_counted_not_modules():
+    one = nn.Conv2d(4, 6, 3, padding=1)
+    assert count_macs(SeveralDilations(4, 6, 3), 8, in_channels=4) == count_macs(one, 8, in_channels=4) == 64 * 6 * 36
+    # 8x8 outputs of 6 from 4 channels, then from 2 in each group, then 3x3 outputs of 5 from 6 channels
+    assert count_macs(Thrice(), 8, in_channels=4) == 64 * 6 * 4 * 9 + 64 * 6 * 2 * 9 + 9 * 5 * 6 * 9
+
+
+def test_a_transposed_convolution_counts_by_its_input():
+    """By hand: each of 4x4 inputs of 6 channels is multiplied by 5x5 weights of 3 outputs, those of its group."""
+    net = nn.ConvTranspose2d(6, 9, 5, stride=2, groups=3)
+    assert count_macs(net, 4, in_channels=6) == 16 * 6 * 3 * 25
+
+
+@pytest.mark.parametrize('bias', [True, False])
+def test_linear_layers_are_counted_and_attention_is_not(bias):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6, bias), nn.Linear(6, 5, bias)
+
+        def forward(self, x):
+            tokens = self.first(x.flatten(2).transpose(1, 2))  # (1, h·w, c), not contiguous
+            weights = (tokens @ tokens.transpose(1, 2)).softmax(-1)
+            return self.second((weights @ tokens).mean(1))
+
+    assert count_macs(Tokens(), 3, with_linear=True, in_channels=4) == 9 * 4 * 6 + 6 * 5
+    assert count_macs(Tokens(), 3, in_channels=4) == 0
 
 
 def test_counting_leaves_the_net_as_it_was(randomise_bn):

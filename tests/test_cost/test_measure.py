@@ -152,7 +152,7 @@ def test_a_timed_run_is_the_mean_over_inputs(watch):
 
 def test_whole_nets_by_name(watch):
     nets = {arch: DetNASNet(arch, space=TINY).eval() for arch in ('0|00', '3|12')}
-    raw, even = measure_nets(nets, [torch.zeros(1, 3, *SIZE)], watch, PACE)
+    raw, even = measure_nets(nets, dict.fromkeys(nets, [torch.zeros(1, 3, *SIZE)]), watch, PACE)
     macs = MacsTable(TINY, SIZE)
     for arch in nets:
         assert raw[arch].shape == (3, 1)

@@ -167,6 +167,25 @@ def test_bad_values_are_named_with_what_is_allowed(tmp_path, argument, value):
     assert not (tmp_path / 'set').exists()
 
 
+@pytest.mark.parametrize('heights', [(0.5, 0.2), (0.02, 0.5), (0.1, 1.0), (0.3,), 0.3, ('a', 'b'), (float('nan'), 0.5)])
+def test_heights_of_digits_that_cannot_be_are_refused(tmp_path, heights):
+    with pytest.raises(ValueError, match=r'heights=.* is not allowed; give the least and the greatest height'):
+        make_digits(tmp_path / 'set', heights=heights)
+    assert not (tmp_path / 'set').exists()
+
+
+def test_digits_are_as_high_as_asked(own, tmp_path):
+    root, make, _ = own
+    with pytest.raises(ValueError, match=r'heights=None instead of \[0.1, 0.2\]'):
+        make(heights=(0.1, 0.2))
+    make_digits(tmp_path / 'low', **{**COUNTS, 'num_train': 20}, heights=(0.1, 0.2), progress=False)
+    with pytest.raises(ValueError, match=r'heights=\[0.1, 0.2\] instead of None'):
+        make_digits(tmp_path / 'low', **{**COUNTS, 'num_train': 20}, progress=False)
+    found = json.loads((tmp_path / 'low' / 'annotations' / 'instances_train.json').read_text())
+    heights = [annotation['bbox'][3] for annotation in found['annotations']]
+    assert len(heights) >= 20 and min(heights) >= 8 and max(heights) <= 21  # rounded, and soft edges
+
+
 def test_another_set_is_not_replaced_unasked(own):
     root, make, _ = own
     with pytest.raises(ValueError, match='num_train=3 instead of 4.*--overwrite'):

@@ -69,7 +69,7 @@ def test_it_searches_exports_and_resumes(project):
     (best,) = json.loads((project / 'whole/best.json').read_text())
     assert best['arch'] == '32-16' and best['costs'] == {'width': 48}  # the best of those within the limit
     assert (project / 'whole/progress.png').exists() and 'checkpoint' not in best
-    assert f'Train it: python {ROOT / "tools" / "train.py"} whole/{best["config"]}' in done.stdout
+    assert f'Train it: python {ROOT / "tools" / "train.py"} {project / "whole" / best["config"]}' in done.stdout
 
     # Killed in the second generation, and started again.
     (project / 'killer.py').write_text(KILLER)

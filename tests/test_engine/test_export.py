@@ -42,7 +42,7 @@ class Weights(Evaluator):
         return dict(type='Weights')
 
     def evaluate(self, archs):
-        raise NotImplementedError
+        pytest.fail('an export evaluates nothing')
 
     def weights(self, arch):
         searched = self.job.space.configure(self.job.cfg, arch)
@@ -89,6 +89,7 @@ def test_the_training_config_is_the_one_named_with_the_net_in_it(tmp_path, sourc
         assert not {'search', 'work_dir', 'load_from', 'launcher', 'resume'} & set(cfg)
         assert 'SearchHook' not in cfg.pretty_text and 'PathSampling' not in cfg.pretty_text
         build_model(cfg).load_state_dict(found['checkpoint']['state_dict'], strict=True)
+    assert found['checkpoint']['meta'].pop('dataset_meta')['classes'] == plain.metainfo.classes
     assert found['checkpoint']['meta'] == dict(id='x')
 
 
@@ -198,6 +199,23 @@ def test_preprocessing_beside_the_model_is_compared_as_well(tmp_path):
     source = mine(tmp_path, 'data_preprocessor = dict(mean=[1, 2, 3])', base)
     with pytest.raises(ValueError, match=r'data_preprocessor.mean is \[1, 2, 3\] in .*mine.py, and .* in the searched'):
         Exporter(job_of(tmp_path, 'cls', search__export__config=source))
+
+
+def test_a_training_config_that_could_not_be_read_once_written_is_refused(tmp_path):
+    """Before the search; the file and the setting are named."""
+    source = mine(tmp_path, 'import math\nmodel = dict(test_cfg=dict(limits=[1, math.inf]))')
+    with pytest.raises(ValueError, match=r'^search.export.config: .*mine.py: .* model.test_cfg.limits.1 is inf, which'):
+        Exporter(job_of(tmp_path, search__export__config=source))
+
+
+def test_what_cannot_be_loaded_again_is_not_written(tmp_path):
+    """A checkpoint is read back; the draft goes."""
+    job = job_of(tmp_path)
+    job.evaluator = Weights()
+    job.evaluator.setup(job)
+    with pytest.raises(ValueError, match='holds more than tensors and plain values'):
+        Exporter(job).write(job.space.parse(ARCH), tmp_path / 'net', dict(space=job.space))
+    assert not list(tmp_path.glob('*.pth')) and not list(tmp_path.glob('.*.pth'))
 
 
 def test_a_space_that_does_not_fit_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from detnas_mm.engine import found as found_module
 from detnas_mm.engine.found import measure_found
-from detnas_mm.engine.latency import found_inputs
+from detnas_mm.engine.found_inputs import FoundInputs
 from detnas_mm.latency import text as latency_text
 from detnas_mm.latency.inputs import load_net
 from detnas_mm.latency.measure import measure_nets
@@ -59,7 +59,7 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
 
     def on_paper(runs, inputs, watch, pace, progress, before):
         assert before() == 128 * 2**20 / 4  # the sum of the ones that are read
-        asked.update(names=list(runs), size=tuple(inputs[0].shape), threads=torch.get_num_threads())
+        asked.update(names=list(runs), size=tuple(inputs['resnet50'][0].shape), threads=torch.get_num_threads())
         seconds = {name: np.full((pace.rounds, 1), 0.005 if name != 'resnet50' else 0.004) for name in runs}
         return seconds, seconds
 
@@ -138,10 +138,10 @@ def test_without_a_table_nothing_is_predicted(tmp_path):
     job, _ = jobs.run(Config(dict(search=section, work_dir=str(tmp_path))))
     assert measure_found(job) is None, 'nobody asked'
     with pytest.raises(ValueError, match='no test pipeline with a scale, so give the size .* --input-size'):
-        found_inputs(job, 'cpu')
+        FoundInputs(job, 'cpu')
     lines = []
-    inputs = found_inputs(job, 'cpu', SIZE)
-    assert (inputs.part, inputs.images, inputs.size) == ('backbone', 'noise', SIZE)
+    inputs = FoundInputs(job, 'cpu', SIZE)
+    assert (inputs.part, inputs.first.images, inputs.first.size) == ('backbone', 'noise', SIZE)
     found = measure_found(job, PACE, 'cpu', inputs, say=lines.append)
     assert json.loads((tmp_path / 'measured.json').read_text()) == found and found['predictions'] is None
     for net in found['nets']:
@@ -154,13 +154,13 @@ def test_without_a_table_nothing_is_predicted(tmp_path):
 
 def test_nets_without_configs_cannot_be_measured(tmp_path):
     section = dict(
-        space=ToySpace(),
+        space=dict(type=ToySpace),
         strategy=dict(type='RandomStrategy', population=2),
         evaluator=dict(type='ToyEvaluator'),
         objectives=[dict(name='score')],
     )
     with pytest.raises(ValueError, match='ToySpace does not say how a net of its own is configured'):
-        found_inputs(jobs.prepared(Config(dict(search=section, work_dir=str(tmp_path)))), 'cpu')
+        FoundInputs(jobs.prepared(Config(dict(search=section, work_dir=str(tmp_path)))), 'cpu')
 
 
 def test_whole_detectors_are_measured_at_the_size_of_their_test_pipeline(tmp_path):
@@ -168,9 +168,11 @@ def test_whole_detectors_are_measured_at_the_size_of_their_test_pipeline(tmp_pat
     cfg = digits.written('maedet-digits_search_retinanet', tmp_path, search__costs=dict(_delete_=True))
     cfg.search.constraints = []
     cfg.test_dataloader.dataset.pipeline[1].scale = (96, 64)
-    inputs = found_inputs(jobs.SearchJob.from_config(cfg), 'cpu')
-    assert (inputs.part, inputs.images, inputs.size) == ('detector', 'noise', (64, 96))
+    inputs = FoundInputs(jobs.SearchJob.from_config(cfg), 'cpu')
+    assert (inputs.part, inputs.first.images, inputs.first.size) == ('detector', 'noise', (64, 96))
     net = cfg.copy()
     net.pop('search')
-    seconds, _ = measure_nets({'net': load_net(net, None, inputs)}, inputs.values, stopwatch('cpu'), PACE)
+    seconds, _ = measure_nets(
+        {'net': load_net(net, None, inputs.first)}, {'net': inputs.first.values}, stopwatch('cpu'), PACE
+    )
     assert seconds['net'].shape == (2, 1) and seconds['net'].min() > 0

@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from detnas_mm.cli import one_line_errors
 from detnas_mm.engine import EvolutionSearchHook, inputs, launch
 from detnas_mm.engine.config import fit_to_machine
+from detnas_mm.errors import DetNASError
 from detnas_mm.models import build_model
 from detnas_mm.search import Ledger, LedgerError, SearchJob
 from tests import digits
@@ -65,7 +66,7 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__space__space='tiny'), "Unknown DetNAS space 'tiny'"),
         (
             dict(search__strategy__type='Magic'),
-            "'Magic' is no search strategy. There are: EvolutionStrategy, ExactStrategy, ParetoStrat",
+            "'Magic' is no search strategy. There are: EDOStrategy, EvolutionStrategy, ExactStrategy, ListStrat",
         ),
         (dict(search__strategy__size=3), "EvolutionStrategy has no argument 'size'; it takes population"),
         (dict(search__constraints=[dict(cost='latency', high=1)]), "'latency', which nothing produces"),
@@ -87,7 +88,7 @@ def test_a_training_config_becomes_a_search_only_job():
             'candidates drawn meets 6,700,000 ≤ macs and params ≤ 82,000 \\(acceptance rate 0\\)',
         ),
         (dict(search__evaluator__chunk_size=2.5), 'evaluator.chunk_size must be a whole number'),
-        (dict(search__evaluator__metric_workers=-5), 'evaluator.metric_workers must be a whole number'),
+        (dict(search__evaluator__metric_workers=2), "OneShotEvaluator has no argument 'metric_workers'"),
         (dict(search__evaluator__cache_mb='x'), 'evaluator.cache_mb must be a number'),
         (dict(search__extra=1), r"unknown keys \['extra'\]. Keys: space, strategy, evaluator, objectives, costs"),
         (dict(search__export__topk=5), "top_k=.*'topk': 5"),
@@ -116,7 +117,7 @@ def test_checkpoints_that_run_code_are_refused_unless_trusted(tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / 'ran'), 'w'))
 
-    torch.save(dict(state_dict=dict(), extra=Evil()), tmp_path / 'evil.pth')
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1)), extra=Evil()), tmp_path / 'evil.pth')
     with pytest.raises(SystemExit, match='--trust-checkpoint'):
         inputs.check_checkpoint(str(tmp_path / 'evil.pth'), False)
     assert not (tmp_path / 'ran').exists()
@@ -249,11 +250,36 @@ def test_a_search_only_job_refuses_a_checkpoint_of_another_model(epochs):
 def test_missing_annotations_are_named_before_anything_is_built(tmp_path):
     (tmp_path / 'here.json').write_text('{}')
     dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='here.json')
-    inputs.check_inputs(Config(dict(search=dict(dataset=dataset))))
+    inputs.JobInputs.read(Config(dict(search=dict(dataset=dataset)))).check()
     with pytest.raises(SystemExit, match=f'there is no file {tmp_path}/gone.json, where search looks'):
-        inputs.check_inputs(Config(dict(search=dict(dataset=dataset | dict(ann_file='gone.json')))))
+        inputs.JobInputs.read(Config(dict(search=dict(dataset=dataset | dict(ann_file='gone.json'))))).check()
     with pytest.raises(SystemExit, match='there is no file gone.json'):
-        inputs.check_inputs(Config(dict(search=dict(metric=dict(type='CocoMetric', ann_file='gone.json')))))
+        inputs.JobInputs.read(Config(dict(search=dict(metric=dict(type='CocoMetric', ann_file='gone.json'))))).check()
+
+
+def test_a_job_without_a_model_reads_what_its_search_names_alone():
+    """Neither checkpoints, nor data, nor heads of the model that stands in its config."""
+    init = dict(type='Pretrained', checkpoint='backbone.pth')
+    dataset = dict(type='CocoDataset', ann_file='some.json')
+    head = dict(type='RetinaHead', num_classes=3)
+    cfg = Config(
+        dict(
+            default_scope='mmdet',
+            load_from='supernet.pth',
+            model=dict(type='RetinaNet', backbone=dict(init_cfg=init), bbox_head=head),
+            train_dataloader=dict(dataset=dataset),
+            search=dict(evaluator=dict(dataloader=dict(dataset=dataset))),
+            custom_hooks=[dict(type='detnas_mm.EvolutionSearchHook'), dict(type='NobodysHook')],
+        )
+    )
+    read = inputs.JobInputs.read(cfg)
+    assert (read.checkpoint, read.pretrained) == ('supernet.pth', ('backbone.pth',))
+    assert [one.key for one in read.sets] == ['train_dataloader.dataset', 'search.evaluator.dataloader.dataset']
+    assert [head.key for head in read.heads] == ['model.bbox_head']
+    assert read.hooks == (EvolutionSearchHook,) and read.searches and read.trains
+    read = inputs.JobInputs.read(cfg, model=False)
+    assert (read.checkpoint, read.pretrained, read.heads, read.loaders) == (None, (), (), {})
+    assert [one.key for one in read.sets] == ['search.evaluator.dataloader.dataset']
 
 
 def test_a_work_dir_that_is_a_file_is_refused(tmp_path):
@@ -280,3 +306,31 @@ def test_a_search_without_a_model_looks_for_its_own_data_and_no_other(tmp_path, 
     cfg.search.evaluator.dataloader = dict(dataset=dict(data_root='nowhere/'))
     with pytest.raises(SystemExit, match='there is no folder nowhere/, where search looks'):
         launch.run(cfg, job=job)
+
+
+@pytest.mark.parametrize('classes, fits', [(('a', 'b'), True), (('a', 'b', 'c'), False)])
+def test_heads_of_trained_candidates_are_held_against_the_data_and_not_the_one_of_the_config(
+    classes, fits, tmp_path, monkeypatch
+):
+    """A whole detector takes the place of the config's, which may have the 80 classes of COCO."""
+    from detnas_mm.evaluators import ShortTraining
+    from detnas_mm.search import Budget, Objective
+    from detnas_mm.systems.sm_nas import StructuralSpace
+
+    monkeypatch.setattr(launch, 'run_search', lambda job: ['found'])
+    resize = dict(type='Resize', scale=(64, 64), keep_ratio=True)
+    pipeline = [dict(type='LoadImageFromFile'), resize]
+    data = dict(dataset=dict(type='CocoDataset', metainfo=dict(classes=classes), pipeline=pipeline))
+    model = dict(
+        type='RetinaNet', backbone=dict(type='ResNet', depth=18), bbox_head=dict(type='RetinaHead', num_classes=80)
+    )
+    cfg = Config(
+        dict(default_scope='mmdet', work_dir=str(tmp_path), model=model, train_dataloader=data, val_dataloader=data)
+    )
+    space = StructuralSpace(num_classes=2)
+    job = SearchJob(space, [Objective('mAP')], Budget(space, {}), evaluator=ShortTraining(), cfg=cfg)
+    if fits:
+        assert launch.run(cfg, job=job, at_end=None) == ['found']
+        return
+    with pytest.raises(DetNASError, match='num_classes is 2, and train_dataloader.dataset has 3 classes'):
+        launch.run(cfg, job=job, at_end=None)

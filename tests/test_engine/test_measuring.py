@@ -11,6 +11,7 @@ import matplotlib.image
 import pytest
 import torch
 
+from detnas_mm.cli import typed
 from detnas_mm.engine import found as found_module
 from detnas_mm.engine.found import mark_beaten
 from detnas_mm.engine.latency import measure_latency
@@ -80,6 +81,19 @@ def test_found_nets_as_text(found):
     assert found_text(found).splitlines()[3].split()[1:4] == ['0.3400', '0.340', '0.300']
 
 
+def test_nets_of_unlike_input_sizes_as_text(found, tmp_path):
+    """Searched by their latency before training: no machine is blamed for what post-processing takes less."""
+    for net, size in zip(found['nets'], ([96, 64], [64, 64], [128, 96]), strict=True):
+        net['input_size'] = size
+    found |= dict(input_size=None, untrained=True)
+    found['predictions']['factor'] = 0.6
+    lines = found_text(found).splitlines()
+    assert ', one image of the input size of each (search-val), ' in lines[0]
+    assert lines[1].split()[-3:] == ['input', 'macs', 'architecture'] and lines[2].split()[-3] == '96x64'
+    assert lines[-1].startswith('Before training nets were measured with their post-processing fully loaded')
+    assert matplotlib.image.imread(plot_front(found, [], tmp_path / 'front.png')).std() > 0.02
+
+
 def test_a_net_without_detections_has_no_score(found):
     found['nets'][0]['tested'] = {}
     assert found_text(found).splitlines()[2].split()[2] == '–'
@@ -88,7 +102,7 @@ def test_a_net_without_detections_has_no_score(found):
 def test_values_that_are_not_finite_are_no_scores(tmp_path, monkeypatch):
     """As the AP of a class that search-val has no box of; JSON has no room for it."""
     scores = {'coco/bbox_mAP': 0.3, 'coco/7_precision': math.nan}
-    monkeypatch.setattr(found_module.Runner, 'from_cfg', lambda cfg: SimpleNamespace(test=lambda: scores))
+    monkeypatch.setattr(found_module.NamedRunner, 'from_cfg', lambda cfg: SimpleNamespace(test=lambda: scores))
     config = tmp_path / 'net.py'
     config.write_text("model = dict(type='RetinaNet')")
     assert found_module.tested(config, tmp_path / 'net.pth', tmp_path) == {'coco/bbox_mAP': 0.3}
@@ -117,7 +131,7 @@ def measure(cfg, checkpoint='none.pth', **how):
 @pytest.fixture
 def present(tmp_path):
     """A checkpoint that can be read."""
-    torch.save(dict(state_dict={}), tmp_path / 'a.pth')
+    torch.save(dict(state_dict=dict(weight=torch.ones(1))), tmp_path / 'a.pth')
     return str(tmp_path / 'a.pth')
 
 
@@ -313,7 +327,7 @@ def test_several_processes_are_refused_with_what_to_type():
     config, more = digits.CONFIGS / f'{NAME}.py', ('--measure', '--rounds', 2)
     done = run('search.py', config, 'my net.pth', *more, '--launcher', 'pytorch')
     assert done.returncode == 1 and done.stderr.count('\n') == 1
-    wanted = f"without --measure; then type: python tools/search.py {config} 'my net.pth' --measure --rounds 2\n"
+    wanted = f'without --measure; then type: {typed("search.py", config, "my net.pth", *more)}\n'
     assert done.stderr.endswith(wanted)
 
 

@@ -165,5 +165,7 @@ def test_it_is_refused_before_anything_is_searched_trained_or_loaded(tmp_path):
     ):
         one_line_errors(lambda: launch.search(cfg, 'nowhere.pth'))
     with pytest.raises(ValueError, match='A search writes its config'):  # under another train script
-        EvolutionSearchHook().before_run(SimpleNamespace(cfg=cfg))
+        runner = SimpleNamespace(cfg=cfg, _resume=False, work_dir=str(tmp_path / 'work'))
+        runner._train_loop = runner._val_loop = runner._test_loop = None
+        EvolutionSearchHook().before_run(runner)
     assert not (tmp_path / 'work').exists()

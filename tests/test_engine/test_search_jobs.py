@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.search.record import VOLATILE
@@ -331,3 +332,37 @@ def test_training_and_search_in_one_run(digits_folder, tmp_path):
     saved = torch.load(tmp_path / 'iter_3.pth', weights_only=False)['state_dict']
     assert torch.equal(exported['backbone.stem.conv.weight'], saved['backbone.stem.conv.weight'])
     assert not torch.equal(runner.model.backbone.stem.conv.weight, saved['backbone.stem.conv.weight'])
+
+
+def test_a_loader_worker_that_is_killed_ends_the_search_in_one_line(finished, retinanet_supernet, tmp_path):
+    """As the system does it where memory runs out; started again, the search ends as if nothing had happened."""
+    (tmp_path / 'killer.py').write_text(
+        textwrap.dedent("""
+        import multiprocessing, os, signal
+        from mmengine.registry import TRANSFORMS
+
+        @TRANSFORMS.register_module()
+        class Killer:
+            def __call__(self, results):
+                if os.environ.get('KILL') == '1' and multiprocessing.parent_process() and results['img_id'] % 7 == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return results
+        """)
+    )
+    with_killer = Config.fromfile(CONFIG).test_pipeline
+    with_killer.insert(1, dict(type='mmengine.Killer'))
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = {str(CONFIG)!r}\ncustom_imports = dict(imports=['killer'])\n"
+        f'pipeline = {with_killer!r}\n'
+        'search = dict(evaluator=dict(dataloader=dict(num_workers=2, dataset=dict(pipeline=pipeline))))\n'
+    )
+    arguments = command(retinanet_supernet, tmp_path / 'search')
+    arguments[arguments.index(str(CONFIG))] = str(config)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    killed = run(arguments, env=dict(KILL='1', PYTHONPATH=path), timeout=300)
+    assert killed.returncode == 1 and 'Traceback' not in killed.stderr, killed.stderr[-3000:]
+    assert 'was ended by SIGKILL before its work was done' in killed.stderr.splitlines()[-1]
+    again = run(arguments, env=dict(PYTHONPATH=path))
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert rows(tmp_path / 'search') == rows(finished[0])

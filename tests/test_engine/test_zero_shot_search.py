@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from detnas_mm.cli import typed
 from detnas_mm.engine.search import export_row
 from detnas_mm.search import read_snapshots
 from detnas_mm.systems.mae_det import MAEDetNet
@@ -72,7 +73,7 @@ def test_with_a_model_the_whole_config_is_exported(tmp_path):
     assert found.model.neck.in_channels == list(channels[1:])
     assert found.model.backbone == dict(DETECTOR['backbone'], arch=best[0].arch)
     assert found.train_cfg.max_epochs == 73 and not {'search', 'work_dir', 'load_from'} & set(found)
-    assert lines[-1] == f"Train it: python tools/train.py '{path}'"
+    assert lines[-1] == f'Train it: {typed("train.py", path)}'
 
 
 @pytest.mark.parametrize('out_indices', [(0, 1, 2, 3), 3])

@@ -1,8 +1,11 @@
 """Evaluators on trained supernets."""
 
 import pytest
+from mmengine.registry import DefaultScope
 
+from detnas_mm.engine.search import run_search
 from tests.judge import PATHS, Judge
+from tests.test_evaluators import training
 
 
 @pytest.fixture(scope='module')
@@ -24,3 +27,22 @@ def fpn_judge(fpn_supernet, tmp_path_factory):
 @pytest.fixture(scope='module')
 def scores(judge):
     return dict(zip(PATHS, judge.metrics(PATHS)))
+
+
+@pytest.fixture
+def search(tmp_path, digits_folder, monkeypatch):
+    """Runs a search with fake workers; returns these and the rows, without what may differ between two runs."""
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False))  # yapf: half the time
+
+    def run(evaluator=None, workers=None, folder='search', log=lambda text: None, retry=False, change=None, **settings):
+        cfg = training.config(tmp_path / folder, evaluator, **settings)
+        if change is not None:
+            change(cfg)
+        workers = workers or training.FakeWorkers()
+        job = training.job(cfg, log)
+        job.evaluator.workers, job.retry_failed = workers, retry
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            run_search(job)
+        return workers, training.rows(tmp_path / folder)
+
+    return run

@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -10,14 +12,14 @@ def small_net():
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5)
     )
-    net[5].eval()  # as norm_eval and frozen stages do
+    net[5].eval()
     return net
 
 
 @torch.no_grad()
 def collect(model, batches, forward):
     noted = {}
-    with bn.recording(model) as into:
+    with bn.recording(model, bn.trained_norms(model)) as into:
         for number, data in batches:
             into(noted.setdefault(number, []))
             forward(data)
@@ -52,6 +54,55 @@ def test_splitting_the_batches_gives_the_same_bits():
     parts = collect(net, batches(5)[1::2], net) | collect(net, batches(5)[0::2], net)
     split = bn.average(parts)
     assert all(torch.equal(a, b) for name in whole for a, b in zip(whole[name], split[name]))
+
+
+def test_frozen_layers_normalise_by_their_running_statistics_and_keep_them():
+    net = small_net()
+    frozen = net[1]
+    frozen.running_mean.uniform_(-1, 1), frozen.running_var.uniform_(0.5, 2), frozen.num_batches_tracked.fill_(3)
+    frozen.train = lambda mode=True: nn.Module.train(frozen, False)
+    before = {key: value.clone() for key, value in frozen.state_dict().items()}
+    found = bn.average(collect(net, batches(), net))
+    assert found.keys() == {'5'} and not frozen.training
+    assert all(torch.equal(frozen.state_dict()[key], value) for key, value in before.items())
+    with torch.no_grad():
+        normal = [
+            (net[0](x) - before['running_mean'][:, None, None]).div(
+                (before['running_var'] + frozen.eps).sqrt()[:, None, None]
+            )
+            for _, x in batches()
+        ]
+        inner = [net[4](x.relu()) for x in normal]
+    for own, wanted in zip(found['5'], ([x.mean((0, 2, 3)) for x in inner], [x.var((0, 2, 3)) for x in inner])):
+        torch.testing.assert_close(own, torch.stack(wanted).mean(0), rtol=1e-4, atol=1e-5)
+
+
+RESNET = dict(depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1,))
+ALL_OF_TWO_STAGES = {
+    'bn1',
+    *(f'layer{s}.{b}.bn{n}' for s in (1, 2) for b in (0, 1) for n in (1, 2)),
+    'layer2.0.downsample.1',
+}
+
+
+@pytest.mark.parametrize('family', ['mmdet.models.backbones', 'mmpretrain.models.backbones'])
+@pytest.mark.parametrize(
+    ('settings', 'frozen'),
+    [
+        (dict(norm_eval=False), ()),
+        (dict(norm_eval=False, norm_cfg=dict(type='BN', requires_grad=False)), ()),
+        (dict(norm_eval=False, frozen_stages=1), ('bn1', 'layer1.')),
+        (dict(norm_eval=True), ('bn1', 'layer')),
+    ],
+)
+def test_the_model_says_which_layers_were_frozen(family, settings, frozen):
+    net = importlib.import_module(family).ResNet(**RESNET, **settings)
+    net.eval()
+    net.layer1.train()
+    modes = [module.training for module in net.modules()]
+    assert bn.batch_norms(net).keys() == ALL_OF_TWO_STAGES
+    assert bn.trained_norms(net).keys() == {name for name in ALL_OF_TWO_STAGES if not name.startswith(frozen)}
+    assert [module.training for module in net.modules()] == modes
 
 
 def test_layers_that_run_twice_count_twice_and_idle_ones_are_left_out():

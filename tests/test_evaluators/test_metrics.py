@@ -1,27 +1,42 @@
 import contextlib
-import gc
+import io
 import json
-import os
+import subprocess
+import sys
+from itertools import product
 
 import numpy as np
 import pytest
-from mmengine.evaluator import BaseMetric
 from mmengine.registry import DefaultScope
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.evaluators.detection import metrics
-from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
+from detnas_mm.evaluators.detection import coco_boxes, metrics
+from detnas_mm.evaluators.detection.box_metric import BoxMetric
 
 
-def test_the_digest_follows_contents_and_settings_and_not_the_folder(tmp_path):
+def built(classes='abc', kind='CocoMetric', **settings):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return metrics.build_metric(dict(type=kind, **settings), dict(classes=tuple(classes)))
+
+
+def test_the_spec_follows_contents_and_settings_and_not_the_folder(tmp_path):
+    from mmdet.evaluation import CocoMetric
+
     files = []
     for name, text in (('a', 'boxes'), ('b', 'boxes'), ('c', 'others')):
         (tmp_path / name).mkdir()
         files.append(tmp_path / name / 'instances.json')
         files[-1].write_text(text)
-    first, same, other = (metrics.metric_digest(dict(type='CocoMetric', ann_file=str(f))) for f in files)
+    metric = BoxMetric()
+    first, same, other = (metrics.metric_spec(metric, dict(type='CocoMetric', ann_file=str(f))) for f in files)
     assert first == same != other
-    assert metrics.metric_digest(dict(type='CocoMetric', ann_file=str(files[0]), metric=['bbox'])) != first
+    assert first['metric'] == 'CocoMetric' and first['metric_engine'] == 'pycocotools'
+    file = str(files[0])
+    assert metrics.metric_spec(metric, dict(type='CocoMetric', ann_file=file, metric=['bbox'])) != first
+    for kind in ('mmdet.FasterCocoMetric', CocoMetric):  # the same engine, and the same class
+        assert metrics.metric_spec(metric, dict(type=kind, ann_file=file)) == first
 
 
 @pytest.mark.parametrize('kind', ['FasterCocoMetric', 'mmdet.FasterCocoMetric'])
@@ -39,24 +54,6 @@ def test_the_family_at_hand_has_what_its_mmdet_has():
     import mmdet.evaluation
 
     assert metrics._has_faster_coco() == hasattr(mmdet.evaluation, 'FasterCocoMetric')
-
-
-@pytest.mark.parametrize('enabled', [True, False])
-def test_the_collector_rests_meanwhile_and_is_left_as_it_was(enabled):
-    class Metric(BaseMetric):
-        def process(self, data_batch, data_samples):
-            pass
-
-        def compute_metrics(self, results):
-            return dict(collects=float(gc.isenabled()))
-
-    before = gc.isenabled()
-    try:
-        (gc.enable if enabled else gc.disable)()
-        assert metrics.compute(Metric(), []) == dict(collects=0.0)
-        assert gc.isenabled() == enabled
-    finally:
-        (gc.enable if before else gc.disable)()
 
 
 def test_more_than_one_metric_is_refused():
@@ -92,26 +89,210 @@ def coco_results(tmp_path, images=12, seed=0):
     return dict(ann_file=str(tmp_path / 'instances.json')), results
 
 
-@pytest.mark.parametrize('kind', ['CocoMetric', 'FasterCocoMetric'])
-@pytest.mark.parametrize('settings', [{}, dict(metric=['bbox', 'proposal'], classwise=True)], ids=['plain', 'all'])
-def test_boxes_handed_over_in_memory_give_what_the_json_file_gives(tmp_path, monkeypatch, kind, settings):
+def pycocos(content, results, classes, kind, images=None, **settings):
+    """What pycocotools' own classes say, given what mmdet gives them: the numbers by name, and precision."""
+    ids = {one['name']: one['id'] for one in content['categories']}
+    cat_ids = [one['id'] for one in content['categories'] if one['name'] in classes]
+    assert [ids[name] for name in classes] == cat_ids
+    truth = COCO()
+    truth.dataset = content
+    rows = []
+    for _, result in results:
+        boxes = result['bboxes'].astype(float)
+        boxes[:, 2:] -= boxes[:, :2]
+        for box, score, label in zip(boxes.tolist(), result['scores'].tolist(), result['labels'], strict=True):
+            rows.append(dict(image_id=result['img_id'], bbox=box, score=score, category_id=cat_ids[label]))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        found = COCOeval(truth, truth.loadRes(rows), 'bbox')
+        found.params.catIds, found.params.useCats = cat_ids, int(kind == 'bbox')
+        found.params.maxDets = list(settings.get('proposal_nums', (100, 300, 1000)))
+        found.params.iouThrs = np.array(settings.get('iou_thrs', np.linspace(0.5, 0.95, 10)))
+        if images is not None:
+            found.params.imgIds = images
+        found.evaluate()
+        found.accumulate()
+        found.summarize()
+    return dict(zip(coco_boxes.STATISTICS, found.stats, strict=True)), found.eval['precision']
+
+
+def hard_results(seed, images=30, classes=6, gaps=True):
+    """Crowds, ties of scores, empty images, all sizes, ids with gaps that do not ascend, annotations that do not."""
+    rng = np.random.default_rng(seed)
+    ids = (rng.permutation(images) * 7 + 3 if gaps else np.arange(images)).tolist()
+    numbers = (rng.permutation(classes) * 5 + 2 if gaps else np.arange(classes)).tolist()
+    annotations, results = [], []
+    for image in ids:
+        count = int(rng.integers(0, 8))
+        corners, sizes = (
+            rng.uniform(0, 300, (count, 2)),
+            rng.choice([12, 60, 200], (count, 1)) * rng.uniform(0.5, 1.4, (count, 2)),
+        )
+        labels = rng.integers(0, classes, count)
+        for corner, size, label in zip(corners, sizes, labels, strict=True):
+            box, area = [*corner.tolist(), *size.tolist()], float(size.prod() * rng.choice([1, 0.6]))
+            annotations.append(
+                dict(id=0, image_id=image, category_id=numbers[label], bbox=box, area=area,
+                     iscrowd=int(rng.random() < 0.15))
+            )  # fmt: skip
+        boxes = np.concatenate([corners, corners + sizes], 1)
+        boxes = np.concatenate(
+            [*(boxes + rng.normal(0, s, boxes.shape) for s in (1, 4, 20)), rng.uniform(0, 400, (5, 4))]
+        )
+        found = np.concatenate([labels, labels, rng.integers(0, classes, count), rng.integers(0, classes, 5)])
+        scores = np.round(rng.uniform(0.1, 1, len(boxes)), 1).astype(np.float32)
+        truth = dict(width=500, height=500, img_id=image)
+        results.append(
+            (truth, dict(img_id=image, bboxes=boxes.astype(np.float32), scores=scores, labels=found.astype(int)))
+        )
+    rng.shuffle(annotations)
+    for number, one in enumerate(annotations, 1):
+        one['id'] = number
+    content = dict(
+        images=[dict(id=one, width=500, height=500, file_name=f'{one}.png') for one in ids],
+        categories=[dict(id=one, name=name) for one, name in zip(numbers, 'abcdefgh', strict=False)],
+        annotations=annotations,
+    )
+    return content, results
+
+
+@pytest.fixture(params=['hotcoco', 'pycocotools'])
+def engine(request, monkeypatch):
+    """Each engine; without hotcoco the other one takes its place."""
+    if request.param == 'pycocotools':
+        monkeypatch.setitem(sys.modules, 'hotcoco', None)
+    return request.param
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {}, dict(classwise=True), dict(metric=['bbox', 'proposal']), dict(proposal_nums=(1, 10, 100)),
+        dict(iou_thrs=[0.3, 0.5, 0.6]), dict(metric_items=['mAP', 'AR@100', 'AR_l@1000']), dict(metric='proposal'),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_values_equal_those_of_pycocotools_to_the_bit(tmp_path, engine, settings):
+    file = tmp_path / 'instances.json'
+    for seed, gaps in product(range(3), (False, True)):
+        content, results = hard_results(seed, gaps=gaps)
+        file.write_text(json.dumps(content))
+        metric = built('abcdef', ann_file=str(file), **settings)
+        assert type(metric) is BoxMetric
+        for rows in (results, results[4:15]):
+            part = len(rows) < len(results)
+            images = [result['img_id'] for _, result in rows] if part else None
+            found, wanted = metrics.compute(metric, rows, part), {}
+            for kind in metric.metrics:
+                stats, precision = pycocos(content, rows, 'abcdef', kind, images, **settings)
+                names = (
+                    settings.get('metric_items') or coco_boxes.STATISTICS[slice(*((6,) if kind == 'bbox' else (6, 12)))]
+                )
+                wanted |= {f'coco/{"bbox_" if kind == "bbox" else ""}{name}': stats[name] for name in names}
+                if settings.get('classwise'):
+                    for place, category in enumerate(sorted(content['categories'], key=lambda one: one['id'])):
+                        there = precision[:, :, place, 0, -1]
+                        there = there[there > -1]
+                        wanted[f'coco/{category["name"]}_precision'] = np.mean(there) if there.size else -1
+            assert found == {name: value for name, value in wanted.items() if part or value != -1}
+            assert len(found) >= 3
+
+
+def test_pycocotools_in_the_place_of_hotcoco_is_said_once(tmp_path, monkeypatch, capsys):
     cfg, results = coco_results(tmp_path)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        metric = metrics.build_metric(dict(type=kind, **cfg, **settings), dict(classes=('a', 'b', 'c')))
-    found = metrics.compute(metric, results)
-    assert 0 < found['coco/bbox_mAP'] < 1
-    assert 'results2json' not in vars(metric)
-    monkeypatch.setattr(metrics, '_without_json', lambda metric: contextlib.nullcontext())
-    files = []
-    original = type(metric).results2json
-    monkeypatch.setattr(type(metric), 'results2json', lambda *a: (files.append(a), original(*a))[1])
-    assert metrics.compute(metric, results) == found
-    assert files
-    files.clear()
-    monkeypatch.undo()
-    monkeypatch.setattr(type(metric), 'results2json', lambda *a: (files.append(a), original(*a))[1])
-    assert metrics.compute(metric, results) == found
-    assert not files
+    monkeypatch.setitem(sys.modules, 'hotcoco', None)
+    metric = built(**cfg)
+    assert capsys.readouterr().out.count('pycocotools computes the same values') == 1
+    assert metrics.compute(metric, results) and 'pycocotools' not in capsys.readouterr().out
+
+
+def test_some_of_the_categories_in_the_order_of_the_file(tmp_path, engine):
+    content, results = hard_results(7)
+    (tmp_path / 'instances.json').write_text(json.dumps(content))
+    for _, result in results:
+        result['labels'] %= 3
+    found = metrics.compute(built('bdf', ann_file=str(tmp_path / 'instances.json')), results)
+    wanted, _ = pycocos(content, results, 'bdf', 'bbox')
+    assert found['coco/bbox_mAP'] == wanted['mAP'] > 0
+
+
+def test_it_agrees_with_mmdets_own_to_its_three_decimals(tmp_path):
+    from mmdet.evaluation import CocoMetric
+
+    cfg, results = coco_results(tmp_path)
+    found = metrics.compute(built(**cfg, metric=['bbox', 'proposal']), results)
+    own = CocoMetric(**cfg, metric=['bbox', 'proposal'])
+    own.dataset_meta = dict(classes=tuple('abc'))
+    for name, value in own.compute_metrics(results).items():
+        assert round(found.get(f'coco/{name}', -1), 3) == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    'settings', [dict(metric=['bbox', 'segm']), dict(outfile_prefix='x'), dict(metric='proposal_fast')], ids=repr
+)
+def test_what_stays_with_mmdet(tmp_path, settings):
+    from mmdet.evaluation import CocoMetric
+
+    assert type(built(**coco_results(tmp_path)[0], **settings)) is CocoMetric
+
+
+def test_a_subclass_computes_what_it_computes(tmp_path):
+    from mmdet.evaluation import CocoMetric
+    from mmdet.registry import METRICS
+
+    @METRICS.register_module()
+    class MyCocoMetric(CocoMetric):
+        def compute_metrics(self, results):
+            return dict(bbox_mAP=0.5)
+
+    cfg, results = coco_results(tmp_path)
+    try:
+        assert metrics.compute(built(kind='MyCocoMetric', **cfg), results) == {'coco/bbox_mAP': 0.5}
+    finally:
+        METRICS.module_dict.pop('MyCocoMetric')
+
+
+def test_values_that_are_not_finite_make_no_score(tmp_path):
+    cfg, results = coco_results(tmp_path)
+    results[3][1]['scores'][2] = np.nan
+    assert np.isnan(metrics.compute(built(**cfg), results)['coco/bbox_mAP'])
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(proposal_nums=(100, 300)), 'proposal_nums must be three numbers; got'),
+        (dict(metric_items=['mAP', 'mAP_42']), "metric_items has no 'mAP_42'; there are mAP, mAP_50"),
+        (dict(metric='box'), 'metric should be one of'),
+        (dict(iou_thrs='high'), "iou_thrs must be numbers from 0 to 1; got 'high'"),
+        (dict(metrics='bbox'), "CocoMetric has no argument 'metrics'; it takes ann_file, metric"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(DetNASError, match=message):
+        built(**settings)
+
+
+def test_images_without_annotations_need_an_annotation_file():
+    with pytest.raises(DetNASError, match='has no ann_file, and images come without annotations'):
+        built().process({}, [dict(img_id=1)])
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_it_takes_as_many_threads_as_torch_has(tmp_path, threads, monkeypatch):
+    monkeypatch.delenv('RAYON_NUM_THREADS', raising=False)
+    cfg, _ = coco_results(tmp_path)
+    code = f"""
+import os, torch
+torch.set_num_threads({threads})
+from tests.test_evaluators.test_metrics import built, coco_results, metrics
+from pathlib import Path
+before = len(os.listdir('/proc/self/task'))
+metrics.compute(built(ann_file={cfg['ann_file']!r}), coco_results(Path({str(tmp_path)!r}))[1])
+print(len(os.listdir('/proc/self/task')) - before)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) == threads, done.stderr
 
 
 @pytest.mark.parametrize('kind', ['CocoMetric', 'FasterCocoMetric'])
@@ -170,51 +351,6 @@ def test_images_without_any_annotation_are_no_judge(tmp_path, kind):
         metrics.compute(metric, results)
 
 
-class Picky(BaseMetric):
-    """Adds up numbers; takes no negative one, and ends the process at zero."""
-
-    default_prefix = 'picky'
-
-    def process(self, data_batch, data_samples):
-        self.results += data_samples
-
-    def compute_metrics(self, results):
-        print('something between')
-        if min(results) == -5:
-            return dict(sum=results[7])
-        if min(results) < 0:
-            raise ValueError(f'{min(results)} is negative')
-        if min(results) == 0:
-            os._exit(3)
-        return dict(sum=sum(results), process=os.getpid())
-
-
-def test_workers_compute_elsewhere_and_bring_errors_back():
-    workers = MetricWorkers(Picky(), 2)
-    first, second = (workers.submit([i, 2], part=False).result()[0] for i in (1, 5))
-    assert (first['picky/sum'], second['picky/sum']) == (3, 7)
-    assert os.getpid() not in (first['picky/process'], second['picky/process'])
-    with pytest.raises(ValueError, match='-1 is negative'):
-        workers.submit([-1], part=False).result()
-    assert workers.submit([4], part=False).result()[0]['picky/sum'] == 4
-    with pytest.raises(DetNASError, match='exit status 3. Lower evaluator.metric_workers'):
-        workers.submit([0], part=False).result()
-
-
-def test_what_goes_wrong_in_a_worker_tells_where(capfd):
-    """Where it is raised again the lines that led to it are not known."""
-    with pytest.raises(IndexError):
-        MetricWorkers(Picky(), 1).submit([-5], part=False).result()
-    assert 'return dict(sum=results[7])' in capfd.readouterr().err
-
-
-def test_no_worker_computes_here():
-    values, seconds = MetricWorkers(Picky()).submit([1, 2], part=False).result()
-    assert values == {'picky/sum': 3, 'picky/process': os.getpid()} and seconds >= 0
-    with pytest.raises(ValueError, match='got -1'):
-        MetricWorkers(Picky(), -1)
-
-
 def test_an_unknown_metric_is_named():
-    with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(ValueError, match="no metric 'NoSuchMetric'"):
+    with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(ValueError, match="'NoSuchMetric' is no"):
         metrics.build_metric(dict(type='NoSuchMetric'), {})

@@ -1,4 +1,4 @@
-"""What racing, other numerics and workers of the metric change of the scores, and what they do not."""
+"""What racing and other numerics change of the scores, and what they do not."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 import torch
 from mmengine.registry import METRICS
 
-from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
 from detnas_mm.evaluators.one_shot.racing import Racing, judged_on, partial
 from detnas_mm.search import Record
 from detnas_mm.testing import check_evaluator
@@ -16,19 +15,6 @@ from tests import digits
 from tests.judge import PATHS, Judge
 
 pytestmark = pytest.mark.slow
-
-
-def test_metrics_computed_in_other_processes_are_the_same(judge, scores, monkeypatch):
-    evaluator = judge.evaluator
-    monkeypatch.setattr(evaluator, 'chunk_size', 3)
-    monkeypatch.setattr(evaluator, 'metric_workers', 2)
-    monkeypatch.setattr(evaluator, '_metrics', MetricWorkers(evaluator.metric, 2))
-    texts = PATHS[:4] + PATHS[:1]
-    with monkeypatch.context() as patch:
-        patch.setattr('detnas_mm.evaluators.detection.metric_workers.compute', None)  # not in this process
-        evaluations = list(evaluator.evaluate([judge.path(p) for p in texts]))
-    assert [e.metrics for e in evaluations] == [scores[p] for p in texts]
-    assert all(e.time.keys() == {'recalibration', 'prediction', 'metric'} for e in evaluations)
 
 
 @pytest.mark.parametrize('options', [dict(precision='bf16'), dict(channels_last=False)], ids=['bf16', 'contiguous'])

@@ -109,6 +109,17 @@ def test_the_metric_judges_by_the_images_that_are_read(content, write, capsys):
     assert metrics.compute(plain, results(content)[:4]) != wanted  # what it would say: two images are missed
 
 
+def test_a_share_of_the_images_is_judged_as_a_set_of_these(content, write):
+    """As racing does, on any images of the set."""
+    file, kept = write('val.json', content), content['images'][1:4]
+    ids = {one['id'] for one in kept}
+    own = [one for one in content['annotations'] if one['image_id'] in ids]
+    few = write('few.json', content | dict(images=kept, annotations=own))
+    wanted = metrics.compute(judged(images(few), few), results(content)[1:4])
+    found = metrics.compute(judged(images(file), file), results(content)[1:4], part=True)
+    assert {name: found[name] for name in wanted} == wanted and wanted['coco/bbox_mAP'] > 0
+
+
 def other_ids(content):
     for one in content['images']:
         one['id'] += 100
@@ -131,6 +142,11 @@ def other_boxes(content):
     content['annotations'][7]['bbox'][2] += 9
 
 
+def other_classes(content):
+    for one in content['annotations']:
+        one['category_id'] = {7: 3, 3: 12, 12: 7}[one['category_id']]
+
+
 def no_boxes(content):
     content['annotations'] = content['annotations'][:-2]
 
@@ -142,9 +158,10 @@ def no_boxes(content):
         (ids_as_texts, "6 of the 6 image ids"),
         (fewer_images, "1 of the 6 image ids .* such as 6. Give"),
         (other_boxes, r'Image 4 \(.*x.png\) has boxes in .*val.json that it does not have in .*other.json'),
+        (other_classes, 'Image 1 .* has boxes in .*val.json that it does not have in .*other.json with the same'),
         (no_boxes, 'Image 6 .* has boxes in'),
     ],
-    ids=['other ids', 'texts', 'fewer', 'other boxes', 'no boxes'],
+    ids=['other ids', 'texts', 'fewer', 'other boxes', 'other classes', 'no boxes'],
 )  # fmt: skip
 def test_annotations_of_other_images_are_refused(content, write, change, match):
     file, other = write('val.json', content), copy.deepcopy(content)
@@ -216,7 +233,7 @@ def named_twice(content):
     [
         (reordered, "Label 0 is 'car' by .*bad.json, and 'cat' by metainfo.classes: .* order of the training json"),
         (renamed, "bad.json lacks 1 of the 3 names of metainfo.classes, such as 'traffic light'; .*'traffic_light'"),
-        (named_twice, "Label 1 is 'cat' by .*bad.json, and 'traffic light' by metainfo.classes"),
+        (named_twice, r"bad.json has 2 categories of the name 'cat' \(ids .*\), which metainfo.classes takes: mmdet"),
     ],
     ids=['reordered', 'renamed', 'named twice'],
 )

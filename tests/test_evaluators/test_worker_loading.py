@@ -1,12 +1,13 @@
 """What workers load arrives in our own memory, and what they cannot send is an error."""
 
-import multiprocessing.queues
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from mmengine.registry import DATASETS
 from mmengine.structures import InstanceData
 from mmpretrain.structures import DataSample
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.batches import FixedBatches
 from detnas_mm.evaluators.detection.worker_loading import load_ahead
+from detnas_mm.evaluators.ranks import jointly
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,39 +164,86 @@ def test_every_tensor_arrives_as_it_was():
     found[0][0] += 1  # it may be written to
 
 
-def killed(index):
-    if index == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return index
+def at_9(trouble):
+    """Images of 3 MB, more than a pipe holds, so that workers are in the midst of sending; something befalls one."""
+
+    def make(index):
+        return torch.full((3, 1000, 1000), index, dtype=torch.uint8), trouble(index) if index == 9 else None
+
+    return Items(make)
 
 
-def broken(index):
-    raise OSError(f'no image {index}')
+def loaded(dataset, between=lambda number: None):
+    """The numbers of what is loaded in batches of two by two workers."""
+    numbers = []
+    for number, items in enumerate(load_ahead(dataset, [[i, i + 1] for i in range(0, 20, 2)], 2)):
+        numbers += [int(image[0, 0, 0]) for image, _ in items]
+        between(number)
+    return numbers
 
 
 @pytest.mark.parametrize(
-    'make, error, match',
+    'trouble, said',
     [
-        (killed, RuntimeError, 'worker'),
-        (broken, OSError, 'no image'),
-        (lambda index: lambda: index, (AttributeError, TypeError), 'pickle'),
+        (lambda index: os.kill(os.getpid(), signal.SIGKILL), 'was ended by SIGKILL before'),
+        (lambda index: os._exit(0), 'was ended with exit code 0 before'),
+        (lambda index: os.fdopen(os.dup(1)), "cannot send a batch: TypeError: cannot pickle '_io.TextIOWrapper'"),
+        (lambda index: lambda: 0, 'cannot send a batch: (AttributeError|PicklingError): '),
     ],
-    ids=['dies', 'cannot load', 'cannot pickle'],
+    ids=['dies', 'leaves', 'cannot send a file', 'cannot send a function'],
 )
-def test_a_worker_that_fails_is_an_error(make, error, match):
-    with pytest.raises(error, match=match):
-        list(load_ahead(Items(make), [[index] for index in range(10)], 2))
+def test_a_worker_that_dies_or_cannot_send_is_an_error_of_one_line(trouble, said):
+    assert loaded(at_9(lambda index: 'nothing')) == list(range(20))
+    before = ours()
+    with pytest.raises(DetNASError, match=said) as caught:
+        loaded(at_9(trouble))
+    assert '\n' not in str(caught.value)
+    assert not multiprocessing.active_children() and ours() <= before
 
 
-def test_what_cannot_be_sent_is_an_error(monkeypatch):
-    """Memory may run out after a batch was packed: Python prints that, and sends nothing."""
-    here, dumps = os.getpid(), multiprocessing.queues._ForkingPickler.dumps
+def test_a_worker_that_is_killed_while_it_sends_is_an_error_where_its_batch_is_waited_for():
+    done = []
 
-    def out_of_memory(batch):
-        if os.getpid() != here and isinstance(batch, tuple):
-            raise MemoryError('no room to send')
-        return dumps(batch)
+    def kill(number):
+        if number == 2:
+            time.sleep(0.5)  # both are in the midst of sending
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            done.append(sum(range(1_000_000)))  # what else the job computes is not interrupted
 
-    monkeypatch.setattr(multiprocessing.queues._ForkingPickler, 'dumps', out_of_memory)
-    with pytest.raises(RuntimeError, match='worker'):
-        list(load_ahead(Items(int), [[index] for index in range(10)], 2))
+    with pytest.raises(DetNASError, match='was ended by SIGKILL before its work was done'):
+        loaded(at_9(lambda index: None), kill)
+    assert done
+
+
+def test_a_worker_without_memory_to_send_is_an_error(monkeypatch):
+    def out_of_memory(*args):
+        raise MemoryError('no room to send')
+
+    monkeypatch.setattr(Connection, 'send_bytes', out_of_memory)
+    with pytest.raises(DetNASError, match='was ended with exit code 1'):
+        loaded(at_9(lambda index: None))
+
+
+@pytest.mark.parametrize('error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_worker_without_memory_to_load_is_no_failure_of_a_candidate(error):
+    def trouble(index):
+        raise error
+
+    with pytest.raises(DetNASError, match='2 processes that load images ran out of memory: give the job more'):
+        jointly(lambda: loaded(at_9(trouble)))
+
+
+def test_errors_of_a_dataset_keep_their_type_and_traceback():
+    with pytest.raises(ZeroDivisionError, match=r'(?s)Original Traceback.*lambda index: 1 / 0'):
+        loaded(at_9(lambda index: 1 / 0))
+
+
+def test_a_worker_that_cannot_be_started_is_an_error(monkeypatch):
+    def refuse(process):
+        raise BlockingIOError(11, 'Resource temporarily unavailable')
+
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, 'start', refuse)
+    before = ours()
+    with pytest.raises(DetNASError, match='Process 1 of 2 that load images cannot be started: .*num_workers'):
+        loaded(at_9(lambda index: None))
+    assert ours() <= before

@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from detnas_mm.models.subnet import extract_subnet, max_difference, slice_state_dict
+from detnas_mm.models.supernet import Segment, Supernet
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.detnas import DetNASNet, DetNASSpace, DetNASSupernet
+from detnas_mm.testing.toy import ToySpace
 
 
 @pytest.mark.parametrize('split', ['shuffle', 'even_odd'])
@@ -114,3 +116,70 @@ def test_a_path_of_another_space(tiny, genes):
         slice_state_dict(supernet.state_dict(), Architecture(genes), supernet)
     with pytest.raises(ValueError):
         extract_subnet(supernet, Architecture(genes), dict(space=tiny))
+
+
+class KeepsKeys(Supernet):
+    """Its fixed net has all of its keys: a path says how far they dilate, not which of them there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.space, self.conv = ToySpace(1, 3), nn.Conv2d(3, 2, 3)
+
+    def forward(self, x):
+        return (nn.functional.conv2d(x, self.conv.weight, self.conv.bias, dilation=1 + self.active_path.genes[0]),)
+
+    def segments(self, path):
+        return [Segment(path.genes, self, True)]
+
+    @staticmethod
+    def subnet_key(key, path):
+        return key
+
+
+class KnowsItsKeys(KeepsKeys):
+    @classmethod
+    def has_path(cls, keys, path):
+        return {'conv.weight', 'conv.bias'} <= set(keys)
+
+
+class HasNone(KnowsItsKeys):
+    @staticmethod
+    def subnet_key(key, path):
+        return None
+
+
+class ReturnsNone(DetNASNet):
+    """As mmdet's ResNet does in ``train``, and so in ``eval``."""
+
+    def train(self, mode=True):
+        super().train(mode)
+
+
+def test_nets_whose_train_returns_nothing(tiny, images, randomise, monkeypatch):
+    supernet = randomise(DetNASSupernet(tiny)).eval()
+    path = supernet.space.parse('01|23')
+    monkeypatch.setattr('detnas_mm.models.subnet.MODELS.build', lambda cfg: ReturnsNone(path, space=tiny))
+    net = extract_subnet(supernet, path, dict(space=tiny))
+    assert isinstance(net, ReturnsNone) and not net.training and not net.stem.training
+    net.stem.train()
+    assert max_difference(supernet, net, path, images) == 0.0
+    assert net.stem.training and not net.training
+
+
+@pytest.mark.parametrize('by_class', [False, True])
+def test_a_supernet_may_say_that_its_keys_stay_as_they_are(by_class):
+    whole = nn.ModuleDict(dict(backbone=KnowsItsKeys(), head=nn.Linear(2, 2)))
+    supernet, path = KnowsItsKeys if by_class else whole['backbone'], whole['backbone'].space.parse('2')
+    state = whole.state_dict()
+    sliced = slice_state_dict(state, path, supernet, 'backbone')
+    assert sliced.keys() == state.keys() and all(torch.equal(sliced[key], value) for key, value in state.items())
+    for prefix in ('', 'neck.', 'back', 'head', 'backbone.conv'):
+        with pytest.raises(ValueError, match=f"Under the prefix '{prefix}.*no weights of the path"):
+            slice_state_dict(state, path, supernet, prefix)
+
+
+@pytest.mark.parametrize('kind', [KeepsKeys, HasNone])
+def test_of_others_some_key_must_change_and_some_weight_be_left(kind):
+    supernet = kind()
+    with pytest.raises(ValueError, match='no weights of the path'):
+        slice_state_dict(supernet.state_dict(), supernet.space.parse('2'), supernet)

@@ -4,11 +4,13 @@ import configparser
 import os
 import pickle
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from detnas_mm import compat
+from detnas_mm import checkpoints, compat
 
 ROOT = Path(__file__).resolve().parents[2]
 ONEDL = {
@@ -136,7 +138,7 @@ class TestLoadCheckpointFile:
         path = tmp_path / 'iter_3.pth'
         torch.save({'state_dict': {'w': torch.ones(2)}, 'message_hub': hub.state_dict(), 'meta': {'iter': 3}}, path)
 
-        loaded = compat.load_checkpoint_file(path)
+        loaded = checkpoints.load_checkpoint_file(path)
         assert loaded['state_dict']['w'].tolist() == [1, 1]
         assert loaded['message_hub']['log_scalars']['train/loss'].data[0].tolist() == [0.5, 0.25]
         assert torch.load(path)['meta'] == {'iter': 3}  # as the upstream mmengine loads it
@@ -147,16 +149,16 @@ class TestLoadCheckpointFile:
         path = tmp_path / 'unknown.pth'
         torch.save({'state_dict': {}, 'meta': RunsCode()}, path)
         with pytest.raises(ValueError, match='was not loaded .*--trust-checkpoint') as error:
-            compat.load_checkpoint_file(path)
+            checkpoints.load_checkpoint_file(path)
         assert str(path) in str(error.value)
         assert 'weights_only' not in str(error.value) and 'you have two options' not in str(error.value)
-        assert compat.load_checkpoint_file(path, trust=True)['meta'] == 0
+        assert checkpoints.load_checkpoint_file(path, trust=True)['meta'] == 0
 
     def test_torchs_advice_to_load_regardless_is_left_out(self, tmp_path):
         (tmp_path / 'text.pth').write_text('no checkpoint')
-        with pytest.raises(ValueError, match='was not loaded') as error:
-            compat.load_checkpoint_file(tmp_path / 'text.pth')
-        assert 'weights_only' not in str(error.value) and '(Unsupported operand 110)' in str(error.value)
+        with pytest.raises(ValueError, match='Unsupported operand 110. Copy or write it again.$') as error:
+            checkpoints.load_checkpoint_file(tmp_path / 'text.pth')
+        assert 'weights_only' not in str(error.value)
 
     def test_damaged_file(self, tmp_path):
         path = tmp_path / 'damaged.pth'
@@ -166,8 +168,64 @@ class TestLoadCheckpointFile:
             path.write_bytes(content)
             for trust in (False, True):
                 with pytest.raises(ValueError, match=r'damaged\.pth.*[a-zA-Z]{4}'):
-                    compat.load_checkpoint_file(path, trust=trust)
+                    checkpoints.load_checkpoint_file(path, trust=trust)
+
+    @pytest.mark.parametrize('legacy', [False, True])
+    def test_damaged_bytes_are_told_from_other_classes(self, tmp_path, legacy):
+        import torch
+
+        path = tmp_path / 'a.pth'
+        kept = dict(state_dict={f'{i}': torch.ones(9) for i in range(9)})
+        settings = dict(_use_new_zipfile_serialization=not legacy)
+        torch.save(kept, path, **settings)
+        whole, seen = path.read_bytes(), set()
+        assert checkpoints.load_checkpoint_file(path)['state_dict'].keys() == kept['state_dict'].keys()
+        for place in range(64, len(whole), 37):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xA5]) + whole[place + 1 :])
+            try:
+                found = checkpoints.load_checkpoint_file(path)['state_dict']
+                seen.add(all(torch.equal(found[key], value) for key, value in kept['state_dict'].items()))
+            except ValueError as error:
+                seen.add(str(error))
+            except (KeyError, TypeError):  # other names, which only weights_in and the model can know
+                assert legacy
+        texts = {one for one in seen if isinstance(one, str)}
+        assert any('is damaged or cut short: ' in text and text.endswith('again.') for text in texts)
+        if not legacy:  # which has no checksums
+            assert not any('trust' in text for text in texts) and False not in seen, seen
+            assert any('a/data/0 in it has another checksum than was written' in text for text in texts)
+        torch.save(kept | dict(meta=RunsCode()), path, **settings)
+        with pytest.raises(ValueError, match=r'more than tensors and plain values.*--trust-checkpoint') as error:
+            checkpoints.load_checkpoint_file(path)
+        assert 'is damaged' not in str(error.value)
+
+    def test_files_without_checksums_are_read(self, tmp_path):
+        import torch
+
+        torch.serialization.set_crc32_options(False)
+        try:
+            torch.save(dict(a=torch.ones(3)), tmp_path / 'a.pth')
+        finally:
+            torch.serialization.set_crc32_options(True)
+        assert checkpoints.load_checkpoint_file(tmp_path / 'a.pth')['a'].sum() == 3
+
+    def test_a_class_that_is_not_here_is_named(self, tmp_path, monkeypatch):
+        import torch
+
+        module = types.ModuleType('gone')
+        module.Gone = type('Gone', (), dict(__module__='gone'))
+        monkeypatch.setitem(sys.modules, 'gone', module)
+        torch.save(dict(meta=module.Gone()), tmp_path / 'a.pth')
+        monkeypatch.delitem(sys.modules, 'gone')
+        with pytest.raises(ValueError, match="object of a class that is not here: No module named 'gone'. Install"):
+            checkpoints.load_checkpoint_file(tmp_path / 'a.pth', trust=True)
+
+    def test_a_page_in_the_place_of_a_file(self, tmp_path):
+        (tmp_path / 'page.pth').write_text('<!DOCTYPE html><html>')
+        with pytest.raises(ValueError, match='is no checkpoint: it is text that begins with .<!DOCTYPE html>') as error:
+            checkpoints.load_checkpoint_file(tmp_path / 'page.pth')
+        assert 'trust' not in str(error.value)
 
     def test_no_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match='there is no checkpoint'):
-            compat.load_checkpoint_file(tmp_path / 'none.pth')
+            checkpoints.load_checkpoint_file(tmp_path / 'none.pth')

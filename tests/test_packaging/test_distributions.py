@@ -53,12 +53,13 @@ def test_wheel_holds_real_copies_of_what_mim_reads(distributions):
     assert not [name for name in names if '__pycache__' in name or name.startswith(('tests/', 'tools/', 'configs/'))]
 
 
-def test_wheel_holds_every_module(distributions):
+def test_wheel_holds_every_module_and_its_data(distributions):
     with zipfile.ZipFile(distributions[1]) as wheel:
         names = set(wheel.namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'detnas_mm').rglob('*.py')}
     modules = {name for name in modules if '/.mim/' not in name}
-    assert modules <= names
+    data = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'detnas_mm' / 'systems').rglob('*.json')}
+    assert modules <= names and data <= names and data
 
 
 def test_sdist_builds_alone(distributions):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detnas_mm import compat
+from tests import digits
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs' / 'digits'
@@ -51,7 +52,9 @@ def supernet(digits_folder, tmp_path_factory):
 
 def test_test(digits_folder, tmp_path):
     train(NET, tmp_path, 2)
-    output = tool('test.py', NET, tmp_path / 'iter_2.pth', '--work-dir', tmp_path / 'test')
+    pictures = tmp_path / 'my pictures'
+    output = tool('test.py', NET, tmp_path / 'iter_2.pth', '--work-dir', tmp_path / 'test', '--show-dir', pictures)
+    assert len(list(pictures.glob('*.png'))) == digits.COUNTS['num_test']
     assert 'coco/bbox_mAP' in output or 'bbox_mAP' in output or 'empty' in output
 
 

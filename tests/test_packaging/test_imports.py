@@ -16,7 +16,10 @@ OF_SYSTEMS = sorted(
     for part in LIGHT_PARTS
     for path in (PACKAGE / 'systems').glob(f'*/{part}.py')
 )
-LIGHT = ['detnas_mm', *(f'detnas_mm.{name}' for name in ('registry', 'spaces', 'search', 'zoo', 'cli', 'systems'))]
+LIGHT = [
+    'detnas_mm',
+    *(f'detnas_mm.{name}' for name in ('registry', 'spaces', 'search', 'workers', 'zoo', 'cli', 'systems')),
+]
 HEAVY = {'torch', 'torchvision', 'mmcv', 'mmdet', 'mmpretrain'}
 
 

@@ -123,6 +123,15 @@ def test_slurm(recorder, script, arguments, started):
     assert words[-len(started) - 2 :] == [str(ROOT / 'tools' / started[0]), *started[1:], '--launcher', 'slurm']
 
 
+def test_slurm_without_a_gpu_is_one_process(recorder):
+    path = f'{recorder.parent}:{os.environ["PATH"]}'
+    run = bash('slurm_search.sh', 'part', 'job', 'c.py', 'out', PATH=path, PYTHON='python', GPUS='0')
+    assert run.returncode == 0, run.stderr
+    words = run.stdout.split()
+    assert '--ntasks=1' in words and not [word for word in words if 'gres' in word or 'launcher' in word]
+    assert words[-4:] == [str(ROOT / 'tools' / 'search.py'), 'c.py', '--work-dir', 'out']
+
+
 class TestSetUp:
     def test_unknown_family(self):
         run = bash('setup_env.sh', '--family', 'mmlab')

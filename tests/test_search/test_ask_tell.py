@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from detnas_mm.cost import AdditiveTable
 from detnas_mm.errors import DetNASError
 from detnas_mm.search import Evaluation, EvolutionStrategy, LedgerError, Objective, RandomStrategy
+from detnas_mm.search.strategies import ask_tell
+from detnas_mm.systems.detnas import DetNASSpace
 
 from .conftest import CountingEvaluator
 
@@ -207,3 +211,121 @@ def test_an_objective_that_is_no_finite_number_is_a_failure_and_final(make_searc
     again = make_search(Diverging(), generations=2)
     again.run()
     assert again.evaluator.asked == [], 'failures are not evaluated again'
+
+
+class AskedCost(AdditiveTable):
+    """Notes what it is asked, together with the evaluator."""
+
+    def __init__(self, space, seen):
+        super().__init__('asked', 'nothing', np.zeros((len(space.choices), max(space.choices))))
+        self.seen = seen
+
+    def setup(self, job):
+        self.seen.append(('setup', job.seed))
+
+    def measure(self, archs):
+        self.seen.append(('measure', [arch.id for arch in archs]))
+
+
+class ExpectingEvaluator(CountingEvaluator):
+    """The same."""
+
+    def expect(self, proposals):
+        self.seen.append(('expect', [(p.arch.id, p.parents) for p in proposals]))
+
+    def evaluate(self, archs):
+        self.seen.append(('evaluate', [arch.id for arch in archs]))
+        yield from super().evaluate(archs)
+
+
+@pytest.mark.parametrize('stop_after', [None, 7])
+def test_whole_generations_are_measured_and_expected_before_they_are_evaluated(make_search, stop_after):
+    def search(stop_after):
+        seen = []
+        evaluator = ExpectingEvaluator(stop_after=stop_after)
+        evaluator.seen = seen
+        strategy = EvolutionStrategy(population=5, parents=3)
+        cost = AskedCost(DetNASSpace('small'), seen)
+        return make_search(evaluator, strategy, generations=2, costs=dict(asked=cost)), seen
+
+    done, seen = search(stop_after)
+    begun = 0
+    if stop_after:
+        with pytest.raises(KeyboardInterrupt):
+            done.run()
+        done.ledger.close()
+        begun = len(done.ledger.records)
+        done, seen = search(None)
+    done.run()
+    rows = done.ledger.records
+    expected = [('setup', 0)]
+    for first in (0, 5):
+        missing = [row.id for row in rows[max(first, begun) : first + 5]]
+        if missing:
+            expected.append(('measure', missing))
+            expected.append(('expect', [(row.id, row.parents) for row in rows[first : first + 5]]))
+            alone = 1 if not begun and not first else 0
+            expected += [('evaluate', part) for part in (missing[:alone], missing[alone:]) if part]
+    assert seen == expected and any(row.parents for row in rows)
+
+
+def test_drawing_ends_and_says_how_far_it_is(make_search, monkeypatch):
+    lines = []
+    search = make_search(log=lines.append)
+    monkeypatch.setattr(ask_tell, 'EVERY', 0.0)
+    search.strategy._drawn = search.strategy._accepted = 0
+    assert search.strategy.draw_new(3, lambda count: []) == [], 'a draw that finds nothing'
+    assert lines[-1].startswith('Drawing candidates: 0 so far in this generation, 0 of them new and within ')
+
+
+def test_an_error_of_the_search_ends_what_is_evaluated(make_search):
+    ended = []
+
+    class Working(CountingEvaluator):
+        first_alone = False
+
+        def evaluate(self, archs):
+            try:
+                yield from super().evaluate(archs)
+            finally:
+                ended.append(len(self.asked))
+
+    search = make_search(Working(), objective=Objective('AP'))
+    with pytest.raises(DetNASError, match="'AP' is no metric") as caught:
+        search.run()
+    assert ended == [1] and caught, 'though the error is still there'
+
+
+class DearCost(AskedCost):
+    """One that is measured, and compared with the rows of an earlier start."""
+
+    dear = True
+
+    def confirm(self, known):
+        self.seen.append(('confirm', sorted(arch.id for arch in known), set(known.values())))
+
+
+@pytest.mark.parametrize('stop_after', [7, 10])
+def test_rows_of_an_earlier_start_are_confirmed_before_more_is_evaluated(make_search, stop_after):
+    def search(stop_after=None):
+        seen = []
+        cost = DearCost(DetNASSpace('small'), seen)
+        evaluator = CountingEvaluator(stop_after=stop_after)
+        strategy = EvolutionStrategy(population=5, parents=3)
+        return make_search(evaluator, strategy, generations=3, costs=dict(asked=cost)), seen
+
+    def confirmed(seen):
+        return [entry[1:] for entry in seen if entry[0] == 'confirm' and entry[1]]
+
+    first, seen = search(stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    first.ledger.close()
+    assert confirmed(seen) == [] and len(first.ledger.records) == stop_after
+    again, seen = search()
+    again.run()
+    again.ledger.close()
+    assert confirmed(seen) == [(sorted(row.id for row in first.ledger.records), {0.0})]
+    finished, seen = search()
+    finished.run()
+    assert confirmed(seen) == [], 'nothing more is evaluated'

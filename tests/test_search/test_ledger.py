@@ -266,3 +266,27 @@ def test_rows_that_could_not_be_read_again_are_not_written(path, index):
     with Ledger(path, HEADER) as ledger, pytest.raises(ValueError, match=f'ledger.jsonl has index 3; got {index}'):
         ledger.append(record(index))
     assert os.path.getsize(path) == size
+
+
+@pytest.mark.parametrize('index', [0, 1, 2])
+def test_rows_are_taken_back_and_stay_in_a_copy(path, index):
+    before = path.read_bytes()
+    for number in (1, 2):
+        with Ledger(path, HEADER) as ledger:
+            copy = ledger.cut(index)
+            assert copy == path.with_name(f'ledger_before_{number}.jsonl') and copy.read_bytes() == before
+            assert ledger.records == [record(i) for i in range(index)] == read_ledger(path)[1]
+            for i in range(index, 3):
+                ledger.append(record(i))
+        assert path.read_bytes() == before
+    in_memory = Ledger(None, HEADER, records=[record(i) for i in range(3)])
+    assert in_memory.cut(index) is None and len(in_memory.records) == index
+
+
+def test_no_copy_takes_the_place_of_another(path):
+    other = path.with_name('ledger_before_1.jsonl')
+    last = path.with_name('ledger_before_2.jsonl')
+    last.write_text('kept')
+    with Ledger(path, HEADER) as ledger:
+        assert ledger.cut(2) == other and ledger.cut(1) == path.with_name('ledger_before_3.jsonl')
+    assert last.read_text() == 'kept'

@@ -227,6 +227,15 @@ def test_weights_of_a_whole_model_are_not_loaded():
     assert configured(BLOCKS, PATH, dict(model=model | dict(init_cfg=KAIMING)))['model']['init_cfg'] == KAIMING
 
 
+@pytest.mark.parametrize(('space', 'arch', 'kind', 'channels'), SYSTEMS)
+def test_standardised_convolutions_stay(space, arch, kind, channels):
+    conv_cfg = dict(type='detnas_mm.StandardizedConv2d')
+    model = dict(type='A', backbone=dict(type='ResNet', conv_cfg=conv_cfg))
+    assert configured(space, arch, dict(model=model))['model']['backbone']['conv_cfg'] == conv_cfg
+    model['backbone'].pop('conv_cfg')
+    assert 'conv_cfg' not in configured(space, arch, dict(model=model))['model']['backbone']
+
+
 def test_a_roi_head_without_a_neck_is_refused():
     model = dict(type='A', backbone=dict(type='ResNet'), rpn_head=dict(in_channels=1024), roi_head=dict(type='R'))
     with pytest.raises(DetNASError, match='a RoI head and no neck'):

@@ -5,15 +5,8 @@ import pytest
 
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.mae_det import MAEDetSpace
-from detnas_mm.systems.mae_det.structure import (
-    PUBLISHED,
-    read_file,
-    read_structure,
-    to_dicts,
-    to_text,
-    unpack,
-    write_file,
-)
+from detnas_mm.systems.mae_det.structure import PUBLISHED, read_structure, to_dicts, to_text, unpack
+from detnas_mm.systems.mae_det.structure_files import read_file, write_file
 
 TEXT = '32k3s2|48k5s2x2b32|272k3s1x4b120'
 DICTS = [
@@ -27,6 +20,14 @@ GENES = (32, 3, 2, 48, 5, 2, 2, 32, 272, 3, 1, 4, 120)
 @pytest.mark.parametrize('value', [TEXT, DICTS, list(GENES), GENES, np.array(GENES), Architecture(GENES)])
 def test_every_form_is_read(value):
     assert read_structure(value) == Architecture(GENES)
+
+
+def test_the_class_that_super_blocks_are_made_of_may_be_named(tmp_path):
+    """As the authors' search writes it."""
+    dicts = [DICTS[0], *(block | dict(inner_class='ResK1KXK1') for block in DICTS[1:])]
+    (tmp_path / 'best_structure.txt').write_text(repr(dict(best_structures=[dicts], space_arch='CnnNet')))
+    assert read_file(tmp_path / 'best_structure.txt') == [read_structure(dicts)] == [Architecture(GENES)]
+    assert to_dicts(read_structure(dicts)) == DICTS
 
 
 def test_and_written():
@@ -54,9 +55,18 @@ def changed(block, **values):
         (changed(0, out='32'), "stem .* has out='32'"),
         (changed(1, s=3), 'Block 1 of .* has stride=3'),
         (changed(1, out=1 << 20), 'Block 1 of .* has out=1048576'),
-        (changed(1, extra=1), r"Block 1 lacks \[\] and has unknown keys \['extra'\]"),
-        (DICTS[1:], "lacks|is of class 'SuperResK1KXK1'"),
-        ([DICTS[0], DICTS[0]], 'Block 1 lacks'),
+        (changed(1, extra=1), r"Block 1 has \['extra'\]; its keys are class, in, out, k, s, L, btn. Got {"),
+        (changed(0, inner_class='ResK1KXK1'), r"The stem .* has \['inner_class'\]; its keys are class, in, out, k, s"),
+        (
+            changed(2, inner_class='ResKXKX', extra=1),
+            "Block 2 is of inner_class 'ResKXKX', which .*inner_class ResK1KX",
+        ),
+        (changed(2, inner_class=None), 'Block 2 is of inner_class None'),
+        (changed(1, **{'class': 'SuperResK1DWSEK1', 'extra': 1}), "Block 1 is of class 'SuperResK1DWSEK1', which belo"),
+        (changed(0, **{'class': 'Conv3DKXBNRELU', 'kt': 1}), "stem .* is of class 'Conv3DKXBNRELU', which belongs"),
+        ([DICTS[0] | dict(nbitsA=8), DICTS[1], DICTS[0] | {'in': 48}], "Block 2 is of class 'ConvKXBNRELU', which"),
+        (DICTS[1:], "The stem .* is of class 'SuperResK1KXK1'"),
+        ([DICTS[0], {'class': 'SuperResK1KXK1', 'x': 1}], r"Block 1 lacks \['in', .*'btn'\] and has \['x'\]; its"),
         (DICTS[:1], 'has 3 genes'),
         ([{}], 'lacks'),
         (TEXT + '|', "Cannot read ''"),
@@ -101,6 +111,11 @@ def test_files_of_the_authors(tmp_path):
         ('{"best_structures": []}', 'holds no structures'),
         ('{"best": 3}', 'holds no structures'),
         ('"maedet-s"', 'holds no structures'),
+        (
+            '{"best_structures": null, "a": [true]}',
+            'words of JSON; true: write True, null: write None\\); a list of dicts',
+        ),
+        ("{'a': false, 'b': f()}", r'words of JSON; false: write False\)'),
         (repr([DICTS, changed(1, btn=0)]), 'Structure 1 of .*: Block 1 .* has bottleneck=0'),
         ('# ' + 'x' * (1 << 20), 'structure files have at most 1,048,576'),
     ],

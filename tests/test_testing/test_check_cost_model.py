@@ -64,7 +64,12 @@ class NarrowBounds(MacsTable):
 
 class NoBounds(MacsTable):
     def bounds(self):
-        return 0.0, float('inf')
+        return 0.0, float('nan')
+
+
+class NoLowBound(MacsTable):
+    def bounds(self):
+        return -float('inf'), 1e9
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,8 @@ class NoBounds(MacsTable):
         (NumpyTotal, r'total\(\) of .* must be a plain number'),
         (OtherAlone, r'totals\(\) say'),
         (NarrowBounds, r'bounds\(\) are .* candidates have'),
-        (NoBounds, 'two finite plain numbers'),
+        (NoBounds, 'two plain numbers'),
+        (NoLowBound, 'the largest cost alone may be infinite'),
     ],
 )
 def test_broken_costs_are_caught(kind, match):

@@ -25,7 +25,7 @@ def coco_file(tmp_path):
     data = dict(
         info=dict(year=2017),
         licenses=[dict(id=1)],
-        images=[dict(id=7 * i, file_name=f'{i}.jpg') for i in range(40)],
+        images=[dict(id=7 * i, file_name=f'{i}.jpg', width=40, height=30) for i in range(40)],
         annotations=[dict(id=i, image_id=7 * (i % 40), category_id=1, bbox=[0, 0, 9, 9]) for i in range(100)],
         categories=[dict(id=1, name='cat')],
     )
@@ -84,7 +84,8 @@ def test_coco_parts_are_disjoint_and_complete(coco_file):
     train_ids, val_ids = ({i['id'] for i in part['images']} for part in (train, val))
     assert len(val_ids) == 10 and len(train_ids) == 30 and not train_ids & val_ids
     for part, ids in ((train, train_ids), (val, val_ids)):
-        assert part['annotations'] == [a for a in before['annotations'] if a['image_id'] in ids]
+        own = [dict(a, area=81, iscrowd=0) for a in before['annotations'] if a['image_id'] in ids]  # filled in
+        assert part['annotations'] == own
         assert part['categories'] == before['categories'] and part['licenses'] == before['licenses']
         assert part['info']['year'] == 2017
         assert part['info']['detnas_split'].items() >= dict(source='instances.json', drawn=10, seed=3).items()
@@ -97,7 +98,17 @@ def test_coco_parts_are_disjoint_and_complete(coco_file):
         ('[]', "lacks the lists \\['images', 'annotations', 'categories'\\]"),
         ('{"images": [], "categories": []}', "lacks the lists \\['annotations'\\]"),
         ('{"images": [{}], "annotations": [], "categories": []}', 'no id'),
-        ('{"images": [{"id": 1}], "annotations": [{"image_id": 2}], "categories": []}', "does not list: \\['2'\\]"),
+        (
+            json.dumps(
+                dict(
+                    images=[dict(id=1, file_name='a', width=2)],
+                    annotations=[dict(id=5, image_id=2, category_id=1, bbox=[0, 0, 1, 'x'])],
+                    categories=[dict(id=1, name='a')],
+                )
+            ),
+            r'bad.json: image 1 has no height in pixels \(1 of 1 images\); annotation 5 is of an image_id that is not '
+            r"listed: image_id 2 .*; annotation 5 has no bbox of four finite numbers: bbox \[0, 0, 1, 'x'\] \(1 of 1",
+        ),
     ],
 )
 def test_coco_refuses_what_is_no_annotation_file(tmp_path, content, match):
@@ -105,6 +116,27 @@ def test_coco_refuses_what_is_no_annotation_file(tmp_path, content, match):
     path.write_text(content)
     with pytest.raises(ValueError, match=match):
         splits.split_coco(path, 1, 0)
+
+
+def test_a_picture_under_several_ids_goes_to_one_part(coco_file):
+    """As merged exports list it; what is drawn of the other pictures does not change."""
+    data = json.loads(coco_file.read_text())
+    plain = splits.split_coco(coco_file, 10, seed=0)
+    data['images'] += [dict(one, id=one['id'] + 1000, file_name=f'./{one["file_name"]}') for one in data['images'][:30]]
+    data['images'].reverse()
+    data['annotations'] += [
+        dict(one, id=one['id'] + 1000, image_id=one['image_id'] + 1000)
+        for one in data['annotations']
+        if one['image_id'] < 210
+    ]
+    coco_file.write_text(json.dumps(data))
+    parts = splits.split_coco(coco_file, 10, seed=0)
+    files = [{os.path.normpath(one['file_name']) for one in part['images']} for part in parts]
+    assert files == [{one['file_name'] for one in part['images']} for part in plain]
+    assert sum(len(part['images']) for part in parts) == 70
+    for part in parts:
+        ids = {one['id'] for one in part['images']}
+        assert part['annotations'] and all(one['image_id'] in ids for one in part['annotations'])
 
 
 def test_split_coco_program(coco_file, tmp_path):
@@ -127,6 +159,35 @@ def test_split_coco_program(coco_file, tmp_path):
 
     forced = run('split_coco.py', coco_file, '--count', 8, '--seed', 1, '--overwrite')
     assert forced.returncode == 0 and val.read_bytes() != first
+
+
+def test_split_coco_program_writes_halves_under_other_names(coco_file, tmp_path):
+    done = run('split_coco.py', coco_file, '--count', 20, '--names', 'weights', 'alpha')
+    assert done.returncode == 0, done.stderr
+    parts = [json.loads((tmp_path / f'{name}.json').read_text()) for name in ('weights', 'alpha')]
+    assert [len(part['images']) for part in parts] == [20, 20]
+    assert not (tmp_path / 'detnas_train.json').exists()
+    for names in (['weights'], ['a', 'a']):
+        refused = run('split_coco.py', coco_file, '--names', *names)
+        assert refused.returncode == 2 and 'give 2 different names' in refused.stderr
+
+
+def test_split_coco_program_takes_out_the_images_of_another_file(coco_file, tmp_path):
+    """As val2014 without minival, which is val2017."""
+    whole = json.loads(coco_file.read_text())
+    minival = tmp_path / 'minival.json'
+    taken = [dict(one, file_name=f'renamed_{one["id"]}.jpg') for one in whole['images'][5:9]]
+    minival.write_text(json.dumps(dict(whole, images=taken, annotations=[])))
+    done = run('split_coco.py', coco_file, '--without', minival)
+    assert done.returncode == 0, done.stderr
+    left = json.loads((tmp_path / 'instances_without_minival.json').read_text())
+    assert left['images'] == whole['images'][:5] + whole['images'][9:]
+    ids = {one['id'] for one in left['images']}
+    assert {one['image_id'] for one in left['annotations']} <= ids
+    assert len(left['annotations']) == sum(one['image_id'] in ids for one in whole['annotations'])
+    minival.write_text(json.dumps(dict(whole, images=[dict(taken[0], id=10**9)], annotations=[])))
+    nothing = run('split_coco.py', coco_file, '--without', minival)
+    assert nothing.returncode == 1 and '0 of the 40 images' in nothing.stderr
 
 
 def test_split_coco_program_names_a_missing_file(tmp_path):
@@ -165,7 +226,7 @@ def test_split_voc_program(voc):
 
 def test_voc_refuses_class_lists_and_missing_lists(voc):
     (voc / 'VOC2007/ImageSets/Main/cat_trainval.txt').write_text('2007_000000 -1\n2007_000001  1\n')
-    with pytest.raises(ValueError, match="no file in VOC2007/Annotations, such as \\['-1', '1'\\]"):
+    with pytest.raises(ValueError, match="no file in VOC2007/Annotations, such as \\['2007_000000 -1', "):
         splits.split_voc(voc, ['2007'], 'cat_trainval', 1, 0)
     with pytest.raises(FileNotFoundError, match='nothing.txt'):
         splits.split_voc(voc, ['2007'], 'nothing', 1, 0)

@@ -1,9 +1,12 @@
 """What the tools print: one line of what was refused, the traceback of what is a bug."""
 
+import json
+import re
 import runpy
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -70,10 +73,17 @@ def search(tmp_path, monkeypatch):
     return start
 
 
-@pytest.mark.parametrize('where', ['__init__', 'setup'])
-def test_a_strangers_value_error_about_its_input_is_one_line(search, where):
-    with pytest.raises(SystemExit, match=f'^error: (StrangersScore cannot score .*: )?refused in {where}$'):
+@pytest.mark.parametrize(
+    ('where', 'line'),
+    [
+        ('__init__', r'StrangersScore: refused in __init__ \(traceback: .*detnas_mm_.*\.log\)'),
+        ('setup', '(StrangersScore cannot score .*: )?refused in setup'),
+    ],
+)
+def test_a_strangers_value_error_about_its_input_is_one_line(search, where, line):
+    with pytest.raises(SystemExit) as caught:
         search(type='StrangersScore', refuses_in=where, error='ValueError')
+    assert re.fullmatch(f'error: {line}', caught.value.code), caught.value.code
 
 
 @pytest.mark.parametrize(
@@ -108,7 +118,7 @@ def test_a_ledger_of_another_search_is_one_line(search, tmp_path):
         ('export_subnet.py', ['nowhere', 'x'], '^error: nowhere has no ledger.jsonl: it is no folder of a search'),
         ('analysis_tools/ledger.py', ['nowhere'], '^error: there is no ledger nowhere'),
         ('analysis_tools/structures.py', ['broken'], 'error: broken/best.json is no JSON file: Expecting'),
-        ('analysis_tools/score_backbone.py', ['heir.py'], '^error: heir.py cannot be read as a config: .*nosuch.py'),
+        ('analysis_tools/score_backbone.py', ['heir.py'], '^error: heir.py inherits .*there is no nosuch.py'),
         ('dataset_converters/split_imagenet.py', ['.', '--ann-file', 'binary'], 'binary is no text file'),
     ],
 )
@@ -120,3 +130,61 @@ def test_files_that_are_missing_or_damaged_are_one_line(monkeypatch, tmp_path, t
     (tmp_path / 'binary').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(SystemExit, match=message):
         run(monkeypatch, tool, *arguments)
+
+
+@pytest.mark.parametrize(
+    ('tool', 'part'),
+    [('train.py', 'train_dataloader'), ('train.py', 'test_dataloader'), ('search.py', ''), ('search.py', 'exported')],
+)
+def test_every_image_is_looked_at_if_asked(monkeypatch, tmp_path, capsys, tool, part):
+    images = [dict(id=number, file_name=f'{number}.png', width=40, height=30) for number in range(5)]
+    boxes = [dict(id=1, image_id=0, category_id=1, bbox=[1, 1, 9, 9], area=81, iscrowd=0)]
+    content = dict(images=images, annotations=boxes, categories=[dict(id=1, name='cat')])
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f'{number}.png'), np.full((30, 40, 3), number, dtype=np.uint8))
+    dataset = dict(
+        type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', metainfo=dict(classes=('cat',)),
+        data_prefix=dict(img=''), pipeline=[dict(type='LoadImageFromFile')],
+    )  # fmt: skip
+    loader = dict(batch_size=1, dataset=dict(type='RepeatDataset', times=2, dataset=dataset))
+    parts = {part: loader} if part else dict(search=dict(evaluator=dict(dataloader=loader)))
+
+    def write(name: str, parts: dict) -> None:
+        lines = ["default_scope = 'mmdet'", *(f'{key} = {value!r}' for key, value in parts.items())]
+        (tmp_path / name).write_text('\n'.join(lines))
+
+    if part == 'exported':  # the test set of the config that is written out
+        write('net.py', dict(test_dataloader=loader))
+        parts = dict(search=dict(export=dict(config=str(tmp_path / 'net.py'))))
+    write('config.py', parts)
+    run(monkeypatch, tool, tmp_path / 'config.py', '--check-images')
+    assert 'All 5 images can be read.' in capsys.readouterr().out
+    whole = (tmp_path / '1.png').read_bytes()
+    (tmp_path / '1.png').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / '3.png').write_bytes(b'')
+    (tmp_path / '4.png').unlink()
+    with pytest.raises(SystemExit, match='^error: 3 of 5 images cannot be read: see the list above') as caught:
+        run(monkeypatch, tool, tmp_path / 'config.py', '--check-images')
+    assert isinstance(caught.value.code, str), 'the exit status is 1'
+    listed = capsys.readouterr().out
+    assert '1.png is cut short' in listed and '3.png is empty' in listed and '4.png is missing' in listed
+    assert not list(tmp_path.glob('work*'))
+
+
+def test_a_test_set_that_is_not_there_is_left_out(monkeypatch, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / '0.png'), np.zeros((30, 40, 3), dtype=np.uint8))
+    content = dict(images=[dict(id=0, file_name='0.png', width=40, height=30)], annotations=[], categories=[])
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    loader = dict(dataset=dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', test_mode=True))
+    loader['dataset'] |= dict(
+        data_prefix=dict(img=''), metainfo=dict(classes=()), pipeline=[dict(type='LoadImageFromFile')]
+    )
+    away = dict(dataset=dict(loader['dataset'], ann_file='nowhere.json'))
+    parts = dict(search=dict(evaluator=dict(dataloader=loader), export={}), test_dataloader=away)
+    lines = ["default_scope = 'mmdet'", *(f'{key} = {value!r}' for key, value in parts.items())]
+    (tmp_path / 'config.py').write_text('\n'.join(lines))
+    run(monkeypatch, 'search.py', tmp_path / 'config.py', '--check-images')
+    shown = capsys.readouterr().out
+    assert 'All 1 images can be read.' in shown
+    assert f'test_dataloader.dataset of {tmp_path}/config.py: there is no file {tmp_path}/nowhere.json' in shown

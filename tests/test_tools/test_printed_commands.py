@@ -38,14 +38,14 @@ def test_an_exported_net(tmp_path, monkeypatch, folder):
     monkeypatch.chdir(tmp_path)  # relative: a path may begin with anything
     files = exported(folder, TRAINED + TESTED, 'checkpoint', 'search_val')
     rescore, test, retrain = next_commands(files)
-    checkpoint = str(files['checkpoint'])
+    config, checkpoint, search_val = (str(tmp_path / files[key]) for key in ('config', 'checkpoint', 'search_val'))
     again = ['python', str(TOOLS / 'test.py')]
-    assert read(rescore) == ('Re-score it on search-val', [*again, str(files['search_val']), checkpoint])
-    assert read(test) == ('Test it', [*again, str(files['config']), checkpoint])
+    assert read(rescore) == ('Re-score it on search-val', [*again, search_val, checkpoint])
+    assert read(test) == ('Test it', [*again, config, checkpoint])
     label, (python, tool, *words) = read(retrain)
     assert (label, python, tool) == ('Retrain it', 'python', str(TOOLS / 'train.py'))
     args = parser('').parse_args(words)
-    assert args.config == str(files['config']) and args.cfg_options == dict(load_from=checkpoint)
+    assert args.config == config and args.cfg_options == dict(load_from=checkpoint)
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
@@ -56,7 +56,7 @@ def test_an_exported_net_without_weights(tmp_path, monkeypatch, folder):
     label, (python, tool, *words) = read(train)
     assert (label, python, tool) == ('Train it', 'python', str(TOOLS / 'train.py'))
     args = parser('').parse_args(words)
-    assert args.config == str(files['config']) and not args.cfg_options
+    assert args.config == str(tmp_path / files['config']) and not args.cfg_options
 
 
 @pytest.mark.parametrize(
@@ -81,15 +81,12 @@ def test_a_command_that_cannot_run_is_not_printed(tmp_path, text, kinds, labels)
         assert ('python ' in line) == (not label.startswith(('{}', 'Its backbone')))
 
 
-def test_a_tool_is_named_from_the_folder_at_hand(tmp_path, monkeypatch):
-    """By its short name where that is this package's tool, else by its whole path."""
-    monkeypatch.chdir(TOOLS.parent)
-    assert typed('search.py', Path('a b'), 1) == "python tools/search.py 'a b' 1"
-    monkeypatch.chdir(tmp_path)
-    assert typed('search.py') == shlex.join(['python', str(TOOLS / 'search.py')])
-    (tmp_path / 'tools').mkdir()
-    (tmp_path / 'tools' / 'search.py').touch()  # of another project
-    assert typed('search.py') == shlex.join(['python', str(TOOLS / 'search.py')])
+def test_files_are_named_by_their_whole_path(tmp_path, monkeypatch):
+    """So that a command can be typed in any folder; words that are no paths stay as they are."""
+    for folder in (TOOLS.parent, tmp_path):
+        monkeypatch.chdir(folder)
+        words = ['python', str(TOOLS / 'search.py'), str(folder / 'a b'), 'a b', '1']
+        assert typed('search.py', Path('a b'), 'a b', 1) == shlex.join(words)
 
 
 def test_the_quickstart(tmp_path, monkeypatch, capsys):

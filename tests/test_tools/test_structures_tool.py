@@ -6,10 +6,12 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from detnas_mm.systems.mae_det import draw_structures
-from detnas_mm.systems.mae_det.structure import read_file, read_structure, write_file
+from detnas_mm.systems.mae_det.structure import read_structure, to_dicts
+from detnas_mm.systems.mae_det.structure_files import read_dicts, read_file, write_file
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 TOOL = TOOLS / 'structures.py'
@@ -37,6 +39,24 @@ def test_it_compares_draws_and_writes(tmp_path, monkeypatch, capsys):
     assert lines[2].split()[2] == '23,508,032', "torchvision's ResNet-50 without its classifier"
     assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'
     assert read_file(tmp_path / 'new/all.txt')[0] == read_structure('maedet-s')
+
+
+def test_structures_of_grey_images(tmp_path, monkeypatch, capsys):
+    """A file says the channels in its stems, a search in its space; both are counted and written again."""
+    arch = '8k3s2|8k3s2x1b8|16k3s2x1b8|16k3s2x1b8|16k3s2x1b8'
+    write_file(tmp_path / 'grey.txt', [to_dicts(read_structure(arch), 1)])
+    (tmp_path / 'search').mkdir()
+    (tmp_path / 'search/best.json').write_text(json.dumps([dict(arch=arch, space=dict(in_channels=1))]))
+    names = [arch, tmp_path / 'grey.txt', tmp_path / 'search']
+    run(monkeypatch, *names, '--weights', 1, 1, 1, 1, 1, '--write', tmp_path / 'new.txt')
+    plain, *grey = (line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:4])
+    assert grey[0] == grey[1] and plain[4] == grey[0][4]
+    assert float(plain[0]) - float(grey[0][0]) == pytest.approx(2.5 * np.log(3), abs=1e-3)
+    params, macs = (
+        int(one.replace(',', '')) - int(other.replace(',', '')) for one, other in zip(plain[1:3], grey[0][1:3])
+    )
+    assert (params, macs) == (2 * 9 * 8, 2 * 9 * 8 * 240 * 240)
+    assert [dicts[0]['in'] for dicts in read_dicts(tmp_path / 'new.txt')] == [3, 1, 1]
 
 
 def test_two_of_one_name_are_both_there(tmp_path, monkeypatch, capsys):
@@ -133,7 +153,7 @@ def test_backbones_by_their_types(backbone, params, linear, monkeypatch, capsys)
         (['detnas_mm.MAEDetNet', '--cfg-options', 'arch=8k3s2|8k4s2x1b8'], 'kernels must be odd'),
         (
             ['mmpretrain.SwinTransformer', '--input-size', '64', '64'],
-            r'cannot be run at 64x64: The input shape \(4, 4\)',
+            r'cannot be run at 64x64: AssertionError: The input shape \(4, 4\)',
         ),
         (['mmdet.ResNet', '--cfg-options', 'depth=18', '--rounds', '1'], 'rounds must be at least 2'),
         (['mmdet.ResNet', '--cfg-options', 'depth=18', '--weights', '0', '-1', '1', '6'], 'numbers of at least 0'),

@@ -56,8 +56,9 @@ def main() -> None:
     from detnas_mm.compat import cuda_usable
     from detnas_mm.engine.config import read_config
     from detnas_mm.engine.found import measure_found
-    from detnas_mm.engine.inputs import check_checkpoint, check_data
-    from detnas_mm.engine.latency import found_inputs, measure_latency, measured_costs
+    from detnas_mm.engine.found_inputs import FoundInputs
+    from detnas_mm.engine.inputs import JobInputs, check_checkpoint
+    from detnas_mm.engine.latency import latency_of, measure_latency, measured_costs
     from detnas_mm.latency.timing import Pace
     from detnas_mm.search import SearchJob
 
@@ -70,16 +71,16 @@ def main() -> None:
     if args.found:
         if job is None:
             raise SystemExit(f'error: {args.config} has no `search` section, so nothing was found.')
-        inputs = None if table else found_inputs(job, device, args.input_size)
+        inputs = None if latency_of(job.budget) else FoundInputs(job, device, args.input_size)
         if measure_found(job, pace, device, inputs) is None:
-            raise SystemExit('error: nothing was measured: the table is of another device.')
+            raise SystemExit('error: nothing was measured: the latencies of this search are of another device.')
         return
     size = args.input_size or (table and table.asked['input_size'])
     if not size:
         raise SystemExit(f'error: {args.config} has no measured latency with an input size: give --input-size H W.')
     part = args.part or (table and table.asked['part']) or 'backbone'
     if part == 'detector' and args.checkpoint:
-        check_data(cfg, ['search'])
+        JobInputs.read(cfg, model=False).check_files()
     check_checkpoint(args.checkpoint, args.trust_checkpoint)
     measure_latency(
         cfg, args.checkpoint, args.out or (table and table.file) or f'{cfg.work_dir}/latency.json', part, size, device,

@@ -4,9 +4,9 @@
 import argparse
 from pathlib import Path
 
-from detnas_mm.cli import at_least_1, one_line_errors, override
+from detnas_mm.cli import at_least_1, one_line_errors, override, read_file
 from detnas_mm.compat import require
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import DetNASError, library_errors
 from detnas_mm.options import Options
 
 EPILOG = """
@@ -24,14 +24,10 @@ examples:
 
 def read(text: str, options: dict) -> tuple[dict, str | None]:
     """The backbone's config, and the scope in which to look up what it is made of."""
-    from mmengine.config import Config
     from mmengine.registry import MODELS
 
     if Path(text).is_file():
-        try:
-            cfg = Config.fromfile(text)
-        except (ValueError, FileNotFoundError) as error:
-            raise DetNASError(f'{text} cannot be read as a config: {error}') from error
+        cfg = read_file(text)
         override(cfg, options)
         if 'backbone' not in cfg.get('model', {}):
             raise DetNASError(f'{text} has no model.backbone.')
@@ -81,6 +77,8 @@ def main() -> None:
     from detnas_mm.latency.measure import measure_nets
     from detnas_mm.latency.stopwatch import stopwatch
     from detnas_mm.latency.timing import Pace, spread
+    from detnas_mm.models import image_channels
+    from detnas_mm.registry import building
     from detnas_mm.systems.mae_det.entropy import checked_weights
     from detnas_mm.systems.mae_det.entropy_forward import map_entropies
 
@@ -91,21 +89,17 @@ def main() -> None:
     pace = Pace(args.rounds)
     weights = args.weights and checked_weights(args.weights)
     cfg, scope = read(args.backbone, args.cfg_options)
-    try:
-        with DefaultScope.overwrite_default_scope(scope):
-            backbone = MODELS.build(cfg)
-    except Exception as error:  # whatever a stranger's class refuses its arguments with
-        raise DetNASError(f'{cfg["type"]} cannot be built: {error}') from error
+    with DefaultScope.overwrite_default_scope(scope), building(f'{cfg.get("type")} cannot be built'):
+        backbone = MODELS.build(cfg)
     backbone = revert_sync_batchnorm(backbone).to(device)
-    try:
-        entropies = map_entropies(backbone, args.input_size, args.repeats)
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise DetNASError(f'{cfg["type"]} cannot be run at {size}: {error}') from error
+    channels = cfg.get('in_channels') or image_channels(backbone)
+    with library_errors(f'{cfg["type"]} cannot be run at {size}'):
+        entropies = map_entropies(backbone, args.input_size, args.repeats, in_channels=channels)
     weights = weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
     if len(weights) != len(entropies):
         raise DetNASError(f'{len(weights)} weights for {len(entropies)} maps; give one for each.')
     print(f'{cfg["type"]}: {count_params(backbone):,} parameters')
-    print(f'{count_macs(backbone, args.input_size):,} multiply-adds of convolutions at {size}')
+    print(f'{count_macs(backbone, args.input_size, in_channels=channels):,} multiply-adds of convolutions at {size}')
     linear = sum(isinstance(module, torch.nn.Linear) for module in backbone.modules())
     if linear:
         print(f'{linear} linear layers are left out of multiply-adds and entropy')
@@ -113,9 +107,9 @@ def main() -> None:
         print(f'map {number}: entropy {entropy:.4f}, weight {weight:g}')
     total = sum(entropy * weight for entropy, weight in zip(entropies, weights, strict=True))
     print(f'multi-scale entropy at {size}, mean of {args.repeats}: {total:.4f}')
-    images = torch.randn(2, 3, *args.input_size, device=device)
+    images = torch.randn(2, channels, *args.input_size, device=device)
     watch = stopwatch(device)
-    samples, _ = measure_nets({'net': settled(backbone, images)}, [images[:1]], watch, pace)
+    samples, _ = measure_nets({'net': settled(backbone, images)}, {'net': [images[:1]]}, watch, pace)
     seconds = samples['net'][:, 0]
     print(f'latency of one image at {size}: {1000 * float(sorted(seconds)[len(seconds) // 2]):.2f} ms, half of '
           f'{args.rounds} rounds within {1000 * float(spread(seconds)):.2f} ms ({watch.name}; '

@@ -18,10 +18,11 @@ examples:
 
 
 def read(text: str) -> dict:
-    """Structures by name."""
+    """Structures by name, each with the channels of its images."""
     import json
 
-    from detnas_mm.systems.mae_det.structure import RESNET50, read_file, read_structure
+    from detnas_mm.systems.mae_det.structure import RESNET50, read_with_channels
+    from detnas_mm.systems.mae_det.structure_files import read_dicts
 
     path = Path(text)
     if path.is_dir():
@@ -32,11 +33,13 @@ def read(text: str) -> dict:
             found = json.loads(best.read_text())
         except ValueError as error:
             raise SystemExit(f'error: {best} is no JSON file: {error}.') from error
-        return {path.name: read_structure(found[0]['arch'])}
+        return {path.name: read_with_channels(found[0]['arch'], found[0].get('space', {}).get('in_channels'))}
     if path.is_file():
-        archs = read_file(path)
-        return {f'{path.name}{f"[{i}]" if len(archs) > 1 else ""}': arch for i, arch in enumerate(archs)}
-    return {text: read_structure(RESNET50 if text == 'resnet50' else text)}
+        nets = read_dicts(path)
+        return {
+            f'{path.name}{f"[{i}]" if len(nets) > 1 else ""}': read_with_channels(net) for i, net in enumerate(nets)
+        }
+    return {text: read_with_channels(RESNET50 if text == 'resnet50' else text)}
 
 
 def main() -> None:
@@ -55,33 +58,47 @@ def main() -> None:
     parser.add_argument('--write', type=Path, metavar='FILE', help='a text file that the code of the authors reads')
     args = parser.parse_args()
 
-    from detnas_mm.systems.mae_det import EntropyScore, StructureFlops, StructureLayers, StructureMacs, StructureParams
-    from detnas_mm.systems.mae_det.structure import write_file
+    from detnas_mm.systems.mae_det import (
+        EntropyScore,
+        MAEDetSpace,
+        StructureFlops,
+        StructureLayers,
+        StructureMacs,
+        StructureParams,
+    )
+    from detnas_mm.systems.mae_det.structure import to_dicts
+    from detnas_mm.systems.mae_det.structure_files import write_file
 
     found: dict = {}
     try:
         for text in args.structures:
-            for name, arch in read(text).items():
-                found[f'{text}: {name}' if found.get(name, arch) != arch else name] = arch  # two of one name
+            for name, net in read(text).items():
+                found[f'{text}: {name}' if found.get(name, net) != net else name] = net  # two of one name
+        nets = [to_dicts(*net) for net in found.values()]
         score = EntropyScore(args.weights) if args.weights else EntropyScore()
-        scores = score.scores(found.values()).tolist()
+        scores = score.scores(nets).tolist()
     except OSError as error:
         raise SystemExit(f'error: {error}') from error
-    costs = [StructureParams(), StructureMacs(input_size=args.input_size), StructureFlops(input_size=args.input_size)]
-    costs.append(StructureLayers())
+
+    def costs_of(in_channels: int) -> list:
+        space = MAEDetSpace('authors', in_channels)
+        sized = [kind(space, args.input_size) for kind in (StructureMacs, StructureFlops)]
+        return [StructureParams(space), *sized, StructureLayers(space)]
+
+    costs = costs_of(3)
     width = max(map(len, [*found, 'structure']))
     heads = ''.join(f'{cost.name:>17}' for cost in costs)
     print(f'{"structure":{width}}{"entropy":>12}{heads}')
-    for (name, arch), value in zip(found.items(), scores, strict=True):
-        print(f'{name:{width}}{value:>12.4f}' + ''.join(f'{cost.total(arch):>17,}' for cost in costs))
+    for (name, (arch, channels)), value in zip(found.items(), scores, strict=True):
+        print(f'{name:{width}}{value:>12.4f}' + ''.join(f'{cost.total(arch):>17,}' for cost in costs_of(channels)))
     print('\n' + '\n'.join(f'{cost.name}: {cost.scope}' for cost in costs))
     try:
         if args.draw:
             from detnas_mm.systems.mae_det import draw_structures
 
-            print(f'drawn: {draw_structures(found, args.draw)}')
+            print(f'drawn: {draw_structures({name: arch for name, (arch, _) in found.items()}, args.draw)}')
         if args.write:
-            write_file(args.write, list(found.values()))
+            write_file(args.write, nets)
             print(f'written: {args.write}')
     except OSError as error:  # a folder of that name
         raise SystemExit(f'error: {error}') from error

@@ -54,6 +54,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         flag = '--' + name.replace('_', '-')
         parser.add_argument(flag, type=int, default=defaults[name], help=f'{text} (default: {defaults[name]})')
     parser.add_argument(
+        '--heights', nargs=2, type=float, metavar=('LOW', 'HIGH'),
+        help='least and greatest height of the digits of a scene, as fractions of its side (default: 0.146 0.625)',
+    )  # fmt: skip
+    parser.add_argument(
         '--overwrite', action='store_true', help='replace a set with other options, or files of the same names'
     )
     parser.add_argument('--no-progress', dest='progress', action='store_false', help='show no progress bar')

@@ -1,18 +1,32 @@
-"""Draws DetNAS's search-validation images out of a COCO training set and writes the two annotation files."""
+"""Splits a COCO annotation file in two by images drawn at random, or takes the images of another file out of it."""
 
 import argparse
 import json
 from pathlib import Path
 
 EPILOG = """\
-The paper draws 5,000 images from the detector's training set (COCO trainval35k, today's train2017), keeps them out
-of supernet training and judges candidates on them; the final test stays on val2017. The draw depends on the seed and
-the image ids alone, so two machines with the same file get the same split. Images stay where they are.
+DetNAS draws 5,000 images from the detector's training set (COCO trainval35k, today's train2017), keeps them out of
+supernet training and judges candidates on them; the final test stays on val2017. A search by gradient (NATS) trains
+weights on one part and architecture parameters on the other: draw half of the images, under other names. The draw
+depends on the seed and the image ids alone, so two machines with the same file get the same split. Images stay where
+they are. A picture that is listed under several ids goes to one part with all of them. Annotations without an area get
+that of their box; whatever else mmdet could not read is refused with its id.
 
-example:
+examples:
   python tools/dataset_converters/split_coco.py data/coco/annotations/instances_train2017.json
 writes data/coco/annotations/detnas_train.json and detnas_search_val.json (4 GB of memory, one to two minutes).
+  python tools/dataset_converters/split_coco.py data/coco/annotations/instances_train2017.json \\
+      --count 58633 --names nats_weights nats_alpha
+writes nats_weights.json and nats_alpha.json, the two halves.
+  python tools/dataset_converters/split_coco.py data/coco/annotations/instances_val2014.json \\
+      --without data/coco/annotations/instances_val2017.json --names val2014_without_minival
+writes val2014_without_minival.json: val2017 is the minival of papers before 2017.
 """
+
+NEXT = """\
+Next: train a supernet without the drawn images, for example
+  bash tools/dist_train.sh configs/detnas/detnas-small_supernet_fpn_coco.py 8"""
+WHERE = 'The configs look in data/coco; if yours is elsewhere, set DETNAS_COCO=/its/path.'
 
 
 def main() -> None:
@@ -21,23 +35,34 @@ def main() -> None:
     )
     parser.add_argument('ann_file', type=Path, help='COCO json to split, such as instances_train2017.json')
     parser.add_argument('--out-dir', type=Path, help='where to write; by default beside ann_file')
+    parser.add_argument(
+        '--without', type=Path, metavar='ANN_FILE', help='draw nothing: take out the images of this COCO json'
+    )
     from detnas_mm.datasets import splits
 
+    names = (splits.TRAIN, splits.SEARCH_VAL)
+    parser.add_argument(
+        '--names', nargs='+', help=f'of the files to write: rest and drawn [{" ".join(names)}]; one with --without'
+    )
     splits.add_arguments(parser, count=5000)
     args = parser.parse_args()
     folder = args.out_dir or args.ann_file.parent
+    needed = 1 if args.without else 2
+    if args.without and not args.names:
+        names = (f'{args.ann_file.stem}_without_{args.without.stem}',)
+    names = args.names or names
+    if len(set(names)) != needed:
+        parser.error(f'--names: give {needed} different name{"s" * (needed > 1)}; got {" ".join(names)}.')
 
     def run() -> tuple:
-        parts = splits.split_coco(args.ann_file, args.count, args.seed)
-        paths = [folder / f'{stem}.json' for stem in (splits.TRAIN, splits.SEARCH_VAL)]
+        if args.without:
+            parts = [splits.without_images(args.ann_file, args.without)]
+        else:
+            parts = list(splits.split_coco(args.ann_file, args.count, args.seed))
+        paths = [folder / f'{stem}.json' for stem in names]
         files = {path: json.dumps(part).encode() for path, part in zip(paths, parts, strict=True)}
         counts = {path: len(part['images']) for path, part in zip(paths, parts, strict=True)}
-        then = (
-            'Next: train a supernet without the drawn images, for example\n'
-            '  bash tools/dist_train.sh configs/detnas/detnas-small_supernet_fpn_coco.py 8\n'
-            'The configs look in data/coco; if yours is elsewhere, set DETNAS_COCO=/its/path.'
-        )
-        return files, counts, then
+        return files, counts, WHERE if args.names or args.without else f'{NEXT}\n{WHERE}'
 
     splits.report(run, args.overwrite)
 

@@ -3,15 +3,18 @@ dataset_type = 'CocoDataset'
 data_root = '{{$DETNAS_DIGITS:data/digits}}/'
 metainfo = dict(classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
 
+# Side of the images; $DETNAS_DIGITS_SIZE for a set made with --image-size.
+size = int('{{$DETNAS_DIGITS_SIZE:96}}')
+
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='Resize', scale=(size, size), keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='Resize', scale=(size, size), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',

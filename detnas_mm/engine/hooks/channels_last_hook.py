@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from detnas_mm.checks import flag
 from detnas_mm.models.layout import to_channels_last
 from detnas_mm.registry import HOOKS
 
@@ -24,7 +25,7 @@ class ChannelsLastHook(Hook):
     """
 
     def __init__(self, evaluation: bool = False) -> None:
-        self.evaluation = evaluation
+        self.evaluation = flag('ChannelsLastHook.evaluation', evaluation)
         self._back: Callable[[], None] | None = None  # puts the ordinary layout back, where it is another one
 
     def before_train(self, runner: Runner) -> None:

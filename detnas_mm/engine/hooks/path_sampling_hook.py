@@ -7,7 +7,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from detnas_mm.checks import whole
+from detnas_mm.engine.other_scripts import check_data_sets
 from detnas_mm.engine.path_samplers import PathSampler
+from detnas_mm.engine.resume import resume_runner
 from detnas_mm.models import Supernet, find_supernet
 from detnas_mm.registry import HOOKS, PATH_SAMPLERS, build_from
 
@@ -31,11 +34,16 @@ class PathSamplingHook(Hook):
 
     def __init__(self, sampler: dict | None = None, seed: int = 0, eval_path: str | None = None) -> None:
         self.sampler_cfg = sampler or dict(type='UniformPathSampler')
-        self.seed = seed
+        self.seed = whole('PathSamplingHook.seed', seed)
         self.eval_path = eval_path
 
     def before_run(self, runner: Runner) -> None:
-        """Finds the supernet, and refuses a path for evaluation that it does not have."""
+        """Finds the supernet, and refuses a path for evaluation that it does not have.
+
+        Under another train script the data are checked here, too.
+        """
+        resume_runner(runner)
+        check_data_sets(runner)
         self.supernet: Supernet = find_supernet(runner.model)
         self._evaluated = None if self.eval_path is None else self.supernet.space.parse(self.eval_path)
 

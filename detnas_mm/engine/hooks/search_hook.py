@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 from mmengine.dist import broadcast
@@ -10,10 +11,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from detnas_mm.engine.config import config_text
+from detnas_mm.checkpoints import weights_in
 from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
+from detnas_mm.engine.inputs import JobInputs
+from detnas_mm.engine.other_scripts import check_data_sets
+from detnas_mm.engine.resume import resume_runner
 from detnas_mm.engine.search import run_search
+from detnas_mm.engine.settings import JobSettings
 from detnas_mm.errors import DetNASError
 from detnas_mm.models import checked_weights
 from detnas_mm.registry import HOOKS
@@ -38,18 +43,21 @@ class SearchHook(Hook):
         Raises:
             DetNASError: If something is missing or does not fit.
         """
+        resume_runner(runner)
         if self.job is None:  # nobody has handed it over
             if 'search' not in runner.cfg:
                 raise DetNASError(
                     f'{type(self).__name__} finds no `search` section in the config; inherit one of '
                     f'configs/_base_/search/.'
                 )
-            config_text(runner.cfg)
             self.job = SearchJob.from_config(runner.cfg)
             self.job.work_dir = Path(runner.work_dir)
             self.check(self.job)
+            JobSettings.read(runner.cfg).check()
+            check_data_sets(runner)
+            JobInputs.read(runner.cfg, ['train']).check_annotations()
+            self.job.exporter = Exporter(self.job)
             self.job.prepare()
-            Exporter(self.job)
         self.job.log = runner.logger.info
 
     @classmethod
@@ -79,6 +87,17 @@ class EvolutionSearchHook(SearchHook):
 
     _sampler: str | None = None  # of the loaded checkpoint's paths
 
+    def before_run(self, runner: Runner) -> None:
+        """See :meth:`SearchHook.before_run`; before a training, also whether its search could begin after it.
+
+        Raises:
+            DetNASError: If the evaluator's data do not fit.
+        """
+        super().before_run(runner)
+        assert self.job is not None
+        if self.job.evaluator is not None and runner.cfg.train_cfg.get('max_epochs') != 0:
+            copy.copy(self.job.evaluator).setup(self.job, unwrapped(runner))  # the copy keeps no data meanwhile
+
     @classmethod
     def check(cls, job: SearchJob) -> None:
         """See :meth:`SearchHook.check`."""
@@ -98,7 +117,10 @@ class EvolutionSearchHook(SearchHook):
         """
         self._sampler = checkpoint.get('meta', {}).get('path_sampler')
         if runner.cfg.train_cfg.get('max_epochs') == 0:
-            checked_weights(unwrapped(runner), checkpoint, runner.cfg.load_from)
+            weights = weights_in(checkpoint, runner.cfg.load_from)
+            checked_weights(unwrapped(runner), weights, runner.cfg.load_from)
+            if weights is not checkpoint.get('state_dict'):  # mmengine itself would find none of these names
+                checkpoint['state_dict'] = weights
 
     def after_train(self, runner: Runner) -> None:
         """Searches on the weights in force: the averaged ones where the config keeps an average.

@@ -7,7 +7,6 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.hooks.search_hook import SearchHook
 from detnas_mm.engine.provenance import environment, settings_digest
 from detnas_mm.engine.search import finish, on_rank_0, open_ledger
@@ -23,10 +22,10 @@ class TrainingSearchHook(SearchHook):
 
     The row is on the disk before that epoch's checkpoint is (``CheckpointHook`` by epoch), so that a training which was
     killed and resumed finds all rows of the epochs that it does not repeat. Where it comes to an epoch whose row is
-    there, it compares and writes none.
+    there, it compares and writes none; trainings that draw random numbers need an ``EpochSeedHook`` for that.
 
     The ``search`` section has no strategy and no evaluator. Subclasses give :meth:`spec`, :meth:`decode`,
-    :meth:`metrics` and, if found nets are exported with weights, :meth:`weights`.
+    :meth:`metrics` and, if found nets are exported with weights, :meth:`weights` and :meth:`meta`.
     """
 
     priority = 'LOW'  # before CheckpointHook
@@ -60,6 +59,14 @@ class TrainingSearchHook(SearchHook):
         """State dict of the fixed net, on the CPU; None, the default, exports its config alone."""
         return None
 
+    def meta(self) -> dict[str, Any]:
+        """Plain values that the exported checkpoint says of these weights."""
+        return {}
+
+    def summary(self, arch: Architecture) -> str:
+        """An architecture as the log shows it every epoch."""
+        return self._job.space.describe(arch)
+
     def before_train(self, runner: Runner) -> None:
         """Opens the ledger.
 
@@ -68,7 +75,8 @@ class TrainingSearchHook(SearchHook):
         """
         job = self._job
         on_rank_0(job)
-        self._exporter = Exporter(job)
+        for line in job.space.notes():
+            job.log(line)
         header = job.header(weights=None, settings=settings_digest(job.cfg), search=self.spec())
         self._ledger: Ledger = open_ledger(job, header, environment())
         rows = len(self._ledger.records)
@@ -94,13 +102,14 @@ class TrainingSearchHook(SearchHook):
             if _lasting(there) != _lasting(row):
                 raise LedgerError(
                     f'{ledger.path}: the row of epoch {epoch} is {there.arch} {there.metrics}, and this training came '
-                    f'to {row.arch} {row.metrics}. Settings, data or code have changed; choose another --work-dir.'
+                    f'to {row.arch} {row.metrics}. Settings, data or code have changed: choose another --work-dir; or '
+                    f"it draws random numbers without dict(type='detnas_mm.EpochSeedHook') in custom_hooks."
                 )
         else:
             ledger.append(row)
         values = [f'{name} {value:.4f}' for name, value in row.metrics.items()]
         values += [f'{name} {number_text(value)}' for name, value in row.costs.items()]
-        job.log(f'epoch {epoch + 1}/{runner.max_epochs}: {row.arch} ({", ".join(values)})')
+        job.log(f'epoch {epoch + 1}/{runner.max_epochs}: {self.summary(arch)} ({", ".join(values)})')
 
     def after_train(self, runner: Runner) -> None:
         """Exports the net of the last epoch.
@@ -112,7 +121,7 @@ class TrainingSearchHook(SearchHook):
             raise DetNASError('The training had no epoch, so nothing was learnt: give train_cfg.max_epochs=1 or more.')
         last = self._ledger.records[-1]
         with self._ledger:
-            finish(self._exporter, self._ledger, [last], weights=lambda arch: self.weights(runner, arch))
+            finish(self._job, self._ledger, [last], weights=lambda arch: self.weights(runner, arch), meta=self.meta())
 
     @property
     def _job(self) -> SearchJob:

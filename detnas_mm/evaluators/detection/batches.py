@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
-from mmengine.registry import DATASETS, FUNCTIONS
+from mmengine.registry import DATASETS, FUNCTIONS, DefaultScope
 from mmengine.structures import BaseDataElement
 
 from detnas_mm.checks import whole
 from detnas_mm.config_types import comparable
-from detnas_mm.errors import DetNASError
+from detnas_mm.datasets.described import described
+from detnas_mm.datasets.reading import check_images, looked_at
+from detnas_mm.errors import DetNASError, library_errors
 from detnas_mm.evaluators.detection.truth import check_categories
 from detnas_mm.evaluators.detection.worker_loading import load_ahead
+from detnas_mm.evaluators.loaders import fitted_loader
 from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states, seeded
+from detnas_mm.registry import building
 
 
 def _num_bytes(data: Any) -> int:
@@ -44,15 +48,15 @@ def _steps(cfg: Any) -> list[dict[str, Any]]:
 
 
 def checked_loader(name: str, cfg: Any) -> Mapping[str, Any]:
-    """A dataloader's config, if it says what is read and in which batches.
+    """A dataloader's config, if it says what is read and in which batches; see :func:`fitted_loader`.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If it does not, or has unknown settings.
     """
     parts = cfg if isinstance(cfg, Mapping) else {}
     if not isinstance(parts.get('dataset'), Mapping) or 'batch_size' not in parts:
         raise DetNASError(f"{name} must be as in dict(batch_size=8, dataset=dict(type='CocoDataset', …)); got {cfg!r}.")
-    return parts
+    return fitted_loader(name, parts)
 
 
 class _Repeatable:
@@ -82,10 +86,12 @@ class FixedBatches:
         seed: With ``num_images``, which ones: the first of a random order drawn from this seed. None: the first ones.
         whole_batches: Whether the batch size must divide the number of images.
         cache_mb: Megabytes of loaded images to keep in memory, on each rank.
+        key: What the dataloader is called in messages.
 
     Raises:
-        ValueError: If the dataset is too small, the batch size does not fit, images are changed at random, or labels
-            are other classes than ``metainfo`` says.
+        ValueError: If the dataset is too small, the batch size does not fit, images are missing or changed at random,
+            annotations cannot be read, or labels are other classes than ``metainfo`` says; later, if an image cannot be
+            read.
     """
 
     def __init__(
@@ -95,12 +101,16 @@ class FixedBatches:
         seed: int | None = None,
         whole_batches: bool = False,
         cache_mb: float = 2048,
+        key: str = 'dataloader',
     ) -> None:
         cfg = copy.deepcopy(dict(dataloader))
+        self._key = key
         self._pipeline = _steps(cfg['dataset'])
-        self.dataset = DATASETS.build(cfg['dataset'])
-        if hasattr(self.dataset, 'full_init'):
-            self.dataset.full_init()
+        scope = DefaultScope.get_current_instance()
+        with building(key), looked_at(described(key, cfg, scope and scope.scope_name)):
+            self.dataset = DATASETS.build(cfg['dataset'])
+            if hasattr(self.dataset, 'full_init'):
+                self.dataset.full_init()
         check_categories(self.dataset)
         self.batch_size = whole('batch_size', cfg['batch_size'], 1)
         self.num_workers = whole('num_workers', cfg.get('num_workers', 0))
@@ -127,6 +137,7 @@ class FixedBatches:
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(available, generator=generator).tolist()
         self.indices = order[:num_images]
+        check_images(self.dataset, self.indices)
         self._batches = [self.indices[i : i + self.batch_size] for i in range(0, len(self.indices), self.batch_size)]
         self._refuse_random(name)
         self._room = cache_mb * 2**20
@@ -182,10 +193,12 @@ class FixedBatches:
         number, data = -1, None
         for unit in share_out(wanted, parts):
             while number != unit.batch and unit.batch in ahead:
-                number, items = next(loading)
+                with library_errors(self._key):
+                    number, items = next(loading)
                 data = self._collated(number, items)
             if number != unit.batch:
-                number, data = unit.batch, self._load(unit.batch)
+                with library_errors(self._key):
+                    number, data = unit.batch, self._load(unit.batch)
             yield unit, self._copy(data)
 
     def _load(self, number: int) -> Any:

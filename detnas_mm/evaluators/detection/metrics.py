@@ -3,53 +3,64 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from mmengine.registry import METRICS
+from mmengine.registry import METRICS, DefaultScope
 
-from detnas_mm.config_types import comparable, is_other
-from detnas_mm.errors import DetNASError, expected_errors
+from detnas_mm.config_types import comparable, is_other, resolve_type
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.detection.coco_boxes import STATISTICS
 from detnas_mm.evaluators.detection.truth import check_ids
 from detnas_mm.evaluators.temporary import quiet, replaced
-
-#: Positions in ``COCOeval.stats`` as mmdet names them.
-_COCO_STATS = {
-    'mAP': 0, 'mAP_50': 1, 'mAP_75': 2, 'mAP_s': 3, 'mAP_m': 4, 'mAP_l': 5,
-    'AR@100': 6, 'AR@300': 7, 'AR@1000': 8, 'AR_s@1000': 9, 'AR_m@1000': 10, 'AR_l@1000': 11,
-}  # fmt: skip
+from detnas_mm.registry import building, unknown_arguments
 
 
 def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
-    """Builds one metric of mmdet, mmpretrain, …, or what takes its place: see :func:`available`.
+    """Builds one metric of mmdet, mmpretrain, …; COCO's of boxes and proposals is computed by this package.
 
     Raises:
-        ValueError: If more than one metric is asked for, or there is no such metric.
+        ValueError: If more than one metric is asked for, there is no such metric, or an argument does not fit.
     """
-    if isinstance(cfg, Sequence):
-        if len(cfg) != 1:
-            raise DetNASError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
-        cfg = cfg[0]
-    cfg = available(cfg)
-    try:
-        with expected_errors():
-            metric = METRICS.build(cfg)
-    except KeyError as error:
-        if 'registry' not in str(error):
-            raise
-        raise DetNASError(
-            f'There is no metric {cfg.get("type")!r}; mmdet has CocoMetric, VOCMetric and others, mmpretrain Accuracy.'
-        ) from error
+    cfg = _one(cfg)
+    with building('search.evaluator.metric'):
+        metric = _box_metric(cfg) or METRICS.build(available(cfg))
     metric.dataset_meta = dataset_meta
     return metric
+
+
+def _one(cfg: Any) -> Any:
+    if not isinstance(cfg, Sequence):
+        return cfg
+    if len(cfg) != 1:
+        raise DetNASError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
+    return cfg[0]
+
+
+def _box_metric(cfg: Any) -> BaseMetric | None:
+    """COCO's metric as this package computes it; None for what stays with mmdet: masks, files, other classes."""
+    scope = DefaultScope.get_current_instance()
+    kind = resolve_type(cfg, METRICS, scope and scope.scope_name)
+    if not str(getattr(kind, '__module__', '')).startswith('mmdet.'):
+        return None
+    from detnas_mm.evaluators.detection.box_metric import BoxMetric, computes
+
+    args = {key: value for key, value in cfg.items() if key not in ('type', '_scope_')}
+    refusal = unknown_arguments(kind, args)
+    if refusal:
+        raise DetNASError(f'search.evaluator.metric: {refusal}')
+    if not computes(kind, args):
+        return None
+    if is_other(cfg, 'FasterCocoMetric'):
+        MMLogger.get_current_instance().info(
+            "FasterCocoMetric: the search computes COCO's metric itself; exported configs keep FasterCocoMetric."
+        )
+    return BoxMetric(**args)
 
 
 def available(cfg: Any) -> Any:
@@ -63,8 +74,15 @@ def available(cfg: Any) -> Any:
     return cfg
 
 
-def metric_digest(cfg: Any) -> str:
-    """Changes with a metric's settings and with what its files hold, but not with where they lie."""
+def metric_spec(metric: BaseMetric, cfg: Any) -> dict[str, str]:
+    """Returns what of a metric makes rows comparable: its name, who computes it, and a digest.
+
+    The digest changes with its settings and with what its files hold, but not with where they lie.
+
+    Args:
+        metric: The metric.
+        cfg: Its config.
+    """
 
     def content(value: Any) -> str:
         if isinstance(value, str) and os.path.isfile(value):
@@ -72,7 +90,13 @@ def metric_digest(cfg: Any) -> str:
                 return hashlib.file_digest(file, 'sha256').hexdigest()
         return str(value)
 
-    return hashlib.sha256(repr(comparable(available(cfg), content)).encode()).hexdigest()[:16]
+    settings = repr(comparable(_one(cfg), content, skip=('type', '_scope_')))
+    engine = getattr(metric, 'engine', type(metric).__module__.partition('.')[0])
+    return dict(
+        metric=getattr(metric, 'name', type(metric).__name__),
+        metric_engine=engine,
+        metric_digest=hashlib.sha256(settings.encode()).hexdigest()[:16],
+    )
 
 
 def _has_faster_coco() -> bool:
@@ -86,9 +110,6 @@ def _has_faster_coco() -> bool:
 
 def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, float]:
     """The metric's values, unrounded, under the names that mmengine's logs use.
-
-    mmdet's COCO metrics keep their COCOeval to themselves and return three decimals; ranking by these would tie
-    candidates that differ. So the COCOeval classes of the metric's module are watched while it computes.
 
     Args:
         metric: The metric.
@@ -105,47 +126,30 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
     """
     _check_images(metric, results)
     stats: dict[str, Sequence[float]] = {}
-    with (
-        quiet(), _without_collection(), _watching_coco_eval(metric, stats), _without_json(metric),
-        _limited(metric, results, part), _as_given(metric, '_coco_api'),
-    ):  # fmt: skip
+    with quiet(), _watching_coco_eval(metric, stats), _limited(metric, results, part), _as_given(metric, '_coco_api'):
         values: Mapping[str, Any] = metric.compute_metrics(results)
-    if not part and any(numbers[0] == -1 for numbers in stats.values()):
-        raise DetNASError(
-            f'{type(metric).__name__} finds no box in its annotations, so nothing tells candidates apart. Give a '
-            f'search-val with boxes.'
-        )
     exact: dict[str, float] = {}
     for name, value in values.items():
         kind, _, item = name.partition('_')
-        if kind in stats and item in _COCO_STATS:
-            unrounded = float(stats[kind][_COCO_STATS[item]])
-            if abs(unrounded - value) > 5.1e-4:
-                raise DetNASError(
-                    f'{type(metric).__name__} returned {name} = {value}, its COCOeval {unrounded}: the order of the '
-                    f'statistics in this version of mmdet is another one than expected.'
-                )
-            if unrounded == -1 and not part:
-                continue
-            value = unrounded
-        exact[f'{metric.prefix}/{name}' if metric.prefix else name] = float(value)
-    return exact
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Keeps Python's collector from looking for cycles among thousands of boxes: a third of the time went there."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        number = stats[kind][STATISTICS.index(item)] if kind in stats and item in STATISTICS else value
+        if abs(number - value) > 5.1e-4:
+            raise DetNASError(
+                f'{type(metric).__name__} returned {name} = {value}, its COCOeval {number}: the order of the '
+                f'statistics in this version of mmdet is another one than expected.'
+            )
+        exact[f'{metric.prefix}/{name}' if metric.prefix else name] = float(number)
+    if part or not hasattr(metric, 'img_ids'):
+        return exact
+    if exact and all(number == -1 for number in exact.values()):
+        raise DetNASError(
+            f'{getattr(metric, "name", type(metric).__name__)} finds no box in its annotations, so nothing tells '
+            f'candidates apart. Give a search-val with boxes.'
+        )
+    return {name: number for name, number in exact.items() if number != -1}
 
 
 def _check_images(metric: BaseMetric, results: list) -> None:
-    """COCO's own check, which :func:`_load_results` leaves out; a pipeline may have read other images than it says."""
+    """Refuses results of other images than the annotations have; a pipeline may have read others than it says."""
     if hasattr(metric, 'img_ids'):
         truth = getattr(metric, '_coco_api', None)
         check_ids(
@@ -166,7 +170,7 @@ def _limited(metric: BaseMetric, results: list, part: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_given(metric: BaseMetric, name: str) -> Iterator[None]:
-    """Puts an attribute back: COCO's metric without an annotation file would keep the truth of the first results."""
+    """Puts an attribute back: mmdet's metric without an annotation file would keep the truth of the first results."""
     given = {name: vars(metric)[name]} if name in vars(metric) else {}
     try:
         yield
@@ -175,66 +179,8 @@ def _as_given(metric: BaseMetric, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_json(metric: BaseMetric) -> Iterator[None]:
-    """Hands boxes to COCO's evaluation as they are: mmdet writes them to a JSON file, and reads them again."""
-    original = getattr(metric, 'results2json', None)
-    modules = [sys.modules[cls.__module__] for cls in type(metric).__mro__]
-    modules = [module for module in modules if hasattr(module, 'load')]
-    wanted = getattr(metric, 'outfile_prefix', None) is not None or getattr(metric, 'format_only', False)
-    unready = getattr(metric, '_coco_api', metric) is None  # the truth comes with the results, and goes the same way
-    if original is None or not modules or wanted or unready:
-        yield
-        return
-
-    def results(results: Sequence[Mapping[str, Any]], prefix: str) -> dict[str, Any]:
-        if any('masks' in result for result in results):
-            return original(results, prefix)
-        boxes = _Boxes(row for result in results for row in _coco_boxes(result, metric.cat_ids))
-        return dict(bbox=boxes, proposal=boxes)
-
-    def load(file: Any, read: Callable[[str], Any]) -> Any:
-        return read(file) if isinstance(file, str) else file
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(replaced(metric, 'results2json', results))
-        if hasattr(metric, '_coco_api'):
-            stack.enter_context(replaced(metric._coco_api, 'loadRes', partial(_load_results, metric._coco_api)))
-        for module in modules:
-            stack.enter_context(replaced(module, 'load', partial(load, read=module.load)))
-        yield
-
-
-class _Boxes(list):
-    """Boxes that :func:`_load_results` knows to be complete."""
-
-
-def _coco_boxes(result: Mapping[str, Any], cat_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """One image's boxes as COCO keeps results that it has read, to the bit what mmdet writes."""
-    boxes = result['bboxes'].astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
-    image, areas = result['img_id'], (boxes[:, 2] * boxes[:, 3]).tolist()
-    rows = zip(boxes.tolist(), areas, result['scores'].tolist(), result['labels'].tolist(), strict=True)
-    for box, area, score, label in rows:
-        yield dict(image_id=image, bbox=box, score=score, category_id=cat_ids[label], area=area, iscrowd=0)
-
-
-def _load_results(truth: Any, predictions: Any) -> Any:
-    """COCO's ``loadRes``, which copies its images and makes an outline of every box, for what needs no outlines."""
-    if not isinstance(predictions, _Boxes):
-        return type(truth).loadRes(truth, predictions)
-    if not predictions:
-        raise IndexError('no detections')  # as COCO does, which mmdet expects
-    results = type(truth)()
-    for number, box in enumerate(predictions, 1):
-        box['id'] = number
-    results.dataset = truth.dataset | dict(annotations=predictions)
-    results.createIndex()
-    return results
-
-
-@contextlib.contextmanager
 def _watching_coco_eval(metric: BaseMetric, stats: dict[str, Sequence[float]]) -> Iterator[None]:
-    """Notes ``stats`` of every COCOeval that the metric makes, by IoU type."""
+    """Notes ``stats`` of every COCOeval that mmdet's metric makes, by IoU type: it returns three decimals of them."""
     with contextlib.ExitStack() as stack:
         for cls in type(metric).__mro__:
             module = sys.modules.get(cls.__module__)

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
-import os
+import multiprocessing
 import pickle
-import traceback
+import signal
 from collections.abc import Iterator, Sequence
-from multiprocessing.queues import Queue
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch._utils import ExceptionWrapper
 
 from detnas_mm.compat import end_with_parent
+from detnas_mm.errors import DetNASError
+
+_MORE_MEMORY = 'give the job more, or set num_workers of the dataloader lower'
+#: What Python raises of objects that it cannot pickle.
+_NOT_PICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 
 
 def load_ahead(dataset: Any, batches: Sequence[Sequence[int]], num_workers: int) -> Iterator[list[Any]]:
     """Yields what a dataset gives for the indices of each batch, loaded by worker processes.
 
     torch's loaders send tensors through shared memory: each holds an open file as long as it lives, and a full
-    /dev/shm (64 MB in a container) lets them wait for ever. Here all goes through a pipe, so what arrives lies in this
-    process's own memory. With 2 workers on 2 busy cores an image of 96x96 takes 0.3 ms so, 1.8 by shared memory; one of
-    800x1067 takes 9 ms, 8 by shared memory.
+    /dev/shm (64 MB in a container) lets them wait for ever. They also raise the death of a worker wherever the program
+    happens to be. Here each worker has a pipe of its own: what arrives lies in this process's own memory, and a pipe
+    whose worker is gone says so at once, without a time limit. A worker is one batch ahead.
 
     Args:
         dataset: What ``dataset[index]`` gives must be picklable.
@@ -31,21 +37,68 @@ def load_ahead(dataset: Any, batches: Sequence[Sequence[int]], num_workers: int)
         num_workers: Number of processes, 1 or more.
 
     Raises:
-        RuntimeError: If a worker ends before its work is done.
+        DetNASError: If a worker cannot be started, ends before its work is done, or cannot send what it loaded.
     """
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        collate_fn=_packed,
-        worker_init_fn=_begin_worker,
-        generator=torch.Generator(),  # a loader draws a seed for its workers, by default from the global one
-    )
-    loading: Any = iter(loader)
+    context: Any = multiprocessing.get_context()
+    workers, pipes = [], []
     try:
-        yield from map(pickle.loads, loading)
+        for number in range(min(num_workers, len(batches))):
+            receiving, sending = context.Pipe(duplex=False)
+            pipes.append(receiving)
+            args = (dataset, batches[number::num_workers], sending, receiving, number)
+            worker = context.Process(target=_work, args=args, daemon=True)
+            try:
+                worker.start()
+            except OSError as error:
+                raise DetNASError(
+                    f'Process {number + 1} of {num_workers} that load images cannot be started: {error}. Set '
+                    f'num_workers of the dataloader lower; 0 starts none.'
+                ) from error
+            finally:
+                sending.close()  # the worker alone holds it, so its end is the end of the pipe
+            workers.append(worker)
+        for number in range(len(batches)):
+            yield _received(pipes[number % num_workers], workers[number % num_workers], num_workers)
     finally:
-        loading._shutdown_workers()  # an error keeps it alive, and the workers with it
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
+            worker.close()
+        for pipe in pipes:
+            pipe.close()
+
+
+def _received(pipe: Connection, worker: Any, num_workers: int) -> list[Any]:
+    """The next batch of a worker."""
+    try:
+        items = pickle.loads(pipe.recv_bytes())
+    except (EOFError, OSError) as error:
+        worker.join(5)  # it is gone, or it closed the pipe
+        code = worker.exitcode
+        how = f'by {signal.Signals(-code).name}' if code and code < 0 else f'with exit code {code}'
+        raise DetNASError(
+            f'One of {num_workers} processes that load images was ended {how} before its work was done. The system '
+            f'ends processes so where memory runs out: {_MORE_MEMORY}.'
+        ) from error
+    if isinstance(items, ExceptionWrapper):
+        try:
+            items.reraise()
+        except (MemoryError, RuntimeError) as error:  # as such it would count as the failure of a candidate
+            if isinstance(error, MemoryError) or 'allocate memory' in str(error):
+                text = f'One of {num_workers} processes that load images ran out of memory: {_MORE_MEMORY}.'
+                raise DetNASError(text) from error
+            raise
+    if isinstance(items, _NotSent):
+        raise DetNASError(
+            f'Processes that load images cannot send a batch: {items}. Let the pipeline give what can be pickled, or '
+            f'set num_workers=0 in the dataloader.'
+        )
+    return items
+
+
+class _NotSent(str):
+    """Why a batch cannot be sent."""
 
 
 class _ByValue(pickle.Pickler):
@@ -59,19 +112,28 @@ class _ByValue(pickle.Pickler):
         return NotImplemented
 
 
-def _packed(items: list[Any]) -> bytes:
-    """What a worker sends of a batch. If it cannot be pickled, the error is raised where the batch is waited for."""
+def _packed(items: Any) -> bytes:
     file = io.BytesIO()
     _ByValue(file, pickle.HIGHEST_PROTOCOL).dump(items)
     return file.getvalue()
 
 
-def _begin_worker(number: int) -> None:
+def _work(dataset: Any, batches: Sequence[Sequence[int]], pipe: Connection, receiving: Connection, number: int) -> None:
+    """What a worker does: loads its batches and sends each, or why it cannot."""
+    gc.freeze()  # or a collection would copy each page that is shared with the job
     end_with_parent()  # one that lives on holds the ledger's lock for seconds
-    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
-
-
-def _end_worker(error: Exception, batch: Any) -> None:
-    """Ends a worker that cannot send (no memory): Python would drop the batch, which is then waited for for ever."""
-    traceback.print_exception(error)
-    os._exit(1)
+    receiving.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the job's, which ends its workers
+    torch.set_num_threads(1)
+    for batch in batches:
+        try:
+            items: Any = [dataset[index] for index in batch]
+        except Exception:
+            pipe.send_bytes(pickle.dumps(ExceptionWrapper(where=f'in process {number} that loads images')))
+            return
+        try:
+            data = _packed(items)
+        except _NOT_PICKLABLE as error:
+            data = pickle.dumps(_NotSent(f'{type(error).__name__}: {" ".join(str(error).split())}'))
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+            pipe.send_bytes(data)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_mm.evaluators.temporary import replaced
+from detnas_mm.models.modes import kept_modes
 
 #: Layer name → (mean, variance), both of shape (channels,).
 Statistics = dict[str, tuple[Tensor, Tensor]]
@@ -38,6 +39,18 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
         for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     }
+
+
+def trained_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """Returns the BN layers whose statistics change in training, by name; the others' are frozen.
+
+    The model itself decides: it is put into training mode as a training loop does it, and a layer that stays in
+    evaluation mode is frozen, be it by ``norm_eval``, ``frozen_stages`` or a ``train`` of one's own. Modes are put
+    back. Parameters without gradients (``requires_grad=False``) are another thing: statistics move all the same.
+    """
+    with kept_modes(model):
+        model.train()
+        return {name: norm for name, norm in batch_norms(model).items() if norm.training}
 
 
 def forward_mode(model: nn.Module) -> str:
@@ -100,33 +113,34 @@ def local_batch_norm(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
     """Puts back all BN statistics, momenta and the training mode of every module, whatever happens inside."""
-    modes = {module: module.training for module in model.modules()}
     norms = batch_norms(model).values()
     momenta = {m: m.momentum for m in norms}
     buffers = {m: {key: value.clone() for key, value in m.named_buffers(recurse=False)} for m in norms}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for norm in norms:
-            norm.momentum = momenta[norm]
-            for key, value in norm.named_buffers(recurse=False):
-                value.copy_(buffers[norm][key])
+    with kept_modes(model):
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.momentum = momenta[norm]
+                for key, value in norm.named_buffers(recurse=False):
+                    value.copy_(buffers[norm][key])
 
 
 @contextlib.contextmanager
-def recording(model: nn.Module) -> Iterator[Callable[[Noted], None]]:
-    """Puts the model into the state in which statistics are taken, and notes what every BN layer sees.
+def recording(model: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[Callable[[Noted], None]]:
+    """Puts the model into the state in which statistics are taken, and notes what some BN layers see.
 
-    BN layers run in training mode, all other modules (dropout, …) in evaluation mode; ``norm_eval`` and frozen stages
-    are ignored. The model's BN buffers are overwritten: wrap it in :func:`restored`.
+    These layers run in training mode, all other modules (dropout, other BN, …) in evaluation mode. Their buffers are
+    overwritten: wrap the model in :func:`restored`.
+
+    Args:
+        model: The model.
+        norms: Whose statistics are taken, by name: :func:`trained_norms`.
 
     Yields:
         A function that says where to note the statistics of what runs from then on: layers that do not run stay
         missing there.
     """
-    norms = batch_norms(model)
     current: Noted = []
 
     def into(target: Noted) -> None:

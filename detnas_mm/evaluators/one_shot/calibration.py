@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection import roi_boxes
 from detnas_mm.evaluators.detection.batches import FixedBatches
 from detnas_mm.evaluators.one_shot import bn_recalibration
@@ -19,19 +22,42 @@ from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
 
 
+def norms_to_recalibrate(model: nn.Module, key: str = 'search.evaluator.calibration') -> dict[str, _BatchNorm]:
+    """Returns the BN layers whose statistics are computed for each candidate, by name: those that training changed.
+
+    Args:
+        model: The model.
+        key: What the setting that asks for it is called in messages.
+
+    Raises:
+        DetNASError: If there are BN layers, and all of them were frozen in training.
+    """
+    norms, trained = bn_recalibration.batch_norms(model), bn_recalibration.trained_norms(model)
+    if norms and not trained:
+        raise DetNASError(
+            f'{key} is given, but all {len(norms)} BN layers of {type(model).__name__} are '
+            f'frozen in training (norm_eval, frozen_stages), so that none is to be recalibrated. Set '
+            f'{key}=None.'
+        )
+    return trained
+
+
 class Calibration(FixedBatches):
     """The training images for BN, and what is done with them.
 
     Args:
         model: A detector or classifier that holds a supernet.
+        norms: The BN layers to recalibrate: :func:`norms_to_recalibrate`.
         dataloader: See :class:`FixedBatches`.
         num_images: How many images to use; the batch size must divide it.
         seed: Which ones, and what heads draw that see training RoIs.
         cache_mb: See :class:`FixedBatches`.
+        key: What the settings are called in messages.
 
     Attributes:
-        part: The smallest part of the model that holds all BN layers: ``'backbone'``, ``'neck'`` or ``'model'``. Heads,
-            losses and proposals are not run where they have nothing to recalibrate.
+        frozen: Names of the other BN layers, which keep their statistics.
+        part: The smallest part of the model that holds all layers to recalibrate: ``'backbone'``, ``'neck'`` or
+            ``'model'``. Heads, losses and proposals are not run where they have nothing to recalibrate.
 
     Raises:
         ValueError: See :class:`FixedBatches`.
@@ -40,16 +66,23 @@ class Calibration(FixedBatches):
     def __init__(
         self,
         model: nn.Module,
+        norms: dict[str, _BatchNorm],
         dataloader: Mapping[str, Any],
         num_images: int = 500,
         seed: int = 0,
         cache_mb: float = 2048,
+        key: str = 'search.evaluator.calibration',
     ) -> None:
-        super().__init__(dataloader, num_images=num_images, seed=seed, whole_batches=True, cache_mb=cache_mb)
+        super().__init__(
+            dataloader, num_images=num_images, seed=seed, whole_batches=True, cache_mb=cache_mb,
+            key=f'{key}.dataloader',
+        )  # fmt: skip
         self.model: Any = model
         self.supernet = find_supernet(model)
         self.seed = seed
-        parts = {name.split('.')[0] for name in bn_recalibration.batch_norms(model)}
+        self.norms = norms
+        self.frozen = sorted(bn_recalibration.batch_norms(model).keys() - norms.keys())
+        parts = {name.split('.')[0] for name in self.norms}
         self.part = 'model'
         if parts <= {'backbone'}:
             self.part = 'backbone'
@@ -58,8 +91,19 @@ class Calibration(FixedBatches):
 
     def spec(self) -> dict[str, Any]:
         """What statistics depend on, JSON-ready."""
-        return dict(
+        spec: dict[str, Any] = dict(
             images=len(self.indices), batch_size=self.batch_size, images_digest=self.fingerprint(), part=self.part
+        )
+        if self.frozen:
+            digest = hashlib.sha256('\n'.join(self.frozen).encode()).hexdigest()[:16]
+            spec['frozen'] = dict(layers=len(self.frozen), names_digest=digest)
+        return spec
+
+    def frozen_line(self) -> str:
+        """Says how many BN layers are recalibrated, and how many keep their statistics."""
+        return (
+            f'BN statistics: {len(self.norms)} of {len(self.norms) + len(self.frozen)} layers recalibrated; '
+            f'{len(self.frozen)} were frozen in training (norm_eval, frozen_stages) and are kept.'
         )
 
     @torch.no_grad()
@@ -86,7 +130,7 @@ class Calibration(FixedBatches):
     def _collect(self, tree: PathTree, batches: Sequence[int]) -> list[dict[int, bn_recalibration.BatchStatistics]]:
         """This rank's share: for each node, statistics by batch, of earlier batches as well."""
         with (
-            bn_recalibration.recording(self.model) as into,
+            bn_recalibration.recording(self.model, self.norms) as into,
             bn_recalibration.without_rpn_loss(self.model),
             bn_recalibration.without_adaptation(self.model),
             roi_boxes.together(self.model),

@@ -18,12 +18,11 @@ from detnas_mm.checks import flag, real, whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection import dense_boxes, roi_boxes
 from detnas_mm.evaluators.detection.batches import FixedBatches, checked_loader
-from detnas_mm.evaluators.detection.metric_workers import MetricWorkers
-from detnas_mm.evaluators.detection.metrics import available, build_metric, metric_digest
+from detnas_mm.evaluators.detection.metrics import available, build_metric, metric_spec
 from detnas_mm.evaluators.detection.truth import compare_truth
 from detnas_mm.evaluators.numerics import checked_precision, numerics
 from detnas_mm.evaluators.one_shot import bn_recalibration
-from detnas_mm.evaluators.one_shot.calibration import Calibration
+from detnas_mm.evaluators.one_shot.calibration import Calibration, norms_to_recalibrate
 from detnas_mm.evaluators.one_shot.judge import Judge, Predictions
 from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.one_shot.racing import Racing, Stage, spared
@@ -40,6 +39,9 @@ from detnas_mm.spaces import Architecture
 class OneShotEvaluator(Evaluator):
     """Activate path → reset BN statistics → recalibrate on training images → evaluate on search-val → restore.
 
+    Calibration follows the training: BN layers that the model keeps in evaluation mode while it is trained
+    (``norm_eval``, ``frozen_stages``) keep their statistics, and normalise by them while the others are recalibrated.
+
     Whoever is evaluated leaves no trace in the model, so order cannot matter. With several ranks each takes its share
     of the batches, of calibration and of evaluation, and computes the metric of its share of the candidates; all ranks
     return the same scores.
@@ -49,22 +51,22 @@ class OneShotEvaluator(Evaluator):
         metric: Config of one metric, such as ``dict(type='mmdet.CocoMetric', …)``.
         calibration: The training images for BN: ``dict(dataloader=…, num_images=500, seed=0)``. Their pipeline should
             be the training one without what is random, so that statistics are those of the images as they are. None
-            leaves the supernet's own statistics in force, which mix all paths: only to see what that costs.
+            leaves the supernet's own statistics in force: right where all BN was frozen in training, else they mix all
+            paths, and it only shows what that costs.
         cache_mb: Megabytes of loaded images to keep, for each of the two sets, on each rank.
         chunk_size: How many candidates are evaluated together; 0 for a whole generation. They share what their paths
             have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk, and
             the progress bar moves by chunks. Defaults to 10.
         racing: Arguments of :class:`Racing`, such as ``dict(shares=[0.25, 0.5], confidence=0.99, keep=10)``: candidates
             without prospects are judged on a share of the images alone. None (the default) judges all on all images.
-        metric_workers: Processes, on each rank, that compute metrics while the model goes on with the next chunk; a
-            crash then loses up to two chunks. Scores do not depend on it. Defaults to 0: none.
         precision: ``'fp16'`` or ``'bf16'`` runs the network under autocast. Defaults to ``'fp32'``.
         channels_last: Lets weights and activations lie channels last, which is quicker where there are many depthwise
             convolutions. Scores differ in their last bits; exported nets are tested in the same layout. Defaults to
             False.
 
     Raises:
-        ValueError: If a setting does not fit; on :meth:`setup`, if the data do not.
+        ValueError: If a setting does not fit; on :meth:`setup`, if the data do not, or calibration is asked for where
+            training froze all BN.
     """
 
     needs_model = True
@@ -77,7 +79,6 @@ class OneShotEvaluator(Evaluator):
         cache_mb: float = 2048,
         chunk_size: int = 10,
         racing: Mapping[str, Any] | None = None,
-        metric_workers: int = 0,
         precision: str = 'fp32',
         channels_last: bool = False,
     ) -> None:
@@ -91,12 +92,13 @@ class OneShotEvaluator(Evaluator):
                 raise DetNASError(
                     f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
                 )
-            checked_loader('evaluator.calibration.dataloader', calibration['dataloader'])
+            loader = checked_loader('evaluator.calibration.dataloader', calibration['dataloader'])
+            calibration = {**calibration, 'dataloader': loader}
         self.calibration_cfg = calibration
         self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
-        self.metric_workers = whole('evaluator.metric_workers', metric_workers)
         self.precision = checked_precision(precision)
         self.channels_last = flag('evaluator.channels_last', channels_last)
+        self._helped = False  # whether the metric alone would judge in another way
 
     def check(self, job: SearchJob) -> None:
         """See :meth:`Evaluator.check`."""
@@ -108,19 +110,18 @@ class OneShotEvaluator(Evaluator):
         self.check(job)
         self.model: nn.Module = model.module if is_model_wrapper(model) else model
         self.supernet = find_supernet(self.model)
-        if self.supernet.space.spec() != job.space.spec():
-            raise DetNASError(
-                f"The search's space is not the supernet's: {job.space.spec()} and {self.supernet.space.spec()}. "
-                f'Give both the same.'
-            )
-        self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb)
+        self.supernet.check_space(job.space)
+        self._norms = bn_recalibration.batch_norms(self.model)
+        norms = {} if self.calibration_cfg is None else norms_to_recalibrate(self.model)
+        self.batches = FixedBatches(self.dataloader, cache_mb=self.cache_mb, key='search.evaluator.dataloader')
         self.metric = build_metric(self.metric_cfg, self.batches.metainfo)
-        compare_truth(self.metric, self.metric_cfg, self.batches.dataset, self.batches.indices)
-        self._metrics = MetricWorkers(self.metric, self.metric_workers)
+        dataset, read = self.batches.dataset, self.batches.indices
+        self._helped = compare_truth(self.metric, self.metric_cfg, dataset, read)
         self.calibration: Calibration | None = None
         if self.calibration_cfg is not None:
-            self.calibration = Calibration(self.model, **self.calibration_cfg, cache_mb=self.cache_mb)
-        self._norms = bn_recalibration.batch_norms(self.model)
+            self.calibration = Calibration(self.model, norms, **self.calibration_cfg, cache_mb=self.cache_mb)
+            if self.calibration.frozen:
+                job.log(self.calibration.frozen_line())
 
     def spec(self) -> dict[str, Any]:
         spec = dict(
@@ -128,8 +129,7 @@ class OneShotEvaluator(Evaluator):
             images=len(self.batches.indices),
             batch_size=self.batches.batch_size,
             images_digest=self.batches.fingerprint(),
-            metric=type(self.metric).__name__,
-            metric_digest=metric_digest(self.metric_cfg),
+            **metric_spec(self.metric, self.metric_cfg),
         )
         if self.precision != 'fp32' or self.channels_last:
             spec['numerics'] = dict(precision=self.precision, channels_last=self.channels_last)
@@ -149,24 +149,15 @@ class OneShotEvaluator(Evaluator):
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
         """See :meth:`Evaluator.evaluate`. Out of memory, values that are not finite, and no detections are failures."""
         size = self.chunk_size or len(archs) or 1
-        waiting: Iterator[Evaluation] = iter(())
         for first in range(0, len(archs), size):
-            begun = self._begin(archs[first : first + size])
-            yield from waiting  # the chunk before: its metrics were computed meanwhile
-            waiting = begun
-            if not self.metric_workers:
-                yield from waiting
-        yield from waiting
+            yield from self._chunk(archs[first : first + size])
 
-    def _begin(self, chunk: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Lets candidates predict together, and returns what waits for their metrics.
-
-        They come one by one if there is no memory for all of them, to find out whose fault it is.
-        """
+    def _chunk(self, chunk: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """Evaluates candidates together; one by one if there is no memory for all of them, to find which needs it."""
         clock = dict(recalibration=0.0)
         try:
             with self._untouched():
-                judge = Judge(self._tree(chunk), self._metrics, self.racing)
+                judge = Judge(self._tree(chunk), self.metric, self.racing)
                 stages = self._stages()
                 for stage in stages:
                     if not judge.tree.open:
@@ -176,17 +167,15 @@ class OneShotEvaluator(Evaluator):
                         self.calibration.recalibrate(judge.tree, stage.calibration)
                     clock['recalibration'] += (time.perf_counter() - start) / len(chunk)
                     self._score(judge, stage.evaluation, last=stage is stages[-1])
-                for node in judge.tree.nodes:
-                    node.collected = {}  # the judge may wait for metrics, and the tree with it
                 clock['prediction'] = judge.prediction_seconds / len(chunk)
         except OutOfMemory as failure:
             if len(chunk) == 1:
-                return iter([Evaluation(failure=str(failure), time=clock)])
-            return (evaluation for arch in chunk for evaluation in self._begin([arch]))
-        return self._finish(judge, clock)
-
-    def _finish(self, judge: Judge, clock: dict[str, float]) -> Iterator[Evaluation]:
-        for candidate, judged in enumerate(judge.decide()):
+                yield Evaluation(failure=str(failure), time=clock)
+            else:
+                for arch in chunk:
+                    yield from self._chunk([arch])
+            return
+        for candidate, judged in enumerate(judge.evaluations):
             reason = judge.tree.failure(candidate)
             yield Evaluation(failure=reason, time=clock) if reason else replace(judged, time=clock | judged.time)
 
@@ -216,11 +205,15 @@ class OneShotEvaluator(Evaluator):
             return slice_state_dict(state, arch, self.supernet, prefix)
 
     def rescoring(self, cfg: dict[str, Any]) -> dict[str, Any]:
-        """See :meth:`Evaluator.rescoring`; it is tested in the memory layout that it was searched in."""
+        """See :meth:`Evaluator.rescoring`; in the memory layout, and by the images, that it was searched by."""
         out = copy.deepcopy(cfg)
+        hooks = []
         if self.channels_last:
-            hook = dict(type='detnas_mm.ChannelsLastHook', evaluation=True)
-            out['custom_hooks'] = [*(out.get('custom_hooks') or ()), hook]
+            hooks.append(dict(type='detnas_mm.ChannelsLastHook', evaluation=True))
+        if self._helped:
+            hooks.append(dict(type='detnas_mm.TruthHook'))
+        if hooks:
+            out['custom_hooks'] = [*(out.get('custom_hooks') or ()), *hooks]
         dataloader = {'sampler': dict(type='DefaultSampler', shuffle=False), **self.dataloader}
         out['val_dataloader'] = out['test_dataloader'] = dataloader
         out['val_evaluator'] = out['test_evaluator'] = available(self.metric_cfg)
@@ -246,11 +239,9 @@ class OneShotEvaluator(Evaluator):
 
     @torch.no_grad()
     def _score(self, judge: Judge, batches: Sequence[int], last: bool) -> None:
-        """Lets candidates predict and judges them; after the last stage the metrics are still to be waited for."""
+        """Lets candidates predict, and judges them."""
         with quiet(), dense_boxes.together(self.model), roi_boxes.together(self.model):
-            judge.hear(partial(self._predict, judge.tree, batches), last)
-        if not last:
-            judge.decide()
+            judge.judge(partial(self._predict, judge.tree, batches), last)
 
     def _predict(self, tree: PathTree, batches: Sequence[int]) -> Predictions:
         """What the metric keeps of this rank's share of some batches."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
 from mmengine.dist import all_gather_object, get_rank, get_world_size
+from mmengine.evaluator import BaseMetric
 
-from detnas_mm.evaluators.detection.metric_workers import Computed, MetricWorkers
+from detnas_mm.evaluators.detection.metrics import compute
 from detnas_mm.evaluators.one_shot.path_tree import PathTree
 from detnas_mm.evaluators.one_shot.racing import Racing
 from detnas_mm.evaluators.ranks import deal, jointly
@@ -27,27 +27,25 @@ class Judge:
 
     Args:
         tree: The candidates.
-        metrics: Computes the metric.
+        metric: What candidates are judged by.
         racing: Decides who is dropped after a share of the images, where there are several stages.
 
     Attributes:
         prediction_seconds: How long predictions took so far, ranks' exchange of them included.
     """
 
-    def __init__(self, tree: PathTree, metrics: MetricWorkers, racing: Racing | None = None) -> None:
+    def __init__(self, tree: PathTree, metric: BaseMetric, racing: Racing | None = None) -> None:
         self.tree = tree
-        self.metrics = metrics
+        self.metric = metric
         self.racing = racing
         self._ends = list(dict.fromkeys(node.number for node in tree.ends))  # equal candidates have the same
         self._own = self._ends[get_rank() :: get_world_size()]  # whom this rank judges
         self._found: Predictions = {end: {} for end in self._own}
         self._judged: dict[int, Evaluation] = {end: Evaluation() for end in self._ends}
-        self._jobs: dict[int, tuple[int, Future[Computed]]] = {}
-        self._last = False
         self.prediction_seconds = 0.0
 
-    def hear(self, predict: Callable[[], Predictions], last: bool) -> None:
-        """Takes the predictions of a stage, and begins to compute the metric on all that was predicted so far.
+    def judge(self, predict: Callable[[], Predictions], last: bool) -> None:
+        """Takes the predictions of a stage, and computes the metric on all that was predicted so far.
 
         Args:
             predict: Makes this rank's share.
@@ -63,28 +61,26 @@ class Judge:
             for end, batches in part.items():
                 self._found[end].update(batches)
         going_on = {n.number for candidate, n in enumerate(self.tree.ends) if self.tree.goes_on(candidate)}
-        self._last = last
-        self._jobs = {}
-        for end in self._own:
-            if end in going_on:
-                rows = [row for _, batch in sorted(self._found[end].items()) for row in batch]
-                self._jobs[end] = len(rows), self.metrics.submit(rows, part=not last)
-
-    def decide(self) -> list[Evaluation]:
-        """Waits for the metrics, and says of each candidate how it did so far."""
-        own = {end: self._verdict(end, images, *job.result()) for end, (images, job) in self._jobs.items()}
-        self._jobs = {}
+        own = {end: self._verdict(end, last) for end in self._own if end in going_on}
         for part in all_gather_object(own):
             self._judged.update(part)
         for node in self.tree.ends:
             node.failure = node.failure or self._judged[node.number].failure
             node.dropped = self._judged[node.number].dropped
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """How each candidate did so far."""
         return [self._judged[node.number] for node in self.tree.ends]
 
-    def _verdict(self, end: int, images: int, metrics: dict[str, float], seconds: float) -> Evaluation:
+    def _verdict(self, end: int, last: bool) -> Evaluation:
         so_far = self._judged[end]
-        clock = dict(metric=so_far.time.get('metric', 0.0) + seconds)
-        if self._last:
+        rows = [row for _, batch in sorted(self._found[end].items()) for row in batch]
+        images = len(rows)
+        start = time.perf_counter()
+        metrics = compute(self.metric, rows, part=not last)
+        clock = dict(metric=so_far.time.get('metric', 0.0) + time.perf_counter() - start)
+        if last:
             failure = None if metrics else 'no detections'
             details = so_far.details | dict(images=images)
             return replace(so_far, metrics=metrics, failure=failure, time=clock, details=details)

@@ -108,7 +108,7 @@ class PathTree:
         """Runs candidates' backbones on a batch.
 
         Args:
-            images: Shape (n, 3, h, w), preprocessed.
+            images: Shape (n, c, h, w), preprocessed.
             enter: Called before a node runs. What only leads to candidates that failed or were dropped is left out.
             part: Which part of the candidates, counted from 0.
             parts: Of how many.
@@ -147,4 +147,5 @@ def replayed(backbone: nn.Module, outputs: Outputs) -> AbstractContextManager[No
 
 def _run(segment: Segment, x: Tensor, outs: Outputs) -> tuple[Tensor, Outputs]:
     y = segment.module(x)
-    return y, (*outs, y) if segment.keep else outs
+    own = (y if isinstance(y, tuple) else (y,)) if segment.keep else ()
+    return y, (*outs, *own)

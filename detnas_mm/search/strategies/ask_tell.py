@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -25,10 +27,14 @@ from detnas_mm.search.loop import (
 from detnas_mm.search.objective import UnmeetableConstraint, pareto_front
 from detnas_mm.search.record import Evaluation, Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
+from detnas_mm.search.stuck import stuck_line
 from detnas_mm.spaces import Architecture
 
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
+
+#: Seconds after which a line says how far the drawing of a generation is.
+EVERY = 25.0
 
 
 class AskTell(Strategy):
@@ -65,10 +71,13 @@ class AskTell(Strategy):
     def rehearse(self) -> None:
         """Draws the first generation, and keeps it for :meth:`run`: for strategies to which that costs nothing.
 
+        Where nets are measured to know if they meet a constraint it is left to :meth:`run`.
+
         Raises:
             UnmeetableConstraint: If constraints cannot be met together.
         """
-        self._kept = self.ask(0)
+        if not self.budget.dear:
+            self._kept = self.ask(0)
 
     # -- what a strategy proposes -------------------------------------------------------------------------------
 
@@ -86,6 +95,7 @@ class AskTell(Strategy):
             proposals, self._kept = self._kept, None
             return proposals
         self._drawn = self._accepted = 0
+        self._rejected: set[int] = set()  # hashes: there may be 100,000 of them
         proposals = self.propose(generation, np.random.default_rng([self.seed, generation]))
         if not proposals and not self._seen:
             constraints = ' and '.join(map(str, self.budget.constraints))
@@ -110,14 +120,24 @@ class AskTell(Strategy):
             At most ``count`` candidates.
         """
         found: list[Proposal] = []
-        in_vain = 0
+        in_vain, said = 0, time.monotonic()
         while len(found) < count and in_vain < self.max_attempts:
-            drawn = draw(min(max(4 * (count - len(found)), 32) if in_vain == 0 else 1024, self.max_attempts))
+            many = max(4 * (count - len(found)), 32) if in_vain == 0 else 1024
+            drawn = draw(min(count - len(found) if self.budget.dear else many, self.max_attempts))
             allowed = self.budget.allows([p.arch for p in drawn])
-            in_vain += len(drawn)
+            in_vain += max(len(drawn), 1)
+            if time.monotonic() - said >= EVERY:  # nets are built or measured to know if they meet a constraint
+                said = time.monotonic()
+                limits = ' and '.join(map(str, self.budget.constraints)) or 'the space'
+                self.job.log(
+                    f'Drawing candidates: {self._drawn:,} so far in this generation, {self._accepted:,} of them new '
+                    f'and within {limits}.'
+                )
             for proposal, fits in zip(drawn, allowed):
                 self._drawn += 1
-                if fits and proposal.arch.id not in self._seen:
+                if not fits:
+                    self._rejected.add(hash(proposal.arch))
+                elif proposal.arch.id not in self._seen:
                     self._seen.add(proposal.arch.id)
                     self._accepted += 1
                     found.append(proposal)
@@ -139,13 +159,24 @@ class AskTell(Strategy):
         announce(job, ledger, f'{known} evaluated candidates' if known else '')
         proposals = self.ask(0)
         first = 0  # this generation's first row
+        accepted: list[float] = []
+        improved: list[bool] = []
         with progress(job, job.generations * len(proposals)) as bar:
             for generation in range(job.generations):
+                if first <= known == len(ledger.records) < first + len(proposals):
+                    self.budget.confirm(ledger.records)
                 self._evaluate(evaluator, ledger, generation, proposals, first, bar)
                 records = ledger.records[first : first + len(proposals)]
                 first += len(proposals)
                 self.tell(records)
                 job.log(self._line(evaluator, ledger.records[:first], records, generation))
+                # Of those not seen before: where children are alike, most are known, and no constraint is to blame.
+                new = self._accepted + len(self._rejected)
+                accepted.append(self._accepted / new if new else 1.0)
+                improved.append(self._is_new_best(ledger.records[:first], records))
+                stuck = stuck_line(job, accepted, improved)
+                if stuck:
+                    job.log(stuck)
                 refuse_if_all_failed(ledger)
                 if generation + 1 == job.generations:
                     break
@@ -153,6 +184,7 @@ class AskTell(Strategy):
                 if not proposals:
                     job.log(f'No new feasible candidate is left after generation {generation}; the search ends here.')
                     break
+        evaluator.observe(ledger.records)
         return self.objectives[0].best_first(ledger.records)
 
     def _evaluate(
@@ -164,16 +196,31 @@ class AskTell(Strategy):
         missing = proposals[len(known) :]
         bar.update(len(known))
         evaluator.observe(ledger.records[:first])
+        if missing:
+            self.budget.measure([proposal.arch for proposal in missing])
+            evaluator.expect(proposals)
         # The very first candidate goes alone, so that a mistaken objective costs one evaluation.
-        alone = 0 if ledger.records else 1
+        alone = 0 if ledger.records or not evaluator.first_alone else 1
         for part in (missing[:alone], missing[alone:]):
-            evaluations = _with_retries(evaluator, [p.arch for p in part], self.job) if part else iter(())
-            for proposal, evaluation in zip(part, evaluations, strict=True):
-                ledger.append(make_record(self.job, ledger, generation, proposal, evaluation))
-                bar.update(1)
-                best = self.objectives[0].best_first(ledger.records)
-                if best:
-                    bar.set_postfix_str(f'best {self.objectives[0].value(best[0]):.4f} {best[0].arch}')
+            if not part:
+                continue
+            # An error here ends what still runs for the others, whoever holds on to the error.
+            with closing(_with_retries(evaluator, [p.arch for p in part], self.job)) as evaluations:
+                for proposal, evaluation in zip(part, evaluations, strict=True):
+                    ledger.append(make_record(self.job, ledger, generation, proposal, evaluation))
+                    bar.update(1)
+                    best = self.objectives[0].best_first(ledger.records)
+                    if best:
+                        bar.set_postfix_str(f'best {self.objectives[0].value(best[0]):.4f} {best[0].arch}')
+
+    def _is_new_best(self, so_far: list[Record], records: list[Record]) -> bool:
+        """Whether a generation has brought to the front what is not as good as something before."""
+        known = {self._gains(record) for record in so_far[: len(so_far) - len(records)] if record.ok}
+        front = pareto_front(so_far, self.objectives) if any(record.ok for record in records) else []
+        return any(self._gains(record) not in known for record in front)
+
+    def _gains(self, record: Record) -> tuple[float, ...]:
+        return tuple(objective.gain(record) for objective in self.objectives)
 
     def _line(self, evaluator: Evaluator, so_far: list[Record], records: list[Record], generation: int) -> str:
         objective = self.objectives[0]
@@ -196,26 +243,7 @@ class AskTell(Strategy):
         )
 
 
-class ProvingStrategy(AskTell):
-    """A strategy that proves how good the best candidate can be; other strategies can have it prove theirs."""
-
-    @abstractmethod
-    def prove(self) -> dict[str, Any]:
-        """Returns what is proven, JSON-ready: ``bound``, in the objective's units, and whatever else; computed once.
-
-        Called after :meth:`setup`.
-
-        Raises:
-            UnmeetableConstraint: If no candidate is within the budgets.
-            ValueError: If nothing can be proven of this search.
-        """
-
-    def artifacts(self) -> dict[str, Any]:
-        """See :meth:`Strategy.artifacts`: the certificate."""
-        return {'certificate.json': self.prove()}
-
-
-def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJob) -> Iterator[Evaluation]:
+def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJob) -> Generator[Evaluation, None, None]:
     """Evaluates candidates; those whose machine was lost are tried again, after the others.
 
     Yields:

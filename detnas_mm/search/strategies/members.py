@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.search.objective import Budget
+from detnas_mm.search.record import Record
+from detnas_mm.spaces import ArraySpace
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,49 @@ class Population:
     drawn: int = 0
     evaluated: int = 0
 
+    def with_children(self, children: np.ndarray, gains: np.ndarray, born: int, most: int) -> Population:
+        """The best of members and children; among equals, older and then earlier ones stay.
+
+        Args:
+            children: Rows, shape (children, genes).
+            gains: Shape (children,).
+            born: The snapshot in which children came in.
+            most: Members kept.
+        """
+        codes = np.concatenate([self.codes, children])
+        gains = np.concatenate([self.gains, gains])
+        dates = np.concatenate([self.born, np.full(len(children), born)])
+        order = np.argsort(-gains, kind='stable')[:most]
+        return replace(self, codes=codes[order], gains=gains[order], born=dates[order])
+
+    def rows(
+        self, space: ArraySpace, budget: Budget, first: str, metrics: Callable[[float], dict[str, float]]
+    ) -> tuple[Record, ...]:
+        """The members as rows, each with its rank as index and the snapshot that it came in as generation.
+
+        Args:
+            space: The space.
+            budget: Counts their costs.
+            first: Origin of those that the search began with; the others are mutations.
+            metrics: Metrics of a member by its gain.
+        """
+        costs = budget.costs_of_codes(self.codes)
+        return tuple(
+            Record(
+                index=rank,
+                generation=max(int(self.born[rank]), 0),
+                id=arch.id,
+                arch=space.describe(arch),
+                origin=first if self.born[rank] < 0 else 'mutation',
+                parents=(),
+                status='ok',
+                reason=None,
+                metrics=metrics(float(self.gains[rank])),
+                costs=costs[rank],
+            )
+            for rank, arch in enumerate(space.decode(self.codes))
+        )
+
 
 #: Odd numbers that rows are hashed with, the same in every run.
 _FACTORS = np.random.default_rng(0).integers(1 << 62, size=512, dtype=np.int64) * 2 + 1
@@ -48,11 +94,22 @@ def new_rows(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
     return codes[first[~np.isin(hashes[first], _hashes(known))]]
 
 
-def checked_phases(
-    phases: Sequence[Mapping[str, Any]] | None,
-) -> list[tuple[tuple[str, ...] | None, int | None]]:
-    """Pairs of (kinds, generations), the last without an end."""
-    found: list[tuple[tuple[str, ...] | None, int | None]] = []
+#: Kinds of genes that may change, None for all, and for how many generations, None without an end.
+Phase = tuple[tuple[str, ...] | None, int | None]
+
+
+def kinds_in(phases: Sequence[Phase], generation: int) -> tuple[str, ...] | None:
+    """The kinds of genes that may change in a generation; None for all."""
+    for kinds, generations in phases:
+        if generations is None or generation < generations:
+            return kinds
+        generation -= generations
+    raise AssertionError('unreachable: the last phase has no end')
+
+
+def checked_phases(phases: Sequence[Mapping[str, Any]] | None) -> list[Phase]:
+    """The phases of a config, the last without an end."""
+    found: list[Phase] = []
     given = [dict(phase) for phase in phases] if phases is not None else [{}]
     for number, phase in enumerate(given):
         last = number + 1 == len(given)

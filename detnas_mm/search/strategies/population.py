@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from detnas_mm.search.ledger import Ledger, LedgerError
 from detnas_mm.search.loop import announce, generation_line, progress
 from detnas_mm.search.objective import UnmeetableConstraint, number_text
 from detnas_mm.search.record import Record, Snapshot
-from detnas_mm.search.strategies.ask_tell import ProvingStrategy
 from detnas_mm.search.strategies.base import Strategy
-from detnas_mm.search.strategies.members import Population, checked_phases, new_rows
+from detnas_mm.search.strategies.members import Population, checked_phases, kinds_in, new_rows
+from detnas_mm.search.strategies.proving import ProvingStrategy, without_proof
+from detnas_mm.search.strategies.window import moved_inside
+from detnas_mm.search.stuck import stuck_line
 from detnas_mm.spaces import ArraySpace
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 class PopulationEvolution(Strategy):
     """Mutates members drawn uniformly from a population, and keeps the best (the authors' code of MAE-DET).
 
-    Children are made and scored a batch at a time; those that break a constraint or are there already are dropped. The
+    Children are made and scored a batch at a time; those that break a constraint or are there already are dropped.
+    Where a constraint has a lower bound, children that leave it are mutated further until they are back within it, or
+    dropped (:func:`~detnas_mm.search.strategies.window.moved_inside`); they count as drawn once. The
     population after a generation follows from the seed, the generation and the population before it, so that a search
     needs to keep nothing else: the ledger gets a snapshot a generation.
 
@@ -123,11 +127,12 @@ class PopulationEvolution(Strategy):
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
                 raise DetNASError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
         if self.prover is not None:
-            with _without_proof():
+            with without_proof():
                 self.prover.setup(job)
         self.space = space
         self.budget = budget
         self.seed = job.seed
+        self._windowed = bool(budget.lower_bounds())
         self._sign = 1.0 if self.objective.direction == 'maximize' else -1.0
         archs = list(dict.fromkeys(space.parse(one) for one in self.start))
         self._first = space.encode(archs) if archs else None
@@ -154,6 +159,7 @@ class PopulationEvolution(Strategy):
         announce(job, ledger, f'{drawn:,} candidates drawn' if drawn else '')
         bound = self._proven_bound()
         population = self._restored(ledger, score)
+        self._say_if_stuck(ledger, resumed=True)
         first, step = len(ledger.snapshots), self.candidates
         total = job.generations * step
         with progress(job, total, min(first * step, total)) as bar:
@@ -165,6 +171,7 @@ class PopulationEvolution(Strategy):
                 bar.update(step)
                 bar.set_postfix_str(f'best {self.objective.value(ledger.records[0]):.4f}')
                 job.log(self._line(ledger, generation, seconds, bound))
+                self._say_if_stuck(ledger)
         return self.objective.best_first(ledger.records)
 
     def artifacts(self) -> dict[str, Any]:
@@ -175,7 +182,7 @@ class PopulationEvolution(Strategy):
         """Upper bound on what any feasible candidate scores, if a proof was asked for."""
         if self.prover is None:
             return None
-        with _without_proof():
+        with without_proof():
             bound = float(self.prover.prove()['bound'])
         self.job.log(f'Proven: nothing in this space within these budgets exceeds {bound:.4f}.')
         return bound
@@ -202,25 +209,9 @@ class PopulationEvolution(Strategy):
         return Population(codes, written, born, last.drawn, last.evaluated)
 
     def _snapshot(self, ledger: Ledger, generation: int, population: Population, seconds: float) -> Snapshot:
-        rows = []
-        costs = self.budget.costs_of_codes(population.codes)
         first = 'start' if self.start else 'random'
-        for rank, arch in enumerate(self.space.decode(population.codes)):
-            rows.append(
-                Record(
-                    index=rank,
-                    generation=max(int(population.born[rank]), 0),
-                    id=arch.id,
-                    arch=self.space.describe(arch),
-                    origin=first if population.born[rank] < 0 else 'mutation',
-                    parents=(),
-                    status='ok',
-                    reason=None,
-                    metrics={self.objective.name: float(self._sign * population.gains[rank])},
-                    costs=costs[rank],
-                )
-            )
-        return Snapshot(generation, population.drawn, population.evaluated, tuple(rows), seconds,
+        rows = population.rows(self.space, self.budget, first, lambda gain: {self.objective.name: self._sign * gain})
+        return Snapshot(generation, population.drawn, population.evaluated, rows, seconds,
                         socket.gethostname(), ledger.attempt)  # fmt: skip
 
     def _line(self, ledger: Ledger, generation: int, seconds: float, bound: float | None) -> str:
@@ -230,6 +221,16 @@ class PopulationEvolution(Strategy):
         values = f'{self.objective.name} best {best:.4f}{gap}, last of the population {worst:.4f}'
         nets = f'{self.candidates:,} nets ({self.candidates / seconds:,.0f}/s)'
         return generation_line(self.job, generation, nets, values, winner, self.acceptance)
+
+    def _say_if_stuck(self, ledger: Ledger, resumed: bool = False) -> None:
+        snapshots: Sequence[Snapshot] = ledger.snapshots
+        counts = np.array([(0, 0), *((snapshot.evaluated, snapshot.drawn) for snapshot in snapshots)])
+        scored, drawn = np.diff(counts, axis=0).T
+        bests = [self.objective.gain(snapshot.population[0]) for snapshot in snapshots]
+        improved = [True, *(now > before for before, now in pairwise(bests))]
+        line = stuck_line(self.job, (scored / drawn).tolist(), improved, resumed)
+        if line:
+            self.job.log(line)
 
     # -- one generation -----------------------------------------------------------------------------------------
 
@@ -249,28 +250,29 @@ class PopulationEvolution(Strategy):
         rng = np.random.default_rng([self.seed, generation])
         if population is None:
             population = self._begin(rng, score)
-        kinds = self._kinds(generation)
+        kinds = kinds_in(self.phases, generation)
         drawn = scored = 0
         while drawn < self.candidates:
             size = min(self.batch, self.candidates - drawn)
             parents = population.codes[rng.integers(len(population.codes), size=size)]
             children = self.space.mutate_codes(parents, rng, self.mutation_prob, kinds)
+            if self._windowed:
+                children = self._moved_inside(children, rng, kinds)
             children = children[self.budget.allows_codes(children)]
             children = new_rows(children, population.codes)
             drawn += size
             scored += len(children)
             if len(children):
-                population = self._best(population, children, score(children), generation)
+                population = population.with_children(children, score(children), generation, self.population)
         self.acceptance = scored / drawn
         return Population(population.codes, population.gains, population.born, population.drawn + drawn,
                           population.evaluated + scored)  # fmt: skip
 
-    def _kinds(self, generation: int) -> tuple[str, ...] | None:
-        for kinds, generations in self.phases:
-            if generations is None or generation < generations:
-                return kinds
-            generation -= generations
-        raise AssertionError('unreachable: the last phase has no end')
+    def _moved_inside(self, codes: np.ndarray, rng: np.random.Generator, kinds: Sequence[str] | None) -> np.ndarray:
+        def change(rows: np.ndarray) -> np.ndarray:
+            return self.space.mutate_codes(rows, rng, self.mutation_prob, kinds)
+
+        return moved_inside(codes, self.budget.excess_of_codes, change)
 
     def _begin(self, rng: np.random.Generator, score: Callable[[np.ndarray], np.ndarray]) -> Population:
         """The architectures to begin with, or feasible ones drawn at random, or the smallest if none were drawn."""
@@ -279,6 +281,9 @@ class PopulationEvolution(Strategy):
         while self._first is None and len(codes) < self.population and drawn < self.max_attempts:
             found = self.space.sample_codes(rng, 1024)
             drawn += 1024
+            codes = np.concatenate([codes, new_rows(found[self.budget.allows_codes(found)], codes)])
+        if self._windowed and drawn and len(codes) < self.population:
+            found = self._moved_inside(found, rng, None)
             codes = np.concatenate([codes, new_rows(found[self.budget.allows_codes(found)], codes)])
         smallest = self.space.smallest()
         if not len(codes) and smallest is not None and self.budget.allows([smallest]).all():
@@ -291,26 +296,4 @@ class PopulationEvolution(Strategy):
                 f'strategy.start an architecture that meets it.'
             )
         nobody = Population(empty, np.empty(0), np.empty(0, dtype=np.int64), drawn, len(codes))
-        return self._best(nobody, codes, score(codes), -1)
-
-    def _best(self, population: Population, children: np.ndarray, gains: np.ndarray, generation: int) -> Population:
-        """The best of members and children; among equals, older and then earlier ones stay."""
-        codes = np.concatenate([population.codes, children])
-        gains = np.concatenate([population.gains, gains])
-        born = np.concatenate([population.born, np.full(len(children), generation)])
-        order = np.argsort(-gains, kind='stable')[: self.population]
-        return Population(codes[order], gains[order], born[order], population.drawn, population.evaluated)
-
-
-@contextmanager
-def _without_proof() -> Iterator[None]:
-    """Says how to search without the proof, where exact search cannot serve what is asked."""
-    try:
-        yield
-    except UnmeetableConstraint:
-        raise
-    except ValueError as error:
-        raise DetNASError(
-            f'Nothing can be proven of this search: {error} To search without a proof: --cfg-options '
-            f'search.strategy.proof=None'
-        ) from error
+        return nobody.with_children(codes, score(codes), -1, self.population)

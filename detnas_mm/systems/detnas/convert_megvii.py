@@ -21,6 +21,7 @@ from detnas_mm import zoo
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed, load_checkpoint
 from detnas_mm.spaces import Architecture
+from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.detnas.model import DetNASNet, DetNASSupernet
 from detnas_mm.systems.detnas.space import PRESETS, Block, DetNASSpace
 from detnas_mm.systems.detnas.zoo import PublishedDetNASNet
@@ -93,7 +94,7 @@ def convert(
     cfg: dict[str, Any] = dict(type='detnas_mm.DetNASSupernet' if arch is None else 'detnas_mm.DetNASNet')
     if arch is not None:
         cfg['arch'] = space.describe(arch)
-    named = space.name if space.name != 'custom' else space.spec()
+    named = space.name if space.name != 'custom' and space.in_channels == RGB else space.spec()
     cfg |= dict(space=named, channel_split=channel_split, with_last_conv=with_last_conv)
 
     tensors = _translated(own, dict(_layers(space, arch, with_last_conv)), classifier, prefix)
@@ -159,7 +160,8 @@ def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
         spec['last'] = len(last)
     else:  # then nothing in the file depends on it: take that of the preset, if all else is the preset's
         spec = next((preset for preset in presets if {**preset, **spec} == preset), spec)
-    space = DetNASSpace(spec)
+    stem = own[_STEM_KEY]
+    space = DetNASSpace(spec, stem.shape[1] if stem.ndim == 4 else RGB)
     return space, None if supernet else space.parse([ops[i] for i in order])
 
 
@@ -258,7 +260,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:
     for net in zoo.nets().values():
-        own = isinstance(net, PublishedDetNASNet) and (net.space, net.channel_split) == (space.name, channel_split)
-        if own and net.architecture() == arch:
+        own = isinstance(net, PublishedDetNASNet) and net.channel_split == channel_split
+        if own and net.build_space().spec() == space.spec() and net.architecture() == arch:
             return net.name
     return None

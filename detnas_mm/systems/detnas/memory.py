@@ -61,7 +61,7 @@ class PeakMemoryTable(MaximumTable):
         if channel_split not in ('shuffle', 'even_odd'):
             raise DetNASError(f"channel_split must be 'shuffle' or 'even_odd'; got {channel_split!r}.")
 
-        image = 3 * height * width
+        image = space.in_channels * height * width
         height, width = (height + 1) // 2, (width + 1) // 2
         table = np.zeros((space.num_blocks, space.num_choices), dtype=np.int64)
         constant = image + 2 * space.stem * height * width

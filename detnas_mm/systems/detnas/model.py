@@ -15,7 +15,7 @@ from detnas_mm import zoo
 from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.backbone import Backbone
-from detnas_mm.models.layers import conv_norm
+from detnas_mm.models.layers import checked_conv, checked_norm, conv_norm
 from detnas_mm.models.supernet import Segment, Supernet
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
@@ -41,22 +41,24 @@ class _DetNASBackbone(Backbone):
         with_cp: bool,
         min_loaded: float,
         init_cfg: dict | list[dict] | None,
+        conv_cfg: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             len(space.channels), out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg,
-            may_be_empty=with_last_conv,
+            may_be_empty=with_last_conv, in_channels=space.in_channels,
         )  # fmt: skip
         if channel_split not in CHANNEL_SPLITS:
             raise DetNASError(f'channel_split must be one of {CHANNEL_SPLITS}; got {channel_split!r}.')
         self.space = space
         self.channel_split = channel_split
-        self.norm_cfg = norm = dict(norm_cfg or dict(type='BN'))
-        self.stem = conv_norm(space.stem_conv, norm, act=True)
+        self.norm_cfg = norm = checked_norm(norm_cfg)
+        self.conv_cfg = checked_conv(conv_cfg)
+        self.stem = conv_norm(space.stem_conv, norm, True, self.conv_cfg)
         self.blocks = nn.ModuleList(self._make_block(block.index, norm) for block in space.blocks)
         self._stage_ends = {sum(space.depths[: s + 1]) - 1: s for s in range(self.num_stages)}
         self.last_conv = None
         if with_last_conv:
-            self.last_conv = conv_norm(space.last_conv, norm, act=True)
+            self.last_conv = conv_norm(space.last_conv, norm, True, self.conv_cfg)
             # Whole channels, as the authors do it: single pixels would hardly change the average pooled after.
             self.last_conv.add_module('dropout', nn.Dropout2d(0.2))
         self._freeze()
@@ -67,7 +69,8 @@ class _DetNASBackbone(Backbone):
 
     def _make_unit(self, index: int, choice: int, norm_cfg: dict) -> ShuffleUnit:
         block = self.space.blocks[index]
-        return ShuffleUnit(*self.space.convs(block, choice), norm_cfg, self.channel_split, self.with_cp)
+        convs = self.space.convs(block, choice)
+        return ShuffleUnit(*convs, norm_cfg, self.channel_split, self.with_cp, self.conv_cfg)
 
     def _segments(self, blocks: Iterable[tuple[Hashable, nn.Module]]) -> list[Segment]:
         """The backbone from stem to end, with these blocks (key, module)."""
@@ -127,6 +130,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         init_cfg: mmengine's. By default the authors' initialisation.
         aligned_init: Let the choices of a block begin as the same function as far as their shapes allow, see
             :meth:`align_choices`. Not in the paper; for supernets that get minutes instead of GPU-days.
+        in_channels: Channels of the images: 1 for grey ones. Defaults to what ``space`` says, else 3.
 
     Raises:
         ValueError: If an argument does not fit; names the value and what is allowed.
@@ -147,11 +151,12 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         min_loaded: float = 1.0,
         init_cfg: dict | list[dict] | None = None,
         aligned_init: bool = False,
+        in_channels: int | None = None,
     ) -> None:
         self._aligned_init = aligned_init
         super().__init__(
-            DetNASSpace(space), out_indices, norm_cfg, channel_split, with_last_conv, frozen_stages, norm_eval,
-            with_cp, min_loaded, init_cfg,
+            DetNASSpace(space, in_channels), out_indices, norm_cfg, channel_split, with_last_conv, frozen_stages,
+            norm_eval, with_cp, min_loaded, init_cfg,
         )  # fmt: skip
 
     def _make_block(self, index: int, norm_cfg: dict) -> nn.Module:
@@ -185,7 +190,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         """Runs the active path.
 
         Args:
-            x: Images of shape (n, 3, h, w).
+            x: Images of shape (n, in_channels, h, w).
 
         Returns:
             Features of the stages in ``out_indices``, shape (n, c, h / stride, w / stride), rounded up.
@@ -232,6 +237,9 @@ class DetNASNet(_DetNASBackbone):
         with_cp: See there.
         min_loaded: See there.
         init_cfg: See there.
+        in_channels: See there; published nets take images of 3 channels alone.
+        conv_cfg: mmcv's config of convolutions, such as ``dict(type='detnas_mm.StandardizedConv2d')``, which leaves
+            depthwise ones as they are. Defaults to ordinary ones.
 
     Raises:
         ValueError: If the architecture or another argument does not fit.
@@ -250,17 +258,22 @@ class DetNASNet(_DetNASBackbone):
         with_cp: bool = False,
         min_loaded: float = 1.0,
         init_cfg: dict | list[dict] | None = None,
+        in_channels: int | None = None,
+        conv_cfg: Mapping[str, Any] | None = None,
     ) -> None:
+        published = None
         if isinstance(arch, str) and any(c.isalpha() for c in arch):
             published = zoo.get(arch, DetNASSpace)
             arch = published.arch
             space = published.space if space is None else space
             channel_split = channel_split or published.channel_split
-        space = DetNASSpace('small' if space is None else space)
+        space = DetNASSpace('small' if space is None else space, in_channels)
+        if published is not None:
+            published.check_channels(space.in_channels)
         self._choices = space.parse(arch).genes
         super().__init__(
             space, out_indices, norm_cfg, channel_split or 'shuffle', with_last_conv, frozen_stages, norm_eval,
-            with_cp, min_loaded, init_cfg,
+            with_cp, min_loaded, init_cfg, conv_cfg,
         )  # fmt: skip
         self.arch = space.parse(arch)
 
@@ -268,5 +281,5 @@ class DetNASNet(_DetNASBackbone):
         return self._make_unit(index, self._choices[index], norm_cfg)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (n, 3, h, w) → features of the stages in ``out_indices``; see :meth:`DetNASSupernet.forward`."""
+        """Images (n, in_channels, h, w) → the stages in ``out_indices``; see :meth:`DetNASSupernet.forward`."""
         return self._run(x, self._segments(enumerate(self.blocks)))

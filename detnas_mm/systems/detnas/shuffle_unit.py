@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from detnas_mm.models.layers import conv_norm, run_checkpointed
 from detnas_mm.spaces.conv import Conv
@@ -11,9 +11,9 @@ from detnas_mm.spaces.conv import Conv
 CHANNEL_SPLITS = ('shuffle', 'even_odd')
 
 
-def branch(convs: tuple[Conv, ...], norm_cfg: dict) -> nn.Sequential:
+def branch(convs: tuple[Conv, ...], norm_cfg: dict, conv_cfg: dict | None = None) -> nn.Sequential:
     """Convolutions in a row; ReLU follows the pointwise ones and not the depthwise ones."""
-    return nn.Sequential(*(conv_norm(conv, norm_cfg, act=conv.groups == 1) for conv in convs))
+    return nn.Sequential(*(conv_norm(conv, norm_cfg, conv.groups == 1, conv_cfg) for conv in convs))
 
 
 def split_channels(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
@@ -40,6 +40,9 @@ def split_channels(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
     return shuffled[:, : c // 2], shuffled[:, c // 2 :]
 
 
+fx.wrap('split_channels')  # one step of a traced net, which goes on looking at the layout of what it is given
+
+
 class ShuffleUnit(nn.Module):
     """One block: (untouched half or projection) next to (main branch).
 
@@ -52,14 +55,16 @@ class ShuffleUnit(nn.Module):
         norm_cfg: mmcv's norm config.
         channel_split: See :func:`split_channels`.
         with_cp: Keep no inner activations, compute them again in the backward pass.
+        conv_cfg: mmcv's config of convolutions; None for ``nn.Conv2d``.
     """
 
     def __init__(
-        self, main: tuple[Conv, ...], proj: tuple[Conv, ...], norm_cfg: dict, channel_split: str, with_cp: bool = False
-    ) -> None:
+        self, main: tuple[Conv, ...], proj: tuple[Conv, ...], norm_cfg: dict, channel_split: str,
+        with_cp: bool = False, conv_cfg: dict | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.main = branch(main, norm_cfg)
-        self.proj = branch(proj, norm_cfg) if proj else None
+        self.main = branch(main, norm_cfg, conv_cfg)
+        self.proj = branch(proj, norm_cfg, conv_cfg) if proj else None
         self.channel_split = channel_split
         self.with_cp = with_cp
 

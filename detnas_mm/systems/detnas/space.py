@@ -18,6 +18,7 @@ from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.backbones import replace_backbone
 from detnas_mm.spaces.choice import ChoiceSpace
 from detnas_mm.spaces.conv import Conv
+from detnas_mm.spaces.images import agreed_channels, unless_rgb
 
 #: The choices of a block; the position in this tuple is the id that architectures are written with.
 OPS = ('shuffle_3x3', 'shuffle_5x5', 'shuffle_7x7', 'xception_3x3')
@@ -63,15 +64,18 @@ class DetNASSpace(ChoiceSpace):
     Args:
         space: ``'small'`` (20 blocks), ``'large'`` (40), ``'large-3.8g'`` (40, wider), or a mapping with
             ``stem`` (channels of the first convolution), ``channels`` and ``blocks`` (one entry a stage) and,
-            if wanted, ``last`` (channels of the last convolution, for classification; default 1024).
+            if wanted, ``last`` (channels of the last convolution, for classification; default 1024) and
+            ``in_channels``.
+        in_channels: Channels of the images: 1 for grey ones. Defaults to what ``space`` says, else 3.
 
     Raises:
         ValueError: If the preset is unknown or a number does not fit.
     """
 
     latency_subject = 'detnas_mm.DetNASLatencySubject'
+    in_channels: int
 
-    def __init__(self, space: str | Mapping[str, Any] | DetNASSpace = 'small') -> None:
+    def __init__(self, space: str | Mapping[str, Any] | DetNASSpace = 'small', in_channels: int | None = None) -> None:
         if isinstance(space, DetNASSpace):
             space = space.spec()
         if isinstance(space, str):
@@ -86,16 +90,20 @@ class DetNASSpace(ChoiceSpace):
                 f'A DetNAS space is one of {sorted(PRESETS)} or dict(stem=…, channels=(…), blocks=(…)); got {space!r}.'
             )
         self.stem, self.channels, self.depths, self.last_channels = _checked(space)
+        self.in_channels = agreed_channels(in_channels, space.get('in_channels'))
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
+        return self._blocks_spec() | unless_rgb(self.in_channels)
+
+    def _blocks_spec(self) -> dict[str, Any]:
         return dict(stem=self.stem, channels=list(self.channels), blocks=list(self.depths), last=self.last_channels)
 
     @property
     def name(self) -> str:
-        """The preset's name, or ``'custom'``."""
-        spec = self.spec()
+        """The preset's name, whatever ``in_channels``, or ``'custom'``."""
+        spec = self._blocks_spec()
         for name in PRESETS:
             if DetNASSpace(name).spec() == spec:
                 return name
@@ -132,7 +140,7 @@ class DetNASSpace(ChoiceSpace):
     @property
     def stem_conv(self) -> Conv:
         """The first convolution, which has a bias."""
-        return Conv(3, self.stem, 3, 2, bias=True)
+        return Conv(self.in_channels, self.stem, 3, 2, bias=True)
 
     @property
     def last_conv(self) -> Conv:
@@ -230,11 +238,12 @@ class DetNASSpace(ChoiceSpace):
         backbone = dict(
             type='detnas_mm.DetNASNet',
             arch=self.describe(self.parse(arch)),
-            space=self.name if self.name != 'custom' else self.spec(),
+            space=self.name if self.name != 'custom' else self._blocks_spec(),
+            **unless_rgb(self.in_channels),
             **settings,
         )
         last = self.last_channels if settings['with_last_conv'] else None
-        return replace_backbone(cfg, backbone, self.channels, ('init_cfg',), last)
+        return replace_backbone(cfg, backbone, self.channels, ('conv_cfg', 'init_cfg'), last)
 
     def _example(self) -> str:
         return self.describe(Architecture((0,) * self.num_blocks))
@@ -247,11 +256,11 @@ def _ops_text() -> str:
 def _checked(space: Mapping[str, Any]) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
     """Checks a space given as a mapping; returns (stem, channels, blocks, last)."""
     space = dict(space)
-    unknown = set(space) - {'stem', 'channels', 'blocks', 'last'}
+    unknown = set(space) - {'stem', 'channels', 'blocks', 'last', 'in_channels'}
     missing = {'stem', 'channels', 'blocks'} - set(space)
     if unknown or missing:
         raise DetNASError(
-            f'A DetNAS space is dict(stem=…, channels=(…), blocks=(…), last=1024); '
+            f'A DetNAS space is dict(stem=…, channels=(…), blocks=(…), last=1024, in_channels=3); '
             f'unknown: {sorted(unknown)}, missing: {sorted(missing)}.'
         )
     lists = {}

@@ -26,18 +26,19 @@ class Bottleneck(nn.Module):
         projects: Whether it is the first of its super-block.
         norm_cfg: mmcv's norm config.
         with_cp: Keep no inner activations, compute them again in the backward pass.
+        conv_cfg: mmcv's config of convolutions; None for ``nn.Conv2d``.
     """
 
     def __init__(
         self, cin: int, cout: int, inner: int, kernel: int, stride: int, projects: bool, norm_cfg: dict[str, Any],
-        with_cp: bool = False,
+        with_cp: bool = False, conv_cfg: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.conv1 = conv_norm(Conv(cin, inner), norm_cfg, act=True)
-        self.conv2 = conv_norm(Conv(inner, inner, kernel, stride), norm_cfg, act=True)
-        self.conv3 = conv_norm(Conv(inner, cout), norm_cfg, act=False)
+        self.conv1 = conv_norm(Conv(cin, inner), norm_cfg, True, conv_cfg)
+        self.conv2 = conv_norm(Conv(inner, inner, kernel, stride), norm_cfg, True, conv_cfg)
+        self.conv3 = conv_norm(Conv(inner, cout), norm_cfg, False, conv_cfg)
         self.pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False) if stride == 2 else None
-        self.shortcut = conv_norm(Conv(cin, cout), norm_cfg, act=False) if projects else None
+        self.shortcut = conv_norm(Conv(cin, cout), norm_cfg, False, conv_cfg) if projects else None
         self.relu = nn.ReLU(inplace=True)
         self.with_cp = with_cp
 

@@ -21,6 +21,7 @@ from detnas_mm import zoo
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed
 from detnas_mm.spaces import Architecture
+from detnas_mm.spaces.images import RGB, unless_rgb
 from detnas_mm.systems.mae_det.model import MAEDetNet
 from detnas_mm.systems.mae_det.structure import read_structure, to_text, unpack
 
@@ -80,9 +81,11 @@ def convert(
         # Checkpoints written before torch 0.4.1 have no counter. It plays no part in the outputs.
         value = own[theirs] if theirs in own else torch.tensor(0, dtype=torch.long)
         tensors[ours] = value.detach().cpu().clone()
-    _check_shapes(tensors, arch)
-    name = next((net.name for net in zoo.nets().values() if net.arch == to_text(arch)), None)
-    cfg = dict(type='detnas_mm.MAEDetNet', arch=name or to_text(arch))
+    in_channels = own[_STEM_KEY].shape[1]
+    cfg: dict[str, Any] = dict(type='detnas_mm.MAEDetNet', arch=to_text(arch), **unless_rgb(in_channels))
+    _check_shapes(tensors, arch, in_channels)
+    name = _published_name(arch, in_channels)
+    cfg['arch'] = name or to_text(arch)
     meta = dict(
         source='alibaba/lightweight-neural-architecture-search', name=name, arch=to_text(arch), backbone=cfg, prefix=''
     )  # fmt: skip
@@ -140,13 +143,18 @@ def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Ar
         btn, kernel = first['conv2'][0], first['conv2'][2]
         genes += [first['conv3'][0], kernel, given[number], len(shapes[number]), btn]
     arch = read_structure(genes)
-    if strides is None and to_text(arch) not in {net.arch for net in zoo.nets().values()}:
+    if strides is None and _published_name(arch, stem.shape[1]) is None:
         raise DetNASError(
             f'{to_text(arch)} is no published net, and strides leave no trace in weights: give --strides, one for the '
             f'stem and one for each of the {len(numbers)} super-blocks, such as --strides '
             f'{" ".join(["2"] * (1 + len(numbers)))}.'
         )
     return arch
+
+
+def _published_name(arch: Architecture, in_channels: int) -> str | None:
+    names = [net.name for net in zoo.nets().values() if net.arch == to_text(arch)]
+    return names[0] if names and in_channels == RGB else None
 
 
 def _keys(arch: Architecture) -> Iterator[tuple[str, str]]:
@@ -167,9 +175,9 @@ def _layer(theirs: str, ours: str) -> Iterator[tuple[str, str]]:
         yield f'{theirs}.bn1.{part}', f'{ours}.bn.{part}'
 
 
-def _check_shapes(tensors: Mapping[str, Tensor], arch: Architecture) -> None:
+def _check_shapes(tensors: Mapping[str, Tensor], arch: Architecture, in_channels: int) -> None:
     with torch.device('meta'):
-        net = MAEDetNet(arch)
+        net = MAEDetNet(arch, in_channels=in_channels)
     unfit = [
         f'{key}: {tuple(tensors[key].shape)} in the checkpoint, {tuple(value.shape)} needed'
         for key, value in net.state_dict().items()

@@ -19,7 +19,7 @@ class StructureCost(BlockSum, CostModel):
     """A cost of structures; grows with every gene.
 
     Args:
-        space: A :class:`MAEDetSpace` or what makes one; only the bounds depend on it.
+        space: A :class:`MAEDetSpace` or what makes one; the bounds and the channels of the images depend on it.
         input_size: (height, width) in pixels.
     """
 
@@ -44,7 +44,7 @@ class StructureCost(BlockSum, CostModel):
 
     def total(self, arch: Any) -> Any:
         """The cost of one structure, given in any of the forms of :func:`read_structure`."""
-        return self.totals(np.array([read_structure(arch).genes]))[0].item()
+        return self.totals(np.array([read_structure(arch, self.space.in_channels).genes]))[0].item()
 
 
 def _area(size: tuple[int, int]) -> int:
@@ -58,7 +58,7 @@ class StructureMacs(StructureCost):
     name, what = 'macs', 'multiply-adds of convolutions'
 
     def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
-        return _area(place.size) * 3 * kernel**2 * width
+        return _area(place.size) * self.space.in_channels * kernel**2 * width
 
     def first(
         self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
@@ -108,7 +108,7 @@ class StructureParams(StructureCost):
         self.scope = f'{self.what}, backbone'
 
     def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
-        return (3 * kernel**2 + 2) * width
+        return (self.space.in_channels * kernel**2 + 2) * width
 
     def first(
         self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
@@ -151,7 +151,7 @@ class StructureDepthToWidth(CostModel):
     stage, without those of shortcuts; the largest of all stages.
 
     Args:
-        space: A :class:`MAEDetSpace` or what makes one; only the bounds depend on it.
+        space: A :class:`MAEDetSpace` or what makes one; the bounds and the channels of the images depend on it.
     """
 
     name = 'rho'
@@ -165,14 +165,14 @@ class StructureDepthToWidth(CostModel):
 
     def total(self, arch: Any) -> Any:
         """See :meth:`StructureCost.total`."""
-        return super().total(read_structure(arch))
+        return super().total(read_structure(arch, self.space.in_channels))
 
     def totals(self, ids: np.ndarray) -> np.ndarray:
         """See :meth:`CostModel.totals`."""
         out = np.zeros(len(ids))
         for rows, genes in columns(ids):
             convs: Any = 1
-            width: Any = np.log(3 * genes.stem_kernel**2)
+            width: Any = np.log(self.space.in_channels * genes.stem_kernel**2)
             worst: Any = np.exp(-width)
             for b, place in enumerate(genes.places((1, 1))[1:]):
                 depth, inner = genes.depths[b], genes.bottlenecks[b] * genes.kernels[b]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.mae_det.blocks import BlockSum, Columns, Place, columns
 
 #: Weights of the stages: stem, C2, C3, C4, C5 (the authors' code).
@@ -56,6 +57,7 @@ class EntropySum(BlockSum):
     Args:
         weights: r_i, see :data:`WEIGHTS`.
         strides: Of the stem, then of every super-block.
+        in_channels: Channels of the images.
 
     Raises:
         ValueError: If the number of weights is not the number of stages.
@@ -63,13 +65,14 @@ class EntropySum(BlockSum):
 
     input_size = (1, 1)
 
-    def __init__(self, weights: Sequence[float], strides: Sequence[int]) -> None:
+    def __init__(self, weights: Sequence[float], strides: Sequence[int], in_channels: int = RGB) -> None:
         check_stages(weights, strides)
+        self.in_channels = in_channels
         self.weights = weights
         self.reach = np.cumsum(np.asarray(weights, dtype=float)[::-1])[::-1].tolist()
 
     def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
-        own = self.reach[0] * 0.5 * np.log(3 * kernel**2)
+        own = self.reach[0] * 0.5 * np.log(self.in_channels * kernel**2)
         return own + (self.weights[0] * np.log(width) if place.ends_stage else np.zeros(np.shape(width)))
 
     def first(
@@ -82,12 +85,20 @@ class EntropySum(BlockSum):
         return self.reach[place.stage] * (0.5 * np.log(cout) + np.log(bottleneck * kernel))
 
 
-def closed_form(codes: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Entropy without regard to borders; the same as :meth:`EntropySum.totals`, with every logarithm taken once.
+def entropies(
+    codes: np.ndarray, weights: Sequence[float], input_size: tuple[int, int] | None = None, in_channels: int = RGB
+) -> np.ndarray:
+    """Returns the entropies of many structures: :meth:`EntropySum.totals`, with every logarithm taken once.
+
+    With ``input_size``, zero padding is taken into account. Near borders a kernel sees fewer inputs. Under independent
+    weights the variance of a map is a product of a profile along each axis, and a k x k convolution sums k neighbours
+    of each: a box filter in one dimension. So k * k becomes the product of the two mean gains.
 
     Args:
         codes: Integers of shape (candidates, 3 + 5 blocks), see :mod:`detnas_mm.systems.mae_det.structure`.
         weights: One a stage.
+        input_size: (height, width) in pixels; None leaves borders out.
+        in_channels: Channels of the images.
 
     Returns:
         Shape (candidates,).
@@ -95,20 +106,6 @@ def closed_form(codes: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     Raises:
         ValueError: If the number of weights does not fit.
     """
-    return _weighted(codes, weights, None)
-
-
-def padded_form(codes: np.ndarray, weights: Sequence[float], input_size: tuple[int, int]) -> np.ndarray:
-    """Entropy with zero padding taken into account, for images of a size.
-
-    Near borders a kernel sees fewer inputs. Under independent weights the variance of a map is a product of a profile
-    along each axis, and a k x k convolution sums k neighbours of each: a box filter in one dimension. So k * k becomes
-    the product of the two mean gains. Args and result as in :func:`closed_form`.
-    """
-    return _weighted(codes, weights, input_size)
-
-
-def _weighted(codes: np.ndarray, weights: Sequence[float], input_size: tuple[int, int] | None) -> np.ndarray:
     out = np.empty(len(codes))
     for rows, genes in columns(codes):
         check_stages(weights, genes.strides)
@@ -116,7 +113,7 @@ def _weighted(codes: np.ndarray, weights: Sequence[float], input_size: tuple[int
         stem, *places = genes.places((1, 1))
         logs = [np.log(width) for width in genes.widths]
         stem_gain, gains = _plain_gains(genes) if input_size is None else _padded_gains(genes, input_size)
-        total = reach[0] * 0.5 * (np.log(3) + stem_gain)
+        total = reach[0] * 0.5 * (np.log(in_channels) + stem_gain)
         if stem.ends_stage and weights[0]:
             total = total + weights[0] * logs[0]
         for b, place in enumerate(places):
@@ -178,7 +175,7 @@ def _box(profile: np.ndarray, kernel: int, stride: int) -> tuple[np.ndarray, np.
 
 
 def stage_sums(
-    genes: Columns, input_size: tuple[int, int], channel_exponent: float, kernel_exponent: float
+    genes: Columns, input_size: tuple[int, int], channel_exponent: float, kernel_exponent: float, in_channels: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, tuple[int, int]]]:
     """At the end of every stage: its number, the entropy of all convolutions so far, its width and (height, width).
 
@@ -187,9 +184,10 @@ def stage_sums(
         input_size: (height, width) of the images.
         channel_exponent: Weight of ln c_in.
         kernel_exponent: Weight of ln k * k.
+        in_channels: Channels of the images.
     """
     stem, *others = genes.places(input_size)
-    sums = 0.5 * (channel_exponent * np.log(3) + 2 * kernel_exponent * np.log(genes.stem_kernel))
+    sums = 0.5 * (channel_exponent * np.log(in_channels) + 2 * kernel_exponent * np.log(genes.stem_kernel))
     entropy = np.full(len(genes.widths[0]), sums)
     if stem.ends_stage:
         yield stem.stage, entropy, genes.widths[0], stem.size

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from detnas_mm.checks import checked_input_size
 from detnas_mm.errors import DetNASError
+from detnas_mm.models import image_channels
+from detnas_mm.models.modes import kept_modes
 from detnas_mm.systems.mae_det.entropy import checked_weights
 
 #: Functions that pass their first argument on as it is: norms, activations, dropout.
@@ -92,6 +94,7 @@ def map_entropies(
     repeats: int = 4,
     batch_size: int = 1,
     seed: int = 0,
+    in_channels: int | None = None,
 ) -> list[float]:
     """Entropy of every feature map of a net as MAE-DET's authors measured it in 2022: noise is run through it.
 
@@ -107,6 +110,7 @@ def map_entropies(
         repeats: How many times; the mean is returned.
         batch_size: Images at a time.
         seed: Of the noise; torch's global generators are left as they were.
+        in_channels: Channels of the images. Defaults to what a backbone of this package says, else 3.
 
     Returns:
         For every map: the sum of ln standard deviations on the way, plus ln channels.
@@ -117,24 +121,21 @@ def map_entropies(
     height, width = checked_input_size(input_size)
     if not all(isinstance(count, int) and count >= 1 for count in (repeats, batch_size)):
         raise DetNASError(f'repeats and batch_size must be integers of at least 1; got {repeats} and {batch_size}.')
+    channels = in_channels or image_channels(backbone)
     parameter = next(backbone.parameters(), torch.zeros(1))
-    modes = {module: module.training for module in backbone.modules()}
     sums: list[float] = []
-    try:
+    with kept_modes(backbone):
         backbone.eval()
         with torch.random.fork_rng([parameter.device] if parameter.is_cuda else []):
             torch.manual_seed(seed)
             for _ in range(repeats):
-                images = torch.randn(batch_size, 3, height, width, device=parameter.device)
+                images = torch.randn(batch_size, channels, height, width, device=parameter.device)
                 maps = backbone(_noise(images, 0, 0.0))
                 maps = [maps] if isinstance(maps, Tensor) else list(maps)
                 if not all(isinstance(one, _Noise) and one.convs for one in maps):
                     raise DetNASError(f'A map that {type(backbone).__name__} returns has passed no convolution.')
                 sums = sums or [0.0] * len(maps)
                 sums = [old + one.entropy + math.log(one.shape[1]) for old, one in zip(sums, maps, strict=True)]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     if not all(map(math.isfinite, sums)):
         raise DetNASError(
             f'A map of {type(backbone).__name__} is a single number at {height}x{width}, which has no '

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detnas_mm.checks import checked_input_size
+from detnas_mm.checks import checked_input_size, whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import EVALUATORS, RANKERS
 from detnas_mm.search.evaluator import ArrayEvaluator
 from detnas_mm.search.prefilter import Ranker
 from detnas_mm.search.record import Evaluation
-from detnas_mm.spaces import Architecture
+from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.spaces.images import RGB, agreed_channels, unless_rgb
 from detnas_mm.systems.mae_det.blocks import columns
-from detnas_mm.systems.mae_det.entropy import (
-    WEIGHTS,
-    EntropySum,
-    check_stages,
-    checked_weights,
-    closed_form,
-    padded_form,
-    stage_sums,
-)
-from detnas_mm.systems.mae_det.structure import read_structure
+from detnas_mm.systems.mae_det.entropy import WEIGHTS, EntropySum, check_stages, checked_weights, entropies, stage_sums
+from detnas_mm.systems.mae_det.structure import read_with_channels
 
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
@@ -35,11 +30,34 @@ class StructureScore(ArrayEvaluator, Ranker):
 
     Subclasses give :meth:`score_codes`. Nothing has to be set up to score structures.
 
+    Args:
+        in_channels: Channels of the images. Defaults to those of the space that is searched; outside of a search to
+            what a structure says, else 3.
+
     Attributes:
         metric: What ledger rows and objectives call it.
     """
 
     metric = 'entropy'
+    _asked: int | None = None
+    _taken: int | None = None
+
+    def __init__(self, in_channels: int | None = None) -> None:
+        self._asked = in_channels if in_channels is None else whole('in_channels', in_channels, 1)
+        self._taken = self._asked
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images, where a structure says nothing else."""
+        return RGB if self._taken is None else self._taken
+
+    def take_channels(self, space: SearchSpace) -> None:
+        """Takes over how many channels the images of a space have.
+
+        Raises:
+            DetNASError: If another number was asked for.
+        """
+        self._taken = agreed_channels(self._asked, space.in_channels)
 
     def check(self, job: SearchJob) -> None:
         """See :meth:`Evaluator.check`.
@@ -48,6 +66,7 @@ class StructureScore(ArrayEvaluator, Ranker):
             ValueError: If the space holds no structures, or the settings do not fit its structures.
         """
         try:
+            self.take_channels(job.space)
             self.score_codes(job.space.encode([job.space.sample(np.random.default_rng(0))]))
         except ValueError as error:
             raise DetNASError(f'{type(self).__name__} cannot score {job.space!r}: {error}') from error
@@ -66,7 +85,8 @@ class StructureScore(ArrayEvaluator, Ranker):
             Array of shape (candidates,).
 
         Raises:
-            ValueError: If one is no structure, or the stage weights do not fit one.
+            ValueError: If one is no structure, or of other images than were asked for, or the stage weights do not fit
+                one.
         """
         if isinstance(archs, (str, Architecture)):
             raise DetNASError(
@@ -78,11 +98,17 @@ class StructureScore(ArrayEvaluator, Ranker):
                 f'These are the {len(archs)} blocks of one structure: score() scores it; scores() wants a '
                 f'list of structures.'
             )
-        genes = [read_structure(arch).genes for arch in archs]
+        kinds = defaultdict(list)
+        genes = []
+        for number, arch in enumerate(archs):
+            read, channels = read_with_channels(arch, self._taken)
+            genes.append(read.genes)
+            kinds[len(read.genes), channels].append(number)
         out = np.empty(len(genes))
-        for length in {len(own) for own in genes}:
-            rows = [i for i, own in enumerate(genes) if len(own) == length]
-            out[rows] = self.score_codes(np.array([genes[i] for i in rows]))
+        for (_, channels), rows in kinds.items():
+            score = copy.copy(self)
+            score._taken = channels
+            out[rows] = score.score_codes(np.array([genes[i] for i in rows]))
         return out
 
     def score(self, arch: Any) -> float:
@@ -108,23 +134,29 @@ class EntropyScore(StructureScore):
         weights: One a stage, the stem's first. Defaults to the authors' (0, 0, 1, 1, 6).
         input_size: (height, width) in pixels at which zero padding is taken into account. Defaults to None, which
             leaves borders out, as the authors' code does.
+        in_channels: See :class:`StructureScore`.
 
     Raises:
         ValueError: If a weight is no number of at least 0, or the size does not fit.
     """
 
-    def __init__(self, weights: Sequence[float] = WEIGHTS, input_size: int | Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        weights: Sequence[float] = WEIGHTS,
+        input_size: int | Sequence[int] | None = None,
+        in_channels: int | None = None,
+    ) -> None:
+        super().__init__(in_channels)
         self.stage_weights = checked_weights(weights)
         self.input_size = None if input_size is None else checked_input_size(input_size)
 
     def spec(self) -> dict[str, Any]:
         size = None if self.input_size is None else list(self.input_size)
-        return dict(type='EntropyScore', weights=list(self.stage_weights), input_size=size)
+        spec = dict(type='EntropyScore', weights=list(self.stage_weights), input_size=size)
+        return spec | unless_rgb(self.in_channels)
 
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
-        if self.input_size is None:
-            return closed_form(codes, self.stage_weights)
-        return padded_form(codes, self.stage_weights, self.input_size)
+        return entropies(codes, self.stage_weights, self.input_size, self.in_channels)
 
     def block_sum(self, strides: Sequence[int]) -> EntropySum:
         """The score as a sum over blocks, which exact search needs; ``strides`` has the stem's first.
@@ -134,7 +166,7 @@ class EntropyScore(StructureScore):
         """
         if self.input_size is not None:
             raise DetNASError('EntropyScore with input_size is no sum over blocks; exact search needs it without.')
-        return EntropySum(self.stage_weights, strides)
+        return EntropySum(self.stage_weights, strides, self.in_channels)
 
 
 @RANKERS.register_module()
@@ -152,6 +184,7 @@ class DeepMADScore(StructureScore):
         channel_exponent: Weight of the channels.
         kernel_exponent: Weight of the kernels.
         depth_penalty: Weight of unequal depths.
+        in_channels: See :class:`StructureScore`.
 
     Raises:
         ValueError: If a number does not fit.
@@ -166,7 +199,9 @@ class DeepMADScore(StructureScore):
         channel_exponent: float = 1.0,
         kernel_exponent: float = 1.0,
         depth_penalty: float = 10.0,
+        in_channels: int | None = None,
     ) -> None:
+        super().__init__(in_channels)
         self.stage_weights = checked_weights(weights)
         self.input_size = checked_input_size(input_size)
         exponents = channel_exponent, kernel_exponent, depth_penalty
@@ -180,7 +215,7 @@ class DeepMADScore(StructureScore):
     def spec(self) -> dict[str, Any]:
         return dict(
             type='DeepMADScore', weights=list(self.stage_weights), input_size=list(self.input_size),
-            exponents=list(self.exponents), depth_penalty=self.depth_penalty,
+            exponents=list(self.exponents), depth_penalty=self.depth_penalty, **unless_rgb(self.in_channels),
         )  # fmt: skip
 
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
@@ -188,7 +223,8 @@ class DeepMADScore(StructureScore):
         for rows, genes in columns(codes):
             check_stages(self.stage_weights, genes.strides)
             total = -self.depth_penalty * np.exp(np.std(np.stack(genes.depths), axis=0))
-            for weight, entropy, width, (height, breadth) in stage_sums(genes, self.input_size, *self.exponents):
+            sums = stage_sums(genes, self.input_size, *self.exponents, self.in_channels)
+            for weight, entropy, width, (height, breadth) in sums:
                 # ln of the area: 2 ln mapsize where maps are square.
                 total = total + self.stage_weights[weight] * (np.log(width) + np.log(height * breadth)) * entropy
             out[rows] = total

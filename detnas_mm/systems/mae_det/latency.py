@@ -17,6 +17,7 @@ from detnas_mm.latency.subject import LatencySubject
 from detnas_mm.registry import LATENCY_SUBJECTS
 from detnas_mm.search import UnmeetableConstraint
 from detnas_mm.spaces import Architecture
+from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.mae_det.counts import StructureMacs
 from detnas_mm.systems.mae_det.grid import Grid
 from detnas_mm.systems.mae_det.model import MAEDetNet
@@ -56,7 +57,7 @@ class MAEDetLatencySubject(LatencySubject):
         self.settings = dict(grid=vars(self.grid))
         self.covering = covering_structures(self.space, self.grid)
         self.smallest = self.space.smallest()  # in which marks weigh most
-        self._build = NetBuilder(self.inputs.device)
+        self._build = NetBuilder(self.inputs.device, self.space.in_channels)
 
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         return nets_to_check(self.space, self.inputs.size, count, rng)
@@ -160,16 +161,18 @@ class NetBuilder:
 
     Args:
         device: Where they stand.
+        in_channels: Channels of the images.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, in_channels: int = RGB) -> None:
         self.device = device
+        self.in_channels = in_channels
         self._weights: dict[Any, nn.Parameter] = {}
 
     def __call__(self, arch: Architecture) -> MAEDetNet:
         """The net of a structure in evaluation mode, with random weights."""
         with torch.device('meta'):
-            net = MAEDetNet(arch)
+            net = MAEDetNet(arch, in_channels=self.in_channels)
         seen: defaultdict[Any, int] = defaultdict(int)
         for module in net.modules():
             if isinstance(module, nn.Conv2d):

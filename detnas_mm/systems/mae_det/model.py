@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnas_mm.checks import whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.backbone import Backbone
-from detnas_mm.models.layers import conv_norm
+from detnas_mm.models.layers import checked_conv, checked_norm, conv_norm
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.conv import Conv
 from detnas_mm.systems.mae_det.bottleneck import Bottleneck
-from detnas_mm.systems.mae_det.structure import read_structure, stage_ends, stages, to_text, unpack
+from detnas_mm.systems.mae_det.structure import read_with_channels, stage_ends, stages, to_text, unpack
 
 
 @MODELS.register_module()
@@ -35,6 +35,10 @@ class MAEDetNet(Backbone):
             Defaults to True, as mmdet's ResNet.
         min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails. Defaults to 1.
         init_cfg: mmengine's. By default weights are drawn as mmdet's ResNet draws them (Kaiming, fan-out).
+        in_channels: Channels of the images: 1 for grey ones; published nets take 3 alone. Defaults to what a list of
+            dicts says, else 3.
+        conv_cfg: mmcv's config of convolutions, such as ``dict(type='detnas_mm.StandardizedConv2d')``. Defaults to
+            ordinary ones.
 
     Attributes:
         arch: The architecture.
@@ -55,8 +59,12 @@ class MAEDetNet(Backbone):
         zero_init_residual: bool = True,
         min_loaded: float = 1.0,
         init_cfg: dict | list[dict] | None = None,
+        in_channels: int | None = None,
+        conv_cfg: Mapping[str, Any] | None = None,
     ) -> None:
-        self.arch = read_structure(arch)
+        if in_channels is not None:
+            whole('in_channels', in_channels, 1)
+        self.arch, in_channels = read_with_channels(arch, in_channels)
         stem, blocks = unpack(self.arch)
         self._stages = stages([block.stride for block in blocks])
         if not self._stages[-1]:
@@ -64,10 +72,13 @@ class MAEDetNet(Backbone):
                 f'{to_text(self.arch)} has no block of stride 2, with which a stage begins: there is '
                 f'no feature map to return.'
             )
-        super().__init__(self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg)
-        norm = dict(norm_cfg or dict(type='BN'))
+        super().__init__(
+            self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg,
+            in_channels=in_channels,
+        )  # fmt: skip
+        norm, own = checked_norm(norm_cfg), checked_conv(conv_cfg)
         self.zero_init_residual = zero_init_residual
-        self.stem = conv_norm(Conv(3, stem.out, stem.kernel, stem.stride), norm, act=True)
+        self.stem = conv_norm(Conv(in_channels, stem.out, stem.kernel, stem.stride), norm, True, own)
         self.blocks = nn.ModuleList()
         for block in blocks:
             self.blocks.append(
@@ -82,6 +93,7 @@ class MAEDetNet(Backbone):
                             j == 0,
                             norm,
                             with_cp,
+                            own,
                         )  # fmt: skip
                         for j in range(block.depth)
                     )
@@ -98,16 +110,11 @@ class MAEDetNet(Backbone):
     def init_weights(self) -> None:
         """Mmdet's initialisation of a ResNet, then what ``init_cfg`` says."""
         residual = {m.conv3[1] for m in self.modules() if isinstance(m, Bottleneck)} if self.zero_init_residual else ()
-        for module in self.modules() if not self.is_init else ():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
-            elif isinstance(module, (_BatchNorm, nn.GroupNorm)):
-                nn.init.constant_(module.weight, 0.0 if module in residual else 1.0)
-                nn.init.zeros_(module.bias)
+        self._init_as_resnet(residual)
         super().init_weights()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (n, 3, h, w) → features of the stages asked for, (n, c, h / stride, w / stride), rounded up."""
+        """Images (n, in_channels, h, w) → the stages asked for, (n, c, h / stride, w / stride), rounded up."""
         x = self.stem(x)
         outs = []
         for index, block in enumerate(self.blocks):

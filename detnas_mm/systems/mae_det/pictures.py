@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -31,7 +30,6 @@ def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path
         The path.
     """
     figure = Figure(figsize=(12, 1 + 2.2 * len(archs)), layout='constrained')
-    FigureCanvasAgg(figure)
     kernels: set[int] = set()
     widest, longest = 0, 0
     axes = figure.subplots(len(archs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]

@@ -46,17 +46,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def checked(space: Any) -> dict[str, Any]:
-    """A space given as a mapping, complete and checked.
+    """A space given as a mapping, complete and checked, but for ``in_channels``, which is no preset's.
 
     Raises:
         ValueError: If a key is unknown or a value does not fit; names both.
     """
     if not isinstance(space, Mapping):
         raise DetNASError(f'A MAE-DET space is one of {sorted(PRESETS)} or a mapping; got {space!r}.')
-    unknown = sorted(set(space) - set(PRESETS['authors']))
+    known = [*PRESETS['authors'], 'in_channels']
+    unknown = sorted(set(space) - set(known))
     if unknown:
-        raise DetNASError(f'A MAE-DET space has no {unknown}; it has {", ".join(PRESETS["authors"])}.')
-    spec: dict[str, Any] = {**PRESETS['authors'], **space}
+        raise DetNASError(f'A MAE-DET space has no {unknown}; it has {", ".join(known)}.')
+    spec: dict[str, Any] = {key: space.get(key, value) for key, value in PRESETS['authors'].items()}
     for key in ('strides', 'kernels'):
         spec[key] = _integers(key, spec[key])
     if not set(spec['strides']) <= {1, 2}:

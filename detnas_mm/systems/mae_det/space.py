@@ -13,6 +13,7 @@ from detnas_mm.registry import SPACES
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.backbones import COMMON_SETTINGS, replace_backbone
 from detnas_mm.spaces.base import ArraySpace
+from detnas_mm.spaces.images import agreed_channels, unless_rgb
 from detnas_mm.systems.mae_det.presets import PRESETS, checked
 from detnas_mm.systems.mae_det.rules import Rules
 from detnas_mm.systems.mae_det.structure import read_structure, stage_ends, to_text, unpack
@@ -34,7 +35,8 @@ class MAEDetSpace(ArraySpace):
     Args:
         space: ``'authors'`` (the space of the authors' code), ``'relaxed'`` (wider, holds MAE-DET-S, -M and -L), or a
             mapping with any of the keys of these presets; what it does not say is as in ``'authors'``, except that
-            ``growth`` and ``depths`` may be one pair for all blocks.
+            ``growth`` and ``depths`` may be one pair for all blocks. ``in_channels`` may be among them.
+        in_channels: Channels of the images: 1 for grey ones. Defaults to what ``space`` says, else 3.
 
     Raises:
         ValueError: If the preset is unknown, or a number does not fit.
@@ -42,8 +44,12 @@ class MAEDetSpace(ArraySpace):
 
     gene_kinds = ('out', 'kernel', 'depth', 'bottleneck')
     latency_subject = 'detnas_mm.MAEDetLatencySubject'
+    exact_strategy = 'ExactStrategy'
+    in_channels: int
 
-    def __init__(self, space: str | Mapping[str, Any] | MAEDetSpace = 'authors') -> None:
+    def __init__(
+        self, space: str | Mapping[str, Any] | MAEDetSpace = 'authors', in_channels: int | None = None
+    ) -> None:
         if isinstance(space, MAEDetSpace):
             space = space.spec()
         if isinstance(space, str):
@@ -54,21 +60,22 @@ class MAEDetSpace(ArraySpace):
                 )
             space = PRESETS[space]
         self._spec = checked(space)
+        self.in_channels = agreed_channels(in_channels, space.get('in_channels'))
         self.rules = Rules(self._spec)
         self.num_blocks = len(self._spec['strides'])
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
-        return {key: _copied(value) for key, value in self._spec.items()}
+        return {key: _copied(value) for key, value in self._spec.items()} | unless_rgb(self.in_channels)
 
     @property
     def name(self) -> str:
-        """The preset's name, or ``'custom'``."""
+        """The preset's name, whatever ``in_channels``, or ``'custom'``."""
         return next((name for name, preset in PRESETS.items() if checked(preset) == self._spec), 'custom')
 
     def __repr__(self) -> str:
-        return f'MAEDetSpace({self.name!r}, {self._spec})'
+        return f'MAEDetSpace({self.name!r}, {self.spec()})'
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -198,9 +205,9 @@ class MAEDetSpace(ArraySpace):
         """Reads a published name, text, the authors' list of dicts, genes, or an :class:`Architecture`.
 
         Raises:
-            ValueError: If it is no structure, or none of this space; names block and rule.
+            ValueError: If it is no structure, or none of this space, or of other images; names block and rule.
         """
-        arch = read_structure(value)
+        arch = read_structure(value, self.in_channels)
         codes = self.encode([arch])
         if not self.contains(codes)[0]:
             raise DetNASError(f'{to_text(arch)} is not in this space ({self.name}): {self._broken_rule(codes)}')
@@ -214,7 +221,7 @@ class MAEDetSpace(ArraySpace):
         arch = self.parse(arch)
         _, blocks = unpack(arch)
         channels = [blocks[i].out for i in stage_ends(self.strides)]
-        backbone = dict(type='detnas_mm.MAEDetNet', arch=to_text(arch))
+        backbone = dict(type='detnas_mm.MAEDetNet', arch=to_text(arch), **unless_rgb(self.in_channels))
         return replace_backbone(cfg, backbone, channels, (*COMMON_SETTINGS, 'zero_init_residual', 'min_loaded'))
 
     def _broken_rule(self, codes: np.ndarray) -> str:

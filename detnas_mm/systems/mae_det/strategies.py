@@ -11,7 +11,7 @@ import numpy as np
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import RANKERS, STRATEGIES, build_from
 from detnas_mm.search.record import Proposal, Record
-from detnas_mm.search.strategies.ask_tell import ProvingStrategy
+from detnas_mm.search.strategies.proving import ProvingStrategy
 from detnas_mm.systems.mae_det.blocks import BlockSum
 from detnas_mm.systems.mae_det.evaluators import StructureScore
 from detnas_mm.systems.mae_det.exact import solve
@@ -64,6 +64,7 @@ class ExactStrategy(ProvingStrategy):
         space, objectives, evaluator = job.space, job.objectives, job.evaluator
         if not isinstance(space, MAEDetSpace):
             raise DetNASError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
+        self.score.take_channels(space)
         if len(objectives) != 1 or objectives[0].direction != 'maximize' or objectives[0].name != self.score.metric:
             raise DetNASError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
         if not isinstance(evaluator, StructureScore) or evaluator.spec() != self.score.spec():

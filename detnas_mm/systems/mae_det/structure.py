@@ -7,25 +7,23 @@ the stem, then ``(out, kernel, stride, depth, bottleneck)`` of every super-block
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.files import write_text
 from detnas_mm.spaces.architecture import Architecture
+from detnas_mm.spaces.images import RGB
 
 #: Genes of the stem and of a super-block, in order.
 STEM_GENES = ('out', 'kernel', 'stride')
 BLOCK_GENES = ('out', 'kernel', 'stride', 'depth', 'bottleneck')
 #: Limits that keep mistaken and hostile input from being built or scored for hours.
-MAX_WIDTH, MAX_DEPTH, MAX_BLOCKS, MAX_KERNEL, MAX_FILE_BYTES = 1 << 16, 1000, 64, 31, 1 << 20
+MAX_WIDTH, MAX_DEPTH, MAX_BLOCKS, MAX_KERNEL = 1 << 16, 1000, 64, 31
 
-_STEM_CLASS, _BLOCK_CLASS = 'ConvKXBNRELU', 'SuperResK1KXK1'
+_STEM_CLASS, _BLOCK_CLASS, _INNER_CLASS = 'ConvKXBNRELU', 'SuperResK1KXK1', 'ResK1KXK1'
 _STEM_KEYS = dict(out='out', kernel='k', stride='s')
 _BLOCK_KEYS = dict(out='out', kernel='k', stride='s', depth='L', bottleneck='btn')
 _STEM_TEXT = re.compile(r'(\d{1,9})k(\d{1,9})s(\d{1,9})', re.ASCII)
@@ -38,6 +36,9 @@ PUBLISHED = {
     'maedet-l': '80k3s2|144k3s2x2b80|608k5s2x12b88|1912k5s2x12b136|2400k5s2x10b220',
     'maedet-init': '32k3s2|256k3s2x1b64|512k3s2x1b128|768k3s2x1b256|1024k3s1x1b256|2048k3s2x1b512',
 }
+
+#: Those of them that were published with their weights and figures, for images of 3 channels.
+PUBLISHED_NETS = tuple(name for name in PUBLISHED if name != 'maedet-init')
 
 #: ResNet-50 written as a structure, to be compared with; the stride of its max-pool goes to the first block.
 RESNET50 = '64k7s2|256k3s2x3b64|512k3s2x4b128|1024k3s2x6b256|2048k3s2x3b512'
@@ -96,10 +97,12 @@ def to_text(arch: Architecture) -> str:
     return '|'.join(parts)
 
 
-def to_dicts(arch: Architecture) -> list[dict[str, Any]]:
-    """The authors' list of dicts."""
+def to_dicts(arch: Architecture, in_channels: int = RGB) -> list[dict[str, Any]]:
+    """The authors' list of dicts, which also says how many channels the images have."""
     stem, blocks = unpack(arch)
-    dicts: list[dict[str, Any]] = [{'class': _STEM_CLASS, 'in': 3, 'out': stem.out, 's': stem.stride, 'k': stem.kernel}]
+    dicts: list[dict[str, Any]] = [
+        {'class': _STEM_CLASS, 'in': in_channels, 'out': stem.out, 's': stem.stride, 'k': stem.kernel}
+    ]
     for b in blocks:
         dicts.append(
             {'class': _BLOCK_CLASS, 'in': b.cin, 'out': b.out, 's': b.stride, 'k': b.kernel, 'L': b.depth}
@@ -108,23 +111,46 @@ def to_dicts(arch: Architecture) -> list[dict[str, Any]]:
     return dicts
 
 
-def read_structure(value: Any) -> Architecture:
+def read_with_channels(value: Any, in_channels: int | None = None) -> tuple[Architecture, int]:
+    """Reads one net, and how many channels its images have.
+
+    Args:
+        value: See :func:`read_structure`.
+        in_channels: Channels of the images. Defaults to what a list of dicts says, else 3.
+
+    Raises:
+        ValueError: See :func:`read_structure`.
+    """
+    if in_channels is None:
+        first = value[0] if isinstance(value, Sequence) and len(value) else None
+        said: Any = first.get('in') if isinstance(first, Mapping) else None
+        in_channels = said if _is_integer(said) and 1 <= said <= MAX_WIDTH else RGB
+    return read_structure(value, in_channels), in_channels
+
+
+def read_structure(value: Any, in_channels: int = RGB) -> Architecture:
     """Reads one net from what users write.
 
     Args:
         value: The name of a published net, the compact text (:func:`to_text`), the authors' list of dicts, a flat
             sequence of genes, or an :class:`Architecture`.
+        in_channels: Channels of the images.
 
     Raises:
-        ValueError: If it is no such net; names block and rule.
+        ValueError: If it is no such net, or a net of other images; names block and rule.
     """
     if isinstance(value, Architecture):
         genes: list[Any] = list(value.genes)
     elif isinstance(value, str):
+        if value in PUBLISHED_NETS and in_channels != RGB:
+            raise DetNASError(
+                f'{value!r} is a published net, which takes images of {RGB} channels; got in_channels={in_channels}. '
+                f'Write the structure out: {PUBLISHED[value]!r}.'
+            )
         genes = _from_text(PUBLISHED.get(value, value))
     elif isinstance(value, (Sequence, np.ndarray)) and len(value):
         if all(isinstance(item, Mapping) for item in value):
-            return Architecture(tuple(_from_dicts(list(value))))
+            return Architecture(tuple(_from_dicts(list(value), in_channels)))
         genes = list(value)
     else:
         raise DetNASError(f'A structure is {_FORMS}; got {value!r} of type {type(value).__name__}.')
@@ -147,29 +173,45 @@ def _from_text(text: str) -> list[int]:
     return [int(number) for match in found if match for number in match.groups()]
 
 
-def _from_dicts(dicts: Sequence[Mapping]) -> list[int]:
+def _from_dicts(dicts: Sequence[Mapping], in_channels: int) -> list[int]:
+    for index, block in enumerate(dicts):  # other families differ in keys, too, but this is why
+        _check_class(index, block)
     genes: list[int] = []
-    cin = 3
+    cin = in_channels
     for index, block in enumerate(dicts):
-        where = _place(index)
-        kind, keys = (_BLOCK_CLASS, _BLOCK_KEYS) if index else (_STEM_CLASS, _STEM_KEYS)
-        missing = [key for key in ('class', 'in', *keys.values()) if key not in block]
-        unknown = [key for key in block if key not in ('class', 'in', *keys.values())]
-        if missing or unknown:
-            raise DetNASError(f'{where} lacks {missing} and has unknown keys {unknown[:5]}: {str(dict(block))[:200]}.')
-        if block['class'] != kind:
-            raise DetNASError(
-                f'{where} is of class {block["class"]!r}; the first must be {_STEM_CLASS}, the others {_BLOCK_CLASS}.'
-            )
+        where, keys = _place(index), _BLOCK_KEYS if index else _STEM_KEYS
+        known = ('class', 'in', *keys.values())
+        wrong = dict(
+            lacks=[key for key in known if key not in block],
+            has=[key for key in block if key not in known and (key != 'inner_class' or not index)][:5],
+        )
+        if any(wrong.values()):
+            what = ' and '.join(f'{verb} {found}' for verb, found in wrong.items() if found)
+            raise DetNASError(f'{where} {what}; its keys are {", ".join(known)}. Got {str(dict(block))[:200]}.')
         own = [block[key] for key in keys.values()]
         _check_block(index, own, dicts)
         if not _is_integer(block['in']) or block['in'] != cin:
             before = 'the one before it gives' if index else 'images have'
-            raise DetNASError(f'{where} has in={block["in"]!r}; {before} {cin} channels.')
+            raise DetNASError(f'{where} has in={block["in"]!r}; {before} {cin} channel{"s" * (cin != 1)}.')
         cin = block['out']
         genes += own
     _check_genes(genes, dicts)
     return genes
+
+
+def _check_class(index: int, block: Mapping) -> None:
+    """Refuses a block of another family; ``inner_class`` may name what a super-block is made of."""
+    found = block.get('class'), block.get('inner_class', _INNER_CLASS)
+    if found[0] not in (None, _BLOCK_CLASS if index else _STEM_CLASS):
+        what = f'class {found[0]!r}'
+    elif index and found[1] != _INNER_CLASS:
+        what = f'inner_class {found[1]!r}'
+    else:
+        return
+    raise DetNASError(
+        f'{_place(index)} is of {what}, which belongs to another family of nets. Read are a stem of class '
+        f'{_STEM_CLASS} and, after it, blocks of class {_BLOCK_CLASS} (inner_class {_INNER_CLASS}, if it is given).'
+    )
 
 
 def _place(index: int) -> str:
@@ -202,46 +244,3 @@ def _check_genes(genes: Sequence[Any], value: Any) -> None:
     _check_block(0, genes[:3], value)
     for index in range(count):
         _check_block(index + 1, genes[3 + 5 * index : 8 + 5 * index], value)
-
-
-#: What a file holds, in error messages.
-_FILE = "a list of dicts, or {'best_structures': [[{'class': …}, …], …]}, is needed, and nothing else is read"
-
-
-def read_file(path: str | Path) -> list[Architecture]:
-    """Reads the nets of one of the authors' text files; the text is parsed as a literal, never evaluated.
-
-    Args:
-        path: A file with ``{'best_structures': [[{'class': …}, …], …], …}`` or with one list of dicts.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is too large, no literal, or holds no structure; says which one is wrong.
-    """
-    path = Path(path)
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DetNASError(f'{path} has {path.stat().st_size:,} bytes; structure files have at most {MAX_FILE_BYTES:,}.')
-    try:
-        text = path.read_text(encoding='utf-8-sig').strip()
-        data = ast.literal_eval(text) if text else None
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise DetNASError(f'{path} holds no plain Python literal ({reason}); {_FILE}.') from error
-    if isinstance(data, Mapping):
-        data = data.get('best_structures')
-    if not isinstance(data, list) or not data:
-        raise DetNASError(f'{path} {"holds no structures" if text else "is empty"}; {_FILE}.')
-    structures = [data] if isinstance(data[0], Mapping) else data
-    archs = []
-    for number, structure in enumerate(structures):
-        try:
-            archs.append(read_structure(structure))
-        except DetNASError as error:
-            raise DetNASError(f'Structure {number} of {path}: {error}') from error
-    return archs
-
-
-def write_file(path: str | Path, archs: Sequence[Architecture]) -> None:
-    """Writes nets as the authors' code reads them; :func:`read_file` reads them back."""
-    data = dict(best_structures=[to_dicts(arch) for arch in archs], space_arch='CnnNet')
-    write_text(path, f'{data!r}\n')

@@ -1,0 +1,15 @@
+# The slim RetinaNet of Digits on mmdet's ResNet-50, an eighth as wide; leaf configs say which dilations.
+_base_ = './digits_retinanet.py'
+model = dict(
+    backbone=dict(
+        plain='mmdet.ResNet',
+        depth=50,
+        base_channels=8,
+        num_stages=4,
+        out_indices=(1, 2, 3),
+        frozen_stages=-1,
+        norm_cfg=dict(type='BN'),
+        norm_eval=False,
+        style='pytorch',
+    ),
+)

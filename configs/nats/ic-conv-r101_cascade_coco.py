@@ -1,0 +1,19 @@
+# IC-Conv's published ResNet-101 in Cascade R-CNN with FPN, fine-tuned from the authors' ImageNet checkpoint, whose
+# order of channels the pattern has; no other checkpoint fits:
+#   python tools/model_converters/convert_ic_conv.py AUTHORS.pth checkpoints/ic-resnet101-detection.pth
+_base_ = [
+    '../_base_/models/nats_cascade_rcnn.py',
+    '../_base_/datasets/coco.py',
+    '../_base_/schedules/ic_conv_coco_12e.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+model = dict(
+    backbone=dict(
+        type='detnas_mm.DilatedBackbone',
+        genotypes='ic-resnet101-detection',
+        depth=101,
+        init_cfg=dict(
+            _delete_=True, type='Pretrained', checkpoint='checkpoints/ic-resnet101-detection.pth', prefix='backbone.'
+        ),
+    ),
+)

@@ -1,0 +1,18 @@
+# Retraining of a searched ResNet-50 in RetinaNet, from the pre-trained weights of the plain one, as the paper does. Say
+# which net; as it stands it is the plain one, the baseline:
+#   bash tools/dist_train.sh configs/nats/nats-r50_net_retinanet_voc.py 8 --cfg-options model.backbone.genotypes='…'
+_base_ = [
+    '../_base_/models/nats_retinanet.py',
+    '../_base_/datasets/voc.py',
+    '../_base_/schedules/nats_voc_13e.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+model = dict(
+    backbone=dict(
+        type='detnas_mm.DilatedBackbone',
+        genotypes='1x1',
+        stages=['layer2', 'layer3', 'layer4'],
+    ),
+    bbox_head=dict(num_classes=20),
+)
+optim_wrapper = dict(optimizer=dict(lr=0.01))

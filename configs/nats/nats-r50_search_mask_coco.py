@@ -1,0 +1,31 @@
+# NATS: dilations of a pre-trained ResNet-50 in Mask R-CNN with FPN, searched by gradient on halves of train2017. Ends
+# with the found net, exported, and the command that retrains it:
+#   bash tools/dist_train.sh configs/nats/nats-r50_search_mask_coco.py 8
+_base_ = [
+    '../_base_/models/nats_mask_rcnn.py',
+    '../_base_/datasets/coco_instance_nats.py',
+    '../_base_/schedules/nats_search_25e.py',
+    '../_base_/default_runtime_mmdet.py',
+]
+model = dict(
+    backbone=dict(
+        type='detnas_mm.DilatedSupernet',
+        mixture=True,
+        space=dict(groups=16),
+    ),
+)
+train_cfg = dict(alpha_dataloader={{_base_.alpha_data}})
+search = dict(
+    space=dict(
+        type='DilationSpace',
+        backbone=dict(type='mmdet.ResNet', depth=50),
+        groups=16,
+        input_size=(800, 1200),
+    ),
+    objectives=[dict(name='alpha_entropy', direction='minimize')],
+    export=dict(config='detnas_mm::nats/nats-r50_net_mask_coco.py'),
+)
+custom_hooks = [
+    dict(type='detnas_mm.EpochSeedHook'),
+    dict(type='detnas_mm.NATSSearchHook', calibration={{_base_.calibration}}),
+]

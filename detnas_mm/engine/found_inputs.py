@@ -1,0 +1,97 @@
+"""What the nets that a search has found are run on while they are measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.engine.export import without_search
+from detnas_mm.engine.latency import latency_of, measured_costs
+from detnas_mm.errors import DetNASError
+from detnas_mm.latency import NetLatency
+from detnas_mm.latency.inputs import Inputs, search_val_images
+from detnas_mm.latency.whole import test_scale
+from detnas_mm.search import SearchJob
+from detnas_mm.spaces.images import RGB
+
+Size = tuple[int, int]
+
+
+class FoundInputs:
+    """Inputs of exported nets: the same for all, or at the input size of each where their test pipelines differ.
+
+    As the table of a search was measured; where there is none, whole detectors of mmdet, on images of search-val if
+    there are any, and of other nets the backbone, on noise. A detector's input size is then that of its first image;
+    where its latency was searched by (:class:`~detnas_mm.latency.NetLatency`) the size which that was measured at, and
+    on noise the ``scale`` of its test pipeline.
+
+    Args:
+        job: The search, finished or not.
+        device: ``'cpu'`` or ``'cuda'``.
+        input_size: (height, width) in pixels for all nets, where there is no measured latency.
+
+    Attributes:
+        part: ``'backbone'`` or ``'detector'``.
+        first: Inputs of a net drawn at random, and of all others that do not differ in their test set.
+
+    Raises:
+        ValueError: If nets cannot be measured, or there is no input size.
+    """
+
+    def __init__(self, job: SearchJob, device: str, input_size: Any = None) -> None:
+        net = job.space.configure(without_search(job.cfg), job.space.sample(np.random.default_rng(0)))
+        kind = type(job.space).__name__
+        if net is None:
+            raise DetNASError(
+                f'Exported nets are measured by their configs, and {kind} does not say how a net of its own is '
+                f'configured.'
+            )
+        self.device = device
+        self.channels = job.space.in_channels or RGB
+        self._size: Size | None = input_size  # of all nets
+        self._searched: NetLatency | None = None
+        table = next(iter(measured_costs(job.budget).values()), None)
+        _, cost = latency_of(job.budget) or (None, None)
+        if table is not None:
+            measured = table.measurement
+            self.part, self._size = measured['part'], measured['input_size']
+            self._real = measured.get('images', 'noise') != 'noise'
+        else:
+            model = net.get('model', {})
+            self.part = 'detector' if net.get('default_scope') == 'mmdet' and 'type' in model else 'backbone'
+            self._real = self.part == 'detector'
+            self._searched = cost if isinstance(cost, NetLatency) else None
+            if 'backbone' not in model:
+                raise DetNASError(f'Nets of {kind} have no backbone whose latency could be measured.')
+        self._made: dict[str, Inputs] = {}
+        source = job.evaluator.rescoring(net) if self._real and job.evaluator is not None else None
+        self.first = self.of(net if source is None else source, source is not None)
+
+    def of(self, cfg: Mapping[str, Any], search_val: bool) -> Inputs:
+        """Inputs of one net; those of nets that do not differ in their test set are made once.
+
+        Args:
+            cfg: Its exported config.
+            search_val: Whether its test set is search-val; else it looks at noise.
+
+        Raises:
+            ValueError: If its input size is not known.
+        """
+        real = self._real and search_val
+        key = json.dumps([real, cfg.get('test_dataloader') if self.part == 'detector' else None], default=repr)
+        if key not in self._made:
+            images = search_val_images(cfg) if real else None
+            size = self._size or self._searched_at(cfg) or (images[0].shape[-2:] if images else test_scale(cfg))
+            if size is None:
+                raise DetNASError(
+                    'This search has no measured latency, no images of search-val and no test pipeline with a scale, '
+                    'so give the size to measure nets at: --input-size H W.'
+                )
+            self._made[key] = Inputs(self.part, size, self.device, images, self.channels)
+        return self._made[key]
+
+    def _searched_at(self, cfg: Mapping[str, Any]) -> Size | None:
+        return None if self._searched is None else test_scale(cfg) or self._searched.input_size

@@ -1,0 +1,86 @@
+"""What a training needs that is one candidate of a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+#: Seconds between two notes of how far a training is.
+_EVERY = 2.0
+
+
+class CandidateFailed(Exception):
+    """The candidate cannot be trained; the message says why, in the same words in every run."""
+
+
+class TrialOver(Exception):
+    """A trial has trained for as many iterations as it should."""
+
+
+class CandidateHook(Hook):
+    """Notes how far a training is, stops it at a rung or where its loss is not finite.
+
+    Args:
+        by_epoch: Whether its schedule counts epochs; else iterations.
+        until: Epoch or iteration after which it stops; another start resumes from there.
+        note: Takes what is done and what there is to do, in epochs or iterations.
+        trial: Iterations after which a trial ends; None for a training.
+
+    Attributes:
+        seconds: Of each iteration of a trial, its loading included.
+        iterations: Of the whole training.
+    """
+
+    priority = 'LOWEST'  # after the checkpoint
+
+    def __init__(
+        self, by_epoch: bool, until: int, note: Callable[[float, int], None], trial: int | None = None
+    ) -> None:
+        self.by_epoch, self.until, self.note, self.trial = by_epoch, until, note, trial
+        self.seconds: list[float] = []
+        self.iterations = 0
+        self._noted = 0.0
+        self._last = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Trains nothing where the rung is reached already."""
+        self.iterations, self._last = runner.max_iters, time.perf_counter()
+        if (runner.epoch if self.by_epoch else runner.iter) >= self.until:
+            runner.train_loop.stop_training = True
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """See above.
+
+        Raises:
+            CandidateFailed: If a loss is not finite.
+            TrialOver: If a trial is over.
+        """
+        values = {key: torch.as_tensor(value) for key, value in (outputs or {}).items()}
+        wrong = [key for key, value in values.items() if not torch.isfinite(value).all()]
+        if wrong:
+            raise CandidateFailed(f'{wrong[0]} is not finite at iteration {runner.iter + 1}')
+        now = time.perf_counter()
+        if self.trial is not None:
+            self.seconds.append(now - self._last)
+            self._last = now
+            if len(self.seconds) >= self.trial:
+                raise TrialOver
+        done = runner.iter + 1
+        if not self.by_epoch and done >= self.until:
+            runner.train_loop.stop_training = True
+        if now - self._noted >= _EVERY or runner.train_loop.stop_training:
+            self._noted = now
+            iterations = len(runner.train_loop.dataloader) if self.by_epoch else 1
+            self.note(done / iterations, self.until)
+
+    def after_train_epoch(self, runner: Runner, metrics: Any = None) -> None:
+        """Stops at a rung that counts epochs."""
+        if self.by_epoch and runner.epoch + 1 >= self.until:
+            runner.train_loop.stop_training = True

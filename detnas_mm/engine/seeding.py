@@ -1,0 +1,204 @@
+"""Random numbers of a training as a function of (seed, epoch, rank), so that a resumed training draws the same ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_rank
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.seeding import seeded, stable_seed
+
+
+def seed_process(seed: int, epoch: int) -> None:
+    """Seeds Python's, numpy's and torch's generators of this process, those of all devices among them.
+
+    Args:
+        seed: Of the training.
+        epoch: The epoch that begins; each rank gets numbers of its own.
+    """
+    value = stable_seed(('process', seed, epoch, get_rank()))
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
+
+
+def seed_loader(loader: DataLoader, seed: int, epoch: int) -> None:
+    """Seeds one pass through a data loader: its order, and the random numbers that each item is loaded with.
+
+    To be called before ``iter(loader)``. The n-th item of a pass is loaded with random numbers that follow from
+    (seed, epoch, rank, n). They depend neither on the number of workers nor on what a worker has loaded before, so
+    persistent workers give the same items as new ones. The order is that of the sampler for this seed and epoch.
+
+    Args:
+        loader: Of a map-style dataset, in batches. It keeps its dataset; its batch sampler is wrapped.
+        seed: Of this loader; two loaders of one training need different seeds.
+        epoch: Number of the pass. A loader that is gone through several times an epoch gets another number each time.
+
+    Raises:
+        DetNASError: If the loader has no batches of indices, or hands them out in no fixed order.
+    """
+    batches = loader.batch_sampler
+    if batches is None or isinstance(loader.dataset, IterableDataset):
+        what = 'an IterableDataset' if batches is not None else 'batch_size=None'
+        raise DetNASError(
+            f'A data loader with {what} has no batches of indices, by which its random numbers are seeded: give it a '
+            f'dataset with __getitem__ and __len__, and a batch_size.'
+        )
+    if not getattr(loader, 'in_order', True):
+        raise DetNASError('A data loader with in_order=False gives batches in no fixed order; leave that setting out.')
+    if not isinstance(batches, SeededBatches):
+        batches = SeededBatches(batches)
+        object.__setattr__(loader, 'batch_sampler', batches)  # DataLoader refuses it after it was built
+        loader._iterator = None  # persistent workers, if there are any, get their batches from the old one
+    batches.seed, batches.epoch, batches.skipped = seed, epoch, 0
+    for sampler in (loader.sampler, batches.batches, getattr(batches, 'sampler', None)):
+        _seed_sampler(sampler, seed, epoch)
+    # DataLoader draws a number for new workers, but none for persistent ones: not from torch's own generator
+    loader.generator = torch.Generator().manual_seed(stable_seed(('loader', seed, epoch, get_rank())))
+
+
+def _seed_sampler(sampler: Any, seed: int, epoch: int) -> None:
+    """Seeds the order of a sampler: equal on all ranks, which take turns in it."""
+    of_pass = stable_seed(('sampler', seed, epoch))
+    if getattr(sampler, 'generator', False) is None or isinstance(getattr(sampler, 'generator', None), torch.Generator):
+        sampler.generator = torch.Generator().manual_seed(of_pass)  # torch's own samplers
+    if isinstance(sampler, InfiniteSampler):  # it ignores the epoch, and continues after what was loaded in advance
+        sampler.seed = of_pass
+        sampler.indices = sampler._indices_of_rank()
+    elif hasattr(sampler, 'set_epoch'):
+        if hasattr(sampler, 'seed'):  # mmengine draws one for each process where the config has none
+            sampler.seed = stable_seed(('sampler', seed))
+        sampler.set_epoch(epoch)
+
+
+class SeededBatches:
+    """A batch sampler whose batches seed the loading of their items; has all attributes of the one that it wraps.
+
+    Attributes:
+        batches: The batch sampler.
+        seed: See :func:`seed_loader`.
+        epoch: See there.
+        skipped: How many batches a pass leaves out at its beginning; nothing is loaded for them.
+    """
+
+    seed = 0
+    epoch = 0
+    skipped = 0
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[SeededBatch]:
+        # loaders with workers ask twice for each pass
+        return self._pass((self.seed, self.epoch, get_rank()), self.skipped)
+
+    def _pass(self, key: tuple[int, ...], skipped: int) -> Iterator[SeededBatch]:
+        drawn = 0
+        for number, indices in enumerate(self.batches):
+            if number >= skipped:
+                yield SeededBatch(indices, key, drawn)
+            drawn += len(indices)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'batches':  # a copy that is being made has no attributes yet
+            raise AttributeError(name)
+        return getattr(self.batches, name)
+
+
+class SeededPasses:
+    """All batches of a loader, pass after pass, seeded by :func:`seed_loader`: for loops that train by iterations.
+
+    Takes the place of the iterator that mmengine's ``IterBasedTrainLoop`` makes, and skips without loading.
+
+    Args:
+        loader: See :func:`seed_loader`.
+        seed: See there; the number of the pass is its epoch.
+    """
+
+    def __init__(self, loader: DataLoader, seed: int) -> None:
+        self.loader, self.seed = loader, seed
+        self._number = 0
+        self._batches: Iterator[Any] | None = None
+        seed_loader(loader, seed, 0)
+
+    def __iter__(self) -> SeededPasses:
+        return self
+
+    def __next__(self) -> Any:
+        if self._batches is None:
+            self._batches = iter(self.loader)
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self._begin(self._number + 1)
+            self._batches = iter(self.loader)
+            return next(self._batches)
+
+    def skip_iter(self, count: int) -> None:
+        """Leaves out the first batches, which a resumed training has had.
+
+        Args:
+            count: How many, of all passes together; called before the first batch is taken.
+        """
+        indices, skipped = iter(self._indices()), 0
+        for _ in range(count):
+            if next(indices, None) is None:
+                self._begin(self._number + 1)
+                indices, skipped = iter(self._indices()), 0
+                next(indices)
+            skipped += 1
+        self._begin(self._number)
+        self._indices().skipped = skipped
+
+    def _indices(self) -> SeededBatches:
+        batches: Any = self.loader.batch_sampler
+        return batches
+
+    def _begin(self, number: int) -> None:
+        self._number = number
+        seed_loader(self.loader, self.seed, number)
+        self._batches = None
+
+
+@dataclass(frozen=True)
+class SeededBatch:
+    """The indices of a batch; whoever loads them in turn finds the generators of the CPU seeded for each.
+
+    It carries its seed to the worker that loads it, whichever epoch that worker has loaded from before. A process that
+    trains, too, gets its own random numbers back after.
+
+    Attributes:
+        indices: Of the dataset.
+        key: What the random numbers of the pass follow from.
+        first: How many items of the pass come before.
+    """
+
+    indices: list[int]
+    key: tuple[int, ...]
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        for number, index in enumerate(self.indices, self.first):
+            value = stable_seed((*self.key, number))
+            if get_worker_info() is None:
+                with seeded(value, cpu_alone=True):
+                    yield index
+            else:  # left in force for collate_fn
+                random.seed(value)
+                np.random.seed(value)
+                torch.default_generator.manual_seed(value)
+                yield index

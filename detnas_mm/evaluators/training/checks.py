@@ -1,0 +1,70 @@
+"""What of a search is looked at before any of its candidates is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.training.halving import Halving
+from detnas_mm.evaluators.training.schedule import Schedule
+from detnas_mm.evaluators.training.search_val import check_search_val
+from detnas_mm.models.build import build_model, without_memory
+from detnas_mm.search import SearchJob
+from detnas_mm.spaces import Architecture
+
+
+def check_search(job: SearchJob, cfg: Mapping[str, Any], halving: Halving | None) -> None:
+    """Refuses a search whose candidates cannot be trained or judged; logs what is to be known of it.
+
+    Args:
+        job: The search.
+        cfg: What its candidates are configured from.
+        halving: Of its trainings.
+
+    Raises:
+        DetNASError: Names what is missing or does not fit.
+    """
+    missing = [key for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
+    if missing:
+        raise DetNASError(
+            f'ShortTraining trains candidates as the searched config says, which has no {", ".join(missing)}: inherit '
+            f'a config that trains a detector.'
+        )
+    line = check_search_val(cfg)
+    schedule = Schedule.read(cfg)
+    if halving is not None:
+        halving.check(schedule)
+    size_of(job, cfg, job.space.sample(np.random.default_rng(job.seed)))
+    if line:
+        job.log(line)
+    if schedule.inexact:
+        job.log(
+            f'A candidate whose training is killed begins again from its start, since {schedule.inexact}; all others '
+            f'resume where they were.'
+        )
+
+
+def size_of(job: SearchJob, cfg: Mapping[str, Any], arch: Architecture) -> int:
+    """Bytes of a candidate's weights; builds its model without memory.
+
+    Raises:
+        DetNASError: If the space describes no configs, or the model of this one cannot be built; names the candidate.
+    """
+    own = job.space.configure(cfg, arch)
+    text = job.space.describe(arch)
+    if own is None:
+        raise DetNASError(
+            f'{type(job.space).__name__} does not say how a config of its architectures looks, such as {text}, so '
+            f'none can be trained.'
+        )
+    try:
+        with without_memory():
+            model = build_model(Config(copy.deepcopy(own)))
+    except DetNASError as error:
+        raise type(error)(f'The candidate {text} cannot be built: {error}') from error
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values())

@@ -1,0 +1,150 @@
+"""What lies in the folder of a candidate that is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detnas_mm.config_types import comparable
+from detnas_mm.datasets.described import described
+from detnas_mm.files import drafts
+from detnas_mm.workers.folder import RESULT, write_result
+
+#: Of a search's folder: one folder a candidate, by its id.
+CANDIDATES = 'candidates'
+#: In a candidate's folder: its config; its weights, when it is trained; how far it is; what its training writes.
+CONFIG, WEIGHTS, PROGRESS, TRAINING = 'config.py', 'weights.pth', 'progress.json', 'training'
+#: In the folder of one that was lost each time at a rung: which, and how.
+LOST = 'lost.json'
+#: What the folder of a trial, for a forecast, adds to the name of its candidate's.
+TRIAL = '_trial'
+#: Until when a candidate trains that is not stopped at a rung.
+END = 'end'
+#: What of a config belongs to a run or is about other images than those of training and search-val. At its top alone:
+#: a model's ``test_cfg`` decides its score.
+_NO_RESULT = (
+    'search', 'work_dir', 'experiment_name', 'resume', 'launcher', 'log_level', 'log_processor', 'visualizer',
+    'vis_backends', 'default_hooks', 'test_dataloader', 'test_evaluator', 'test_cfg',
+)  # fmt: skip
+#: Where data lie, and how types are written: at any depth.
+_ANYWHERE = ('data_root', '_scope_')
+
+
+def key_of(work: str, until: int | None) -> str:
+    """The key of a task: which work it is, and until when it trains.
+
+    Args:
+        work: Digest of all that the candidate's result depends on.
+        until: Epoch or iteration at which it stops for a while; None for its end.
+    """
+    return f'{work}-{END if until is None else until}'
+
+
+def work_of(key: str) -> str:
+    """The inverse of :func:`key_of`, as far as the work."""
+    return key.rpartition('-')[0]
+
+
+def settings_digest(cfg: Mapping[str, Any]) -> str:
+    """A hash of what a config's training and its score depend on: settings, and the content of annotation files."""
+
+    def content(value: Any) -> str:
+        if isinstance(value, str) and '\n' not in value and len(value) < 1000 and Path(value).is_file():
+            return _file_digest(Path(value))
+        return str(value)
+
+    own = {key: value for key, value in cfg.items() if key not in _NO_RESULT}
+    settings = comparable(own, content, skip=_ANYWHERE)
+    keys = ('train_dataloader', 'val_dataloader')
+    sets = [one.file for key in keys for one in described(key, cfg.get(key), cfg.get('default_scope'))]
+    files = [_file_digest(file) for file in sets if file is not None and file.is_file()]
+    return hashlib.sha256(repr((settings, files)).encode()).hexdigest()[:16]
+
+
+_digests: dict[tuple[str, int, int], str] = {}
+
+
+def _file_digest(file: Path) -> str:
+    state = file.stat()
+    key = (str(file.resolve()), state.st_mtime_ns, state.st_size)
+    if key not in _digests:  # annotations are read once a search, not once a candidate
+        with file.open('rb') as opened:
+            _digests[key] = hashlib.file_digest(opened, 'sha256').hexdigest()
+    return _digests[key]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate and its folder.
+
+    Attributes:
+        id: The architecture's id.
+        folder: Its folder.
+        work: Digest of all that its result depends on.
+        inherit: File of weights that it begins with as far as they fit; None if it begins as its config says.
+        parent: Whose weights these are.
+    """
+
+    id: str
+    folder: Path
+    work: str
+    inherit: Path | None = None
+    parent: str | None = None
+
+    @property
+    def log(self) -> str:
+        """Its log, seen from the search's folder."""
+        return f'{CANDIDATES}/{self.id}/log.txt'
+
+
+def standing(folder: Path, work: str) -> dict[str, Any] | None:
+    """The result that stands in a folder, if it is of this work, be it of a rung or of the end; else None."""
+    result = read_json(folder / RESULT)
+    return result if work_of(str(result.get('key', ''))) == work else None
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What ``progress.json`` of a candidate says; empty if it says nothing."""
+    return read_json(folder / PROGRESS)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; empty if there is none."""
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def drop_training(folder: Path) -> None:
+    """Deletes checkpoints, and whatever else a training has written beside its log; weights half written, too."""
+    shutil.rmtree(folder / TRAINING, ignore_errors=True)
+    for draft in drafts(folder / WEIGHTS):
+        draft.unlink(missing_ok=True)
+    (folder / PROGRESS).unlink(missing_ok=True)
+
+
+def drop_result(folder: Path, unit: str) -> None:
+    """Deletes a result, so that its training resumes.
+
+    What it had at rungs stays, if its training does: it has gone on since, so that this cannot be judged again.
+
+    Args:
+        folder: The candidate's.
+        unit: What its schedule counts, see :class:`.Schedule`.
+    """
+    (folder / LOST).unlink(missing_ok=True)
+    result = read_json(folder / RESULT)
+    work, rungs = work_of(str(result.get('key', ''))), result.get('rungs')
+    if rungs and read_progress(folder).get('work') == work:
+        last = max(map(int, rungs))
+        at_rung = {'status': 'ok', 'metrics': rungs[str(last)], 'rungs': rungs, unit: last}
+        write_result(folder, key_of(work, last), at_rung | dict(seconds=result.get('seconds', {})))
+    else:
+        (folder / RESULT).unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+"""What a search of trainings takes: how many there are, hours, disk; said before the first one begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.training.folder import CANDIDATES, TRIAL
+from detnas_mm.spaces import Architecture
+from detnas_mm.workers import Task, Workers
+
+if TYPE_CHECKING:
+    from detnas_mm.search import Record, SearchJob
+
+#: Iterations of a trial, and what its time may be off by: evaluation, and images that are not in memory yet, come on
+#: top of it.
+ITERATIONS, SLOWER = 6, 1.5
+#: Weights, and the two moments that Adam has of each: the largest checkpoint of an optimiser in use.
+_CHECKPOINT = 3
+
+
+class Forecast:
+    """Says what a search takes.
+
+    Args:
+        job: The search.
+        workers: What runs its trainings.
+        trials: How many candidates are tried out.
+        keep: Whose weights stay, see :class:`.ShortTraining`.
+    """
+
+    def __init__(self, job: SearchJob, workers: Workers, trials: int, keep: str) -> None:
+        self.job, self.workers, self.trials, self.keep = job, workers, trials, keep
+
+    def announce(
+        self,
+        generation: Sequence[Architecture],
+        rows: Sequence[Record],
+        sizes: Mapping[Architecture, int],
+        trial: Callable[[Architecture, int], Task],
+    ) -> None:
+        """Logs the forecast; tries some candidates out for it.
+
+        Args:
+            generation: The one that is about to be trained.
+            rows: Those of the generations before.
+            sizes: Bytes of the weights of some candidates.
+            trial: Makes a task that trains a candidate for a few iterations.
+
+        Raises:
+            DetNASError: If the disk cannot hold what the search writes.
+        """
+        total = self.job.generations * len(generation)
+        if self.job.space.size:
+            total = min(total, int(self.job.space.size))
+        left = max(total - len(rows), 1)
+        disk = self._disk(max(sizes.values()), len(generation), total)
+        seconds = [sum(row.time.values()) for row in rows if row.ok] or self._tried(sizes, trial)
+        assert self.job.work_dir is not None
+        for killed in (self.job.work_dir / CANDIDATES).glob(f'*{TRIAL}'):  # by a search that was killed at its forecast
+            shutil.rmtree(killed, ignore_errors=True)
+        if seconds:
+            share = left / min(self.workers.count, len(generation)) / 3600
+            low, high = min(seconds) * share, max(seconds) * share * (1 if rows else SLOWER)
+            hours = f'{low:.2g} to {high:.2g} hours with {self.workers.count} at a time'
+        else:
+            hours = 'hours unknown, since none was tried out' if not self.trials else 'hours unknown, the trials failed'
+        self.job.log(
+            f'Forecast: {left} trainings at most ({self.job.generations} generations of {len(generation)}'
+            f'{f", {len(rows)} done" if rows else ""}); {hours}; {disk}.'
+        )
+
+    def _disk(self, weights: int, population: int, total: int) -> str:
+        """What of the disk it needs.
+
+        Raises:
+            DetNASError: If there is not as much.
+        """
+        assert self.job.work_dir is not None
+        # a generation keeps its weights until it is compared with the front, which is taken to be as large
+        kept = weights * (total if self.keep == 'all' else min(2 * population, total))
+        under_way = 2 * self.workers.count * _CHECKPOINT * weights
+        work_dir = self.job.work_dir.absolute()
+        folder = next(one for one in (work_dir, *work_dir.parents) if one.is_dir())
+        free = shutil.disk_usage(folder).free
+        text = f'up to {_size(kept)} of weights and {_size(under_way)} of checkpoints under way'
+        if kept + under_way > free:
+            raise DetNASError(
+                f'The disk of {folder} has {_size(free)} free, and the search may need {text}. Make room, choose '
+                f'another --work-dir, a smaller population or fewer workers'
+                f'{", or search.evaluator.keep=front" if self.keep == "all" else ""}.'
+            )
+        return f'{text} on the disk, of {_size(free)} free'
+
+    def _tried(self, sizes: Mapping[Architecture, int], trial: Callable[[Architecture, int], Task]) -> list[float]:
+        """Seconds that whole trainings would take, by a few iterations of the smallest, the largest and others."""
+        if not self.trials:
+            return []
+        ordered = sorted(sizes, key=lambda arch: (sizes[arch], arch.id))
+        last = len(ordered) - 1
+        picked = {round(place * last / max(self.trials - 1, 1)) for place in range(self.trials)}
+        tasks = [trial(ordered[place], ITERATIONS) for place in sorted(picked)]
+        self.job.log(f'Trying out {len(tasks)} candidates for {ITERATIONS} iterations each, to forecast the hours …')
+        seconds = []
+        for place, outcome in self.workers.run(tasks):
+            result = outcome.result or {}
+            if result.get('status') == 'ok':
+                seconds.append(result['iteration'] * result['iterations'] + result['seconds']['startup'])
+            shutil.rmtree(tasks[place].folder, ignore_errors=True)
+        return seconds
+
+
+def _size(count: float) -> str:
+    return f'{count / 1e9:.1f} GB' if count >= 1e8 else f'{count / 1e6:.0f} MB'

@@ -1,0 +1,98 @@
+"""Search-val of candidates that are trained: ``val_dataloader`` and ``val_evaluator`` of the searched config."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.evaluator import Evaluator as MetricRunner
+
+from detnas_mm.config_types import comparable, nodes
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.detection.metrics import available, build_metric, compute
+
+
+def check_search_val(cfg: Mapping[str, Any]) -> str:
+    """Refuses a config without search-val.
+
+    Args:
+        cfg: The searched config.
+
+    Returns:
+        What is to be said of it: a line where search-val is the test set; else ''.
+
+    Raises:
+        DetNASError: Names what is missing.
+    """
+    missing = [key for key in ('val_dataloader', 'val_evaluator') if not cfg.get(key)]
+    if missing:
+        raise DetNASError(
+            f'Trained candidates are judged on search-val, and the config has no {" and no ".join(missing)}. Give it '
+            f'val_dataloader and val_evaluator of images that are neither trained on nor in the test set; '
+            f'tools/dataset_converters/ split them off.'
+        )
+    val, test = (_images(cfg.get(f'{split}_dataloader')) for split in ('val', 'test'))
+    if val and val == test:
+        return (
+            'Search-val is the test set (val_dataloader and test_dataloader read the same annotations): what is found '
+            'was chosen by these images, so its test is no measure of new ones.'
+        )
+    return ''
+
+
+def _images(loader: Any) -> Any:
+    dataset = (loader or {}).get('dataset') or {}
+    names = ('data_root', 'ann_file', 'indices', 'datasets', 'dataset')
+    return repr(comparable({key: dataset[key] for key in names if dataset.get(key) is not None}, skip=('pipeline',)))
+
+
+def judged_on_search_val(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a copy of a config whose test is its validation; nothing of it is trained.
+
+    Args:
+        cfg: A candidate's config.
+    """
+    out = copy.deepcopy(dict(cfg))
+    for part in ('dataloader', 'evaluator'):
+        out[f'test_{part}'] = copy.deepcopy(out[f'val_{part}'])
+    out['val_evaluator'] = out['test_evaluator'] = available(out['val_evaluator'])
+    settings = out.get('val_cfg') or {}
+    out['test_cfg'] = dict(type='TestLoop') | ({'fp16': settings['fp16']} if 'fp16' in settings else {})
+    if any('indices' in node for node in nodes(out['val_dataloader'])):  # mmdet counts the boxes of all images
+        out['custom_hooks'] = [*(out.get('custom_hooks') or ()), dict(type='detnas_mm.TruthHook')]
+    return out
+
+
+class UnroundedMetrics(MetricRunner):
+    """Takes the place of the evaluator of a test: the same values, with all digits.
+
+    Args:
+        cfg: ``test_evaluator``: one metric or several.
+
+    Attributes:
+        values: What the last test gave, by name.
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__([build_metric(one, None) for one in (cfg if isinstance(cfg, (list, tuple)) else [cfg])])
+        self.values: dict[str, float] = {}
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """See mmengine's ``Evaluator.evaluate``."""
+        self.values = {}
+        for metric in self.metrics:
+            self.values |= compute(metric, metric.results[:size])
+            metric.results.clear()
+        return self.values
+
+
+def written_metrics(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON holds them: what is no finite number is None."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def read_metrics(values: Mapping[str, float | None]) -> dict[str, float]:
+    """The inverse of :func:`written_metrics`; what was not finite is NaN."""
+    return {name: math.nan if value is None else value for name, value in values.items()}

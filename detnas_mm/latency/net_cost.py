@@ -1,0 +1,121 @@
+"""Costs of whole detectors: what they have in common, and operators counted. Loads torch only to count."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detnas_mm.checks import checked_input_size
+from detnas_mm.cost.base import CostModel
+from detnas_mm.errors import DetNASError
+from detnas_mm.latency.whole import WholeNet, whole_net
+from detnas_mm.registry import COSTS, SPACES, build_from
+from detnas_mm.spaces import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from detnas_mm.search import SearchJob
+
+
+class NetCost(CostModel):
+    """A cost of whole detectors, as ``space.configure`` puts them into the searched config.
+
+    Args:
+        space: The space, or the config of one; its ``configure`` must give whole detectors.
+        input_size: (height, width) in pixels, for candidates whose test pipeline names no scale. Defaults to None: such
+            a candidate is refused.
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+
+    lazy = True
+    dear = True
+
+    def __init__(self, space: SearchSpace | Mapping[str, Any], input_size: int | Sequence[int] | None = None) -> None:
+        self.space: SearchSpace = build_from(SPACES, space)
+        self.input_size = None if input_size is None else checked_input_size(input_size)
+        self._searched: dict[str, Any] | None = None
+        self._nets: dict[Architecture, WholeNet] = {}
+        self._seen: dict[Architecture, float] = {}
+        self._log: Any = print
+        self._resume = ''
+
+    def setup(self, job: SearchJob) -> None:
+        """See :meth:`CostModel.setup`: takes the searched config."""
+        self._searched = {key: value for key, value in job.cfg.to_dict().items() if key != 'search'}
+        self._log, self._resume = job.log, job.resume_command.removeprefix(': ')
+        self._nets, self._seen = {}, {}
+
+    def net(self, arch: Architecture) -> WholeNet:
+        """The detector that is measured for an architecture.
+
+        Raises:
+            DetNASError: If there is none.
+        """
+        if self._searched is None:
+            raise DetNASError(
+                f'{type(self).__name__} needs the searched config, whose detectors it looks at: call setup(job) first.'
+            )
+        if arch not in self._nets:
+            self._nets[arch] = whole_net(self.space, self._searched, arch, self.input_size)
+        return self._nets[arch]
+
+    @abstractmethod
+    def value(self, arch: Architecture) -> float:
+        """The cost of one that :meth:`measure` has seen to."""
+
+    def totals(self, ids: np.ndarray) -> np.ndarray:
+        """See :meth:`CostModel.totals`; what is not known yet is measured."""
+        archs = self.space.decode(ids)
+        self.measure(archs)
+        found = [self.value(arch) for arch in archs]
+        self._seen.update(zip(archs, found, strict=True))
+        return np.array(found)
+
+    def seen(self) -> list[float]:
+        """See :meth:`CostModel.seen`."""
+        return list(self._seen.values())
+
+    def bounds(self) -> tuple[float, float]:
+        """0 and infinity: the range of the space is not known before all of it was measured."""
+        return 0.0, float('inf')
+
+
+@COSTS.register_module()
+class NetMacs(NetCost):
+    """Multiply-adds of whole detectors for one image, counted operator by operator: the cheap stand-in for latency.
+
+    Counted on torch's meta device, which needs no memory, at the input size of each candidate; papers call a thousand
+    million of them GFLOPs. See :func:`~detnas_mm.cost.count.count_detector_macs`. Takes the arguments of
+    :class:`NetCost`.
+    """
+
+    name = 'macs'
+    scope = 'multiply-adds of convolutions and linear layers, whole detector, at the input size of each'
+
+    def __init__(self, space: SearchSpace | Mapping[str, Any], input_size: int | Sequence[int] | None = None) -> None:
+        super().__init__(space, input_size)
+        self._counted: dict[str, int] = {}
+
+    def spec(self) -> dict[str, Any]:
+        """See :meth:`CostModel.spec`."""
+        return dict(type='NetMacs', input_size=self.input_size and list(self.input_size))
+
+    def value(self, arch: Architecture) -> float:
+        return self._counted[self.net(arch).key]
+
+    def measure(self, archs: Sequence[Architecture]) -> None:
+        """See :meth:`CostModel.measure`: counts those that were not counted yet.
+
+        Raises:
+            DetNASError: If a net does not build, or cannot be counted; names it.
+        """
+        for arch in archs:
+            net = self.net(arch)
+            if net.key not in self._counted:
+                from detnas_mm.latency.counting import macs_of  # it loads torch
+
+                self._counted[net.key] = macs_of(net)

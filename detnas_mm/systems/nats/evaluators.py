@@ -1,0 +1,217 @@
+"""The representation error of dilations in a supernet with large kernels (EDO: Liu et al., CVPR 2021, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from detnas_mm.checks import whole
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.detection.batches import FixedBatches, checked_loader
+from detnas_mm.models.modes import kept_modes
+from detnas_mm.registry import EVALUATORS
+from detnas_mm.search import Evaluation, Evaluator
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.nats.convs import genotype_text
+from detnas_mm.systems.nats.enlarged import largest_dilation
+from detnas_mm.systems.nats.representation import STATISTICS, Statistic
+from detnas_mm.systems.nats.space import DilationSpace
+
+if TYPE_CHECKING:
+    from detnas_mm.search.job import SearchJob
+
+
+@EVALUATORS.register_module()
+class RepresentationError(Evaluator):
+    """How much a supernet with large kernels loses if of each kernel only the nine taps of a dilation are kept.
+
+    The error of an architecture is a sum over output channels, so that the best dilation of every group is known by
+    itself: :meth:`gene_scores`. It is computed at the first question, in one pass over the images in evaluation mode,
+    without gradients and without boxes or labels.
+
+    The paper describes the error as the L1 norm of the expected difference between the outputs of the whole and of the
+    cut kernel. Over what that norm and that expectation are taken is not known exactly, and no code for it was
+    published; so there are three statistics. Let Δ_{c,d}(p) be what output channel c loses at position p with dilation
+    d:
+
+    - ``'mean_map'``: Σ_p |Δ of the mean input map|. All images must have one size. One convolution an image, as in
+      prediction, and at the end one a dilation on the mean map.
+    - ``'mean_channel'``: |Σ_i μ_i Σ_{u∉d} W[c,i,u]|, with μ the mean over images and positions. As fast.
+    - ``'error'``: E Σ_p |Δ|, measured on the images: as many convolutions an image as there are dilations.
+
+    Args:
+        dataloader: The images: mmengine's dataloader config, without random transforms. Order and batches are fixed.
+        num_images: How many of them. Defaults to None: all.
+        statistic: See above.
+        seed: Which images, if not all of them: the first of a random order drawn from this seed.
+
+    Raises:
+        DetNASError: If a setting does not fit; on :meth:`setup`, if space and model do not.
+    """
+
+    needs_model = True
+    all_ranks = False
+    metric = 'representation_error'
+
+    def __init__(
+        self,
+        dataloader: Mapping[str, Any],
+        num_images: int | None = None,
+        statistic: str = 'mean_map',
+        seed: int = 0,
+    ) -> None:
+        self.dataloader = checked_loader('evaluator.dataloader', dataloader)
+        self.num_images = num_images if num_images is None else whole('evaluator.num_images', num_images, 1)
+        if statistic not in STATISTICS:
+            raise DetNASError(f'evaluator.statistic must be one of {", ".join(STATISTICS)}; got {statistic!r}.')
+        self.statistic = statistic
+        self.seed = whole('evaluator.seed', seed)
+
+    def check(self, job: SearchJob) -> None:
+        """See :meth:`Evaluator.check`."""
+        if not isinstance(job.space, DilationSpace):
+            raise DetNASError(
+                f"RepresentationError scores dilations, search.space=dict(type='DilationSpace', …); got "
+                f'{type(job.space).__name__}.'
+            )
+
+    def setup(self, job: SearchJob, model: Any = None) -> None:
+        """See :meth:`Evaluator.setup`."""
+        self.check(job)
+        assert isinstance(job.space, DilationSpace)
+        self.space = job.space
+        self.model: nn.Module = model.module if is_model_wrapper(model) else model
+        self.backbone, self.convs = enlarged_convs(self.model, self.space)
+        self.batches = FixedBatches(
+            self.dataloader, self.num_images, self.seed, cache_mb=0, key='search.evaluator.dataloader'
+        )
+        self._scores: list[np.ndarray] | None = None
+
+    def spec(self) -> dict[str, Any]:
+        return dict(
+            type='RepresentationError',
+            statistic=self.statistic,
+            images=len(self.batches.indices),
+            batch_size=self.batches.batch_size,
+            images_digest=self.batches.fingerprint(),
+        )
+
+    def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
+        """See :meth:`Evaluator.evaluate`; details have the error of every convolution."""
+        for arch in archs:
+            errors = [
+                float(self.gene_scores(number)[np.arange(len(ids)), ids].sum())
+                for number, ids in enumerate(self.space.genes(arch))
+            ]
+            yield Evaluation({self.metric: sum(errors)}, details=dict(convs=errors))
+
+    def gene_scores(self, conv: int) -> np.ndarray:
+        """Returns the error of every group of one convolution with every genotype, shape (groups, genotypes).
+
+        Args:
+            conv: Its number in the space's table.
+
+        Raises:
+            DetNASError: If images or weights do not allow it.
+        """
+        if self._scores is None:
+            self._scores = self._measure()
+        return self._scores[conv]
+
+    @torch.no_grad()
+    def _measure(self) -> list[np.ndarray]:
+        statistics = [
+            STATISTICS[self.statistic](row.name, conv, self.space.genotypes[row.stage])
+            for row, conv in zip(self.space.convs, self.convs, strict=True)
+        ]
+        with kept_modes(self.model), ExitStack() as stack, _precisely():
+            self.model.eval()
+            for conv, statistic in zip(self.convs, statistics, strict=True):
+                stack.enter_context(_heard(conv, statistic))
+            for _, data in self.batches.walk(range(len(self.batches))):
+                preprocessor: Any = self.model.data_preprocessor
+                self.backbone(preprocessor(data, False)['inputs'])
+        return [
+            by_group(_finite(statistic), sizes, row.unit)
+            for statistic, sizes, row in zip(statistics, self.space.splits, self.space.convs, strict=True)
+        ]
+
+
+def enlarged_convs(model: nn.Module, space: DilationSpace) -> tuple[nn.Module, list[nn.Conv2d]]:
+    """Returns a model's backbone and its convolutions of a space.
+
+    Raises:
+        DetNASError: If there is none, or one of another shape, or a kernel holds fewer dilations than the space has;
+            names it.
+    """
+    names = {row.name for row in space.convs}
+    for backbone in model.modules():
+        found = {name: module for name, module in backbone.named_modules() if name in names}
+        if len(found) == len(names):
+            break
+    else:
+        raise DetNASError(
+            f'The model has no backbone with {space.convs[0].name} … {space.convs[-1].name}, the convolutions of '
+            f'search.space: give search.space.backbone the plain backbone of model.backbone.'
+        )
+    convs: list[nn.Conv2d] = []
+    for row in space.convs:
+        conv = found[row.name]
+        if not isinstance(conv, nn.Conv2d) or (conv.out_channels, conv.groups) != (row.channels, row.groups):
+            raise DetNASError(
+                f'{row.name} of the model is {conv}; search.space has one of {row.channels} channels in '
+                f'{row.groups} groups. Give both the same plain backbone.'
+            )
+        largest, held = max(space.genotypes[row.stage], key=max), largest_dilation(conv)
+        if max(largest) > held:
+            raise DetNASError(
+                f'{row.name} has a kernel of {conv.kernel_size[0]}x{conv.kernel_size[1]}, which holds dilations up to '
+                f'{held}; search.space has {genotype_text(largest)}. Pre-train a supernet with larger kernels, '
+                f"model.backbone=dict(type='detnas_mm.EnlargedBackbone', d_max={max(largest)}, …), or give the space "
+                f'fewer genotypes.'
+            )
+        convs.append(conv)
+    return backbone, convs
+
+
+def by_group(errors: np.ndarray, sizes: Sequence[int], unit: int) -> np.ndarray:
+    """Returns sums over the channels of every group, shape (groups, genotypes).
+
+    Args:
+        errors: Of every channel, shape (channels, genotypes).
+        sizes: Of the groups, in units.
+        unit: Channels of a unit.
+    """
+    firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]]) * unit
+    return np.add.reduceat(errors, firsts, axis=0)
+
+
+def _finite(statistic: Statistic) -> np.ndarray:
+    errors = statistic.errors()
+    if not np.isfinite(errors).all():
+        raise DetNASError(
+            f'The representation error of {statistic.name} is not finite: weights or images hold infinite values. Give '
+            f'another checkpoint.'
+        )
+    return errors
+
+
+@contextmanager
+def _heard(conv: nn.Conv2d, statistic: Statistic) -> Iterator[None]:
+    """Hands the inputs and outputs of a convolution to a statistic inside the block."""
+    handle = conv.register_forward_hook(lambda module, inputs, out: statistic.add(inputs[0], out))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _precisely() -> AbstractContextManager[None]:
+    """Turns off TF32 in convolutions: the statistics are small differences of large sums."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)

@@ -1,0 +1,247 @@
+"""The hook of a search by gradient; its loop and its optimisers are found here too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+from detnas_mm.cli import typed
+from detnas_mm.engine.hooks import EpochSeedHook, PathSamplingHook, TrainingSearchHook
+from detnas_mm.engine.hooks.search_hook import unwrapped
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.detection.batches import checked_loader
+from detnas_mm.evaluators.one_shot import bn_recalibration
+from detnas_mm.evaluators.one_shot.calibration import Calibration, norms_to_recalibrate
+from detnas_mm.evaluators.one_shot.path_tree import PathTree
+from detnas_mm.models import find_supernet
+from detnas_mm.models.subnet import slice_state_dict
+from detnas_mm.options import option_word
+from detnas_mm.registry import HOOKS
+from detnas_mm.search import SearchJob
+from detnas_mm.spaces import Architecture
+from detnas_mm.systems.nats.loops import AlternatingTrainLoop
+from detnas_mm.systems.nats.model import DilatedSupernet
+from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alphas
+from detnas_mm.systems.nats.pictures import draw_genotypes
+from detnas_mm.systems.nats.space import DilationSpace
+
+__all__ = ['AlphaOptimWrapperConstructor', 'AlternatingTrainLoop', 'NATSSearchHook']
+
+_ENTROPY = 'alpha_entropy'
+_KEY = 'NATSSearchHook.calibration'
+
+
+@HOOKS.register_module()
+class NATSSearchHook(TrainingSearchHook):
+    """Searches dilations by gradient: a row an epoch, the net of the last one as config and checkpoint.
+
+    The metric of a row is ``alpha_entropy``, the mean entropy of softmax(α) over all groups of channels, as a share of
+    its maximum: 1 where nothing has been learnt, 0 where every group has decided. Of each epoch ``genotypes.png`` shows
+    the shares of genotypes, and the visualizer is given them as ``share/<stage>/<genotype>``.
+
+    The exported weights are those of the supernet. Their BN statistics: layers that are frozen in training keep theirs;
+    those of the others are computed for the found net where ``calibration`` is given, else they stay as they were
+    trained, with all genotypes mixed. ``batch_norm`` in ``best.json`` and in the checkpoint's meta says which.
+
+    Args:
+        calibration: ``dict(dataloader=…, num_images=500, seed=0)``, training images for the statistics. Defaults to
+            None.
+
+    Raises:
+        DetNASError: If ``calibration`` is written otherwise.
+    """
+
+    def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:
+        if calibration is not None:
+            unknown = sorted(set(calibration) - {'dataloader', 'num_images', 'seed'})
+            if unknown or 'dataloader' not in calibration:
+                raise DetNASError(
+                    f'{_KEY} is dict(dataloader=…, num_images=500, seed=0) or None; got the keys {sorted(calibration)}.'
+                )
+            loader = checked_loader(f'{_KEY}.dataloader', calibration['dataloader'])
+            calibration = {**calibration, 'dataloader': loader}
+        self.calibration_cfg = calibration
+
+    @classmethod
+    def check(cls, job: SearchJob) -> None:
+        """See :meth:`SearchHook.check`.
+
+        Raises:
+            DetNASError: If the section has another space or objective, has constraints, or names no config for what is
+                found.
+        """
+        super().check(job)
+        if not isinstance(job.space, DilationSpace):
+            raise DetNASError(f'{cls.__name__} searches a DilationSpace; search.space is {job.space!r}.')
+        if job.budget.constraints:
+            raise DetNASError('search.constraints: a search by gradient looks at none; take them out of the config.')
+        for objective in job.objectives:
+            if objective.name not in (_ENTROPY, *job.budget.models):
+                raise DetNASError(
+                    f'search.objectives names {objective.name!r}, which nothing gives: {cls.__name__} gives '
+                    f'{_ENTROPY}, and costs are {sorted(job.budget.models)}. Write '
+                    f"objectives=[dict(name='{_ENTROPY}', direction='minimize')]."
+                )
+        if job.export.config is None:
+            raise DetNASError(
+                'search.export.config is missing: the searched config trains α, which the found net does not have. '
+                "Name an ordinary training config with the plain backbone, export=dict(config='….py')."
+            )
+
+    def before_run(self, runner: Runner) -> None:
+        """See :meth:`SearchHook.before_run`.
+
+        Raises:
+            DetNASError: If the model, the loop or other hooks do not fit.
+        """
+        super().before_run(runner)
+        self._model = unwrapped(runner)
+        supernet = find_supernet(self._model)
+        assert isinstance(supernet, DilatedSupernet) and supernet.mixture  # else there were no optimiser of α
+        supernet.check_space(self._job.space)
+        self._supernet = supernet
+        if not isinstance(runner.train_loop, AlternatingTrainLoop):
+            raise DetNASError(
+                f'{type(self).__name__} needs the loop that trains weights and α in turn; train_cfg.type is '
+                f"{type(runner.train_loop).__name__}. Set train_cfg=dict(type='detnas_mm.AlternatingTrainLoop', …)."
+            )
+        self._alpha_from = runner.train_loop.alpha_from
+        if any(isinstance(hook, PathSamplingHook) for hook in runner.hooks):
+            raise DetNASError(
+                'PathSamplingHook trains single paths, where α has no effect: take it out of custom_hooks.'
+            )
+        if not any(isinstance(hook, EpochSeedHook) for hook in runner.hooks):
+            raise DetNASError(
+                f'{type(self).__name__} compares the rows of a resumed training, which is the same only if its random '
+                f"numbers are seeded by epoch: add dict(type='detnas_mm.EpochSeedHook') to custom_hooks."
+            )
+        self._calibration = None
+        if self.calibration_cfg is not None:
+            norms = norms_to_recalibrate(self._model, _KEY)
+            self._calibration = Calibration(self._model, norms, **self.calibration_cfg, key=_KEY)
+        self._job.log(f'BN of the exported net: {self.meta()["batch_norm"]}.')
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuses α of another space, which mmengine would leave out with a warning.
+
+        Raises:
+            DetNASError: Names the first one.
+        """
+        ours = {name: tuple(alpha.shape) for name, alpha in alphas(self._model).items()}
+        for key, value in checkpoint.get('state_dict', checkpoint).items():
+            name = key.removeprefix('module.')
+            if name.endswith('.alpha') and ours.get(name) != tuple(value.shape):
+                raise DetNASError(
+                    f'{runner._load_from} holds α of another space: {name} has (groups, genotypes) of '
+                    f'{tuple(value.shape)} there, {ours.get(name, "nothing")} here. Give model.backbone.space and '
+                    f'search.space the settings of that search, or begin with a checkpoint that has no α.'
+                )
+
+    def spec(self) -> dict[str, Any]:
+        """See :meth:`TrainingSearchHook.spec`."""
+        calibration = None if self._calibration is None else self._calibration.spec()
+        optimiser = json.loads(json.dumps(self._job.cfg['optim_wrapper']['alpha'], default=str))
+        return dict(type='NATSSearchHook', alpha_from=self._alpha_from, alpha=optimiser, calibration=calibration)
+
+    def decode(self, runner: Runner) -> Architecture:
+        """See :meth:`TrainingSearchHook.decode`: the genotype of the largest α of every group."""
+        return self._supernet.decode()
+
+    def metrics(self, runner: Runner) -> dict[str, float]:
+        """See :meth:`TrainingSearchHook.metrics`."""
+        return {_ENTROPY: alpha_entropy(self._model)}
+
+    def summary(self, arch: Architecture) -> str:
+        """See :meth:`TrainingSearchHook.summary`: shares of genotypes in the stages."""
+        return self._supernet.space.shares_text(arch)
+
+    def meta(self) -> dict[str, Any]:
+        """See :meth:`TrainingSearchHook.meta`: what was done with the statistics of BN."""
+        trained = len(bn_recalibration.trained_norms(self._model))
+        frozen = len(bn_recalibration.batch_norms(self._model)) - trained
+        parts = [f'{frozen} layers frozen in training, untouched'] if frozen else []
+        if self._calibration is not None:
+            images = len(self._calibration.indices)
+            parts.append(f'{trained} layers recalibrated for the found net on {images} images')
+        elif trained:
+            parts.append(f'{trained} layers as trained with all genotypes mixed')
+        return dict(batch_norm='; '.join(parts) or 'none')
+
+    def weights(self, runner: Runner, arch: Architecture) -> dict[str, Any]:
+        """See :meth:`TrainingSearchHook.weights`: those of the supernet; all ranks share the images for BN."""
+        model, supernet = self._model, self._supernet
+        prefix = next(name for name, module in model.named_modules() if module is supernet)
+        with bn_recalibration.restored(model), bn_recalibration.local_batch_norm(model):
+            if self._calibration is not None:
+                tree = PathTree([supernet.segments(arch)])
+                self._calibration.recalibrate(tree, range(len(self._calibration)))
+                if tree.failure(0):
+                    raise DetNASError(f'{tree.failure(0)}: lower the learning rate, or leave out {_KEY}.')
+                bn_recalibration.apply(self._calibration.norms, tree.statistics(0))
+            state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+            return slice_state_dict(state, arch, supernet, prefix)  # copied here: statistics are put back after
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """See :meth:`TrainingSearchHook.after_train_epoch`; shows the shares of genotypes too."""
+        super().after_train_epoch(runner)
+        if not is_main_process():
+            return
+        space, rows = self._supernet.space, self._ledger.records
+        row = rows[runner.epoch]
+        found = {
+            f'share/{stage}/{name}': share
+            for stage, shares in space.shares(space.parse(row.arch)).items()
+            for name, share in shares.items()
+        }
+        runner.visualizer.add_scalars({_ENTROPY: row.metrics[_ENTROPY], **found}, step=runner.epoch + 1)
+        assert self._job.work_dir is not None
+        draw_genotypes(space, [space.parse(one.arch) for one in rows], self._job.work_dir / 'genotypes.png')
+
+    def after_train(self, runner: Runner) -> None:
+        """See :meth:`TrainingSearchHook.after_train`; ends with the command that retrains as the paper does."""
+        super().after_train(runner)
+        if is_main_process():
+            assert self._job.work_dir is not None
+            best = json.loads((self._job.work_dir / 'best.json').read_text())[0]
+            self._job.log(retrain_line(self._job.work_dir / best['config'], self._job.cfg['model']['backbone']))
+
+
+@torch.no_grad()
+def alpha_entropy(model: torch.nn.Module) -> float:
+    """Returns the mean entropy of softmax(α) over all groups of a model's convolutions, 1 where all α are equal."""
+    entropies = []
+    for alpha in alphas(model).values():
+        own, equal = (torch.special.entr(one.double().cpu().softmax(1)).sum(1) for one in (alpha, 0 * alpha))
+        entropies.append(own / equal if alpha.shape[1] > 1 else own)
+    return float(torch.cat(entropies).mean())
+
+
+def retrain_line(config: Path, backbone: Mapping[str, Any]) -> str:
+    """Returns what to type to train a found net from what the supernet's backbone began with (NATS, section 4.1).
+
+    Args:
+        config: Of the found net.
+        backbone: The supernet's settings; its ``init_cfg`` or ``pretrained`` names the pre-trained weights.
+    """
+    init = backbone.get('init_cfg')
+    if backbone.get('pretrained'):
+        init = dict(type='Pretrained', checkpoint=backbone['pretrained'])
+    if not init:
+        return f'Train it from the start, since the supernet began so: {typed("train.py", config)}'
+    key = 'model.backbone.init_cfg'
+    options = [f'{key}={init!r}']
+    if isinstance(init, Mapping) and all(isinstance(value, str) for value in init.values()):
+        init = dict(init)
+        if Path(init.get('checkpoint', '')).is_file():
+            init['checkpoint'] = str(Path(init['checkpoint']).absolute())
+        options = [option_word(f'{key}.{name}', value) for name, value in init.items()]
+    return (
+        'Retrain it as in the paper, from the pre-trained backbone: '
+        f'{typed("train.py", config, "--cfg-options", *options)}'
+    )

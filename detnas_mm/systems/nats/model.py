@@ -1,0 +1,195 @@
+"""Backbones with searched dilations: any plain backbone with 3×3 convolutions, changed in place."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from detnas_mm.checks import flag, real
+from detnas_mm.errors import DetNASError
+from detnas_mm.models.supernet import Segment, Supernet
+from detnas_mm.registry import MODELS, SPACES, build_from
+from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.systems.nats import segments
+from detnas_mm.systems.nats.channel_order import check_order, dilations_metadata, genotypes_of, keep_dilations
+from detnas_mm.systems.nats.convs import by_unit, read_dilations
+from detnas_mm.systems.nats.enlarged import enlarged_backbone
+from detnas_mm.systems.nats.layers import DilatedConv2d, DilationPlan, MixedConv2d
+from detnas_mm.systems.nats.plain import build_plain, searched_convs
+from detnas_mm.systems.nats.space import DilationSpace
+
+#: What the registry of models finds here.
+__all__ = ['DilatedSupernet', 'dilated_backbone', 'dilated_supernet', 'enlarged_backbone', 'searched_convs']
+
+
+@MODELS.register_module(name='DilatedBackbone')
+def dilated_backbone(
+    plain: Any, genotypes: str, stages: Sequence[str] | None = None, channel_order: str | None = None, **backbone: Any
+) -> nn.Module:
+    """Builds a plain backbone whose convolutions have other dilations; its class, keys and settings are its own.
+
+    Checkpoints of ``init_cfg`` are looked at for the order of their channels (:mod:`.channel_order`). Those of
+    ``load_from``, ``--resume`` and a test are not: they hold whole models, which are loaded elsewhere. Where they were
+    saved with other dilations, a line says so.
+
+    Args:
+        plain: Type of the plain backbone, such as ``'mmdet.ResNet'``.
+        genotypes: Runs of dilations along the output channels of every convolution, separated by ``'|'``, such as
+            ``'42:1x1+22:2x3|…'``; or a published name, such as ``'ic-resnet50-detection'``.
+        stages: Whose convolutions these are. Defaults to all that are called layers, stages or blocks.
+        channel_order: ``'sorted'``: genotypes lie in an order of their own, so that only checkpoints that name them
+            load. ``'arbitrary'``: any checkpoint loads. Defaults to None: ``'sorted'`` for what is published,
+            ``'arbitrary'`` else.
+        **backbone: The plain backbone's own settings.
+
+    Raises:
+        DetNASError: If the dilations do not fit the backbone, or a checkpoint's channels their order; names it.
+    """
+    settings = dict(backbone, type=plain)
+    table = searched_convs(settings, stages)
+    dilations = read_dilations(genotypes_of(genotypes), table)
+    check_order(genotypes, channel_order, settings)
+    net = build_plain(settings)
+    for conv, found in zip(table, dilations, strict=True):
+        DilatedConv2d.of(cast(nn.Conv2d, net.get_submodule(conv.name)), by_unit(found, conv))
+    keep_dilations(net, dilations_metadata(table, dilations))
+    return net
+
+
+@MODELS.register_module(name='DilatedSupernet')
+def dilated_supernet(
+    plain: Any, space: Any = 'nats', mixture: bool = False, skip_below: float = 0.0, **backbone: Any
+) -> nn.Module:
+    """Builds a supernet of all dilations of a plain backbone: a subclass of the plain class, with its keys.
+
+    Args:
+        plain: Type of the plain backbone, such as ``'mmdet.ResNet'``.
+        space: Settings of :class:`DilationSpace` beside the backbone, or the name of a preset.
+        mixture: Whether it has architecture parameters α and, without a path in force, mixes all genotypes (search by
+            gradient). Defaults to False: it runs single paths.
+        skip_below: In a mixture, leave out channels of a genotype whose weight is below this, less than 1 over the
+            number of genotypes. Defaults to 0: none.
+        **backbone: The plain backbone's own settings.
+
+    Raises:
+        DetNASError: If a setting does not fit, or a searched convolution is frozen.
+    """
+    settings = dict(backbone, type=plain)
+    if not isinstance(space, (str, Mapping)):
+        raise DetNASError(
+            f"model.backbone.space must be a preset's name or settings such as dict(groups=16); got {space!r}."
+        )
+    given = dict(preset=space) if isinstance(space, str) else dict(space)
+    found: DilationSpace = build_from(SPACES, dict(given, backbone=settings), type=DilationSpace)
+    net = build_plain(settings)
+    net.__class__ = _supernet_class(cast(Any, type(net)))
+    assert isinstance(net, DilatedSupernet)
+    net.make_searched(found, flag('mixture', mixture), real('skip_below', skip_below))
+    return net
+
+
+class DilatedSupernet(Supernet):
+    """What a plain backbone's class becomes part of: all dilations of its convolutions, which share their weights."""
+
+    space: DilationSpace
+    mixture: bool
+    #: Whether segments are blocks; None until it is known.
+    runs_in_blocks: bool | None = None
+
+    def make_searched(self, space: DilationSpace, mixture: bool, skip_below: float) -> None:
+        """Turns the space's convolutions of this backbone into searched ones, in place.
+
+        Raises:
+            DetNASError: If one of them is frozen, or ``skip_below`` could leave out the largest weight.
+        """
+        self.space, self.mixture = space, mixture
+        least = 1 / max(space.choices)
+        if not 0 <= skip_below <= least:
+            raise DetNASError(
+                f'skip_below must lie between 0 and {least:.3g}, since the largest of up to {max(space.choices)} '
+                f'weights that add up to 1 is never below that; got {skip_below}.'
+            )
+        for conv, split in zip(space.convs, space.splits, strict=True):
+            module = self.get_submodule(conv.name)
+            if not module.weight.requires_grad:
+                raise DetNASError(
+                    f'{conv.name} is frozen (frozen_stages) and searched: search other stages, stages=[…], or freeze '
+                    f'fewer, frozen_stages=1.'
+                )
+            MixedConv2d.of(cast(nn.Conv2d, module), space.genotypes[conv.stage], split, mixture, skip_below)
+
+    def check_space(self, space: SearchSpace) -> None:
+        """See :meth:`Supernet.check_space`; how a space mutates may differ."""
+        if not isinstance(space, DilationSpace):
+            super().check_space(space)
+            return
+        ours, theirs = self.space.spec(), space.spec()
+        for key in ours.keys() - {'mutation'}:
+            if ours[key] != theirs.get(key):
+                raise DetNASError(
+                    f"search.space is not the supernet's: {key} is {theirs.get(key)!r:.300} there, and "
+                    f'{ours[key]!r:.300} in model.backbone. Give both the same backbone and the same settings.'
+                )
+
+    @property
+    def searched(self) -> list[MixedConv2d]:
+        """The searched convolutions in the order of the space."""
+        return [cast(MixedConv2d, self.get_submodule(conv.name)) for conv in self.space.convs]
+
+    def decode(self) -> Architecture:
+        """Returns the architecture of the largest α of every group (NATS, section 3.3); of equal ones the first.
+
+        Raises:
+            DetNASError: If the supernet has no α.
+        """
+        if not self.mixture:
+            raise DetNASError('This supernet has no α: build it with mixture=True.')
+        ids = [conv.alpha.detach().argmax(1).tolist() for conv in self.searched if conv.alpha is not None]
+        return Architecture(tuple(gene for genes in ids for gene in genes))
+
+    def set_path(self, path: Architecture | str | Sequence[int] | None) -> None:
+        """See :meth:`Supernet.set_path`; without a path, a supernet with α mixes all genotypes."""
+        super().set_path(path)
+        plans = [None] * len(self.space.convs) if self._active_path is None else self._plans(self._active_path)
+        for conv, plan in zip(self.searched, plans, strict=True):
+            conv.plan = plan
+
+    def _plans(self, path: Architecture) -> list[DilationPlan]:
+        return [conv.plan_of(ids) for conv, ids in zip(self.searched, self.space.genes(path), strict=True)]
+
+    def forward(self, x: Tensor) -> Any:
+        """Returns what the plain backbone does."""
+        if not self.mixture:
+            self._require_path()
+        return self.run_plain(x)
+
+    def run_plain(self, x: Tensor) -> Any:
+        """Runs the plain class's forward with what its convolutions are set to."""
+        return super().forward(x)
+
+    def segments(self, path: Architecture) -> list[Segment]:
+        """See :meth:`Supernet.segments`: what is before the first block, and every block; see :mod:`.segments`."""
+        return segments.segments(self, path)
+
+    @staticmethod
+    def subnet_key(key: str, path: Architecture) -> str | None:
+        """See :meth:`Supernet.subnet_key`: the plain backbone's keys, without α."""
+        return None if key.endswith('.alpha') else key
+
+    def subnet_metadata(self, path: Architecture) -> dict[str, Any]:
+        """See :meth:`Supernet.subnet_metadata`: its dilations, so that another net that loads it says so."""
+        return dilations_metadata(self.space.convs, self.space.dilations(path))
+
+    @classmethod
+    def has_path(cls, keys: Collection[str], path: Architecture) -> bool:
+        """See :meth:`Supernet.has_path`: keys are the plain backbone's, whichever that is."""
+        return bool(keys)
+
+
+@functools.cache
+def _supernet_class(plain: type[nn.Module]) -> type[nn.Module]:
+    """The class of supernets of a plain backbone's class."""
+    return type(f'{plain.__name__}DilatedSupernet', (DilatedSupernet, plain), {})

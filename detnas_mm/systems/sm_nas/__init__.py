@@ -1,0 +1,25 @@
+"""SM-NAS (Yao et al., AAAI 2020): whole detectors, first their modules and input size, then what is in the modules."""
+
+#: Public names and the modules that define them.
+_PUBLIC = {
+    'BlockCode': 'codes',
+    'ModularSpace': 'modular',
+    'ModularStrategy': 'strategies',
+    'SMNASBackbone': 'model',
+    'StructuralSpace': 'space',
+    'backbone_outputs': 'asking',
+    'check_detector': 'asking',
+    'check_seed': 'asking',
+    'from_scratch': 'recipe',
+    'ga_rpn_head': 'ga_rpn',
+}
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    """Loads a public name when it is first asked for."""
+    if name not in _PUBLIC:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+
+    return getattr(import_module(f'{__name__}.{_PUBLIC[name]}'), name)

@@ -1,0 +1,188 @@
+"""What parts of detectors are asked on the meta device: a backbone's outputs, and whether a detector builds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from detnas_mm.config_types import is_other, named_nodes
+from detnas_mm.datasets.described import described
+from detnas_mm.errors import DetNASError, LibraryError, library_errors
+from detnas_mm.models.build import build_model, without_memory
+from detnas_mm.registry import MODELS, building
+from detnas_mm.spaces.images import RGB
+
+#: Side of the image on which strides are found; a map of stride 128 still has 4 x 4.
+_SIDE = 512
+#: Parts of a detector, and the factor whose value says each.
+_PARTS = (('backbone', 'backbone'), ('neck', 'neck'), ('rpn_head', 'rpn'), ('bbox_head', 'head'), ('roi_head', 'head'))
+
+
+@MODELS.register_module()
+def backbone_outputs(backbone: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Returns the outputs of a backbone as lists: ``channels``, ``strides`` and ``out_indices``.
+
+    It is built without memory and run once on the meta device, with its own ``out_indices``.
+
+    Args:
+        backbone: Its config; a type without a scope is mmdet's.
+
+    Raises:
+        DetNASError: If it does not build or run, or its maps do not get smaller from one to the next.
+    """
+    net = _build('backbone', backbone)
+    maps = _maps(net, backbone.get('in_channels') or RGB)
+    strides = [_SIDE // one.shape[2] for one in maps]
+    own = backbone.get('out_indices', getattr(net, 'out_indices', None))
+    indices = list(range(len(maps))) if own is None else [own] if isinstance(own, int) else list(own)
+    if len(indices) != len(maps) or strides != sorted(set(strides)):
+        raise DetNASError(
+            f'its {len(maps)} maps have the strides {strides} and out_indices {indices}, where every stride is wanted '
+            f'once: give channels, strides and out_indices.'
+        )
+    return dict(channels=[one.shape[1] for one in maps], strides=strides, out_indices=indices)
+
+
+@MODELS.register_module()
+def check_seed(cfg: Mapping[str, Any], name: str) -> None:
+    """Builds a detector of the modular space without memory.
+
+    Args:
+        cfg: What ``ModularSpace.configure`` returns.
+        name: The seed, for messages.
+
+    Raises:
+        DetNASError: If it does not build, or tells other classes apart than the data have; names the seed.
+    """
+    scope = dict(model=copy.deepcopy(dict(cfg['model'])), default_scope=cfg.get('default_scope'))
+    try:
+        with without_memory():
+            build_model(Config(scope))
+    except DetNASError as error:
+        raise LibraryError(f'search.space.seeds: {name} does not build: {error}') from error
+    other = _other_classes(cfg)
+    if other:
+        raise DetNASError(
+            f'search.space.seeds: {name} does not fit the data: {other}. Name detectors of as many classes.'
+        )
+
+
+@MODELS.register_module()
+def check_detector(cfg: Mapping[str, Any], name: str, values: Mapping[str, str]) -> None:
+    """Builds a rendered detector without memory, and holds its backbone's maps against what its neck and heads take.
+
+    Args:
+        cfg: What ``StructuralSpace.configure`` returns.
+        name: Of the candidate, for messages.
+        values: How messages call the value of each factor.
+
+    Raises:
+        DetNASError: If it does not build, its pre-trained weights are no file, maps have other channels or strides, or
+            the data other classes; names the value.
+    """
+    model = cfg['model']
+    other = _other_classes(cfg)
+    if other:
+        raise DetNASError(f'search.space.num_classes does not fit the data: {other}. Give both the same.')
+    for place, node in named_nodes('model', model):
+        file = node.get('checkpoint') if is_other(node, 'Pretrained') else None
+        if isinstance(file, str) and '://' not in file and not Path(file).is_file():
+            raise DetNASError(
+                f'search.space.factors: there is no file {file}, where {place} of {name} has its weights.'
+            )
+    try:
+        with without_memory():
+            net = build_model(Config(dict(model=copy.deepcopy(dict(model)), default_scope=cfg.get('default_scope'))))
+    except DetNASError as error:
+        title = _guilty(model, values)
+        raise LibraryError(f'search.space.factors: {title or name} does not build ({name}): {error}') from error
+    backbone = model['backbone']
+    maps = _maps(net.backbone, backbone.get('in_channels') or RGB)
+    found = [one.shape[1] for one in maps], [_SIDE // one.shape[2] for one in maps]
+    strides = _strides(model)
+    neck = model.get('neck')
+    channels = neck['in_channels'] if neck else [(model.get('rpn_head') or model['bbox_head'])['in_channels']]
+    if found != (channels, strides[: len(channels)]):
+        raise DetNASError(
+            f'search.space.factors: {values["backbone"]} returns maps of {found[0]} channels and strides {found[1]} '
+            f'where {channels} and {strides[: len(channels)]} are taken ({name}): give its channels, strides and '
+            f'out_indices as they are.'
+        )
+    shared = getattr(getattr(net, 'roi_head', None), 'shared_head', None)
+    if shared is not None:
+        taken, given = found[0][-1], model['roi_head']['bbox_head']['in_channels']
+        try:
+            fits = [one.shape[1] for one in _maps(shared, taken)] == [given]
+        except DetNASError:
+            fits = False
+        if not fits:
+            raise DetNASError(
+                f'search.space.factors: shared_head of {values["backbone"]} does not make {given} channels out of the '
+                f'{taken} of its map ({name}): give the one that fits, or shared_head=None.'
+            )
+
+
+def _other_classes(cfg: Mapping[str, Any]) -> str:
+    """Which head of a detector has not as many classes as which data set, by the config alone; '' if all have."""
+    from detnas_mm.engine.classes import HEADS, Head  # the engine loads models
+
+    scope = cfg.get('default_scope')
+    heads = [Head(key, node, None).classes() for key, node in named_nodes('model', cfg['model']) if HEADS.search(key)]
+    for loader in ('train_dataloader', 'val_dataloader'):
+        for one in described(loader, cfg.get(loader), scope):
+            classes, where = one.classes()
+            if classes is None or isinstance(classes, str):
+                continue
+            for number, _ in heads:
+                if number not in (None, len(classes)):
+                    return f'its heads have {number} classes, {one.key} has {len(classes)} ({where})'
+    return ''
+
+
+def _strides(model: Mapping[str, Any]) -> list[int]:
+    """Strides of the maps that the first dense head reads, out of its anchors or points."""
+    head = model.get('rpn_head') or model['bbox_head']
+    for part in [head, *(one for one in head.values() if isinstance(one, Mapping))]:
+        if part.get('strides'):
+            return list(part['strides'])
+    return []
+
+
+def _guilty(model: Mapping[str, Any], values: Mapping[str, str]) -> str:
+    """The value whose part of a detector does not build by itself; '' if each does."""
+    settings = model.get('train_cfg') or {}, model.get('test_cfg') or {}
+    for key, factor in _PARTS:
+        if not model.get(key):
+            continue
+        part = copy.deepcopy(dict(model[key]))
+        if key.endswith('head'):
+            stage = {'rpn_head': 'rpn', 'roi_head': 'rcnn'}.get(key)
+            train, test = ((one.get(stage) if stage else one) for one in settings)
+            part |= dict(train_cfg=Config(dict(x=train)).x, test_cfg=Config(dict(x=test)).x)
+        try:
+            _build(key, part)
+        except DetNASError:
+            return values[factor]
+    return ''
+
+
+def _build(what: str, part: Mapping[str, Any]) -> nn.Module:
+    settings = {key: value for key, value in part.items() if key not in ('init_cfg', 'pretrained')}
+    with without_memory(), building(what), DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(copy.deepcopy(settings))
+
+
+@torch.no_grad()
+def _maps(net: nn.Module, in_channels: int) -> list[Tensor]:
+    """What a backbone that was built without memory returns of an image."""
+    with torch.device('meta'), library_errors(f'{type(net).__name__} on an image of {_SIDE} x {_SIDE}'):
+        net.to('meta').eval()
+        maps = net(torch.empty(1, in_channels, _SIDE, _SIDE))
+    return [maps] if isinstance(maps, Tensor) else list(maps)

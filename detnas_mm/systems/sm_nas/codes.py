@@ -1,0 +1,204 @@
+"""Codes of backbones: what a text such as ``'11-21-21-21'`` says, its channels, and how it is changed.
+
+Stages are separated by ``-``; a ``1`` is a block that keeps the channels, a ``2`` one that doubles them, wherever it
+stands in its stage: channels double independently of strides (Yao et al., SM-NAS, AAAI 2020, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from detnas_mm.checks import whole
+from detnas_mm.errors import DetNASError
+
+#: Kinds of blocks, and how many times their own channels they give out.
+EXPANSION = {'basic': 1, 'bottleneck': 4, 'resnext': 4}
+#: Codes of well-known nets: of ResNet-18, and of ResNet-34 and -50.
+RESNET18, RESNET50 = '11-21-21-21', '111-2111-211111-211'
+_STAGE_END = '-'
+
+
+@dataclass(frozen=True)
+class BlockCode:
+    """The blocks of a backbone, stage by stage.
+
+    Attributes:
+        stages: Of every stage, how many times as many channels as the block before each block has: 1 or 2.
+    """
+
+    stages: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages or not all(stage and set(stage) <= {1, 2} for stage in self.stages):
+            raise DetNASError(f'A code has stages of at least one block each, all of them 1 or 2; got {self.stages!r}.')
+
+    @classmethod
+    def parse(cls, text: str | BlockCode) -> BlockCode:
+        """Reads a code; one that is read already is returned.
+
+        Raises:
+            DetNASError: If it is ill-formed; names the position, counted from 1.
+        """
+        if isinstance(text, BlockCode):
+            return text
+        what = "a code is one of 1 (channels stay) and 2 (channels double) a block, with '-' between stages, as in"
+        if not isinstance(text, str) or not text:
+            raise DetNASError(f'{what[0].upper()}{what[1:]} {RESNET18!r}; got {text!r}.')
+        for position, symbol in enumerate(text, 1):
+            if symbol not in '12-':
+                raise DetNASError(f'Code {text!r}: {symbol!r} at position {position} is unknown; {what} {RESNET18!r}.')
+            if symbol == _STAGE_END and (position in (1, len(text)) or text[position - 2] == _STAGE_END):
+                raise DetNASError(
+                    f"Code {text!r}: the '-' at position {position} leaves a stage without a block; {what} "
+                    f'{RESNET18!r}.'
+                )
+        return cls(tuple(tuple(map(int, stage)) for stage in text.split(_STAGE_END)))
+
+    def __str__(self) -> str:
+        return _STAGE_END.join(''.join(map(str, stage)) for stage in self.stages)
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return sum(map(len, self.stages))
+
+    @property
+    def doublings(self) -> int:
+        """Number of blocks that double the channels."""
+        return sum(stage.count(2) for stage in self.stages)
+
+    def widths(self, base: int) -> tuple[tuple[int, ...], ...]:
+        """Own channels of every block, stage by stage: those of its 3×3 convolution, in a ResNeXt block half of them.
+
+        Args:
+            base: Channels that the stem gives out.
+        """
+        width, widths = base, []
+        for stage in self.stages:
+            widths.append(tuple(width := width * times for times in stage))
+        return tuple(widths)
+
+    def channels(self, base: int, block: str = 'basic') -> tuple[int, ...]:
+        """Channels that every stage gives out, for ``in_channels`` of a neck.
+
+        Args:
+            base: Channels that the stem gives out.
+            block: One of :data:`EXPANSION`.
+
+        Raises:
+            DetNASError: If the base or the block is none.
+        """
+        check_block(block, base)
+        return tuple(widths[-1] * EXPANSION[block] for widths in self.widths(base))
+
+
+def check_block(block: str, base: int) -> None:
+    """Refuses a kind of block or a number of base channels that there is not.
+
+    Raises:
+        DetNASError: If the block is unknown, or the base no even number; says what is allowed.
+    """
+    if block not in EXPANSION:
+        raise DetNASError(f'block must be one of {", ".join(map(repr, EXPANSION))}; got {block!r}.')
+    if whole('base', base, 2) % 2:
+        raise DetNASError(f'base must be even, since the first convolution of the stem has half of it; got {base}.')
+
+
+def random_code(
+    rng: np.random.Generator, depth: tuple[int, int] = (5, 35), doublings: int = 3, stages: int = 4
+) -> BlockCode:
+    """Draws a code: its depth, the blocks that double and the borders of stages, each uniformly.
+
+    Args:
+        rng: Source of randomness.
+        depth: Smallest and largest number of blocks.
+        doublings: Blocks that double the channels; the first may be one.
+        stages: Number of stages.
+
+    Raises:
+        DetNASError: If so few blocks cannot make so many stages or doublings.
+    """
+    least, most = depth
+    if not max(stages, doublings, 1) <= least <= most:
+        raise DetNASError(
+            f'depth must be (smallest, largest) number of blocks, from {max(stages, doublings)} on for {stages} stages '
+            f'and {doublings} doublings; got {depth}.'
+        )
+    blocks = int(rng.integers(least, most + 1))
+    doubling = set(rng.choice(blocks, doublings, replace=False).tolist())
+    cuts = [0, *sorted(rng.choice(np.arange(1, blocks), stages - 1, replace=False).tolist()), blocks]
+    symbols = [2 if i in doubling else 1 for i in range(blocks)]
+    return BlockCode(tuple(tuple(symbols[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)))
+
+
+def insertions(code: BlockCode) -> list[BlockCode]:
+    """All codes with one more ``1``, one for every place in the text, both ends among them; some are alike."""
+    text = str(code)
+    return [BlockCode.parse(f'{text[:i]}1{text[i:]}') for i in range(len(text) + 1)]
+
+
+def removals(code: BlockCode) -> list[BlockCode]:
+    """All codes with one ``1`` less, one for every ``1`` that is not alone in its stage; some are alike."""
+    text = str(code)
+    return _well_formed(text[:i] + text[i + 1 :] for i, symbol in enumerate(text) if symbol == '1')
+
+
+def swaps(code: BlockCode, radius: int = 1) -> list[BlockCode]:
+    """All other codes in which a ``2`` or a border of stages has changed places with a symbol near it.
+
+    Args:
+        code: The code.
+        radius: Largest distance of the two symbols.
+    """
+    text = str(code)
+    found = []
+    for i, symbol in enumerate(text):
+        for j in range(max(0, i - radius), min(len(text), i + radius + 1)) if symbol != '1' else ():
+            swapped = list(text)
+            swapped[i], swapped[j] = swapped[j], swapped[i]
+            if text[i] != text[j]:
+                found.append(''.join(swapped))
+    return _well_formed(found)
+
+
+def _well_formed(texts: Iterable[str]) -> list[BlockCode]:
+    return [BlockCode.parse(text) for text in texts if all(text.split(_STAGE_END))]
+
+
+#: What an edit may be.
+EDITS: tuple[Callable[[BlockCode], list[BlockCode]], ...] = (insertions, removals, swaps)
+
+
+def edit(code: BlockCode, rng: np.random.Generator, radius: int = 1) -> BlockCode:
+    """Draws one edit: whether to insert a ``1``, remove one or swap; then where, among the places that leave a code.
+
+    Args:
+        code: The code.
+        rng: Source of randomness.
+        radius: See :func:`swaps`.
+
+    Returns:
+        The new code; the old one if an edit of the drawn kind has no place.
+    """
+    kind = EDITS[int(rng.integers(len(EDITS)))]
+    places = swaps(code, radius) if kind is swaps else kind(code)
+    return places[int(rng.integers(len(places)))] if places else code
+
+
+def inserted_ones(x: BlockCode, y: BlockCode) -> bool:
+    """Whether y is x with ones inserted, or x itself: x is no deeper and nowhere wider (partial order).
+
+    Li et al., Partial Order Pruning, CVPR 2019: at equal channels of stem and neck, x is then no slower than y.
+    """
+    ones_x, others_x = _runs(x)
+    ones_y, others_y = _runs(y)
+    return others_x == others_y and all(a <= b for a, b in zip(ones_x, ones_y, strict=True))
+
+
+def _runs(code: BlockCode) -> tuple[list[int], str]:
+    """Lengths of the runs of ``1`` before, between and after the other symbols; and those."""
+    others = str(code).replace('1', '')
+    return [len(run) for run in str(code).replace('2', _STAGE_END).split(_STAGE_END)], others

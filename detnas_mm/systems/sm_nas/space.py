@@ -1,0 +1,239 @@
+"""The structural space of SM-NAS (Yao et al., AAAI 2020, section 3.1): whole detectors out of exchangeable parts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from detnas_mm.checks import keyed, whole
+from detnas_mm.config_types import type_name
+from detnas_mm.errors import DetNASError
+from detnas_mm.registry import MODELS, SPACES
+from detnas_mm.spaces.architecture import Architecture
+from detnas_mm.spaces.base import SearchSpace
+from detnas_mm.systems.sm_nas.compatibility import conflict, valid_ids
+from detnas_mm.systems.sm_nas.factors import FACTORS, Value, plain, read_factors
+from detnas_mm.systems.sm_nas.modular import ModularSpace
+from detnas_mm.systems.sm_nas.recipe import from_scratch
+from detnas_mm.systems.sm_nas.rendering import render, set_size
+
+__all__ = ['ModularSpace', 'StructuralSpace']
+
+
+@SPACES.register_module()
+class StructuralSpace(SearchSpace):
+    """Input size, backbone, neck, RPN and head of a detector; the table of their values is data.
+
+    An architecture names a value of every factor, ``'800x600/resnet50/fpn-p2-p5-256/rpn/cascade3'``. Only valid
+    combinations are members. :meth:`configure` returns an ordinary mmdet config with the model and its pipelines.
+
+    Args:
+        factors: Values by factor, ``dict(backbone=dict(mine=dict(…)))``, in the place of the reference's; factors that
+            it does not name keep those (:mod:`.reference`). By factor a list of names of the reference, or a dict by
+            name of: the name of one of the reference's; a dict; None, which leaves a value out. A dict may have
+
+            - ``base``: the value of the reference that it changes;
+            - ``model``: its fragment of the model, such as ``dict(backbone=dict(type='…'))``;
+            - ``needs``: names or patterns that it goes with, by factor, such as ``dict(neck='fpn-*')``;
+            - ``when``: further fragments beside some values, ``[dict(neck='c4', model=dict(…))]``;
+
+            a size ``scale`` (width, height); a neck ``strides``, of its first and its last map; a backbone
+            ``channels``, ``strides`` and ``out_indices`` of its outputs (it is asked once where they are missing),
+            ``cuts``, settings that end it at a stride, ``{'16': dict(num_stages=3)}``, and ``shared_head``, the stage
+            after stride 16 for RoI heads without a neck, and ``not_taken``, which of ``norm_cfg``, ``conv_cfg`` and
+            ``norm_eval`` of a recipe its type has no argument for.
+
+            Fragments of ``when`` come last: what those of a ``base`` say holds, unless later ones say otherwise.
+        num_classes: Classes of boxes. Defaults to COCO's 80.
+        smallest_map: Least side of the smallest map that a neck returns. Defaults to 3.
+        recipe: None, the default: backbones begin with the weights that their values name. ``'from_scratch'``: every
+            detector gets group normalisation and weight standardisation, nothing is frozen or loaded
+            (:func:`.recipe.from_scratch`). A dict of its ``norm_cfg`` and ``conv_cfg`` for other layers.
+
+    Raises:
+        DetNASError: If a value is ill-formed, or in no valid combination; names it.
+    """
+
+    def __init__(
+        self,
+        factors: Mapping[str, Any] | None = None,
+        num_classes: int = 80,
+        smallest_map: int = 3,
+        recipe: str | Mapping[str, Any] | None = None,
+    ) -> None:
+        self.num_classes = whole('num_classes', num_classes, 1)
+        self.smallest_map = whole('smallest_map', smallest_map, 1)
+        if recipe is not None and not isinstance(recipe, Mapping) and recipe != 'from_scratch':
+            raise DetNASError(f"recipe must be None, a dict or 'from_scratch'; got {recipe!r}.")
+        self.recipe = None if recipe is None else {} if recipe == 'from_scratch' else plain(recipe)
+        keyed('recipe', self.recipe or {}, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+        self.table = read_factors(factors)
+        for value in self.table['backbone'].values():
+            if (
+                value.data.get('channels') is None
+            ):  # by its name: a space loads no torch until a backbone is to be asked
+                try:
+                    value.data.update(MODELS.get('detnas_mm.backbone_outputs')(value.model['backbone']))
+                except DetNASError as error:
+                    raise DetNASError(f'search.space.factors: {value.title}: {error}') from error
+        self._valid = valid_ids(self.table, self.smallest_map)
+        self._names = [list(self.table[factor]) for factor in FACTORS]
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        return len(self._valid)
+
+    def spec(self) -> dict[str, Any]:
+        """See :class:`SearchSpace`; its items are arguments of an equal space, which asks no backbone."""
+        factors = {
+            factor: {name: plain(value.data) for name, value in values.items()} for factor, values in self.table.items()
+        }
+        return dict(
+            factors=factors, num_classes=self.num_classes, smallest_map=self.smallest_map, recipe=self.recipe
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        counts = ', '.join(f'{len(values)} of {factor}' for factor, values in self.table.items())
+        return f'StructuralSpace({self.size} combinations of {counts})'
+
+    @cached_property
+    def members(self) -> tuple[Architecture, ...]:
+        """All architectures, in the order of the table."""
+        return tuple(map(self._decode, self._valid))
+
+    def values(self, arch: Architecture) -> dict[str, Value]:
+        """Returns the values of an architecture by factor."""
+        return {factor: self.table[factor][name] for factor, name in zip(FACTORS, arch.genes, strict=True)}
+
+    def _decode(self, ids: np.ndarray) -> Architecture:
+        return Architecture(tuple(names[i] for names, i in zip(self._names, ids.tolist(), strict=True)))
+
+    def encode(self, archs: Sequence[Architecture]) -> np.ndarray:
+        """Ids of values in the order of the table, shape (candidates, factors)."""
+        places = [{name: i for i, name in enumerate(names)} for names in self._names]
+        rows = [[place[gene] for place, gene in zip(places, arch.genes, strict=True)] for arch in archs]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), len(FACTORS))
+
+    def decode(self, codes: np.ndarray) -> list[Architecture]:
+        """The inverse of :meth:`encode`."""
+        return [self._decode(row) for row in np.asarray(codes)]
+
+    # -- drawing ------------------------------------------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Draws one of all valid combinations, each as likely."""
+        return self._decode(self._valid[rng.integers(self.size)])
+
+    def sample_many(self, rng: np.random.Generator, count: int) -> list[Architecture]:
+        return [self._decode(ids) for ids in self._valid[rng.integers(self.size, size=count)]]
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
+        """Every factor takes the value of a drawn member with probability ``prob``; others change where they must.
+
+        Of the members with those values, one that differs least from the parent in the other factors is drawn, so that
+        a new head brings the RPN that it needs.
+        """
+        parent = self.encode([arch])[0]
+        hit = rng.random(len(FACTORS)) < prob
+        drawn = self._valid[rng.integers(self.size)]
+        fitting = self._valid[(self._valid[:, hit] == drawn[hit]).all(axis=1)]
+        return self._nearest(fitting, parent, rng)
+
+    def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
+        """Every factor comes from either parent; of the valid combinations of both one that is nearest to the draw."""
+        parents = self.encode([first, second])
+        pick = rng.integers(2, size=len(FACTORS))
+        wanted = parents[pick, np.arange(len(FACTORS))]
+        fitting = self._valid[((self._valid == parents[0]) | (self._valid == parents[1])).all(axis=1)]
+        return self._nearest(fitting, wanted, rng)
+
+    def _nearest(self, rows: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> Architecture:
+        equal = (rows == wanted).sum(axis=1)
+        nearest = rows[equal == equal.max()]
+        return self._decode(nearest[rng.integers(len(nearest))])
+
+    # -- reading and writing ------------------------------------------------------------------------------------
+
+    def parse(self, value: Any) -> Architecture:
+        """Reads ``'size/backbone/neck/rpn/head'``, a sequence of five names, or an :class:`Architecture`.
+
+        Raises:
+            DetNASError: If a name is unknown, or the combination is not valid; says why.
+        """
+        names = value.split('/') if isinstance(value, str) else getattr(value, 'genes', value)
+        if not isinstance(names, (list, tuple)) or len(names) != len(FACTORS):
+            raise DetNASError(
+                f'An architecture of this space names {", ".join(FACTORS)}, such as '
+                f'{self.describe(self._decode(self._valid[0]))!r}; got {value!r}.'
+            )
+        for factor, name in zip(FACTORS, names, strict=True):
+            if not isinstance(name, str) or name not in self.table[factor]:
+                raise DetNASError(f'{name!r} is no {factor}; there are {", ".join(self.table[factor])}.')
+        arch = Architecture(tuple(names))
+        reason = conflict(self.values(arch), self.smallest_map)
+        if reason:
+            raise DetNASError(f'{self.describe(arch)} is no valid combination: {reason}.')
+        return arch
+
+    def describe(self, arch: Architecture) -> str:
+        return '/'.join(arch.genes)
+
+    # -- building -----------------------------------------------------------------------------------------------
+
+    def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
+        """See :meth:`SearchSpace.configure`: the whole detector, and its input size in all pipelines.
+
+        Of a config's own model ``data_preprocessor`` is kept.
+
+        Raises:
+            DetNASError: If the architecture is no member, or the input size cannot be set in a pipeline.
+        """
+        arch = self.parse(arch)
+        out = copy.deepcopy(dict(cfg))
+        values = self.values(arch)
+        model = render(values, self.num_classes, (out.get('model') or {}).get('data_preprocessor'))
+        if self.recipe is not None:
+            backbone = values['backbone']
+            own = {type_name(model['backbone']['type']): backbone.data.get('not_taken') or []}
+            model = from_scratch(model, **self.recipe, not_taken=own)
+        out['model'] = model
+        out.setdefault('default_scope', 'mmdet')
+        set_size(out, values['size'].data['scale'])
+        return out
+
+    def check(self, cfg: Mapping[str, Any]) -> None:
+        """Builds detectors until every value of every factor was in one, and every shared head, without memory.
+
+        Raises:
+            DetNASError: If one does not build; names the value.
+        """
+        for arch in dict.fromkeys([*self.covering(), *self._sharing()]):
+            built = self.configure(cfg, arch)
+            values = {factor: value.title for factor, value in self.values(arch).items()}
+            MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), values)
+
+    def _sharing(self) -> list[Architecture]:
+        """A member of each backbone whose next stage is the shared head of a RoI head."""
+        found: dict[str, Architecture] = {}
+        for arch in self.members:
+            values = self.values(arch)
+            if 'roi_head' in values['head'].model and 'neck' not in values['neck'].model:
+                found.setdefault(values['backbone'].name, arch)
+        return list(found.values())
+
+    def covering(self) -> list[Architecture]:
+        """Returns members in which every value occurs: greedily, few of them."""
+        left = {(k, i) for k, names in enumerate(self._names) for i in range(len(names))}
+        out = []
+        while left:
+            gains = np.array([[(k, i) in left for i in range(max(map(len, self._names)))] for k in range(len(FACTORS))])
+            best = self._valid[gains[np.arange(len(FACTORS)), self._valid].sum(axis=1).argmax()]
+            left -= set(enumerate(best.tolist()))
+            out.append(self._decode(best))
+        return out

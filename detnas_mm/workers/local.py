@@ -1,0 +1,163 @@
+"""Workers on this machine: slots, each with its GPU; standard library alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.registry import WORKERS
+from detnas_mm.workers.base import Outcome, Task, Workers
+from detnas_mm.workers.folder import read_result
+
+_KEEPER = str(Path(__file__).with_name('keeper.py'))
+
+
+@WORKERS.register_module()
+class LocalWorkers(Workers):
+    """Runs commands on this machine, ``count`` at a time.
+
+    A command runs in a process group of its own, which ends as a whole with the command and with this process, however
+    they end.
+
+    Args:
+        count: How many at a time; at least 1. Defaults to 1.
+        threads: CPU threads of a command; at least 1. Defaults to 1.
+        gpus: The GPUs to deal out, one to each worker, by the names that ``CUDA_VISIBLE_DEVICES`` takes; one may stand
+            there twice, for two workers. Empty: none, commands see no GPU. Defaults to None: those that this process
+            sees, one each; where it sees none, nothing is set.
+    """
+
+    def __init__(self, count: int = 1, threads: int = 1, gpus: Sequence[int | str] | None = None) -> None:
+        super().__init__(count, threads)
+        if gpus is not None and (isinstance(gpus, (str, int)) or not all(isinstance(g, (int, str)) for g in gpus)):
+            raise DetNASError(f'gpus must be a list of GPUs, such as [0, 1], empty for none; got {gpus!r}.')
+        self.gpus = None if gpus is None else [str(gpu) for gpu in gpus]
+
+    def check(self, work_dir: Path) -> None:
+        given = self._dealt_out()
+        if given and self.count > len(given):
+            raise DetNASError(
+                f'{self.count} workers of one GPU each, but there are {len(given)}: {", ".join(given)}. Set count to '
+                f'at most {len(given)}; or gpus=[] for the CPU, or a list in which a GPU stands more than once.'
+            )
+        visible = _visible_gpus()
+        strange = [gpu for gpu in self.gpus or [] if gpu.isdecimal() and gpu not in visible]
+        if strange:
+            raise DetNASError(
+                f'There is no GPU {", ".join(strange)}; this process sees: {", ".join(visible) or "none"}.'
+            )
+
+    def _dealt_out(self) -> list[str]:
+        return _visible_gpus() if self.gpus is None else self.gpus
+
+    def _environments(self) -> list[dict[str, str]]:
+        """The environment of each slot's commands."""
+        given = self._dealt_out()
+        if given:
+            gpus = [dict(CUDA_VISIBLE_DEVICES=given[slot % len(given)]) for slot in range(self.count)]
+        else:
+            gpus = [dict(CUDA_VISIBLE_DEVICES='') if self.gpus is not None else {}] * self.count
+        return [os.environ | self.environment() | gpu for gpu in gpus]
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        waiting = []
+        for place, task in enumerate(tasks):
+            result = read_result(task.folder, task.key)
+            if result is None:
+                waiting.append(place)
+            else:
+                yield place, Outcome(result)
+        environments = self._environments()
+        free = list(range(self.count))
+        running: dict[int, _Running] = {}
+        with selectors.DefaultSelector() as selector:
+            try:
+                while waiting or running:
+                    while waiting and free:
+                        place, slot = waiting.pop(0), free.pop(0)
+                        running[place] = _Running(tasks[place], slot, environments[slot])
+                        selector.register(running[place].output, selectors.EVENT_READ, place)
+                    for ready, _ in selector.select():
+                        place = ready.data
+                        selector.unregister(ready.fileobj)
+                        ended = running.pop(place)
+                        free = sorted([*free, ended.slot])
+                        yield place, ended.outcome()
+            finally:
+                for one in running.values():
+                    one.end()
+
+
+class _Running:
+    """A command in a process group of its own."""
+
+    def __init__(self, task: Task, slot: int, env: dict[str, str]) -> None:
+        self.task, self.slot = task, slot
+        gpu = env.get('CUDA_VISIBLE_DEVICES')
+        self.name = f'worker {slot}, GPU {gpu}' if gpu else f'worker {slot}'
+        with task.log.open('ab') as log:
+            self.keeper = subprocess.Popen(
+                [sys.executable, '-I', '-S', _KEEPER, *task.command],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=env, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def output(self) -> Any:
+        return self.keeper.stdout
+
+    def end(self) -> None:
+        """Kills the whole group. Until the keeper is waited for, its number can be no other group's."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.keeper.pid, signal.SIGKILL)
+        self.keeper.communicate()
+
+    def outcome(self) -> Outcome:
+        """How a command has ended, once its keeper has said so or is gone."""
+        line = self.output.readline()
+        self.end()
+        said = json.loads(line) if line.endswith(b'\n') else {}
+        result = read_result(self.task.folder, self.task.key)
+        lost = None if result is not None else _reason(said, self.keeper.returncode, self.task)
+        return Outcome(result, lost, self.name, said.get('memory'))
+
+
+def _reason(said: dict[str, Any], keeper: int, task: Task) -> str:
+    """Why a command has left no result.
+
+    Args:
+        said: What its keeper has said.
+        keeper: How the keeper has ended.
+        task: Its task.
+    """
+    status = said.get('status')
+    if 'refused' in said:
+        return f'cannot be started: {said["refused"]}'
+    if status is None:
+        return 'killed with all its processes' if keeper < 0 else f'its keeper has failed; see {task.log}'
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else 'unknown'
+        return f'killed by signal {-status} ({name})'
+    return f'exit {status} without a result; see {task.log}'
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if named is not None:
+        return [gpu.strip() for gpu in named.split(',') if gpu.strip() not in ('', '-1')]
+    tool = shutil.which('nvidia-smi')
+    if tool is None:
+        return []
+    listed = subprocess.run([tool, '-L'], capture_output=True, text=True)
+    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
+    return [str(i) for i in range(sum(line.startswith('GPU ') for line in lines))]

@@ -1,0 +1,91 @@
+"""Tasks that are lost: tried again, and what it means if they are lost each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.workers.base import Outcome, Task, Workers
+
+
+class WorkersBroken(DetNASError):
+    """A task was lost at every try, and no other one has finished since."""
+
+
+def run_in_order(
+    workers: Workers,
+    tasks: Sequence[Task],
+    retries: int = 2,
+    resume: str = '',
+    log: Callable[[str], None] | None = None,
+) -> Iterator[Outcome]:
+    """Runs tasks, and those that are lost again, after the others.
+
+    Args:
+        workers: What runs them.
+        tasks: The tasks.
+        retries: How often a task is run again that was lost.
+        resume: The command that resumes all this, for the error.
+        log: Takes a line about tasks that are run again.
+
+    Yields:
+        Outcomes in the order of the tasks. One without a result was lost ``retries`` + 1 times, while others have
+        finished since it was lost for the first time: the fault lies with the task. Its ``lost`` says how it ended each
+        time.
+
+    Raises:
+        WorkersBroken: If a task was lost that often and no other has finished since. What stands in the folders stays.
+    """
+    found: dict[int, Outcome] = {}
+    losses: dict[int, list[Outcome]] = {}
+    proven: set[int] = set()  # lost ones after whose first loss another task has finished
+    missing, given = list(range(len(tasks))), 0
+    for attempt in range(1, retries + 2):
+        lost = []
+        for place, outcome in workers.run([tasks[i] for i in missing]):
+            index = missing[place]
+            if outcome.result is None:
+                losses.setdefault(index, []).append(outcome)
+                lost.append(index)
+                continue
+            found[index] = outcome
+            if outcome.worker:
+                proven |= losses.keys() - {index}
+            while given in found:
+                yield found.pop(given)
+                given += 1
+        missing = sorted(lost)
+        if not missing:
+            return
+        if log is not None:
+            first = missing[0]
+            log(
+                f'Lost at attempt {attempt} of {retries + 1}: {len(missing)} of {len(tasks)} tasks, such as '
+                f'{tasks[first].folder.name} ({losses[first][-1].lost}).'
+            )
+    for index in missing:
+        if index not in proven:
+            raise WorkersBroken(
+                f'{tasks[index].folder.name} was {_summary(losses[index])}, and nothing else has finished since: the '
+                f'machine is broken, or this needs more memory than it has; see {tasks[index].log}. What is finished '
+                f'is kept. To resume: {resume or "the same command"}'
+            )
+        killed = all(str(one.lost).startswith('killed ') for one in losses[index])
+        found[index] = replace(
+            losses[index][-1],
+            lost=_summary(losses[index]) + ('; memory?' if killed else ''),
+            memory=max(one.memory or 0 for one in losses[index]) or None,
+        )
+    while given in found:
+        yield found.pop(given)
+        given += 1
+
+
+def _summary(lost: Sequence[Outcome]) -> str:
+    """How a task was lost each time."""
+    reasons = list(dict.fromkeys(str(one.lost) for one in lost))
+    times = 'once' if len(lost) == 1 else f'{len(lost)} times'
+    if all(reason.startswith('killed ') for reason in reasons):
+        return f'killed {times} {", ".join(reason.removeprefix("killed ") for reason in reasons)}'
+    return f'lost {times}: {"; ".join(reasons)}'

@@ -1,0 +1,272 @@
+"""Workers on a cluster that slurm manages; submitit submits, files and ``squeue`` say what has become of a job."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detnas_mm.checks import whole
+from detnas_mm.errors import DetNASError
+from detnas_mm.files import can_lock, write_json
+from detnas_mm.registry import WORKERS
+from detnas_mm.workers.base import Outcome, Task, Workers
+from detnas_mm.workers.folder import read_result
+
+#: Seconds between questions to ``squeue``, at least, and between looks for results.
+ASK, LOOK = 10.0, 1.0
+#: Answers in a row that do not know a job, after which it is over.
+_ANSWERS = 2
+#: Failures in a row after which it is said, of ``squeue``, and after which it is given up, of ``sbatch``.
+_FAILURES = 3
+#: What a command has to end by itself before slurm ends it: seconds, or a share of the time if that is less.
+_MARGIN, _SHARE = 300.0, 0.2
+_COMMANDS = ('sbatch', 'squeue', 'scancel', 'sinfo')
+#: Runs a command; what it prints, and how it failed, is added to the file that ``$0`` names.
+_SCRIPT = '"$@" >>"$0" 2>&1 </dev/null; end=$?; [ $end -eq 0 ] || echo "exit status $end" >>"$0"; exit $end'
+#: In a task's folder: the job that runs it.
+_JOB = 'slurm.json'
+
+
+@WORKERS.register_module()
+class SlurmWorkers(Workers):
+    """Runs commands as jobs of slurm: one array for all that are handed over together.
+
+    Jobs outlive this process if it is killed; the next one waits for those that slurm still knows. If it ends in order,
+    by Ctrl-C or an error, they are cancelled. A job that slurm requeues resumes from what lies in its folder.
+
+    Args:
+        partition: The partition. All its nodes see the folders of the tasks.
+        timeout: Minutes after which slurm kills a command, at each of its starts. One that keeps its own limit of time
+            ends before (:attr:`longest`); one that has none is lost.
+        count: How many run at a time, at most. Defaults to 1.
+        threads: CPU threads of a command. Defaults to 1.
+        gpus: GPUs of a command. Defaults to 0.
+        cpus: CPUs of a command, which its threads and its data loaders' workers share. Defaults to ``threads``.
+        options: More options of ``sbatch`` by their long names, such as ``dict(account='vision', mem='16G')``.
+    """
+
+    def __init__(
+        self,
+        partition: str,
+        timeout: int | None = None,
+        count: int = 1,
+        threads: int = 1,
+        gpus: int = 0,
+        cpus: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(count, threads)
+        if timeout is None:
+            raise DetNASError(
+                'SlurmWorkers need timeout, the minutes that slurm gives to a candidate before it kills it: several '
+                'times what a training takes, and at most the time limit of the partition (sinfo shows it).'
+            )
+        self.partition = partition
+        self.timeout = whole('timeout', timeout, 1)
+        self.gpus = whole('gpus', gpus)
+        self.cpus = whole('cpus', threads if cpus is None else cpus, threads)
+        self.options = dict(options or {})
+        seconds = 60.0 * self.timeout
+        self.longest: float = seconds - min(_MARGIN, _SHARE * seconds)
+        self._folder: Path | None = None
+
+    def check(self, work_dir: Path) -> None:
+        missing = [name for name in _COMMANDS if shutil.which(name) is None]
+        if missing:
+            raise DetNASError(
+                f'SlurmWorkers need slurm, but this machine has no {", ".join(missing)}: start the search where jobs '
+                f"are submitted, or use dict(type='LocalWorkers')."
+            )
+        if importlib.util.find_spec('submitit') is None:
+            raise DetNASError("SlurmWorkers need submitit; install it by: pip install 'submitit>=1.5.2,<2'")
+        can_lock(work_dir)
+        asked = [f'--{key.replace("_", "-")}' + ('' if value is True else f'={value}') for key, value in self._asked()]
+        tried = _call('sbatch', '--test-only', *asked, '--wrap=true')
+        if tried.returncode:
+            partitions = ' '.join(dict.fromkeys(_call('sinfo', '--noheader', '--format=%R').stdout.split()))
+            raise DetNASError(
+                f'slurm refuses such a job ({" ".join(asked)}): {_said(tried)}. Its partitions are: {partitions}.'
+            )
+        for limit in _call('sinfo', '--noheader', f'--partition={self.partition}', '--format=%l').stdout.split():
+            if self.timeout > _minutes(limit):
+                raise DetNASError(
+                    f'timeout is {self.timeout} minutes, but partition {self.partition} runs no job for longer than '
+                    f'{limit} ([days-]hours:minutes:seconds); such a job would wait forever.'
+                )
+        self._folder = work_dir / 'slurm'
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+        for task in tasks:
+            self.time_limit(task.time_limit)
+        waiting = []
+        for place, task in enumerate(tasks):
+            result = read_result(task.folder, task.key)
+            if result is None:
+                waiting.append(place)
+            else:
+                yield place, Outcome(result)
+        if not waiting:
+            return
+        folder = (self._folder or tasks[0].folder.parent / 'slurm').absolute()
+        queue = _Queue('detnas_mm-' + hashlib.sha256(str(folder).encode()).hexdigest()[:12])
+        jobs = self._adopt(queue, tasks, waiting)
+        try:
+            new = [place for place in waiting if place not in jobs.values()]
+            if new:
+                jobs |= dict(zip(self._submit(queue.name, folder, [tasks[p] for p in new]), new, strict=True))
+            yield from self._follow(queue, tasks, jobs)
+        finally:
+            if jobs:
+                _call('scancel', *jobs)
+                for place in jobs.values():  # what is being cancelled is not to be waited for
+                    (tasks[place].folder / _JOB).unlink(missing_ok=True)
+
+    def _adopt(self, queue: _Queue, tasks: Sequence[Task], waiting: Sequence[int]) -> dict[str, int]:
+        """Jobs that an earlier process has submitted, and slurm knows, with the places of their tasks.
+
+        One that works for another key, as after a change of settings, is cancelled.
+        """
+        noted, others = {}, set()
+        for place in waiting:
+            file = tasks[place].folder / _JOB
+            if file.is_file():
+                job = json.loads(file.read_text(encoding='utf-8'))
+                noted[job['job']] = place
+                if job.get('key') != tasks[place].key:
+                    others.add(job['job'])
+        known: dict[str, str] | None = {}
+        while noted and (known := queue.ask(noted)) is None:
+            time.sleep(ASK)
+        there = {job: place for job, place in noted.items() if job in (known or {})}
+        if others & there.keys():
+            _call('scancel', *sorted(others & there.keys()))
+        return {job: place for job, place in there.items() if job not in others}
+
+    def _submit(self, name: str, folder: Path, tasks: Sequence[Task]) -> list[str]:
+        """Submits tasks as an array; the jobs' numbers.
+
+        Raises:
+            DetNASError: What slurm says, if it refuses them each time.
+        """
+        import submitit
+
+        executor = submitit.SlurmExecutor(folder)
+        executor.update_parameters(
+            job_name=name, partition=self.partition, time=self.timeout, cpus_per_task=self.cpus,
+            array_parallelism=self.count, stderr_to_stdout=True, use_srun=False,
+            additional_parameters=dict(self._asked()),
+        )  # fmt: skip
+        functions = [submitit.helpers.CommandFunction(self._command(task), verbose=False) for task in tasks]
+        for failures in range(1, _FAILURES + 1):
+            try:
+                jobs = [job.job_id for job in executor.submit_array(functions)]
+                break
+            except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
+                if failures == _FAILURES:
+                    raise DetNASError(f'slurm takes no jobs: {" ".join(str(error).split())}') from error
+                time.sleep(ASK)
+        for job, task in zip(jobs, tasks, strict=True):
+            write_json(task.folder / _JOB, dict(job=job, key=task.key))
+        return jobs
+
+    def _asked(self) -> list[tuple[str, Any]]:
+        """What a job is to have, as long options of ``sbatch``."""
+        own: dict[str, Any] = {'partition': self.partition, 'time': self.timeout, 'cpus-per-task': self.cpus}
+        if self.gpus:
+            own['gpus-per-node'] = self.gpus
+        return [*own.items(), *self.options.items()]
+
+    def _command(self, task: Task) -> list[str]:
+        """A task's command with its environment, what it prints going to the task's log."""
+        env = self.environment() | ({} if self.gpus else dict(CUDA_VISIBLE_DEVICES=''))
+        variables = [f'{key}={value}' for key, value in env.items()]
+        return ['/usr/bin/env', *variables, '/bin/sh', '-c', _SCRIPT, str(task.log.absolute()), *task.command]
+
+    def _follow(self, queue: _Queue, tasks: Sequence[Task], jobs: dict[str, int]) -> Iterator[tuple[int, Outcome]]:
+        """Yields outcomes as jobs end; takes those out of ``jobs``."""
+        unknown = dict.fromkeys(jobs, 0)
+        nodes: dict[str, str] = {}
+        asked = time.monotonic()
+        while jobs:
+            if time.monotonic() - asked >= ASK:
+                known = queue.ask(jobs)
+                asked = time.monotonic()
+                if known is not None:
+                    unknown = {job: 0 if job in known else unknown[job] + 1 for job in jobs}
+                    nodes |= {job: node for job, node in known.items() if node}
+            for job, place in list(jobs.items()):
+                task = tasks[place]
+                os.listdir(task.folder)  # has a network file system look at the folder again
+                result = read_result(task.folder, task.key)
+                if result is None and unknown[job] < _ANSWERS:
+                    continue
+                del jobs[job]
+                lost = None if result is not None else f'unknown to squeue, without a result; {_where(task)}'
+                yield place, Outcome(result, lost, f'{nodes.get(job, "slurm")}, job {job}')
+            if jobs:
+                time.sleep(min(LOOK, ASK))
+
+
+class _Queue:
+    """What slurm knows of jobs of one name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._failures = 0
+
+    def ask(self, jobs: Mapping[str, int]) -> dict[str, str] | None:
+        """The jobs that are waiting or running, with their nodes ('' without one); None if there is no answer.
+
+        Args:
+            jobs: Their numbers.
+        """
+        numbers = ','.join(dict.fromkeys(job.partition('_')[0] for job in jobs))
+        answer = _call('squeue', '--noheader', '--array', '--format=%i|%j|%N', f'--jobs={numbers}')
+        if answer.returncode and 'Invalid job id' not in answer.stderr:
+            self._failures += 1
+            if self._failures == _FAILURES:
+                print(f'squeue gives no answer ({_said(answer)}); it is asked again.', file=sys.stderr, flush=True)
+            return None
+        self._failures = 0
+        lines = (line.split('|') for line in answer.stdout.splitlines())
+        return {job: node for job, name, node in lines if name == self.name}
+
+
+def _call(*command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of slurm; one that does not answer counts as failed."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(('SQUEUE_', 'SINFO_'))}
+    try:
+        return subprocess.run(command, env=env | dict(LC_ALL='C'), capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, '', str(error))
+
+
+def _said(answer: subprocess.CompletedProcess[str]) -> str:
+    return '; '.join(answer.stderr.split('\n')).strip('; ') or f'exit {answer.returncode}'
+
+
+def _where(task: Task) -> str:
+    """Where to read why a job left no result."""
+    if task.log.exists():
+        return f'see {task.log}'
+    return f'it has printed nothing: do the nodes see {task.folder.absolute()}?'
+
+
+def _minutes(limit: str) -> float:
+    """Minutes of a limit as slurm writes it: ``'infinite'``, ``'1-00:00:00'``, ``'12:00:00'``, ``'5:00'``."""
+    if not limit[:1].isdigit():
+        return float('inf')
+    days, _, rest = limit.rpartition('-')
+    seconds = 0.0
+    for part in rest.split(':'):
+        seconds = seconds * 60 + int(part)
+    return (seconds + 86400 * int(days or 0)) / 60

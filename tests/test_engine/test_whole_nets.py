@@ -1,0 +1,115 @@
+"""A search for the front of whole detectors by their latency: for real, and what of it a kill leaves."""
+
+import copy
+import json
+
+import matplotlib.image
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from detnas_mm.engine.measure import check_device, search_and_measure
+from detnas_mm.errors import DetNASError
+from detnas_mm.latency.timing import Pace
+from detnas_mm.registry import EVALUATORS
+from detnas_mm.search import Evaluation, SearchJob, read_ledger
+from tests import jobs
+from tests.test_cost.test_net_latency import PaperWorkers, paper  # noqa: F401 (its workers are new for every test)
+from tests.test_toys.detectors import UntrainedLoss, search_config
+
+FRONT = [dict(name='score'), dict(name='latency', direction='minimize')]
+QUICK = dict(rounds=2, min_time=0, pause=0)
+
+
+@EVALUATORS.register_module(force=True)
+class RescoredLoss(UntrainedLoss):
+    """Its search-val is the test set of the config."""
+
+    def rescoring(self, cfg):
+        return copy.deepcopy(cfg)
+
+
+@EVALUATORS.register_module(force=True)
+class EndsEarly(UntrainedLoss):
+    """Counts letters; is killed at the third candidate, once."""
+
+    left = 2
+
+    def evaluate(self, archs):
+        for arch in archs:
+            if not self.left:
+                type(self).left = -1
+                raise KeyboardInterrupt
+            type(self).left -= 1
+            yield Evaluation(dict(score=float(len(self.job.space.describe(arch)))))
+
+    def weights(self, arch):
+        return None
+
+
+def by_latency(folder, evaluator, workers=None, **section):
+    cost = dict(type='NetLatency', file=str(folder / 'latency.json'), pace=QUICK)
+    cost |= dict(workers=workers) if workers else {}
+    return search_config(
+        folder / 'search',
+        evaluator=dict(type=evaluator),
+        strategy=dict(type='ParetoStrategy', population=2, parents=2),
+        objectives=FRONT,
+        costs=dict(latency=cost),
+        export=dict(),
+        **section,
+    )
+
+
+@pytest.mark.slow
+def test_front_members_are_measured_again_each_at_its_own_size(digits_folder, tmp_path):
+    """A process of its own measures before the search; afterwards images of search-val are looked at, with weights."""
+    cfg = by_latency(tmp_path, 'RescoredLoss', budget=dict(generations=2))
+    lines = []
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        found = search_and_measure(cfg, None, 'cpu', Pace(**QUICK), threads=1, say=lines.append)
+    (machine,) = json.loads((tmp_path / 'latency.json').read_text())['machines']
+    latencies = {net['arch']: net['ms'] for net in machine['nets'].values()}
+    _, rows = read_ledger(tmp_path / 'search' / 'ledger.jsonl')
+    assert len(rows) == 4 and {row.arch: row.costs['latency'] for row in rows} == latencies
+    assert all(net['boxes'] for net in machine['nets'].values()), 'no untrained net is sure of anything'
+    assert machine['device']['threads'] == 1 and machine['clock'] == 'processor time of the thread'
+    first, second = machine['sessions']
+    assert first['ratio'] == 1 and set(second['references']) == set(machine['references'])
+    assert found['untrained'] and found['images'] == 'search-val' and found['latency'] == 'latency'
+    for net in found['nets']:
+        size = int(net['arch'].partition('@')[2])
+        assert net['input_size'] == [size, size] and net['as_measured']['latency'] == net['measured_ms']
+        assert net['predicted_ms'] == pytest.approx(latencies[net['arch']], abs=1e-5) and 'tested' in net
+    sizes = {tuple(net['input_size']) for net in found['nets']}
+    assert found['input_size'] is None if len(sizes) > 1 else tuple(found['input_size']) in sizes
+    text = '\n'.join(lines)
+    assert 'post-processing fully loaded' in text and text.count('search-val') >= 2
+    assert matplotlib.image.imread(tmp_path / 'search' / 'front.png').std() > 0.02
+
+
+def test_rows_are_equal_after_a_kill(digits_folder, tmp_path):
+    """Given the file; what is measured after the kill is what had not been measured before."""
+    rows = {}
+    for name, left in (('whole', -1), ('killed', 2)):
+        EndsEarly.left, PaperWorkers.pace = left, 1.0
+        cfg = by_latency(tmp_path / name, 'EndsEarly', dict(type='PaperWorkers'), budget=dict(generations=2))
+        if left > 0:
+            with pytest.raises(KeyboardInterrupt):
+                jobs.run(cfg)
+            assert len(read_ledger(tmp_path / name / 'search' / 'ledger.jsonl')[1]) == 2
+            PaperWorkers.pace = 1.25  # the nets in common are measured again, and take that off
+        jobs.run(cfg)
+        _, found = read_ledger(tmp_path / name / 'search' / 'ledger.jsonl')
+        rows[name] = [(row.id, row.costs, row.metrics, row.origin, row.parents) for row in found]
+    assert rows['whole'] == rows['killed'] and len(rows['whole']) == 4
+
+
+def test_what_was_found_is_measured_on_the_same_device(digits_folder, tmp_path):
+    job = SearchJob.from_config(by_latency(tmp_path, 'RescoredLoss'))
+    check_device(job, 'cpu', None)
+    with pytest.raises(DetNASError, match='measures on cpu with threads=1; asked for is --device cuda. Ask for the fo'):
+        check_device(job, 'cuda', None)
+    with pytest.raises(DetNASError, match='asked for is --device cpu --threads 2'):
+        check_device(job, 'cpu', 2)
+    check_device(SearchJob.from_config(Config(dict(search=search_config(tmp_path).search))), 'cuda', 2)

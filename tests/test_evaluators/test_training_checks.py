@@ -1,0 +1,127 @@
+"""Trained candidates: what is refused, forecast and said before and while they train."""
+
+import json
+import re
+import time
+from collections import namedtuple
+
+import pytest
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.evaluators.training import forecast, progress
+from detnas_mm.evaluators.training.folder import CANDIDATES, work_of
+from tests.test_evaluators import training
+from tests.test_evaluators.training import FakeWorkers, files
+
+
+@pytest.mark.parametrize(
+    'evaluator, change, text',
+    [
+        ({}, dict(val_dataloader=None), 'has no val_dataloader. Give it'),
+        ({}, dict(val_evaluator=None), 'has no val_evaluator. Give it'),
+        ({}, dict(optim_wrapper=None), 'has no optim_wrapper: inherit a config that trains a detector'),
+        ({}, dict(train_cfg=dict(by_epoch=True)), 'give it max_epochs, or'),
+        ({}, dict(model=dict(bbox_head=dict(feat_channels='many'))), 'The candidate .*@.* cannot be built: '),
+        (dict(halving=dict(at=[6])), {}, 'candidates train for 6 iterations: each number must be smaller'),
+        (dict(halving=dict(at=[3, 2])), {}, r'halving.at must be growing numbers'),
+        (dict(halving=dict(at=[3], keep=1)), {}, 'halving.keep must be more than 0 and less than 1'),
+        (dict(halving=dict(keep=0.5)), {}, 'search.evaluator.halving must be as in'),
+        (dict(workers=dict(type='Nobody')), {}, "'Nobody' is no workers. There are: .*LocalWorkers"),
+        (dict(time_limit=0), {}, 'evaluator.time_limit must be seconds'),
+        (dict(keep='some'), {}, "evaluator.keep must be 'front', 'all' or 'none'; got 'some'"),
+        (dict(keep='none', inherit=True), {}, 'evaluator.inherit needs weights'),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_before_anything_long(digits_folder, tmp_path, evaluator, change, text):
+    cfg = training.config(tmp_path, evaluator)
+    cfg.merge_from_dict(change)
+    for key, value in change.items():
+        if not value or key == 'train_cfg':
+            cfg[key] = value
+    with pytest.raises(DetNASError, match=text):
+        training.job(cfg)
+
+
+def test_halving_needs_trainings_that_resume_exactly(digits_folder, tmp_path):
+    cfg = training.config(tmp_path, dict(halving=dict(at=[2])))
+    cfg.train_dataloader.dataset.pipeline.insert(3, dict(type='CachedMosaic', img_scale=(96, 96)))
+    with pytest.raises(DetNASError, match='CachedMosaic keeps a random state of its own. Leave halving out'):
+        training.job(cfg)
+    cfg.search.evaluator.halving = None
+    lines = []
+    training.job(cfg, lines.append)
+    assert any('begins again from its start, since CachedMosaic' in line for line in lines)
+
+
+def test_a_search_val_that_is_the_test_set_is_named(digits_folder, tmp_path):
+    cfg = training.config(tmp_path)
+    lines = []
+    training.job(cfg, lines.append)
+    assert lines == []
+    cfg.val_dataloader = cfg.test_dataloader
+    training.job(cfg, lines.append)
+    assert len(lines) == 1 and lines[0].startswith('Search-val is the test set')
+
+
+def test_several_processes_are_refused(search, monkeypatch):
+    monkeypatch.setattr('detnas_mm.engine.search.get_world_size', lambda: 2)
+    with pytest.raises(DetNASError, match='ShortTraining runs in one process alone: start the search without'):
+        search()
+
+
+def test_a_forecast_before_the_first_training(search, tmp_path):
+    lines = []
+    workers, _ = search(dict(trials=2), population=2, generations=2, log=lines.append)
+    (line,) = [line for line in lines if line.startswith('Forecast: ')]
+    assert line.startswith('Forecast: 4 trainings at most (2 generations of 2); 2 to 3 hours with 2 at a time; up to ')
+    assert [task.key.endswith('-trial-end') for task in workers.tasks[:3]] == [True, True, False]
+    assert files(tmp_path / 'search', 'config.py') == files(tmp_path / 'search', 'result.json'), 'no folders of trials'
+    lines.clear()
+    search(dict(trials=2), population=2, generations=2, log=lines.append)
+    assert not any(line.startswith('Forecast') for line in lines), 'nothing is trained'
+    stopped = FakeWorkers(stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        search(workers=stopped, folder='half', population=2, generations=2)
+    lines.clear()
+    search(folder='half', population=2, generations=2, log=lines.append)
+    (line,) = [line for line in lines if line.startswith('Forecast: ')]
+    assert line.startswith('Forecast: 2 trainings at most (2 generations of 2, 2 done); 0.01 to 0.01 hours'), line
+
+
+def test_a_disk_that_cannot_hold_it_is_refused(search, monkeypatch):
+    Usage = namedtuple('Usage', 'total used free')
+    monkeypatch.setattr(forecast.shutil, 'disk_usage', lambda folder: Usage(10**9, 0, 10**6))
+    workers = FakeWorkers()
+    with pytest.raises(
+        DetNASError, match=r'has 1 MB free, and the search may need up to .* MB of checkpoints under way'
+    ):
+        search(workers=workers)
+    assert workers.ran == []
+
+
+def test_it_says_how_far_candidates_are(search, monkeypatch, tmp_path):
+    monkeypatch.setattr(progress, 'EVERY', 0.01)
+    monkeypatch.setenv('TQDM_DISABLE', '1')  # lines, not a bar
+    lines = []
+
+    class Slow(FakeWorkers):
+        def _train(self, task, arch, until):
+            note = dict(work=work_of(task.key), done=3.5, until=6, unit='iterations')
+            (task.folder / 'progress.json').write_text(json.dumps(note))
+            seen = len(lines)
+            end = time.monotonic() + 60
+            while not any('3.5/6 iterations' in line for line in lines[seen:]):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            super()._train(task, arch, until)
+
+    search(workers=Slow(), log=lines.append)
+    said = [line for line in lines if 'trainings finished' in line]
+    assert any(re.fullmatch(r'1 of 4 trainings finished; under way: \w{12} 3.5/6 iterations.*', line) for line in said)
+
+
+def test_a_forecast_that_was_killed_leaves_no_trials(search, tmp_path):
+    left = tmp_path / 'search' / CANDIDATES / 'abc_trial'
+    left.mkdir(parents=True)
+    search()
+    assert not left.exists()

@@ -1,0 +1,97 @@
+"""Dilated nets and supernets behave as the plain backbone: checkpoints, frozen layers, recomputation."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.registry import MODELS
+from detnas_mm.systems.nats import DilationSpace
+from detnas_mm.systems.nats.optim import alphas
+from tests.test_nats.nets import build, cfg_of, images, relative, rng
+
+R50 = dict(type='mmdet.ResNet', depth=50, style='pytorch')
+
+
+def kinds(cfg, **settings):
+    """The dilated net and both supernets of a plain backbone's config."""
+    space = DilationSpace(cfg)
+    fixed = space.configure(dict(model=dict(backbone=cfg)), space.sample(rng()))['model']['backbone']
+    supernet = dict(cfg, type='detnas_mm.DilatedSupernet', plain=cfg['type'], **settings)
+    return [fixed, supernet, dict(supernet, mixture=True)]
+
+
+def modes(net):
+    """What is frozen, by name; modules of this package's own left out."""
+    parameters = {name: one.requires_grad for name, one in net.named_parameters() if not name.endswith('.alpha')}
+    norms = {name: one.training for name, one in net.named_modules() if isinstance(one, nn.BatchNorm2d)}
+    return parameters, norms
+
+
+@pytest.mark.parametrize('number', range(3))
+def test_a_checkpoint_of_torchvision_is_loaded_whole(tmp_path, number):
+    """By init_cfg, as users load it: every tensor of the file but the classifier's, and α stays as it was."""
+    torchvision = pytest.importorskip('torchvision')
+    state = torchvision.models.resnet50(weights=None).state_dict()
+    torch.save(state, tmp_path / 'resnet50.pth')
+    init = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet50.pth'))
+    net = MODELS.build(dict(kinds(R50)[number], init_cfg=init))
+    net.init_weights()
+    own = net.state_dict()
+    extra = {key for key in own if key not in state}
+    assert all(key.endswith('.alpha') for key in extra) and len(extra) == (13 if number == 2 else 0)
+    assert {key for key in state if key not in own} == {'fc.weight', 'fc.bias'}
+    assert all(torch.equal(own[key], state[key]) for key in own.keys() - extra)
+    assert not any(one.detach().any() for one in alphas(net).values())
+
+
+@pytest.mark.parametrize('name', ['resnet_pytorch', 'resnext', 'mmpretrain_resnet'])
+@pytest.mark.parametrize(
+    'settings', [dict(frozen_stages=1, norm_eval=True), dict(frozen_stages=-1, norm_eval=False), dict(frozen_stages=0)]
+)
+def test_what_is_frozen_is_the_plain_nets(name, settings):
+    cfg = dict(cfg_of(name), **settings)
+    plain = MODELS.build(copy.deepcopy(cfg))
+    plain.train()
+    for other in kinds(cfg):
+        net = MODELS.build(copy.deepcopy(other))
+        net.train()
+        assert modes(net) == modes(plain)
+
+
+def test_a_searched_layer_that_is_frozen_is_refused():
+    cfg = dict(cfg_of('resnet_pytorch'), frozen_stages=2)
+    fixed, *supernets = kinds(cfg)
+    MODELS.build(fixed)  # training a found net with frozen stages is the user's choice
+    for other in supernets:
+        with pytest.raises(DetNASError, match=r'layer2\.0\.conv2 is frozen \(frozen_stages\) and searched'):
+            MODELS.build(other)
+
+
+@pytest.mark.parametrize('number', range(3))
+def test_recomputed_activations_give_the_same_gradients(number):
+    """``with_cp`` of the plain class; norms in evaluation mode, since mmdet's updates their statistics twice."""
+    found = []
+    for with_cp in (False, True):
+        cfg = dict(cfg_of('resnet_pytorch'), with_cp=with_cp)
+        net = MODELS.build(copy.deepcopy(kinds(cfg)[number]))
+        net.load_state_dict(build(cfg_of('resnet_pytorch')).state_dict(), strict=False)
+        net.eval()
+        if number == 1:
+            net.set_path(net.space.sample(rng()))
+        x = images().requires_grad_()
+        sum(out.square().mean() for out in net(x)).backward()
+        found.append([x.grad, *(one.grad for one in net.parameters())])
+    assert len(found[0]) > 100
+    assert relative(found[1], found[0]) < 1e-5
+
+
+def test_padding_other_than_zeros_is_refused():
+    net = MODELS.build(cfg_of('resnet_pytorch'))
+    net.layer2[1].conv2.padding_mode = 'circular'
+    from detnas_mm.systems.nats.plain import _find_convs
+
+    with pytest.raises(DetNASError, match=r"layer2\.1\.conv2 pads by 'circular'"):
+        _find_convs(net, None)

@@ -1,0 +1,111 @@
+"""Workers on slurm: settings, and what is made of squeue's answers; no slurm is needed."""
+
+import json
+import os
+import re
+import sys
+
+import pytest
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.registry import WORKERS, build_from
+from detnas_mm.workers import SlurmWorkers, Task, slurm
+
+from .processes import toy_task
+
+
+def test_a_config_names_them():
+    workers = build_from(WORKERS, dict(type='SlurmWorkers', partition='gpu', timeout=240, count=8, threads=4, gpus=1))
+    assert (workers.count, workers.cpus, workers.gpus, workers.spec()) == (8, 4, 1, dict(threads=4))
+
+
+@pytest.mark.parametrize(
+    ('setting', 'said'),
+    [
+        (dict(), 'SlurmWorkers need timeout, the minutes that slurm gives to a candidate before it kills it'),
+        (dict(timeout='1:00'), "timeout must be a whole number of at least 1; got '1:00'"),
+        (dict(timeout=9, gpus=-1), 'gpus must be a whole number of at least 0; got -1'),
+        (dict(timeout=9, threads=4, cpus=2), 'cpus must be a whole number of at least 4; got 2'),
+        (dict(timeout=9, account='x'), "SlurmWorkers has no argument 'account'; it takes partition, timeout"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(setting, said):
+    with pytest.raises(DetNASError, match=re.escape(said)):
+        build_from(WORKERS, dict(type='SlurmWorkers', partition='gpu', **setting))
+
+
+def test_a_command_ends_before_slurm_ends_it(tmp_path):
+    assert [SlurmWorkers('gpu', timeout).longest for timeout in (1, 10, 600)] == [48, 480, 600 * 60 - 300]
+    workers = SlurmWorkers('gpu', 10)
+    assert workers.time_limit(None) == 480 and workers.time_limit(60) == 60
+    with pytest.raises(DetNASError, match='time_limit is 500 s, but these workers kill a command .* longer than 480 s'):
+        workers.time_limit(500)
+    with pytest.raises(DetNASError, match='time_limit is 481 s'):
+        next(workers.run([toy_task(tmp_path, 'a', time_limit=481)]))
+
+
+def test_a_machine_without_slurm_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(DetNASError, match="no sbatch, squeue, scancel, sinfo: .* dict.type='LocalWorkers'"):
+        SlurmWorkers('gpu', 10).check(tmp_path)
+
+
+def program(folder, name, script):
+    path = folder / name
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
+
+
+def test_submitit_that_is_not_installed_is_named(monkeypatch, tmp_path):
+    for name in ('sbatch', 'squeue', 'scancel', 'sinfo'):
+        program(tmp_path, name, 'exit 0')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setitem(sys.modules, 'submitit', None)
+    monkeypatch.setattr(slurm.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(DetNASError, match=r"need submitit; install it by: pip install 'submitit>="):
+        SlurmWorkers('gpu', 10).check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('script', 'known'),
+    [
+        ('printf "7_0|mine|n1\\n7_2|mine|\\n8|another|n2\\n"', {'7_0': 'n1', '7_2': ''}),
+        ('true', {}),
+        ('echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1', {}),
+        ('echo "slurm_load_jobs error: Socket timed out on send/recv operation" >&2; exit 1', None),
+    ],
+)
+def test_what_squeue_knows(monkeypatch, tmp_path, script, known):
+    program(tmp_path, 'squeue', f'[ -z "$SQUEUE_STATES" ] || exit 3; echo "$*" >>{tmp_path}/asked; {script}')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv('SQUEUE_STATES', 'RUNNING')  # would hide what waits
+    assert slurm._Queue('mine').ask({'7_0': 0, '7_1': 1, '7_2': 2, '8': 3}) == known
+    assert (tmp_path / 'asked').read_text().split()[-1] == '--jobs=7,8'  # the whole array, in one question
+
+
+def test_squeue_that_gives_no_answer_is_said_once(monkeypatch, tmp_path, capsys):
+    program(tmp_path, 'squeue', 'echo "error: no route" >&2; exit 1')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    queue = slurm._Queue('mine')
+    assert [queue.ask({'7': 0}) for _ in range(6)] == [None] * 6
+    assert capsys.readouterr().err == 'squeue gives no answer (error: no route); it is asked again.\n'
+
+
+@pytest.mark.parametrize(
+    ('limit', 'minutes'),
+    [('infinite', float('inf')), ('n/a', float('inf')), ('5:00', 5), ('1:30:00', 90), ('2-00:00:30', 2880.5)],
+)
+def test_limits_as_slurm_writes_them(limit, minutes):
+    assert slurm._minutes(limit) == minutes
+
+
+def test_jobs_of_other_settings_are_cancelled_and_not_adopted(monkeypatch, tmp_path):
+    program(tmp_path, 'squeue', 'printf "7_0|mine|n1\\n7_1|mine|\\n"')
+    program(tmp_path, 'scancel', f'echo "$*" >>{tmp_path}/cancelled')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    tasks = [Task(key, ('true',), tmp_path / key) for key in ('now', 'new')]
+    for task, job in zip(tasks, (dict(job='7_0', key='now'), dict(job='7_1', key='old'))):
+        task.folder.mkdir()
+        (task.folder / 'slurm.json').write_text(json.dumps(job))
+    assert SlurmWorkers('gpu', 10)._adopt(slurm._Queue('mine'), tasks, [0, 1]) == {'7_0': 0}
+    assert (tmp_path / 'cancelled').read_text() == '7_1\n'

@@ -1,0 +1,146 @@
+#!/usr/bin/env python
+"""Pareto fronts of several searches side by side, and the joint one of nets that were trained alike."""
+
+import argparse
+import json
+from pathlib import Path
+
+from detnas_mm.cli import one_line_errors, until_nobody_reads
+
+EPILOG = """
+Searches must have the same two objectives. The joint front is that of all nets that were trained as those of the last
+search: by one evaluator, recipe and budget; others are counted and left out.
+
+examples:
+  python tools/analysis_tools/fronts.py work_dirs/structural work_dirs/modular --draw fronts.png
+  python tools/analysis_tools/fronts.py work_dirs/random work_dirs/structural work_dirs/modular --apart random
+  python tools/analysis_tools/fronts.py work_dirs/modular work_dirs/random --reference 0 60
+  python tools/analysis_tools/fronts.py work_dirs/modular --marks by_hand.json --unit ms
+  python tools/analysis_tools/fronts.py work_dirs/modular --pruning --spread 0.5
+
+--marks: detectors made by hand, [{"name": "RetinaNet R-18", "coco/bbox_mAP": 0.31, "latency": 24.1}, ...].
+--pruning: replays searches of a ModularSpace and counts what partial-order pruning would have spared, and lost.
+"""
+
+
+def read_marks(file: Path, objectives: list) -> list:
+    """Detectors made by hand, of a JSON file."""
+    from detnas_mm.visualization import Mark
+
+    try:
+        found = json.loads(file.read_text())
+        return [Mark(str(one['name']), tuple(float(one[o.name]) for o in objectives)) for one in found]
+    except OSError as error:
+        raise SystemExit(f'error: {file} cannot be read: {error.strerror}.') from error
+    except (ValueError, TypeError, KeyError) as error:
+        names = ', '.join(f'"{one.name}": …' for one in objectives)
+        raise SystemExit(
+            f'error: {file} must be a list of {{"name": "…", {names}}} ({type(error).__name__}: {error}).'
+        ) from error
+
+
+def show_pruning(stage, folder: Path, objectives: list, reference: tuple, spread: float | None) -> None:
+    """What partial-order pruning has spared, and what it would spare."""
+    from detnas_mm.search import number_text
+    from detnas_mm.search.fronts import volume
+    from detnas_mm.systems.sm_nas.pruning import read_notes, replay_stage
+
+    spared, spreads = read_notes(folder)
+    effect = replay_stage(stage, objectives, spreads if spread is None else spread)
+    if effect is None:
+        print(f'{stage.name}: its space has no partial order')
+        return
+    how = f'spread {number_text(spread or 0.0)}' if spread is not None or not spreads else 'spreads of pruning.json'
+    if spared is not None:
+        print(f'{stage.name}: the search itself spared {spared} candidates')
+    before, after = (volume(rows, objectives, reference) for rows in (effect.front, effect.kept))
+    change = f', hypervolume {before:.6g} to {after:.6g} ({(after - before) / before:+.2%})' if before else ''
+    print(
+        f'{stage.name}: replayed ({how}), pruning spares {len(effect.spared)} of {len(effect.rows)} candidates; of '
+        f'{len(effect.front)} nets on the front it loses {len(effect.lost)}{change}'
+    )
+    for record in effect.lost:
+        print(f'  lost: {record.id}  {record.arch}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'searches', nargs='+', type=Path, help='folders of searches, or ledger files; last the final one'
+    )
+    parser.add_argument('--names', nargs='+', metavar='NAME', help='of the searches; default: those of their folders')
+    parser.add_argument(
+        '--reference', nargs=2, type=float, metavar=('FIRST', 'SECOND'),
+        help='where hypervolumes begin, a value of each objective; default: 0, and the worst of all rows',
+    )  # fmt: skip
+    parser.add_argument(
+        '--apart', nargs='+', default=[], metavar='NAME',
+        help='searches whose nets the joint front leaves out, such as a rival of the others',
+    )  # fmt: skip
+    parser.add_argument('--marks', type=Path, metavar='JSON', help='detectors made by hand')
+    parser.add_argument('--draw', type=Path, metavar='PNG', help='a picture of all fronts')
+    parser.add_argument('--unit', default='', help='of the second objective, for the picture, such as ms')
+    parser.add_argument('--pruning', action='store_true', help='replay partial-order pruning')
+    parser.add_argument(
+        '--spread', type=float, metavar='VALUE',
+        help='of the second objective: differences below it are ties in --pruning; default: what the search has noted',
+    )  # fmt: skip
+    args = parser.parse_args()
+    if args.names and len(args.names) != len(args.searches):
+        raise SystemExit(f'error: {len(args.searches)} searches and {len(args.names)} --names: give one for each.')
+    if args.draw and args.draw.suffix != '.png':
+        raise SystemExit(f'error: --draw writes a PNG; got {args.draw}.')
+
+    from detnas_mm.search import number_text, pareto_front
+    from detnas_mm.search.fronts import Stage, common_objectives, joint_front, reference_point, volume
+
+    names = args.names or [None] * len(args.searches)
+    stages = [Stage.read(path, name) for path, name in zip(args.searches, names, strict=True)]
+    twice = [stage.name for i, stage in enumerate(stages) if stage.name in [one.name for one in stages[:i]]]
+    if twice:
+        raise SystemExit(f'error: two searches are called {twice[0]!r}: give each another name by --names.')
+    objectives = common_objectives(stages)
+    marks = read_marks(args.marks, objectives) if args.marks else []
+    unknown = sorted(set(args.apart) - {stage.name for stage in stages})
+    if unknown:
+        raise SystemExit(
+            f'error: --apart: no search is called {unknown[0]!r}; {", ".join(s.name for s in stages)} are.'
+        )
+    joined = [stage for stage in stages if stage.name not in args.apart]
+    joint = joint_front(joined, objectives) if len(joined) > 1 else None
+    reference = args.reference or reference_point([r for stage in stages for r in stage.records], objectives)
+
+    def show(label: str, row) -> None:
+        values = '  '.join(f'{one.name} {number_text(one.value(row))}' for one in objectives)
+        print(f'  {label}{row.id}  {row.arch}  {values}')
+
+    for stage in stages:
+        ok = [record for record in stage.records if record.ok]
+        front = pareto_front(ok, objectives) if ok else []
+        print(f'{stage.name}: {len(stage.records)} rows, {len(ok)} successful, {len(front)} on the front; hypervolume '
+              f'{volume(ok, objectives, reference):.6g}')  # fmt: skip
+        for row in front:
+            show('', row)
+    if joint is not None:
+        rows = [row for _, row in joint.rows]
+        others = ', '.join(f'{count} of {name}' for name, count in joint.left_out.items())
+        print(f'joint: {len(rows)} rows trained as those of {joined[-1].name}, {len(joint.front)} on the front; '
+              f'hypervolume {volume(rows, objectives, reference):.6g}'
+              f'{f"; left out, trained otherwise: {others}" if others else ""}')  # fmt: skip
+        for name, row in joint.front:
+            show(f'{name}  ', row)
+    print(f'hypervolumes begin at {objectives[0].name} {number_text(reference[0])}, {objectives[1].name} '
+          f'{number_text(reference[1])}')  # fmt: skip
+    if args.pruning:
+        for stage, path in zip(stages, args.searches, strict=True):
+            show_pruning(stage, path if path.is_dir() else path.parent, objectives, reference, args.spread)
+    if args.draw:
+        from detnas_mm.visualization import plot_fronts
+
+        print(plot_fronts(stages, objectives, args.draw, joint, marks, ('', args.unit)))
+
+
+if __name__ == '__main__':
+    one_line_errors(lambda: until_nobody_reads(main))

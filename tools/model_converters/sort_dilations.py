@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Sorts the channels of a dilated backbone, so that those of one dilation lie together: same outputs, faster."""
+
+import argparse
+from pathlib import Path
+
+from detnas_mm.cli import TRUST, config_file, one_line_errors, read_file
+
+EPILOG = """
+CHECKPOINT may hold the whole model, such as one that a search exported or that was trained: then OUT does, sorted, and
+  python tools/test.py OUT.py OUT.pth
+gives the same. Or it holds pre-trained weights of the plain backbone alone: then the backbone of OUT.py begins with the
+sorted ones in OUT.pth, and
+  python tools/train.py OUT.py
+trains what CONFIG would have. Layers that stay in place, since their channels are read elsewhere too, are listed. Only
+weights are kept, no optimiser's state: it would have to be sorted as well. OUT.py has no load_from.
+
+examples:
+  python tools/model_converters/sort_dilations.py found.py found.pth work_dirs/found_sorted.pth
+  python tools/model_converters/sort_dilations.py found.py checkpoints/resnet50-imagenet.pth found_sorted.pth
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'config', metavar='CONFIG', type=config_file, help='a config whose backbone is a DilatedBackbone'
+    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', type=Path, help='weights of its model, or of its backbone')
+    parser.add_argument('out', metavar='OUT', type=Path, help='checkpoint to write; its config is written beside it')
+    parser.add_argument('--overwrite', action='store_true', help='replace files that exist')
+    parser.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
+    args = parser.parse_args()
+    files = args.out.with_suffix('.pth'), args.out.with_suffix('.py')
+    existing = [str(path) for path in files if path.exists()]
+    if existing and not args.overwrite:
+        raise SystemExit(f'error: {" and ".join(existing)} exist; give --overwrite to replace them.')
+
+    import torch  # after the arguments: it takes seconds
+    from mmengine.config import Config
+
+    from detnas_mm.checkpoints import load_checkpoint_file, weights_in
+    from detnas_mm.config_types import as_text
+    from detnas_mm.engine.config import write_config
+    from detnas_mm.files import replacing
+    from detnas_mm.systems.nats.sorting import checkpoint_of, sort_model
+
+    cfg = as_text(read_file(args.config))
+    checkpoint = load_checkpoint_file(args.checkpoint, args.trust_checkpoint)
+    new, done = sort_model(cfg.to_dict(), weights_in(checkpoint, args.checkpoint), str(files[0]))
+    meta = checkpoint.get('meta')
+    with replacing(files[0]) as draft:
+        torch.save(checkpoint_of(done, meta if isinstance(meta, dict) else {}), draft)
+    write_config(Config(new), files[1])
+    print(f'{len(done.moved)} convolutions sorted; {len(done.left)} left in place:' if done.left else 'All sorted.')
+    for name, reason in done.left.items():
+        print(f'  {name}: {reason}')
+    print(f'written: {files[1]}, {files[0]}')
+
+
+if __name__ == '__main__':
+    one_line_errors(main)
