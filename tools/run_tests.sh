@@ -7,7 +7,7 @@
 #   --fast       the tests that need seconds
 #   --packaging  sdist, wheel and what is in them
 #   --slow       the tests that train, search and start other programs
-#   --all        all of these; the default. With 2 cores or more the slow tests run beside the others
+#   --all        all of these; the default
 #   --gpu        what only a GPU can tell
 #   --family openmmlab  with OpenMMLab's own distributions: a smoke slice (pytest -m smoke) in place of all that
 #   --no-setup   use $PYTHON, or the python on PATH, as it is
@@ -46,7 +46,10 @@ else
   python=${PYTHON:-python}
 fi
 
-# All of them, so that one run shows everything there is to mend.
+cores=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+# All of them, so that one run shows every fault.
 lint() {
   local status=0
   "$python" -m ruff check . || status=1
@@ -57,11 +60,11 @@ lint() {
 }
 
 # pytest exits 5 where it found no test: only a narrower choice by the caller makes that right.
-# One thread: with several, small networks wait for one another on a machine that does other work too.
+# One thread a process: with several, small networks wait for one another on a machine that does other work too.
 run_pytest() {
-  local status=0
-  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-  "$python" -m pytest -m "$1" ${pytest_args[@]+"${pytest_args[@]}"} || status=$?
+  local status=0 processes=()
+  [ "$cores" -lt 2 ] || [ "$1" = gpu ] || processes=(-n "$((cores < 4 ? cores : 4))" --dist loadfile)
+  "$python" -m pytest -m "$1" ${processes[@]+"${processes[@]}"} ${pytest_args[@]+"${pytest_args[@]}"} || status=$?
   [ "$status" -ne 5 ] || [ ${#pytest_args[@]} -eq 0 ] || status=0
   return "$status"
 }
@@ -77,27 +80,11 @@ run_stage() {
   esac
 }
 
-# With the stage fast before it, slow runs beside the others: each is one process of one thread for the most part.
-beside='' begun=0 output=''
-case " ${stages[*]} " in *' fast '*'slow '*) [ "$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)" -lt 2 ] || output=$(mktemp) ;; esac
-if [ -n "$output" ]; then
-  say '==> slow, beside the others; its output follows theirs'
-  run_stage slow </dev/null >"$output" 2>&1 &
-  beside=$! begun=$SECONDS
-  trap 'kill "$beside" 2>/dev/null && cat "$output"; rm -f "$output"' EXIT
-fi
-
 failed=() times=()
 for stage in "${stages[@]}"; do
   start=$SECONDS
   say "==> $stage"
-  if [ "$stage" = slow ] && [ -n "$beside" ]; then
-    start=$begun
-    tail -n +1 -f --pid="$beside" "$output"
-    wait "$beside" || failed+=(slow)
-  else
-    run_stage "$stage" </dev/null || failed+=("$stage")
-  fi
+  run_stage "$stage" </dev/null || failed+=("$stage")
   times+=("$stage $(minutes $((SECONDS - start)))")
   say "<== $stage took $(minutes $((SECONDS - start)))"
 done
