@@ -70,7 +70,7 @@ class StrangersStep(BaseTransform):
         self.does = does
 
     def transform(self, results):
-        eval(self.does, dict(os=os))
+        eval(self.does, dict(os=os, results=results, __name__=__name__))
         return results
 
 
