@@ -55,7 +55,8 @@ def parse_args() -> argparse.Namespace:
         '--heights', nargs=2, type=float, metavar=('LOW', 'HIGH'),
         help='heights of the digits, as fractions of the side; default: those of make_digits.py',
     )  # fmt: skip
-    parser.add_argument('--seeds', type=int, default=3, help='[%(default)s]')
+    parser.add_argument('--seeds', type=int, default=3, help='how many [%(default)s]')
+    parser.add_argument('--first-seed', type=int, default=0, help='others on another day [%(default)s]')
     parser.add_argument('--processes', type=int, default=2, help='jobs side by side, a thread each [%(default)s]')
     parser.add_argument('--smallest', action='store_true', help='a few steps and images: does it run at all?')
     add_output(parser, 'nats_digits.json')
@@ -262,7 +263,7 @@ def main() -> None:
     maps: list[dict[str, list[float]]] = []
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(args.processes, mp_context=context) as pool:
-        for seed in range(args.seeds):
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
             maps.append(of_seed(pool, args.work_dir.resolve(), seed, steps))
             report(maps, args)
 
@@ -273,9 +274,9 @@ def report(maps: list[dict[str, list[float]]], args: argparse.Namespace) -> None
     for name in maps[0]:
         means = [statistics.mean(one[name]) for one in maps]
         row = dict(net=name, mAP=statistics.mean(means), sd=statistics.stdev(means) if len(means) > 1 else 0.0)
-        rows.append(row | {f'seed {seed}': value for seed, value in enumerate(means)})
+        rows.append(row | {f'seed {seed}': value for seed, value in enumerate(means, args.first_seed)})
     print(table(sorted(rows, key=lambda row: -row['mAP'])))
-    for seed, one in enumerate(maps):
+    for seed, one in enumerate(maps, args.first_seed):
         beaten = sum(one['gradient'][0] > value for value in one['random'])
         print(f'seed {seed}: the net found by gradient is better than {beaten} of {len(one["random"])} random ones')
     settings = dict(size=args.size, heights=args.heights, steps=SMALLEST if args.smallest else STEPS)
