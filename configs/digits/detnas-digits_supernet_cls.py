@@ -1,6 +1,6 @@
 # Step 1 of DetNAS on Digits: the supernet learns to classify crops, one random path a step. From choices that begin as
 # different functions, as in the paper, it stayed at chance on the first version of Digits; so they begin alike. Its
-# weights begin as the authors', which here does better than torch's own (docs/measured.md).
+# weights begin as the authors', which here does better than torch's own (benchmarks/measured.md).
 _base_ = [
     '../_base_/models/digits_space.py',
     '../_base_/models/digits_classifier.py',
