@@ -65,6 +65,18 @@ def test_paths_exist(name):
     assert [path for path in sorted(paths) if not list(ROOT.glob(path.rstrip('/')))] == []
 
 
+@pytest.mark.parametrize('name', PAGES)
+def test_tables_are_whole(name):
+    """Rows have as many cells as their table's head, each on a line of its own."""
+    broken, cells = [], 0
+    for line in prose(PAGES[name]).splitlines():
+        here = len(re.split(r'(?<!\\)\|', line)) if line.startswith('|') else 0
+        whole = line.endswith('|') and here == (cells or here) if here else not cells or not line.strip()
+        broken += [] if whole else [line]
+        cells = here
+    assert not broken
+
+
 # -- docs/detnas.md, mae_det.md, nats.md, sm_nas.md --------------------------------------------------------------------
 
 DETNAS = ROOT / 'docs/detnas.md'
