@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 
+from detnas_mm import zoo
 from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.launch import search_job
 from detnas_mm.registry import SPACES, STRATEGIES, build_from
+from detnas_mm.systems.mae_det.structure_files import write_file
 
 from .commands import FENCE, ROOT, assert_images_as_trained, build, read_config
 
@@ -149,6 +152,35 @@ def test_the_configs_for_ones_own_detector(tmp_path, monkeypatch):
     assert job.generations == 20 and job.strategy.population == 50
     training = Exporter(job).training
     assert training['train_cfg']['max_epochs'] > 0 and training['test_dataloader']
+
+
+# -- docs/mae_det.md, docs/digits.md ----------------------------------------------------------------------------------
+
+
+def test_scores_in_ones_own_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nets = [zoo.get(name).architecture() for name in ('maedet-s', 'maedet-m')]
+    write_file('best_structure.txt', nets)
+    (code,) = (text for kind, text in FENCE.findall((ROOT / 'docs/mae_det.md').read_text()) if kind == 'python')
+    names = {}
+    exec(code, names)
+    assert names['score'].scores(names['read_file']('best_structure.txt')).tolist() == [
+        names['score'].score(net) for net in nets
+    ]
+
+
+def test_data_sets_of_digits_in_ones_own_config(digits_folder):
+    """As mmdet and mmpretrain read them."""
+    blocks = [text for kind, text in FENCE.findall((ROOT / 'docs/digits.md').read_text()) if kind == 'python']
+    sets = {}
+    for text in (text for text in blocks if 'dataset = dict' in text):
+        names = {}
+        exec(text.replace('data/digits/', f'{digits_folder}/'), names)
+        init_default_scope(names['dataset']['type'].partition('.')[0])
+        pipeline = [] if 'mmpretrain' in text else [dict(type='mmdet.LoadAnnotations', with_bbox=True)]
+        sets[names['dataset']['type']] = DATASETS.build(names['dataset'] | dict(pipeline=pipeline))
+    assert len(sets) == 2 and all(len(one) > 100 for one in sets.values())
+    assert {tuple(one.metainfo['classes']) for one in sets.values()} == {tuple('0123456789')}
 
 
 # -- docs/nats.md -----------------------------------------------------------------------------------------------------
