@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Times a search at COCO's image sizes: seconds per candidate by part, and the days of the paper's search.
+"""What a search costs at COCO's image sizes: seconds a candidate and where they go, and the days of the paper's search.
 
 Images are random, 1333x800, written as JPEG and read again; weights are random, too. Such a detector is sure of
 nothing, so the threshold for scores is set to let about as many boxes through (--boxes) as a trained one might. On a
@@ -135,7 +135,7 @@ def papers_search(found: dict[str, Any]) -> dict[str, float]:
 
 
 def row_of(found: dict[str, Any]) -> dict[str, Any]:
-    """Formats the result of :func:`papers_search` as a row of the table."""
+    """What :func:`papers_search` says, as a row of the table."""
     seconds = papers_search(found)
     whole = sum(seconds.values())
     return {'images a second': sum(IMAGES.values()) / whole} | {

@@ -1,4 +1,4 @@
-"""Helpers of the benchmarks: rivals timed in turn, a table, a JSON file."""
+"""What the benchmarks share: rivals timed in turn, a table, a JSON file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    """Returns the machine that the numbers were measured on."""
+    """What the numbers were measured on."""
     cpu = next(
         (line.partition(':')[2].strip() for line in _lines('/proc/cpuinfo') if line.startswith('model name')),
         platform.processor(),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Times the loading of a ledger against a bare ``json.loads`` of the same lines.
+"""How quickly does a ledger load, against a bare ``json.loads`` of the same lines?
 
 Example:
   python benchmarks/ledger.py          # half a minute

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Times a search that keeps images in memory: as read, decoded, resized (as the package does), or not at all.
+"""What a search that keeps images in memory saves: bytes as read, decoded images, resized ones (what it does), none.
 
 Made-up pictures of 640x480 that weigh what COCO's do go through the pipeline of a search on COCO. From the time of each
 step, and of receiving an image from the process that loaded it, follows what is left to load for a chunk of candidates,

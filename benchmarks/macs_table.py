@@ -1,4 +1,4 @@
-"""Counts how many candidates per second can be checked against a MACs limit.
+"""How many candidates a second can be checked against a MACs limit?
 
 Rivals: the additive table for a whole array of candidates (``MacsTable.totals``); the same table for one candidate at
 a time (``MacsTable.total``); counting the operators of the built network, with shapes alone and no arithmetic

@@ -1,4 +1,4 @@
-"""Times scoring and searching for MAE-DET, and compares the scores of found and published nets.
+"""How fast are scoring and searching for MAE-DET, how good is what is found, and what do published nets score?
 
 Four tables: published structures (and ResNet-50 encoded as one: its max-pool becomes the stride of its first block);
 structures scored a second, by arrays and, as the authors' first release did it, by running noise through a built net;

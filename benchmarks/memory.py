@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures the memory of candidates that are evaluated together.
+"""How much memory do candidates take that are evaluated together?
 
 Each number of candidates is evaluated by a process of its own, all of them in one chunk, on the CPU. What counts is how
 far the process grew beyond what it held when one candidate had been evaluated.

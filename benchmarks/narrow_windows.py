@@ -1,4 +1,4 @@
-"""Compares evolution with the known optimum in narrow windows of FLOPs.
+"""How near does evolution come to the known optimum in narrow windows of FLOPs?
 
 MAE-DET's search at ResNet-50's budget (at most 188e8 FLOPs in the authors' count at 480x480 and 91 layers; their space,
 100,000 candidates) with a lower bound on FLOPs as well, in narrower and narrower windows. The optimum that exact search

@@ -1,4 +1,4 @@
-"""Measures how latencies of whole detectors differ between sessions, before and after the common ratio is divided out.
+"""How far do latencies of whole detectors differ from session to session, and how far once that is divided out?
 
 Detectors of ordinary configs are measured as `NetLatency` measures candidates, in several sessions, which are compared
 by the quickest and the slowest net of the first one. The other nets show how well that works: by how much each deviates

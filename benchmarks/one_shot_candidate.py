@@ -198,7 +198,7 @@ def watched(clock: Clock, evaluator: Any, model: Any) -> Iterator[None]:
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """Returns the seconds that a function takes."""
+    """How long a function takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

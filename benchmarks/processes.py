@@ -1,4 +1,4 @@
-"""Resources of a process and its children, as Linux counts them. Not a script: rehearsal.py uses it."""
+"""What a process and those that it started take, as Linux counts it. No script: rehearsal.py uses it."""
 
 from __future__ import annotations
 

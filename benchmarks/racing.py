@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Replays racing and a surrogate over rows with full and partial scores, to count savings and losses.
+"""What racing and a surrogate save, and what they cost: replayed over rows that were judged in full and on shares.
 
 Over the ledger of a whole space, each way of searching runs with many seeds. Of every generation after the first: were
 the ten best so far, by the table's full scores, still the ten best that the search knows? The regret of racing is how
@@ -85,7 +85,7 @@ def space_of(header: dict[str, Any]) -> DetNASSpace:
 
 
 def images_of(records: list[Record]) -> int:
-    """Returns the number of images on which candidates were evaluated, in all."""
+    """How many images candidates were judged on, in all."""
     return sum(judged_on(record) or 0 for record in records)
 
 

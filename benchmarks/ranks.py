@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Times a search with one and with two processes; benchmarks/scaling.py simulates many.
+"""How much sooner is a search done by two processes than by one? For real; benchmarks/scaling.py simulates many.
 
 Searches by ``tools/dist_search.sh`` with 1 and 2 processes in turn, one thread each. What counts is the time that
 passes from the last row of the first generation, when images are in memory, to the last row of all: waiting for one

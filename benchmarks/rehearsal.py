@@ -98,7 +98,7 @@ def write_supernet(cfg: Config, path: Path) -> None:
 
 
 def phase(path: Path, candidates: int, generations: int) -> str:
-    """Returns the phase of a search, by its ledger."""
+    """Where a search is, by its ledger."""
     lines = path.read_bytes().count(b'\n') if path.exists() else 0
     if not lines:
         return 'setup'
@@ -107,7 +107,7 @@ def phase(path: Path, candidates: int, generations: int) -> str:
 
 
 def grown(first: dict[str, Any], last: dict[str, Any]) -> list[str]:
-    """Describes the resources that the last generation takes more of than the first."""
+    """What the last generation takes more of than the first, in words."""
     return [
         f'{name}: {first[name]:,.0f}, then {last[name]:,.0f}'
         for name, (share, amount) in TOLERANCES.items()
@@ -116,7 +116,7 @@ def grown(first: dict[str, Any], last: dict[str, Any]) -> list[str]:
 
 
 def limited(args: argparse.Namespace) -> tuple[list[str], str]:
-    """Returns the words before a command that give it a small /dev/shm, and a note about it."""
+    """What is put before a command so that it has a small /dev/shm, and what to say of it."""
     mount = [*MOUNTED, str(args.shm_mb)]
     if shutil.which('unshare') and not subprocess.run([*mount, 'true'], capture_output=True).returncode:
         return mount, f'{args.shm_mb} MB'

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Simulates how a search scales: 1 to 256 workers that share the images of a generation.
+"""How a search scales: a simulation of 1 to 256 workers that share the images of a generation.
 
 It replays what detnas_mm does (docs/search.md): the batches of the calibration and of search-val are shared out by the
 package's own code, detnas_mm.evaluators.ranks.share_out; statistics are gathered when the last worker is done;
@@ -52,7 +52,7 @@ class Work:
 
 
 class Store(Counter):
-    """Keeps the ranks' counters."""
+    """What the ranks' counters are kept in."""
 
     def add(self, key: str, amount: int) -> int:
         """Adds, and returns the sum."""
@@ -129,7 +129,7 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
 
 
 def measured(path: Path, images: int) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Returns measured values: seconds of batches and metrics, and the number of images in a batch.
+    """What was measured: seconds of batches and metrics, and how many images were in a batch.
 
     Args:
         path: What was written; of several measurements the last one counts.

@@ -39,7 +39,7 @@ class Case:
 
     @property
     def all_needs(self) -> tuple[str, ...]:
-        """Returns the inputs that the case needs, the supernet included."""
+        """What must have been made, the supernet included."""
         return self.needs if self.supernet is None else (*self.needs, self.supernet)
 
 

@@ -1,4 +1,4 @@
-"""Reads the results of searches and compares two of them."""
+"""What a search has left behind, and where two of them differ."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _plain(node: Any, places: Mapping[str, str]) -> Any:
 
 
 def differences(base: Any, here: Any, where: str = '') -> Iterator[str]:
-    """Lists the differences of two results, with both values; the first is BASE's."""
+    """Where two results differ, with both values; the first is BASE's."""
     if isinstance(base, Mapping) and isinstance(here, Mapping):
         for key in [*base, *(key for key in here if key not in base)]:
             name = f'{where}.{key}' if str(key).isidentifier() and where else f'{where}[{key!r}]' if where else key
@@ -165,7 +165,7 @@ def _text(value: Any) -> str:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """Summarises in a few words what was compared."""
+    """What was compared, in a few words."""
     ledger = result['ledger']
     kind = 'snapshots' if ledger and 'population' in ledger[0] else 'rows'
     tensors = sum(len(net.get('tensors', ())) for net in result['exported'].values())

@@ -1,4 +1,4 @@
-"""Inputs of both trees, made once by BASE's code: Digits, a supernet for each detector, latency tables."""
+"""What both trees are given, made once by BASE's code: Digits, a supernet a detector, latency tables."""
 
 from __future__ import annotations
 

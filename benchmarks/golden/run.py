@@ -66,7 +66,7 @@ class Run:
         return self.inputs.write(case.config, self.folder / 'case.py', tree, EXPORT=export)
 
     def arguments(self) -> list[str | Path]:
-        """Returns the arguments after the name of the tool."""
+        """What follows the name of the tool."""
         checkpoint = [] if self.case.supernet is None else [self.inputs.checkpoint(self.case.supernet)]
         options = [] if self.case.config else ['--cfg-options', *OPTIONS]
         return [self.config(), *checkpoint, '--work-dir', self.work_dir, *options]
@@ -81,7 +81,7 @@ class Run:
 
 
 def _exports_into_config(tree: Tree) -> bool:
-    """Returns whether the shipped searches set ``search.export.config``."""
+    """Whether the shipped searches name the config that found nets are put into (``search.export.config``)."""
     cfg = Config.fromfile(tree.configs / 'digits/detnas-digits_search_retinanet.py', import_custom_modules=False)
     return 'config' in cfg.search.get('export', {})
 

@@ -28,7 +28,7 @@ class RunError(RuntimeError):
 
 
 def git(root: Path, *words: str) -> str:
-    """Runs a git command and returns its output.
+    """What a git command prints.
 
     Raises:
         RunError: With what git says.
@@ -122,7 +122,7 @@ class Tree:
         return self.root / 'configs'
 
     def environment(self) -> dict[str, str]:
-        """Returns the environment of programs: this tree's package, one arithmetic, none of the caller's settings."""
+        """What programs see: this tree's package, one kind of arithmetic, and nothing of the caller's own settings."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN) and k not in _RANKS}
         return kept | dict(
             PYTHONPATH=str(self.root),

@@ -1,4 +1,4 @@
-"""What pages point at is there, and the configs of docs/ fit together. Of the README: test_readme.py."""
+"""Files, commands and configs named in README and docs exist and match."""
 
 import ast
 import importlib
@@ -66,6 +66,17 @@ def test_paths_exist(name):
     words = {word.rstrip('.,:;') for span in spans for word in span.split()}
     paths = {path for word in words if word.split('/')[0] in FOLDERS and '/' in word for path in unbraced(word)}
     assert [path for path in sorted(paths) if not list(ROOT.glob(path.rstrip('/')))] == []
+
+
+def test_pages_named_in_sources_exist():
+    """In comments and texts of code, configs and tools, such as ``docs/search.md``."""
+    page = re.compile(r'\b(?:docs|benchmarks)/[\w-]+\.md\b')
+    missing = []
+    for folder in ('benchmarks', 'configs', 'detnas_mm', 'examples', 'tests', 'tools'):
+        for path in sorted((ROOT / folder).rglob('*.*')):
+            if path.suffix in ('.py', '.sh', '.yml') and '.mim' not in path.parts:
+                missing += [f'{path}: {name}' for name in page.findall(path.read_text()) if not (ROOT / name).is_file()]
+    assert not missing
 
 
 @pytest.mark.parametrize('name', PAGES)

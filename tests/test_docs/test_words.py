@@ -17,7 +17,7 @@ CLEAN = (
     'configs', 'docs', 'examples',
 )  # fmt: skip
 #: Folders in which no docstring begins as a question.
-STATEMENTS = ('benchmarks', 'configs', 'examples')
+STATEMENTS = ('configs', 'examples')
 #: A word, and what to say in its place; better another sentence.
 WORDS = {
     'told': 'given, logged',
