@@ -7,7 +7,7 @@ and the share of the search that waits for it: loading continues while candidate
 Times are of the CPU, so that a busy machine changes little.
 
 Example:
-  python benchmarks/loading.py                              # evaluation as on an H200 (docs/measured.md)
+  python benchmarks/loading.py                              # evaluation as on an H200 (benchmarks/measured.md)
   python benchmarks/loading.py --evaluation-ms 300          # as on a CPU
 """
 

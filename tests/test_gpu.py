@@ -1,4 +1,4 @@
-"""What only a GPU can show: python -m pytest -m gpu. What was found on one is in docs/measured.md.
+"""Tests that need a GPU: python -m pytest -m gpu. Results on one are in benchmarks/measured.md.
 
 Most of the time goes into training supernets: DETNAS_TEST_SUPERNETS names a folder where any test run leaves them and
 this one finds them.

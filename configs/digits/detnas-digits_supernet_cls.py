@@ -1,6 +1,6 @@
-# Step 1 of DetNAS on Digits: the supernet learns to classify crops, one random path a step. From choices that begin as
-# different functions, as in the paper, it stayed at chance on the first version of Digits; so they begin alike. Its
-# weights begin as the authors', which here does better than torch's own (docs/measured.md).
+# Step 1 of DetNAS on Digits: the supernet is pre-trained on crops, with one random path per iteration. With
+# independently initialised choices, as in the paper, it stayed at chance level on the first version of Digits, hence
+# aligned_init. The authors' initialisation gives better results here than torch's (benchmarks/measured.md).
 _base_ = [
     '../_base_/models/digits_space.py',
     '../_base_/models/digits_classifier.py',
@@ -13,7 +13,7 @@ custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='detnas_mm.Ch
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2000)
 find_unused_parameters = True
-# A supernet has no path to be tested on; see detnas-digits_search_cls.py.
+# A supernet is not tested: it has no single path; see detnas-digits_search_cls.py.
 test_dataloader = None
 test_evaluator = None
 test_cfg = None

@@ -17,8 +17,9 @@ from tests import digits
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / 'benchmarks'
-#: No scripts: what the others share. And what tests of their own run: test_golden.py, test_rehearsal.py.
-ELSEWHERE = ('common', 'golden', 'rehearsal', 'pictures', 'processes')
+#: No scripts: what the others share. And what tests of their own run: test_golden.py, test_rehearsal.py and
+#: test_front_picture.py.
+ELSEWHERE = ('common', 'golden', 'rehearsal', 'pictures', 'processes', 'front_picture')
 SCRIPTS = sorted(path.stem for path in FOLDER.glob('*.py') if path.stem not in ELSEWHERE)
 SEARCH = ROOT / 'configs' / 'digits' / 'detnas-digits_search_retinanet.py'
 

@@ -1,8 +1,6 @@
-"""What README and docs point at is there, and their commands and configs fit together."""
+"""Files, commands and configs named in README and docs exist and match."""
 
-import argparse
 import ast
-import functools
 import importlib
 import json
 import re
@@ -10,21 +8,23 @@ import shlex
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 
 from detnas_mm import zoo
-from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.launch import search_job
-from detnas_mm.options import Options
 from detnas_mm.registry import SPACES, STRATEGIES, build_from
+from detnas_mm.systems.mae_det.structure_files import write_file
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = {str(p.relative_to(ROOT)): p for p in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))}
-FOLDERS = ('.ci', 'benchmarks', 'configs', 'detnas_mm', 'docs', 'requirements', 'tests', 'tools')
-FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+from .commands import FENCE, ROOT, assert_images_as_trained, build, read_config
+
+PAGES = {
+    str(page.relative_to(ROOT)): page
+    for pattern in ('*.md', 'docs/*.md', 'configs/*/README.md', 'benchmarks/*.md')
+    for page in sorted(ROOT.glob(pattern))
+}
+FOLDERS = ('.ci', '.github', 'benchmarks', 'configs', 'detnas_mm', 'docs', 'examples', 'requirements', 'tests', 'tools')
 
 
 def prose(page):
@@ -65,8 +65,30 @@ def test_paths_exist(name):
     spans = re.findall(r'`([^`]+)`', prose(PAGES[name]))
     words = {word.rstrip('.,:;') for span in spans for word in span.split()}
     paths = {path for word in words if word.split('/')[0] in FOLDERS and '/' in word for path in unbraced(word)}
-    assert paths or name != 'README.md'
     assert [path for path in sorted(paths) if not list(ROOT.glob(path.rstrip('/')))] == []
+
+
+def test_pages_named_in_sources_exist():
+    """In comments and texts of code, configs and tools, such as ``docs/search.md``."""
+    page = re.compile(r'\b(?:docs|benchmarks)/[\w-]+\.md\b')
+    missing = []
+    for folder in ('benchmarks', 'configs', 'detnas_mm', 'examples', 'tests', 'tools'):
+        for path in sorted((ROOT / folder).rglob('*.*')):
+            if path.suffix in ('.py', '.sh', '.yml') and '.mim' not in path.parts:
+                missing += [f'{path}: {name}' for name in page.findall(path.read_text()) if not (ROOT / name).is_file()]
+    assert not missing
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_tables_are_whole(name):
+    """Rows have as many cells as their table's head, each on a line of its own."""
+    broken, cells = [], 0
+    for line in prose(PAGES[name]).splitlines():
+        here = len(re.split(r'(?<!\\)\|', line)) if line.startswith('|') else 0
+        whole = line.endswith('|') and here == (cells or here) if here else not cells or not line.strip()
+        broken += [] if whole else [line]
+        cells = here
+    assert not broken
 
 
 # -- docs/detnas.md, mae_det.md, nats.md, sm_nas.md --------------------------------------------------------------------
@@ -81,11 +103,6 @@ MAPPINGS = {
 }
 PAIR = re.compile(r'`([\w./-]+\.py)`\s+`([\w.]+)`')
 PAIRS = sorted({pair for page in MAPPINGS for pair in PAIR.findall(page.read_text())})
-
-
-@functools.cache
-def read_config(path):
-    return Config.fromfile(ROOT / path)
 
 
 def resolve(path, symbol):
@@ -131,22 +148,6 @@ def test_every_row_of_the_mapping_says_where(page):
     assert len(rows) > MAPPINGS[page][1]
 
 
-def build(cfg):
-    """The model of a config, on torch's meta device, without the checkpoints that it would begin with."""
-    cfg = fit_to_machine(cfg)
-    cfg.model.pop('init_cfg', None)
-    cfg.model.backbone.pop('init_cfg', None)
-    init_default_scope(cfg.default_scope)
-    with torch.device('meta'):
-        return MODELS.build(cfg.model)
-
-
-def assert_images_as_trained(cfg):
-    """The images reach the backbone as they do in this package's own configs."""
-    own = read_config('configs/detnas/detnas-small_net_retinanet_coco.py').model.data_preprocessor
-    assert cfg.model.data_preprocessor == own and 'mean' not in own
-
-
 def test_the_configs_for_ones_own_detector(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for kind, text in FENCE.findall(DETNAS.read_text()):
@@ -162,6 +163,35 @@ def test_the_configs_for_ones_own_detector(tmp_path, monkeypatch):
     assert job.generations == 20 and job.strategy.population == 50
     training = Exporter(job).training
     assert training['train_cfg']['max_epochs'] > 0 and training['test_dataloader']
+
+
+# -- docs/mae_det.md, docs/digits.md ----------------------------------------------------------------------------------
+
+
+def test_scores_in_ones_own_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nets = [zoo.get(name).architecture() for name in ('maedet-s', 'maedet-m')]
+    write_file('best_structure.txt', nets)
+    (code,) = (text for kind, text in FENCE.findall((ROOT / 'docs/mae_det.md').read_text()) if kind == 'python')
+    names = {}
+    exec(code, names)
+    assert names['score'].scores(names['read_file']('best_structure.txt')).tolist() == [
+        names['score'].score(net) for net in nets
+    ]
+
+
+def test_data_sets_of_digits_in_ones_own_config(digits_folder):
+    """As mmdet and mmpretrain read them."""
+    blocks = [text for kind, text in FENCE.findall((ROOT / 'docs/digits.md').read_text()) if kind == 'python']
+    sets = {}
+    for text in (text for text in blocks if 'dataset = dict' in text):
+        names = {}
+        exec(text.replace('data/digits/', f'{digits_folder}/'), names)
+        init_default_scope(names['dataset']['type'].partition('.')[0])
+        pipeline = [] if 'mmpretrain' in text else [dict(type='mmdet.LoadAnnotations', with_bbox=True)]
+        sets[names['dataset']['type']] = DATASETS.build(names['dataset'] | dict(pipeline=pipeline))
+    assert len(sets) == 2 and all(len(one) > 100 for one in sets.values())
+    assert {tuple(one.metainfo['classes']) for one in sets.values()} == {tuple('0123456789')}
 
 
 # -- docs/nats.md -----------------------------------------------------------------------------------------------------
@@ -262,108 +292,3 @@ def test_detectors_by_hand_are_those_of_the_space(searches):
     space, strategy = build_from(SPACES, section.space), build_from(STRATEGIES, section.strategy)
     assert [space.describe(space.parse(arch)) for arch in strategy.archs] == list(section.strategy.archs)
     assert section.budget.generations == 1
-
-
-# -- README.md ----------------------------------------------------------------------------------------------------
-
-README = (ROOT / 'README.md').read_text()
-
-
-def steps():
-    """The commands below the marker, each as a list of words."""
-    block = re.search(r'^<!-- coco-steps -->\n```\w*\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)[1]
-    lines = block.replace('\\\n', ' ').splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
-def options(words):
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument('--cfg-options', nargs='+', action=Options, default={})
-    return parser.parse_args(words).cfg_options
-
-
-def test_the_steps_on_coco(monkeypatch):
-    """Programs and configs exist, models build with the options given, each step finds what an earlier one leaves."""
-    for name in ('DETNAS_COCO', 'DETNAS_IMAGENET'):
-        monkeypatch.delenv(name, raising=False)
-    made, done = set(), []
-    for program, script, *args in steps():
-        assert program == {'.py': 'python', '.sh': 'bash'}[Path(script).suffix]
-        assert (ROOT / script).is_file(), script
-        done.append(Path(script).name)
-        if done[-1] == 'split_coco.py':
-            source = args[0]
-            folder = Path(source).parent
-            continue
-        cfg = Config.fromfile(ROOT / args[0])
-        cfg.merge_from_dict(options(args[3 if done[-1] == 'dist_search.sh' else 2 :]))
-        checkpoint = cfg.model.backbone.get('init_cfg')
-        if checkpoint:
-            assert checkpoint.type == 'Pretrained' and checkpoint.prefix == 'backbone.'
-            assert checkpoint.checkpoint in made
-        data = cfg.train_dataloader.dataset
-        if data.type == 'CocoDataset':
-            # Split before it is used: the supernet sees one part, the found net all.
-            assert Path(data.data_root + data.ann_file) in (folder / 'detnas_train.json', Path(source))
-        if done[-1] == 'dist_search.sh':
-            assert args[1] in made
-            assert args[2].isdigit()
-            evaluator = cfg.search.evaluator
-            looked_at = evaluator.dataloader.dataset
-            assert Path(looked_at.data_root + looked_at.ann_file) == folder / 'detnas_search_val.json'
-            assert Path(evaluator.metric.ann_file) == folder / 'detnas_search_val.json'
-            job = search_job(cfg, args[1])
-            assert build(cfg).backbone.space.spec() == job.space.spec()
-            assert (job.generations, job.strategy.population) == (20, 50)
-            assert [(c.cost, c.high) for c in job.budget.constraints] == [('macs', 300e6)]
-            continue
-        assert args[1].isdigit()
-        made.add(f'work_dirs/{Path(args[0]).stem}/iter_{cfg.train_cfg.max_iters}.pth')
-        backbone = build(cfg).backbone
-        if cfg.model.backbone.type.endswith('Net'):
-            assert backbone.arch == zoo.get('coco-fpn-300m').architecture()
-    assert done == [
-        'split_coco.py',
-        'dist_train.sh',
-        'dist_train.sh',
-        'dist_search.sh',
-        'dist_train.sh',
-        'dist_train.sh',
-    ]
-
-
-def test_the_supernet_that_was_measured():
-    """The command below the table does what its row says."""
-    text = (ROOT / 'docs/measured.md').read_text().replace('\\\n', ' ')
-    row = re.search(r"^\| torch's own \| no \| AdamW ([\de-]+) \| ([\d,]+) \|", text, re.MULTILINE)
-    config, *words = shlex.split(re.search(r'^python tools/train.py (\S+_supernet_cls.py .*)$', text, re.MULTILINE)[1])
-    cfg = Config.fromfile(ROOT / config)
-    cfg.merge_from_dict(options(words))
-    assert cfg.model.backbone.aligned_init is False
-    assert cfg.optim_wrapper.optimizer.type == 'AdamW' and cfg.optim_wrapper.optimizer.lr == float(row[1])
-    assert cfg.train_cfg.max_iters == int(row[2].replace(',', ''))
-
-
-def test_the_published_nets():
-    rows = {}
-    for line in README.splitlines():
-        cells = [cell.strip().replace('\\|', '|') for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
-        name = re.match(r'`([\w.-]+)`', cells[0]) if len(cells) == 4 else None
-        if name and re.fullmatch(r'[\d,]+', cells[1]):
-            rows[name[1]] = (*(int(cell.replace(',', '')) for cell in cells[1:3]), cells[3])
-    wide = rows['coco-fpn-3.8g']
-    assert wide[2].startswith('the same')
-    rows['coco-fpn-3.8g'] = (*wide[:2], rows['coco-fpn-1.3g'][2])
-    nets = [net for net in zoo.nets().values() if len(net.arch) < 300]  # longer ones are in the package alone
-    assert rows == {net.name: (net.macs, net.params, net.arch) for net in nets}
-
-
-def test_a_net_in_ones_own_project(tmp_path):
-    """The example config builds, and its channels are those of the backbone."""
-    (text,) = (text for kind, text in FENCE.findall(README) if kind == 'python')
-    (tmp_path / 'mine.py').write_text(text)
-    cfg = Config.fromfile(tmp_path / 'mine.py')
-    assert_images_as_trained(cfg)
-    model = build(cfg)
-    assert model.backbone.arch == zoo.get('coco-retinanet-300m').architecture()
-    assert tuple(model.neck.in_channels) == model.backbone.space.channels

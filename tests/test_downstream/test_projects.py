@@ -111,9 +111,9 @@ def test_backbone_in_mmdets_own_config(project, family):
 @pytest.mark.slow
 def test_config_inherited_from_here(project, family):
     if family == ('onedl', False):
-        pytest.skip('onedl-mim 0.5.1 looks for a package from a wheel beside its .dist-info; see the README')
+        pytest.skip('onedl-mim 0.5.1 looks for a package from a wheel beside its .dist-info; see docs/versions.md')
     if family == ('openmmlab', True):
-        pytest.skip('openmim 0.3.9 does not find editable installs; see the README')
+        pytest.skip('openmim 0.3.9 does not find editable installs; see docs/versions.md')
     output, rows, work_dir = mim_train(project, 'detnas_mm', 'mine', FROM_DETNAS)
     assert 'tools/train.py' in output
     assert (work_dir / 'iter_2.pth').is_file()

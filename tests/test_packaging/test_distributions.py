@@ -60,12 +60,14 @@ def test_wheel_holds_every_module_and_its_data(distributions):
     modules = {name for name in modules if '/.mim/' not in name}
     data = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'detnas_mm' / 'systems').rglob('*.json')}
     assert modules <= names and data <= names and data
+    assert 'detnas_mm/py.typed' in names  # type checkers read the package's own hints
 
 
 def test_sdist_builds_alone(distributions):
     with tarfile.open(distributions[0]) as sdist:
         names = {name.split('/', 1)[-1] for name in sdist.getnames()}
-    assert {'LICENSE', 'README.md', 'setup.cfg', 'model-index.yml', 'requirements/constraints.txt'} <= names
+    files = ['LICENSE', 'README.md', 'CHANGELOG.md', 'CITATION.cff', 'setup.cfg', 'model-index.yml']
+    assert {*files, 'requirements/constraints.txt', 'docs/README.md', 'detnas_mm/py.typed'} <= names
 
 
 def test_wheel_works_without_the_checkout(distributions, tmp_path):
