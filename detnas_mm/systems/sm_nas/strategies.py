@@ -20,6 +20,9 @@ from detnas_mm.systems.sm_nas.pruning import NOTES, Judged, Pruned, Pruning, ord
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
 
+#: Candidates that pruning measures in a generation at most, as a multiple of the population.
+MEASURED = 4
+
 
 @STRATEGIES.register_module()
 class ModularStrategy(AskTell):
@@ -27,6 +30,9 @@ class ModularStrategy(AskTell):
 
     The evolution of SM-NAS (Yao et al., AAAI 2020, section 3.2), in which a parent is drawn from the whole front. The
     first generation is the space's seeds, where it has any, filled up with random candidates.
+
+    Pruning measures candidates that have a larger trained relative, at most :data:`MEASURED` times ``population`` in a
+    generation. After that such candidates are left out unmeasured, and others are drawn.
 
     Args:
         population: Candidates a generation.
@@ -59,6 +65,7 @@ class ModularStrategy(AskTell):
         self.mutation_prob = mutation_prob
         self.pruning = flag('pruning', pruning)
         self.pruned: list[dict[str, Any]] = []
+        self._measured = self._unmeasured = 0  # of a generation's candidates with a larger trained relative
 
     def spec(self) -> dict[str, Any]:
         names = ('population', 'random', 'mutation_prob', 'pruning', 'max_attempts')
@@ -98,6 +105,7 @@ class ModularStrategy(AskTell):
 
     def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
         self.remark = ''
+        self._measured = self._unmeasured = 0
         if generation == 0:
             return self._first(rng)
         ok = [record for record in self.records if record.ok]
@@ -106,9 +114,17 @@ class ModularStrategy(AskTell):
         def draw(count: int) -> list[Proposal]:
             return [self._child(parents, rng) for _ in range(count)]
 
+        before = len(self.pruned)
         children = self._fill([], draw, generation)
         # Where mutations find nothing new, random candidates fill up.
-        return self._fill(children, lambda n: [Proposal(a) for a in self.space.sample_many(rng, n)], generation)
+        found = self._fill(children, lambda n: [Proposal(a) for a in self.space.sample_many(rng, n)], generation)
+        if self.pruned or self._measured:
+            left = f', {self._unmeasured} left out unmeasured' if self._unmeasured else ''
+            self.remark = (
+                f'partial order: {self._measured} candidates measured before training, {len(self.pruned) - before} of '
+                f'them dropped{left}; {len(self.pruned)} candidates spared so far'
+            )
+        return found
 
     def _first(self, rng: np.random.Generator) -> list[Proposal]:
         seeds = [Proposal(arch, 'seed') for arch in getattr(self.space, 'starting_points', ())]
@@ -129,7 +145,7 @@ class ModularStrategy(AskTell):
     def _fill(self, found: list[Proposal], draw: Any, generation: int) -> list[Proposal]:
         """Adds new feasible candidates that are not dropped, until the generation is full or nothing new is found."""
         found = list(found)
-        while len(found) < self.population:
+        while len(found) < self.population and self._unmeasured < self.max_attempts:
             drawn = self.draw_new(self.population - len(found), draw)
             if not drawn:
                 break
@@ -146,17 +162,18 @@ class ModularStrategy(AskTell):
             return drawn
         # What candidates are to be trained for is what successful ones were: the whole schedule.
         pruning = Pruning(trained, order, trained[-1].budget)
-        doubtful = [proposal.arch for proposal in drawn if pruning.concerns(proposal.arch)]
-        self.budget.measure(doubtful)
-        dropped: dict[Architecture, Pruned] = {}
-        for arch in doubtful:
+        concerned = [proposal.arch for proposal in drawn if pruning.concerns(proposal.arch)]
+        measured = concerned[: MEASURED * self.population - self._measured]
+        out = set(concerned[len(measured) :])
+        self._measured += len(measured)
+        self._unmeasured += len(out)
+        self.budget.measure(measured)
+        for arch in measured:
             reason = pruning.reason(arch, self._cost(arch), self._spread(arch))
             if reason is not None:
-                dropped[arch] = reason
-        self.pruned += [self._note(generation, arch, reason) for arch, reason in dropped.items()]
-        if self.pruned:
-            self.remark = f'{len(self.pruned)} candidates spared so far by the partial order'
-        return [proposal for proposal in drawn if proposal.arch not in dropped]
+                out.add(arch)
+                self.pruned.append(self._note(generation, arch, reason))
+        return [proposal for proposal in drawn if proposal.arch not in out]
 
     def _cost(self, arch: Architecture) -> float:
         return self.budget.costs(arch)[self.objectives[1].name]
