@@ -112,7 +112,9 @@ def test_its_spec_says_what_the_detectors_are(tmp_path):
 
 def test_detectors_of_the_seeds_norms_are_not_trained_as_pretrained_ones():
     """Fronts of two stages are joint where recipes are equal; None of the structural space has ImageNet's weights."""
-    assert ModularSpace(FASTER, recipe=None).spec()['recipe'] != StructuralSpace().spec()['recipe']
+    with pytest.warns(UserWarning, match='what seeds freeze is trained'):
+        own = ModularSpace(FASTER, recipe=None)
+    assert own.spec()['recipe'] != StructuralSpace().spec()['recipe']
     assert ModularSpace(FASTER).spec()['recipe'] == StructuralSpace(recipe='from_scratch').spec()['recipe']
 
 
@@ -121,6 +123,7 @@ def test_detectors_of_the_seeds_norms_are_not_trained_as_pretrained_ones():
     [
         (dict(backbone=dict(dcn=dict(type='DCNv2'))), 'no code says dcn='),
         (dict(backbone=dict(strides=(1, 2, 2, 1))), 'no code says strides='),
+        (dict(backbone=dict(style='caffe')), "has style='caffe', strides in the first 1x1 convolution"),
         (dict(backbone=dict(in_channels=1)), 'it takes images of 1 channels'),
         (dict(backbone=dict(depth=152)), 'has 50 blocks, not 5 to 35'),
         (dict(backbone=dict(base_channels=40)), 'its base 40 is none of 48, 56, 64, 72'),
@@ -372,12 +375,37 @@ def test_a_width_of_a_head_that_is_not_the_necks_stays(tmp_path):
     assert model['rpn_head']['feat_channels'] == 64 and model['rpn_head']['in_channels'] == 128
 
 
-def test_without_a_recipe_norms_are_the_seeds():
-    space = ModularSpace(FASTER, recipe=None)
+def test_the_style_of_basic_blocks_makes_no_difference(tmp_path):
+    """They have no 1x1 convolution to put a stride in."""
+    caffe = derived(tmp_path / 'mine.py', RETINA18, "model = dict(backbone=dict(style='caffe'))")
+    assert ModularSpace(caffe).starting_points == ModularSpace(RETINA18).starting_points
+
+
+def test_without_a_recipe_norms_are_the_seeds_and_nothing_is_frozen(tmp_path):
+    """It begins from random weights too, so what the seed froze is trained, and named in a line."""
+    frozen = dict(norm_eval=True, frozen_stages=2, norm_cfg=dict(requires_grad=False))
+    weights = dict(type='Pretrained', checkpoint='neck.pth')
+    change = dict(backbone=frozen, neck=dict(norm_cfg=dict(type='BN', requires_grad=False), init_cfg=weights))
+    mine = derived(tmp_path / 'mine.py', FASTER, f'model = {change!r}')
+    with pytest.warns(UserWarning, match='random weights, so what seeds freeze is trained as well: mine.py ') as said:
+        space = ModularSpace(mine, recipe=None)
+    assert len(said) == 1 and all(f'backbone.{key}={frozen[key]}' in str(said[0].message) for key in list(frozen)[:2])
     model = space.configure({}, space.starting_points[0])['model']
-    assert model['backbone']['norm_cfg'] == dict(type='BN', requires_grad=True)
-    assert 'norm_cfg' not in model['neck'] and 'frozen_stages' not in model['backbone']
-    assert 'norm_eval' not in model['backbone'] and 'init_cfg' not in model['backbone']
+    assert model['backbone']['norm_cfg'] == model['neck']['norm_cfg'] == dict(type='BN', requires_grad=True)
+    assert not {'frozen_stages', 'norm_eval', 'init_cfg'} & set(model['backbone']) and 'init_cfg' not in model['neck']
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        ModularSpace(mine)
+
+
+def test_arguments_that_a_neck_lacks_are_left_out(tmp_path):
+    mine = derived(tmp_path / 'mine.py', FASTER, "model = dict(neck=dict(type='MyNeck'))")
+    space = ModularSpace(mine, not_taken=dict(MyNeck=['conv_cfg']))
+    neck = space.configure({}, space.starting_points[0])['model']['neck']
+    assert 'norm_cfg' in neck and 'conv_cfg' not in neck
+    assert space.spec()['not_taken'] == dict(MyNeck=['conv_cfg']) and 'not_taken' not in ModularSpace(mine).spec()
+    with pytest.raises(DetNASError, match='not_taken must list norm_cfg, conv_cfg or both by type'):
+        ModularSpace(mine, not_taken=dict(MyNeck=['norm']))
 
 
 def test_seeds_are_read_once_and_left_as_they_are(tmp_path):

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.systems.sm_nas.factors import FACTORS, Value, matches
+from detnas_mm.systems.sm_nas.conditions import FACTORS, matches
+from detnas_mm.systems.sm_nas.factors import Value
 from detnas_mm.systems.sm_nas.rendering import cut_for, used_outputs
 
 Table = Mapping[str, Mapping[str, Value]]
@@ -104,18 +105,32 @@ def valid_ids(table: Table, smallest_map: int) -> np.ndarray:
     triples = [[[not _of_three(b, n, h) for h in values[head]] for n in values[neck]] for b in values[backbone]]
     shape = [len(ones) if k in (backbone, neck, head) else 1 for k, ones in enumerate(values)]
     good &= np.array(triples, dtype=bool).reshape(shape)
+    alone: list[Value] = []
     for axis in sorted(range(len(values)), key=lambda axis: len(values[axis])):
-        alone = ~good.any(axis=tuple(k for k in range(len(values)) if k != axis))
-        if alone.any():
-            _refuse(values, smallest_map, values[axis][int(alone.argmax())])
+        used = good.any(axis=tuple(k for k in range(len(values)) if k != axis))
+        alone += [value for value, one in zip(values[axis], np.atleast_1d(used).tolist(), strict=True) if not one]
+    if alone:
+        _refuse(values, smallest_map, alone, nothing=not good.any())
     return np.argwhere(good)
 
 
-def _refuse(values: list[list[Value]], smallest_map: int, example: Value) -> None:
-    """Says why a value goes with nothing: the first that has no partner in one other factor, else an example.
+def _refuse(values: list[list[Value]], smallest_map: int, alone: list[Value], nothing: bool) -> None:
+    """Raises an error that names all values in no valid combination, and the reason for one of them.
 
-    Of two factors that do not fit together at all, a value of the one with fewer values is named.
+    It is the first that has no partner in one other factor, else an example. Of two factors that do not fit together at
+    all, a value of the one with fewer values is named.
+
+    Args:
+        values: All values, by factor.
+        smallest_map: See :class:`StructuralSpace`.
+        alone: Those in no valid combination.
+        nothing: Whether there is no valid combination at all.
     """
+
+    def others(named: Value) -> str:
+        rest = [one.title for one in alone if one is not named]
+        return f' Nor is any combination valid with {", ".join(rest)}.' if rest and not nothing else ''
+
     for ones in sorted(values, key=len):
         for value, partners in itertools.product(ones, values):
             if partners is ones:
@@ -125,11 +140,12 @@ def _refuse(values: list[list[Value]], smallest_map: int, example: Value) -> Non
             if all(reasons):
                 raise DetNASError(
                     f'search.space.factors: {value.title} goes with no {partners[0].factor}: {"; ".join(reasons[:3])}. '
-                    f'Change it, or leave it out ({value.name}=None).'
+                    f'Change it, or leave it out ({value.name}=None).{others(value)}'
                 )
+    example = alone[0]
     tried = {ones[0].factor: example if ones[0].factor == example.factor else ones[0] for ones in values}
     raise DetNASError(
         f'search.space.factors: {example.title} is in no valid combination; of '
         f'{"/".join(one.name for one in tried.values())}, for example, {conflict(tried, smallest_map)}. Change it, or '
-        f'leave it out ({example.name}=None).'
+        f'leave it out ({example.name}=None).{others(example)}'
     )

@@ -6,27 +6,32 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from detnas_mm.checks import keyed, listed, whole
 from detnas_mm.errors import DetNASError
+from detnas_mm.systems.sm_nas.conditions import (
+    FACTORS,
+    check_patterns,
+    condition_of,
+    matches,
+    read_fragment,
+    read_patterns,
+)
 from detnas_mm.systems.sm_nas.reference import reference_factors
 
-#: The factors in the order of an architecture's genes.
-FACTORS = ('size', 'backbone', 'neck', 'rpn', 'head')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')
 _COMMON = ('model', 'needs', 'when')
 #: What values of a factor may say beside ``base``.
 _KEYS = dict(
     size=('scale', *_COMMON),
     backbone=('channels', 'strides', 'out_indices', 'cuts', 'shared_head', 'not_taken', *_COMMON),
-    neck=('strides', *_COMMON),
-    rpn=_COMMON,
-    head=_COMMON,
+    neck=('strides', 'not_taken', *_COMMON),
+    rpn=('not_taken', *_COMMON),
+    head=('not_taken', *_COMMON),
 )
 _PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head')
-#: What a recipe from scratch may give a backbone.
+#: Arguments that a recipe from scratch sets in parts of a detector; the last one in backbones alone.
 _LAYERS = ('norm_cfg', 'conv_cfg', 'norm_eval')
 _EXAMPLES = dict(
     size="{'800x600': dict(scale=(800, 600))}",
@@ -80,13 +85,8 @@ class Value:
         return [
             one['model']
             for one in self.data.get('when') or ()
-            if all(matches(names[factor], patterns) for factor, patterns in one.items() if factor != 'model')
+            if all(matches(names[factor], patterns) for factor, patterns in condition_of(one).items())
         ]
-
-
-def matches(name: str, patterns: list[str]) -> bool:
-    """Whether a name is one of those that patterns such as ``'fpn-*'`` stand for."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def merged(base: Any, change: Any) -> Any:
@@ -141,11 +141,7 @@ def read_factors(given: Mapping[str, Any] | None) -> dict[str, dict[str, Value]]
     given = {} if given is None else keyed('search.space.factors', given, FACTORS, f'dict(head={_EXAMPLES["head"]})')
     reference = reference_factors()
     table = {factor: _read_factor(factor, given.get(factor), reference[factor]) for factor in FACTORS}
-    for factor in FACTORS:
-        for value in table[factor].values():
-            conditions = [value.needs, *({k: v for k, v in one.items() if k != 'model'} for one in value.data['when'])]
-            for condition in conditions:
-                _check_patterns(value, condition)
+    check_patterns(table)
     return table
 
 
@@ -184,7 +180,7 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
         if not isinstance(base, str) or base not in reference:
             raise DetNASError(f'{where}: {base!r} is no value of the reference; there are {", ".join(reference)}.')
         own = settings.pop('when', None) or []
-        settings = merged(plain(reference[base]), settings)
+        settings = _based(plain(reference[base]), settings)
         settings['when'] = [*(settings.get('when') or []), *listed(f'{where}.when', own, '[]')]
     for key in ('model', 'needs', 'cuts', 'shared_head'):
         if not isinstance(settings.get(key) or {}, dict):
@@ -193,8 +189,14 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
         if part in (settings.get('model') or {}) and not isinstance(settings['model'][part], dict):
             raise DetNASError(f'{where}.model.{part} must be a dict; got {settings["model"][part]!r}.')
     data = {key: _without_deletes(one) if key not in ('model', 'when') else one for key, one in settings.items()}
-    data['needs'] = {key: _patterns(f'{where}.needs.{key}', one) for key, one in (data.get('needs') or {}).items()}
-    data['when'] = [_condition(f'{where}.when', one) for one in listed(f'{where}.when', data.get('when') or [], '[]')]
+    data['needs'] = {key: read_patterns(f'{where}.needs.{key}', one) for key, one in (data.get('needs') or {}).items()}
+    data['when'] = [
+        read_fragment(f'{where}.when', one) for one in listed(f'{where}.when', data.get('when') or [], '[]')
+    ]
+    layers = _LAYERS if factor == 'backbone' else _LAYERS[:-1]
+    missing = listed(f'{where}.not_taken', data.get('not_taken') or [], "['conv_cfg']")
+    if any(one not in layers for one in missing):
+        raise DetNASError(f'{where}.not_taken must be some of {", ".join(layers)}; got {missing}.')
     value = Value(factor, name, data)
     {'size': _check_size, 'backbone': _check_backbone, 'neck': _check_neck, 'head': _check_head}.get(
         factor, lambda where, value: None
@@ -202,28 +204,19 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
     return value
 
 
-def _patterns(where: str, given: Any) -> list[str]:
-    patterns = [given] if isinstance(given, str) else given
-    if not isinstance(patterns, list) or not patterns or not all(isinstance(one, str) for one in patterns):
-        raise DetNASError(f"{where} must be a name or a list of names, such as 'fpn-*'; got {given!r}.")
-    return patterns
+def _based(base: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns a value of the reference with changes; its shared head follows its backbone.
 
-
-def _condition(where: str, given: Any) -> dict[str, Any]:
-    one = keyed(where, given, (*FACTORS, 'model'), "[dict(neck='fpn-*', model=dict(…))]", ('model',))
-    if not isinstance(one['model'], dict):
-        raise DetNASError(f'{where}: model must be a dict; got {one["model"]!r}.')
-    return {key: value if key == 'model' else _patterns(f'{where}.{key}', value) for key, value in one.items()}
-
-
-def _check_patterns(value: Value, condition: Mapping[str, list[str]]) -> None:
-    for factor in condition:
-        if factor not in FACTORS or factor == value.factor:
-            others = [one for one in FACTORS if one != value.factor]
-            raise DetNASError(
-                f'search.space.factors: {value.title} speaks of {factor!r}; factors beside its own are '
-                f'{", ".join(others)}.'
-            )
+    The shared head is a stage of the backbone: unless the changes name one, it takes over settings that they give the
+    backbone and both have, such as ``style``, ``norm_cfg`` and the weights.
+    """
+    out: dict[str, Any] = merged(base, settings)
+    model = settings.get('model')
+    changed = model.get('backbone') if isinstance(model, dict) else None
+    if base.get('shared_head') and 'shared_head' not in settings and isinstance(changed, dict):
+        both = [key for key in changed if key in base['shared_head'] and key != 'type']
+        out['shared_head'] |= {key: copy.deepcopy(out['model']['backbone'][key]) for key in both}
+    return out
 
 
 def _pair(where: str, given: Any, example: str) -> list[int]:
@@ -260,9 +253,6 @@ def _check_backbone(where: str, value: Value) -> None:
             f"{where}.model must have a backbone with a type, such as dict(backbone=dict(type='ResNet'))."
         )
     data = value.data
-    taken = listed(f'{where}.not_taken', data.get('not_taken') or [], "['conv_cfg']")
-    if any(one not in _LAYERS for one in taken):
-        raise DetNASError(f'{where}.not_taken must be some of {", ".join(_LAYERS)}; got {taken}.')
     for stride, cut in (data.get('cuts') or {}).items():
         if not isinstance(cut, dict):
             raise DetNASError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.checks import keyed, real, whole
+from detnas_mm.checks import whole
 from detnas_mm.config_types import comparable
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import MODELS, SPACES
@@ -18,9 +18,8 @@ from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.backbones import replace_backbone
 from detnas_mm.spaces.base import SearchSpace
 from detnas_mm.systems.sm_nas.codes import BlockCode, edit, random_code
-from detnas_mm.systems.sm_nas.factors import plain
-from detnas_mm.systems.sm_nas.modules import EXAMPLE, STAGES, Limits, Modules, precedes
-from detnas_mm.systems.sm_nas.recipe import from_scratch
+from detnas_mm.systems.sm_nas.modules import EXAMPLE, STAGES, Limits, Modules, moved, precedes, share
+from detnas_mm.systems.sm_nas.recipe import from_scratch, read_not_taken, read_recipe, unfrozen
 from detnas_mm.systems.sm_nas.seeds import KEPT, Seed, read_seeds, set_pipelines
 
 #: How often a mutation is drawn again whose code is too deep or too shallow.
@@ -50,8 +49,11 @@ class ModularSpace(SearchSpace):
         radius: Largest distance over which an edit swaps. Defaults to the 1 of the authors' early code.
         recipe: ``'from_scratch'``, the default: every detector gets group normalisation and weight standardisation,
             see :func:`~detnas_mm.systems.sm_nas.recipe.from_scratch`; a dict of its ``norm_cfg`` and ``conv_cfg`` for
-            other layers. None: norms and convolutions are the seed's. Its weights are never loaded, and nothing of the
-            backbone is frozen.
+            other layers. None: norms and convolutions are the seed's. Either way detectors train from random weights:
+            nothing is loaded, and what a seed freezes (``norm_eval``, ``frozen_stages``, norms with
+            ``requires_grad=False``) is trained; with None a warning names it.
+        not_taken: By type, which of ``norm_cfg`` and ``conv_cfg`` of the recipe necks and heads have no argument for,
+            as in ``{'MyNeck': ['conv_cfg']}``; the values of a :class:`StructuralSpace` say it themselves.
 
     Attributes:
         starting_points: The seeds as architectures.
@@ -73,17 +75,16 @@ class ModularSpace(SearchSpace):
         edits: int = 3,
         radius: int = 1,
         recipe: str | Mapping[str, Any] | None = 'from_scratch',
+        not_taken: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.limits = Limits.checked(base, neck, doublings, depth)
         self.moves = {
-            name: _share(name, value) for name, value in dict(base_move=base_move, neck_move=neck_move).items()
+            name: share(name, value) for name, value in dict(base_move=base_move, neck_move=neck_move).items()
         }
         self.edits = whole('edits', edits, 1)
         self.radius = whole('radius', radius, 1)
-        if recipe is not None and not isinstance(recipe, Mapping) and recipe != 'from_scratch':
-            raise DetNASError(f"search.space.recipe must be None, a dict or 'from_scratch'; got {recipe!r}.")
-        self.recipe = None if recipe is None else {} if recipe == 'from_scratch' else plain(recipe)
-        keyed('search.space.recipe', self.recipe or {}, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+        self.recipe = read_recipe('search.space.recipe', recipe)
+        self.not_taken = read_not_taken(not_taken)
         self.combinations: dict[str, Seed] = {}
         self.starting_points, self.left_out = self._start(*read_seeds(seeds))
         self._spec = self._made_spec()
@@ -92,9 +93,9 @@ class ModularSpace(SearchSpace):
         """Sorts seeds into combinations of modules; returns them as architectures, and lines of those left out."""
         names: dict[str, str] = {}
         points: list[Architecture] = []
+        frozen: list[str] = []
         for seed in seeds:
-            if self.recipe is not None:  # whatever norms it had makes no difference
-                seed = replace(seed, model=from_scratch(seed.model, **self.recipe))
+            seed = replace(seed, model=self._trained(seed.model))  # seeds may differ in what the recipe replaces
             what = repr(_constant(seed))
             name = names.get(what, f'seed{len(names) + 1}')
             point = Architecture((name, seed.base, seed.code, seed.neck))
@@ -108,6 +109,7 @@ class ModularSpace(SearchSpace):
                 names[what] = name
                 self.combinations[name] = seed
             points.append(point)
+            frozen += [f'{seed.source} ({", ".join(seed.frozen)})'] if seed.frozen else []
         if not points:
             raise DetNASError(
                 f'search.space.seeds: none is left to start from. {"; ".join(left_out) or "None was given"}. Give '
@@ -116,7 +118,19 @@ class ModularSpace(SearchSpace):
             )
         if left_out:
             warnings.warn(f'search.space.seeds: left out {"; ".join(left_out)}.', stacklevel=3)
+        if frozen and self.recipe is None:
+            warnings.warn(
+                f'search.space: recipe=None trains detectors from random weights, so what seeds freeze is trained as '
+                f'well: {"; ".join(frozen)}.',
+                stacklevel=3,
+            )
         return points, left_out
+
+    def _trained(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """A model config as the recipe trains it."""
+        if self.recipe is None:
+            return unfrozen(model)
+        return from_scratch(model, **self.recipe, not_taken=self.not_taken)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -143,6 +157,7 @@ class ModularSpace(SearchSpace):
             radius=self.radius,
             # None of the structural space is another one: ImageNet's weights.
             recipe='of the seeds' if self.recipe is None else self.recipe,
+            **(dict(not_taken=self.not_taken) if self.not_taken else {}),
             **self.moves,
         )
 
@@ -168,8 +183,8 @@ class ModularSpace(SearchSpace):
             ValueError: If the architecture is no member.
         """
         parent = self._read(self.parse(arch))
-        base = _moved(parent.base, self.limits.base, rng, prob * self.moves['base_move'])
-        neck = _moved(parent.neck, self.limits.neck, rng, prob * self.moves['neck_move'])
+        base = moved(parent.base, self.limits.base, rng, prob * self.moves['base_move'])
+        neck = moved(parent.neck, self.limits.neck, rng, prob * self.moves['neck_move'])
         edits = int(rng.binomial(self.edits, prob))
         code = parent.code
         for _ in range(_TRIES):
@@ -273,7 +288,7 @@ class ModularSpace(SearchSpace):
         channels = BlockCode.parse(read.code).channels(read.base, read.block)
         model = replace_backbone(dict(model=seed.with_neck(read.neck)), backbone, channels, KEPT)['model']
         out = copy.deepcopy(dict(cfg))
-        out['model'] = model if self.recipe is None else from_scratch(model, **self.recipe)
+        out['model'] = self._trained(model)
         out.setdefault('default_scope', seed.scope)
         set_pipelines(out, seed.pipelines)
         if seed.imports:
@@ -282,20 +297,6 @@ class ModularSpace(SearchSpace):
             known = [given] if isinstance(given, str) else list(given)
             out['custom_imports'] = own | dict(imports=list(dict.fromkeys([*known, *seed.imports])))
         return out
-
-
-def _share(name: str, value: Any) -> float:
-    if not 0 <= real(f'search.space.{name}', value) <= 1:
-        raise DetNASError(f'search.space.{name} must lie in [0, 1]; got {value!r}.')
-    return value
-
-
-def _moved(value: int, values: Sequence[int], rng: np.random.Generator, prob: float) -> int:
-    """A value next to one, with that probability; else itself."""
-    place = values.index(value)
-    near = [values[i] for i in (place - 1, place + 1) if 0 <= i < len(values)]
-    moves, pick = rng.random() < prob, rng.random()
-    return near[int(pick * len(near))] if moves and near else value
 
 
 def _constant(seed: Seed) -> Any:

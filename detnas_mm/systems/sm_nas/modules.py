@@ -6,8 +6,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from detnas_mm.checks import listed, whole
+import numpy as np
+
+from detnas_mm.checks import listed, real, whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.systems.sm_nas.codes import BlockCode, check_block, inserted_ones
 
@@ -148,3 +151,22 @@ def _values(name: str, given: Sequence[int]) -> tuple[int, ...]:
     if not values:
         raise DetNASError(f'search.space.{name} is empty; give at least one number of channels.')
     return tuple(sorted({whole(f'search.space.{name}', value, 1) for value in values}))
+
+
+def share(name: str, value: Any) -> float:
+    """Checks a probability.
+
+    Raises:
+        DetNASError: If it is no number in [0, 1].
+    """
+    if not 0 <= real(f'search.space.{name}', value) <= 1:
+        raise DetNASError(f'search.space.{name} must lie in [0, 1]; got {value!r}.')
+    return value
+
+
+def moved(value: int, values: Sequence[int], rng: np.random.Generator, prob: float) -> int:
+    """A value next to one, with that probability; else itself."""
+    place = values.index(value)
+    near = [values[i] for i in (place - 1, place + 1) if 0 <= i < len(values)]
+    moves, pick = rng.random() < prob, rng.random()
+    return near[int(pick * len(near))] if moves and near else value

@@ -6,7 +6,10 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detnas_mm.checks import keyed
+from detnas_mm.config_types import named_nodes, nodes
 from detnas_mm.errors import DetNASError
+from detnas_mm.systems.sm_nas.factors import plain
 
 #: Norm and convolution of the recipe; see :mod:`detnas_mm.models.norms`.
 NORM = dict(type='detnas_mm.GroupNorm', requires_grad=True)
@@ -21,6 +24,10 @@ NOT_TAKEN: dict[str, tuple[str, ...]] = {
     'RPNHead': ('norm_cfg', 'conv_cfg'),
     'ResLayer': ('conv_cfg',),
 }
+#: Arguments that the recipe gives necks and heads.
+_LAYERS = {'norm_cfg', 'conv_cfg'}
+#: Settings that freeze parts of a detector, with the values that do not.
+_FREE: dict[str, Any] = dict(norm_eval=False, frozen_stages=-1, requires_grad=True)
 #: Where a detector has parts with norms.
 _PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head', 'shared_head')
 #: Those whose norms a pre-trained detector keeps in evaluation mode, and whose first stages it freezes.
@@ -54,8 +61,43 @@ def from_scratch(
             raise DetNASError(f'{name} of the recipe from scratch must be a dict; got {value!r:.200}.')
     found = _without_weights(copy.deepcopy(dict(model)))
     layers = dict(norm_cfg=dict(norm_cfg or NORM), conv_cfg=dict(conv_cfg or CONV))
-    _change(found, layers, {**NOT_TAKEN, **(not_taken or {})})
+    missing = {name: (*NOT_TAKEN.get(name, ()), *own) for name, own in (not_taken or {}).items()}
+    _change(found, layers, {**NOT_TAKEN, **missing})
     return found
+
+
+def frozen_settings(model: Mapping[str, Any]) -> list[str]:
+    """Returns the settings by which a model config keeps parts as they are, such as ``'backbone.norm_eval=True'``.
+
+    They are ``norm_eval=True``, ``frozen_stages`` from 0 on, and ``requires_grad=False`` of a norm.
+
+    Args:
+        model: Of any detector, as nested dicts.
+    """
+    found = []
+    for place, node in named_nodes('', model):
+        found += [f'{place}.{key}={node[key]}'.lstrip('.') for key in _FREE if _freezes(key, node.get(key))]
+    return found
+
+
+def unfrozen(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a model config that trains from random weights with the norms and convolutions that it has.
+
+    No pre-trained weights are named, and no part is frozen (:func:`frozen_settings`): it would stay random.
+
+    Args:
+        model: Of any detector, as nested dicts; it is not changed.
+    """
+    found: dict[str, Any] = _without_weights(copy.deepcopy(dict(model)))
+    for node in nodes(found):
+        node.update({key: free for key, free in _FREE.items() if _freezes(key, node.get(key))})
+    return found
+
+
+def _freezes(key: str, value: Any) -> bool:
+    if key == 'frozen_stages':
+        return type(value) is int and value >= 0
+    return value is not None and value is not _FREE[key]
 
 
 def _change(model: dict[str, Any], layers: dict[str, Any], not_taken: Mapping[str, Sequence[str]]) -> None:
@@ -100,3 +142,36 @@ def _without_weights(cfg: Any) -> Any:
     elif isinstance(cfg, (list, tuple)):
         return type(cfg)(_without_weights(one) for one in cfg)
     return cfg
+
+
+def read_recipe(where: str, given: Any) -> dict[str, Any] | None:
+    """Reads the recipe of a space: arguments of :func:`from_scratch`; None for none.
+
+    Args:
+        where: Name of the setting, for messages.
+        given: None, ``'from_scratch'``, or a dict of ``norm_cfg`` and ``conv_cfg``.
+
+    Raises:
+        DetNASError: If it is something else.
+    """
+    if given is not None and not isinstance(given, Mapping) and given != 'from_scratch':
+        raise DetNASError(f"{where} must be None, a dict or 'from_scratch'; got {given!r}.")
+    if given is None:
+        return None
+    recipe: dict[str, Any] = {} if given == 'from_scratch' else plain(given)
+    return keyed(where, recipe, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+
+
+def read_not_taken(given: Any) -> dict[str, list[str]]:
+    """Reads ``search.space.not_taken``: by type, arguments of the recipe that it lacks.
+
+    Raises:
+        DetNASError: If it is no dict of lists of ``norm_cfg`` and ``conv_cfg``.
+    """
+    found: Any = plain(given or {})
+    if not isinstance(found, dict) or not all(isinstance(one, list) and set(one) <= _LAYERS for one in found.values()):
+        raise DetNASError(
+            f"search.space.not_taken must list norm_cfg, conv_cfg or both by type, as in {{'MyNeck': ['conv_cfg']}}; "
+            f'got {given!r}.'
+        )
+    return found

@@ -8,7 +8,8 @@ from typing import Any
 
 from detnas_mm.config_types import named_nodes, type_name
 from detnas_mm.errors import DetNASError
-from detnas_mm.systems.sm_nas.factors import FACTORS, Value, merged
+from detnas_mm.systems.sm_nas.conditions import FACTORS
+from detnas_mm.systems.sm_nas.factors import Value, merged
 
 #: Sides of what a RoI head's first level is for: boxes of up to 14 of its strides (mmdet's 56 pixels at stride 4).
 _FINEST = 14

@@ -21,6 +21,7 @@ from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.sm_nas.codes import RESNET18, RESNET50, BlockCode
 from detnas_mm.systems.sm_nas.modules import STAGES
+from detnas_mm.systems.sm_nas.recipe import frozen_settings
 
 #: Codes of ResNets and ResNeXts by their depth, with the kind of a ResNet's blocks.
 _RESNETS = {
@@ -62,6 +63,7 @@ class Seed:
         pipelines: Its pipelines by the name of the loader.
         imports: Modules that its config imports.
         scope: Its ``default_scope``.
+        frozen: Settings by which its own training keeps parts as they are, such as ``'backbone.norm_eval=True'``.
     """
 
     source: str
@@ -73,6 +75,7 @@ class Seed:
     pipelines: dict[str, list[Any]]
     imports: tuple[str, ...] = ()
     scope: str = 'mmdet'
+    frozen: tuple[str, ...] = ()
 
     @property
     def stages(self) -> int:
@@ -93,6 +96,7 @@ class Seed:
         model = copy.deepcopy(dict(cfg.get('model') or {}))
         backbone = model.get('backbone') or {}
         block, base, code = _code_of(backbone)
+        frozen = tuple(frozen_settings(model))
         neck = _neck_channels(model)
         model['backbone'] = {name: backbone[name] for name in KEPT if name in backbone}
         necks = model['neck']
@@ -102,7 +106,7 @@ class Seed:
         imports = (cfg.get('custom_imports') or {}).get('imports') or ()
         return cls(
             source, block, base, code, neck, replace_channels(model, neck, _NECK), _pipelines(cfg),
-            (imports,) if isinstance(imports, str) else tuple(imports), cfg.get('default_scope') or 'mmdet',
+            (imports,) if isinstance(imports, str) else tuple(imports), cfg.get('default_scope') or 'mmdet', frozen,
         )  # fmt: skip
 
     def with_neck(self, channels: int) -> dict[str, Any]:
@@ -137,6 +141,12 @@ def _code_of(backbone: Mapping[str, Any]) -> tuple[str, int, str]:
                 f'its ResNeXt has groups and base_width of {grouped}, where blocks of {base} base channels have {usual}'
             )
     block, code = _RESNETS[depth]
+    style = backbone.get('style', 'pytorch')
+    if block != 'basic' and style != 'pytorch':
+        raise LeftOut(
+            f'its backbone has style={style!r}, strides in the first 1x1 convolution of a block; a code says blocks of '
+            f"style='pytorch', with strides in the 3x3 one: name the detector's config of that style"
+        )
     code = '-'.join(code.split('-')[: backbone.get('num_stages', STAGES)])
     return 'resnext' if kind == 'ResNeXt' else block, base, code
 

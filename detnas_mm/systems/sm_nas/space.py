@@ -9,19 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.checks import keyed, whole
+from detnas_mm.checks import whole
 from detnas_mm.config_types import type_name
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import MODELS, SPACES
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.base import SearchSpace
 from detnas_mm.systems.sm_nas.compatibility import conflict, valid_ids
-from detnas_mm.systems.sm_nas.factors import FACTORS, Value, plain, read_factors
+from detnas_mm.systems.sm_nas.conditions import FACTORS, check_fragments
+from detnas_mm.systems.sm_nas.factors import Value, plain, read_factors
 from detnas_mm.systems.sm_nas.modular import ModularSpace
-from detnas_mm.systems.sm_nas.recipe import from_scratch
+from detnas_mm.systems.sm_nas.recipe import from_scratch, read_recipe
 from detnas_mm.systems.sm_nas.rendering import render, set_size
 
 __all__ = ['ModularSpace', 'StructuralSpace']
+
+#: Parts of a model whose types the values of a factor bring, where a recipe changes them.
+_TAKERS = dict(backbone=('backbone',), neck=('neck',), rpn=('rpn_head',), head=('bbox_head', 'mask_head'))
 
 
 @SPACES.register_module()
@@ -41,13 +45,14 @@ class StructuralSpace(SearchSpace):
             - ``needs``: names or patterns that it goes with, by factor, such as ``dict(neck='fpn-*')``;
             - ``when``: further fragments beside some values, ``[dict(neck='c4', model=dict(…))]``;
 
-            a size ``scale`` (width, height); a neck ``strides``, of its first and its last map; a backbone
-            ``channels``, ``strides`` and ``out_indices`` of its outputs (it is asked once where they are missing),
+            A size has ``scale`` (width, height); a neck ``strides`` of its first and its last map; a backbone
+            ``channels``, ``strides`` and ``out_indices`` of its outputs (without them it is built and run once),
             ``cuts``, settings that end it at a stride, ``{'16': dict(num_stages=3)}``, and ``shared_head``, the stage
-            after stride 16 for RoI heads without a neck, and ``not_taken``, which of ``norm_cfg``, ``conv_cfg`` and
-            ``norm_eval`` of a recipe its type has no argument for.
+            after stride 16 for RoI heads without a neck. All but sizes may have ``not_taken``: those arguments out of
+            ``norm_cfg``, ``conv_cfg`` and, for backbones, ``norm_eval`` that a recipe sets and their type lacks.
 
-            Fragments of ``when`` come last: what those of a ``base`` say holds, unless later ones say otherwise.
+            Fragments of ``when`` are merged last, those of a ``base`` before the value's own. A pattern must match a
+            value of this table or of the reference, and an entry of ``when`` must hold in a valid combination.
         num_classes: Classes of boxes. Defaults to COCO's 80.
         smallest_map: Least side of the smallest map that a neck returns. Defaults to 3.
         recipe: None, the default: backbones begin with the weights that their values name. ``'from_scratch'``: every
@@ -67,10 +72,7 @@ class StructuralSpace(SearchSpace):
     ) -> None:
         self.num_classes = whole('num_classes', num_classes, 1)
         self.smallest_map = whole('smallest_map', smallest_map, 1)
-        if recipe is not None and not isinstance(recipe, Mapping) and recipe != 'from_scratch':
-            raise DetNASError(f"recipe must be None, a dict or 'from_scratch'; got {recipe!r}.")
-        self.recipe = None if recipe is None else {} if recipe == 'from_scratch' else plain(recipe)
-        keyed('recipe', self.recipe or {}, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+        self.recipe = read_recipe('recipe', recipe)
         self.table = read_factors(factors)
         for value in self.table['backbone'].values():
             if (
@@ -81,6 +83,7 @@ class StructuralSpace(SearchSpace):
                 except DetNASError as error:
                     raise DetNASError(f'search.space.factors: {value.title}: {error}') from error
         self._valid = valid_ids(self.table, self.smallest_map)
+        check_fragments(self.table, self._valid)
         self._names = [list(self.table[factor]) for factor in FACTORS]
 
     # -- what it is ---------------------------------------------------------------------------------------------
@@ -199,9 +202,7 @@ class StructuralSpace(SearchSpace):
         values = self.values(arch)
         model = render(values, self.num_classes, (out.get('model') or {}).get('data_preprocessor'))
         if self.recipe is not None:
-            backbone = values['backbone']
-            own = {type_name(model['backbone']['type']): backbone.data.get('not_taken') or []}
-            model = from_scratch(model, **self.recipe, not_taken=own)
+            model = from_scratch(model, **self.recipe, not_taken=_not_taken(values, model))
         out['model'] = model
         out.setdefault('default_scope', 'mmdet')
         set_size(out, values['size'].data['scale'])
@@ -237,3 +238,19 @@ class StructuralSpace(SearchSpace):
             left -= set(enumerate(best.tolist()))
             out.append(self._decode(best))
         return out
+
+
+def _not_taken(values: Mapping[str, Value], model: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Arguments of a recipe that types of a rendered model do not have, as the values that bring them say."""
+    found: dict[str, list[str]] = {}
+    for factor, keys in _TAKERS.items():
+        own = values[factor].data.get('not_taken') or []
+        for part in (part for key in keys for part in _parts(model, key)):
+            found.setdefault(type_name(part.get('type')), []).extend(own)
+    return {name: own for name, own in found.items() if own}
+
+
+def _parts(model: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Parts of a detector, or of its RoI head, under a key; several where it has a list of them."""
+    given = [model.get(key), (model.get('roi_head') or {}).get(key)]
+    return [one for part in given for one in (part if isinstance(part, list) else [part]) if one]

@@ -1,0 +1,153 @@
+"""Conditions between factors, ``needs`` and ``when``: patterns such as ``'fpn-*'`` for the names of other values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detnas_mm.checks import keyed
+from detnas_mm.errors import DetNASError
+from detnas_mm.systems.sm_nas.reference import reference_factors
+
+if TYPE_CHECKING:
+    from detnas_mm.systems.sm_nas.factors import Value
+
+#: The factors in the order of an architecture's genes.
+FACTORS = ('size', 'backbone', 'neck', 'rpn', 'head')
+#: Patterns by factor, such as ``{'neck': ['fpn-*']}``.
+Condition = Mapping[str, list[str]]
+
+
+def matches(name: str, patterns: list[str]) -> bool:
+    """Whether a name matches one of some patterns, such as ``'fpn-*'``."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def read_patterns(where: str, given: Any) -> list[str]:
+    """Reads a pattern, or a list of them.
+
+    Args:
+        where: Place in the config, for messages.
+        given: What stands there.
+
+    Raises:
+        DetNASError: If it is neither text nor a list of texts.
+    """
+    patterns = [given] if isinstance(given, str) else given
+    if not isinstance(patterns, list) or not patterns or not all(isinstance(one, str) for one in patterns):
+        raise DetNASError(f"{where} must be a name or a list of names, such as 'fpn-*'; got {given!r}.")
+    return patterns
+
+
+def read_fragment(where: str, given: Any) -> dict[str, Any]:
+    """Reads an entry of ``when``: a condition and, as ``model``, the fragment that holds under it.
+
+    Args:
+        where: Place in the config, for messages.
+        given: What stands there.
+
+    Raises:
+        DetNASError: If it has an unknown key, or no dict as ``model``.
+    """
+    one = keyed(where, given, (*FACTORS, 'model'), "[dict(neck='fpn-*', model=dict(…))]", ('model',))
+    if not isinstance(one['model'], dict):
+        raise DetNASError(f'{where}: model must be a dict; got {one["model"]!r}.')
+    return {key: value if key == 'model' else read_patterns(f'{where}.{key}', value) for key, value in one.items()}
+
+
+def condition_of(fragment: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Returns the patterns of an entry of ``when``, without its model."""
+    return {key: value for key, value in fragment.items() if key != 'model'}
+
+
+def check_patterns(table: Mapping[str, Mapping[str, Value]]) -> None:
+    """Checks that all conditions name other factors, and values that this table or the reference has.
+
+    Args:
+        table: Values by factor and name.
+
+    Raises:
+        DetNASError: If a factor is unknown or the value's own, or a pattern matches no name; names both.
+    """
+    reference = reference_factors()
+    for value in (value for values in table.values() for value in values.values()):
+        conditions = [('needs', value.needs), *(('when', condition_of(one)) for one in value.data['when'])]
+        for key, condition in conditions:
+            _check_factors(value, condition)
+            for factor, patterns in condition.items():
+                names = [*table[factor], *reference[factor]]  # those of the reference may be left out of a table
+                lost = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
+                if lost:
+                    raise DetNASError(
+                        f'search.space.factors: {value.title} has {key} {factor}={lost[0]!r}, which matches no '
+                        f'{factor}; there are {", ".join(table[factor])}. Correct the pattern, or remove it.'
+                    )
+
+
+def _check_factors(value: Value, condition: Condition) -> None:
+    for factor in condition:
+        if factor not in FACTORS or factor == value.factor:
+            others = [one for one in FACTORS if one != value.factor]
+            raise DetNASError(
+                f'search.space.factors: {value.title} has a condition on {factor!r}; it may have some on '
+                f'{", ".join(others)}.'
+            )
+
+
+def check_fragments(table: Mapping[str, Mapping[str, Value]], valid: np.ndarray) -> None:
+    """Checks that each entry of ``when`` holds in a valid combination.
+
+    Entries of the reference may hold in none, since their values may be left out of a table. Warns if such an entry is
+    for a family of names (``'fpn-*'``) and the table has values of other names in their place, which it passes over.
+
+    Args:
+        table: Values by factor and name.
+        valid: Valid combinations as ids of values, shape (combinations, factors), in the order of the table.
+
+    Raises:
+        DetNASError: If one never holds; names the value, the condition and the values of its factors.
+    """
+    reference = reference_factors()
+    for axis, factor in enumerate(FACTORS):
+        known = [_listed(condition_of(one)) for value in reference[factor].values() for one in value.get('when', ())]
+        for number, value in enumerate(table[factor].values()):
+            rows = valid[valid[:, axis] == number]
+            for condition in map(condition_of, value.data['when']):
+                if _holds(table, rows, condition):
+                    continue
+                patterns = ', '.join(f'{key}={" or ".join(map(repr, given))}' for key, given in condition.items())
+                there = '; '.join(f'{key} {", ".join(_names(table, rows, key))}' for key in condition)
+                text = (
+                    f'search.space.factors: {value.title} has when {patterns}, which holds in no valid combination; '
+                    f'those with this value have {there}.'
+                )
+                if condition not in known:
+                    raise DetNASError(f'{text} Correct the entry, or remove it.')
+                own = [key for key in condition if set(_names(table, rows, key)) - set(reference[key])]
+                if any('*' in pattern for key in own for pattern in condition[key]):
+                    warnings.warn(
+                        f'{text} Its fragment of the model is not used: rename those values, or give {value.title} a '
+                        f'`when` for them.',
+                        stacklevel=4,
+                    )
+
+
+def _holds(table: Mapping[str, Mapping[str, Value]], rows: np.ndarray, condition: Condition) -> bool:
+    fits = np.ones(len(rows), dtype=bool)
+    for factor, patterns in condition.items():
+        good = np.array([matches(name, patterns) for name in table[factor]])
+        fits &= good[rows[:, FACTORS.index(factor)]]
+    return bool(fits.any())
+
+
+def _names(table: Mapping[str, Mapping[str, Value]], rows: np.ndarray, factor: str) -> list[str]:
+    used = set(rows[:, FACTORS.index(factor)].tolist())
+    return [name for number, name in enumerate(table[factor]) if number in used]
+
+
+def _listed(condition: Mapping[str, Any]) -> dict[str, list[str]]:
+    return {key: [given] if isinstance(given, str) else list(given) for key, given in condition.items()}
