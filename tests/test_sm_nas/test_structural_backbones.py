@@ -144,3 +144,17 @@ def test_weights_that_are_not_there_are_named_before_the_search():
     with pytest.raises(DetNASError, match='there is no file lost.pth, where model.backbone.init_cfg of 800x600/lost/'):
         StructuralSpace(factors).check({})
     StructuralSpace(factors, recipe='from_scratch').check({})
+
+
+@pytest.mark.parametrize('settings', [dict(norm_eval=False), dict(frozen_stages=-1), {}])
+def test_a_backbone_that_is_frozen_without_weights_is_named_before_the_search(settings):
+    """Mmdet's ResNet keeps its norms in evaluation mode unless a config says otherwise."""
+    plain_net = dict(type='ResNet', depth=18, frozen_stages=1) | settings
+    mine = dict(model=dict(backbone=plain_net), channels=(64, 128, 256, 512), strides=(4, 8, 16, 32))
+    factors = dict(size=['800x600'], backbone=dict(mine=mine), neck=['fpn-p1-p5-128'], rpn=['rpn'], head=['faster'])
+    kept = ' and '.join(one for one in ('frozen_stages=1', 'norm_eval=True') if one.partition('=')[0] not in settings)
+    with pytest.raises(DetNASError, match=f"backbone 'mine' names no pre-trained weights and has {kept}: "):
+        StructuralSpace(factors).check({})
+    StructuralSpace(factors).check(dict(load_from='whole.pth'))
+    plain_net.update(frozen_stages=-1, norm_eval=False)
+    StructuralSpace(factors).check({})

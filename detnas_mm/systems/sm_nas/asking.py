@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from detnas_mm.config_types import is_other, named_nodes
+from detnas_mm.config_types import is_other, named_nodes, nodes
 from detnas_mm.datasets.described import described
 from detnas_mm.errors import DetNASError, LibraryError, library_errors
 from detnas_mm.models.build import build_model, without_memory
@@ -84,8 +84,8 @@ def check_detector(cfg: Mapping[str, Any], name: str, values: Mapping[str, str])
         values: How messages call the value of each factor.
 
     Raises:
-        DetNASError: If it does not build, its pre-trained weights are no file, maps have other channels or strides, or
-            the data other classes; names the value.
+        DetNASError: If it does not build, its pre-trained weights are no file, a backbone without weights is frozen,
+            maps have other channels or strides, or the data other classes; names the value.
     """
     model = cfg['model']
     other = _other_classes(cfg)
@@ -104,6 +104,13 @@ def check_detector(cfg: Mapping[str, Any], name: str, values: Mapping[str, str])
         title = _guilty(model, values)
         raise LibraryError(f'search.space.factors: {title or name} does not build ({name}): {error}') from error
     backbone = model['backbone']
+    frozen = [] if cfg.get('load_from') or _names_weights(model) else _frozen(net.backbone)
+    if frozen:
+        raise DetNASError(
+            f'search.space.factors: {values["backbone"]} names no pre-trained weights and has {" and ".join(frozen)}: '
+            f'what that freezes would stay random. Set frozen_stages=-1 and norm_eval=False, name weights '
+            f"(init_cfg=dict(type='Pretrained', checkpoint='…')), or set search.space.recipe='from_scratch'."
+        )
     maps = _maps(net.backbone, backbone.get('in_channels') or RGB)
     found = [one.shape[1] for one in maps], [_SIDE // one.shape[2] for one in maps]
     strides = _strides(model)
@@ -144,6 +151,23 @@ def _other_classes(cfg: Mapping[str, Any]) -> str:
                 if number not in (None, len(classes)):
                     return f'its heads have {number} classes, {one.key} has {len(classes)} ({where})'
     return ''
+
+
+def _names_weights(model: Mapping[str, Any]) -> bool:
+    """Whether a detector names pre-trained weights of its backbone, or of all of it."""
+    whole = model.get('init_cfg')
+    kept = [*nodes(model['backbone']), *(whole if isinstance(whole, (list, tuple)) else [whole])]
+    return bool(model.get('pretrained')) or any(
+        is_other(node, 'Pretrained') or bool((node or {}).get('pretrained')) for node in kept
+    )
+
+
+def _frozen(backbone: nn.Module) -> list[str]:
+    """Settings by which a built backbone keeps parameters or statistics as they are."""
+    stages = getattr(backbone, 'frozen_stages', -1)
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
+    found = [f'frozen_stages={stages}'] if type(stages) is int and stages >= 0 else []
+    return found + (['norm_eval=True'] if norms and getattr(backbone, 'norm_eval', False) is True else [])
 
 
 def _strides(model: Mapping[str, Any]) -> list[int]:
