@@ -112,7 +112,7 @@ def test_its_spec_says_what_the_detectors_are(tmp_path):
 
 def test_detectors_of_the_seeds_norms_are_not_trained_as_pretrained_ones():
     """Fronts of two stages are joint where recipes are equal; None of the structural space has ImageNet's weights."""
-    with pytest.warns(UserWarning, match='what seeds freeze is trained'):
+    with pytest.warns(UserWarning, match='parts that seeds freeze are trained'):
         own = ModularSpace(FASTER, recipe=None)
     assert own.spec()['recipe'] != StructuralSpace().spec()['recipe']
     assert ModularSpace(FASTER).spec()['recipe'] == StructuralSpace(recipe='from_scratch').spec()['recipe']
@@ -121,20 +121,20 @@ def test_detectors_of_the_seeds_norms_are_not_trained_as_pretrained_ones():
 @pytest.mark.parametrize(
     'change, reason',
     [
-        (dict(backbone=dict(dcn=dict(type='DCNv2'))), 'no code says dcn='),
-        (dict(backbone=dict(strides=(1, 2, 2, 1))), 'no code says strides='),
-        (dict(backbone=dict(style='caffe')), "has style='caffe', strides in the first 1x1 convolution"),
-        (dict(backbone=dict(in_channels=1)), 'it takes images of 1 channels'),
+        (dict(backbone=dict(dcn=dict(type='DCNv2'))), 'has dcn=.*which a code cannot express'),
+        (dict(backbone=dict(strides=(1, 2, 2, 1))), 'has strides='),
+        (dict(backbone=dict(style='caffe')), "has style='caffe', with the stride of a block in its first 1x1"),
+        (dict(backbone=dict(in_channels=1)), 'its backbone takes images of 1 channels, not 3'),
         (dict(backbone=dict(depth=152)), 'has 50 blocks, not 5 to 35'),
-        (dict(backbone=dict(base_channels=40)), 'its base 40 is none of 48, 56, 64, 72'),
-        (dict(backbone=dict(type='ResNeXt', groups=64, base_width=4)), r'groups and base_width of .64, 4., .* .32, 4.'),
-        (dict(neck=dict(out_channels=96)), '96 channels of its neck are none of 128, 256, 384'),
+        (dict(backbone=dict(base_channels=40)), 'its base 40 is not one of 48, 56, 64, 72'),
+        (dict(backbone=dict(type='ResNeXt', groups=64, base_width=4)), r'groups and base_width .64, 4., .* .32, 4.'),
+        (dict(neck=dict(out_channels=96)), 'its neck has 96 channels, not one of 128, 256, 384'),
         (dict(neck=dict(type='mmdet.SSDNeck', _delete_=True)), 'it has no neck with out_channels'),
     ],
 )
 def test_a_detector_that_is_no_seed_is_named_with_its_reason(tmp_path, change, reason):
     mine = derived(tmp_path / 'mine.py', FASTER, f'model = {change!r}')
-    with pytest.raises(DetNASError, match=f'none is left to start from. mine.py .*{reason}'):
+    with pytest.raises(DetNASError, match=f'no detector can be used. mine.py .*{reason}'):
         ModularSpace(mine)
 
 
@@ -149,20 +149,20 @@ def test_a_config_of_several_pipelines_is_no_seed(tmp_path):
     inner = dict(type='CocoDataset', pipeline=[dict(type='LoadImageFromFile')])
     outer = dict(_delete_=True, type='MultiImageMixDataset', dataset=inner, pipeline=[dict(type='Mosaic')])
     mine = derived(tmp_path / 'mine.py', FASTER, f'train_dataloader = dict(dataset={outer!r})')
-    with pytest.raises(DetNASError, match='train_dataloader of its config has several pipelines'):
+    with pytest.raises(DetNASError, match='train_dataloader of its config has several different pipelines'):
         ModularSpace(mine)
 
 
 def test_the_same_seed_twice_is_named():
-    with pytest.warns(UserWarning, match='it is the same as seed1:bottleneck_64'):
+    with pytest.warns(UserWarning, match='it is the same detector as seed1:bottleneck_64'):
         assert len(ModularSpace([FASTER, FASTER]).starting_points) == 1
 
 
 @pytest.mark.parametrize(
     'seeds, text',
     [
-        ([], 'none is left'),
-        (YOLOX, 'none is left'),
+        ([], 'no detector can be used'),
+        (YOLOX, 'no detector can be used'),
         (dict(file='nowhere/best.json'), 'Run the search of the first stage'),
         ('nowhere.py', 'nowhere.py cannot be read'),
         (dict(file=7), 'file must be a path'),
@@ -177,10 +177,10 @@ def test_seeds_that_cannot_be_used_are_an_error(seeds, text):
 
 def test_an_unknown_id_and_a_damaged_file_are_named(tmp_path):
     best = first_stage(tmp_path, [FASTER])
-    with pytest.raises(DetNASError, match="has no 'abc'; it has 000000000001"):
+    with pytest.raises(DetNASError, match="has no id 'abc'; its ids are 000000000001"):
         ModularSpace(dict(file=str(best), ids=['abc']))
     best.write_text('{}[')
-    with pytest.raises(DetNASError, match=r'is no best\.json of a search'):
+    with pytest.raises(DetNASError, match=r'is not a best\.json of a search'):
         ModularSpace(dict(file=str(best)))
     best.write_text(json.dumps([dict(id='a', arch='b')]))
     with pytest.raises(DetNASError, match='has no config'):
@@ -208,11 +208,11 @@ def test_settings_that_do_not_fit_are_named(settings, text):
 @pytest.mark.parametrize(
     'text, said',
     [
-        ('seed9:bottleneck_64_1-21-21-12_128', "'seed9' is no seed"),
-        ('seed1:basic_64_1-21-21-12_128', 'its blocks are basic, those of seed1 bottleneck'),
-        ('seed1:bottleneck_60_1-21-21-12_128', 'its base 60 is none'),
-        ('seed1:bottleneck_64_1-21-21-12_100', '100 channels of its neck'),
-        ('seed1:bottleneck_64_1-21-21-11_128', 'doubles 2 times, not 3'),
+        ('seed9:bottleneck_64_1-21-21-12_128', "Unknown seed 'seed9'; this space has seed1, seed2"),
+        ('seed1:basic_64_1-21-21-12_128', 'its blocks are basic, and those of seed1 are bottleneck'),
+        ('seed1:bottleneck_60_1-21-21-12_128', 'its base 60 is not one of'),
+        ('seed1:bottleneck_64_1-21-21-12_100', 'its neck has 100 channels'),
+        ('seed1:bottleneck_64_1-21-21-11_128', 'doubles the channels 2 times, not 3'),
         ('seed1:bottleneck_64_1-21-212_128', 'has 3 stages'),
         ('seed1:bottleneck_64_1-2-2-2_128', 'has 4 blocks'),
         ('seed1:bottleneck_64_1-21-x1-12_128', "'x' at position 6"),
@@ -387,7 +387,9 @@ def test_without_a_recipe_norms_are_the_seeds_and_nothing_is_frozen(tmp_path):
     weights = dict(type='Pretrained', checkpoint='neck.pth')
     change = dict(backbone=frozen, neck=dict(norm_cfg=dict(type='BN', requires_grad=False), init_cfg=weights))
     mine = derived(tmp_path / 'mine.py', FASTER, f'model = {change!r}')
-    with pytest.warns(UserWarning, match='random weights, so what seeds freeze is trained as well: mine.py ') as said:
+    with pytest.warns(
+        UserWarning, match='random weights, so parts that seeds freeze are trained as well: mine.py '
+    ) as said:
         space = ModularSpace(mine, recipe=None)
     assert len(said) == 1 and all(f'backbone.{key}={frozen[key]}' in str(said[0].message) for key in list(frozen)[:2])
     model = space.configure({}, space.starting_points[0])['model']

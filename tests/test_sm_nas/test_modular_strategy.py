@@ -64,9 +64,12 @@ def test_settings_that_do_not_fit_are_named(settings, text):
     'objectives, text',
     [
         (BOTH[:1], 'needs two objectives'),
-        ((BOTH[0], Objective('other', 'minimize')), r"one of the costs \['toy'\]; got \['score', 'other'\]"),
-        ((BOTH[0], Objective('toy')), 'to be minimised'),
-        ((*BOTH, Objective('third')), 'objectives must be a metric and'),
+        (
+            (BOTH[0], Objective('other', 'minimize')),
+            r"one of the costs \['toy'\] with direction minimize; got \['score', 'other'\]",
+        ),
+        ((BOTH[0], Objective('toy')), 'with direction minimize'),
+        ((*BOTH, Objective('third')), 'objectives must be a metric and one of the costs'),
         (BOTH, 'ToySpace has no partial order'),
     ],
 )
@@ -212,7 +215,7 @@ def test_candidates_are_spared_and_noted(space):
         assert larger.ok and faster.ok and max(larger.generation, faster.generation) < note['generation']
         assert space.precedes(space.parse(note['arch']), space.parse(note['larger']))
         assert faster.metrics['mAP'] >= larger.metrics['mAP'] and note['cost'] >= faster.costs['ms']
-    assert f'{len(notes["spared"])} candidates spared so far' in strategy.remark
+    assert f'{len(notes["spared"])} spared so far' in strategy.remark
 
 
 def test_ties_within_the_spread_spare_nothing(space):
@@ -242,8 +245,8 @@ def test_a_generation_measures_a_limited_number_and_logs_it(space, monkeypatch):
     assert len(first) == len(second) == 12 and batches[-1] == 12
     assert sum(batches) - len(rows) == len(strategy.pruned) == MEASURED * 12
     assert all(len(row.arch.split('_')[2]) % 16 == 0 for row in second)
-    logged = [line for line in lines if 'partial order: 48 candidates measured before training, 48 of them' in line]
-    assert len(logged) == 1 and 'left out unmeasured; 48 candidates spared so far' in logged[0]
+    logged = [line for line in lines if 'pruning: 48 candidates measured before training, 48 of them' in line]
+    assert len(logged) == 1 and 'dropped unmeasured; 48 spared so far' in logged[0]
 
 
 def test_rows_of_another_budget_spare_nothing(space):

@@ -83,13 +83,13 @@ def test_compatibility_is_the_papers(reference):
 @pytest.mark.parametrize(
     'text, reason',
     [
-        ('800x600/resnet50/c4/rpn/cascade3', "head 'cascade3' has several stages, which share no head"),
+        ('800x600/resnet50/c4/rpn/cascade3', "head 'cascade3' has several stages, for which mmdet has no shared head"),
         ('800x600/resnext50/c4/rpn/faster', 'needs a shared_head'),
-        ('800x600/mobilenetv2/c4/none/retinanet', 'stages after it would be computed for nobody'),
+        ('800x600/mobilenetv2/c4/none/retinanet', 'so that the outputs of later stages would not be used'),
         ('800x600/resnet50/fpn-p1-p5-256/none/faster', "head 'faster' needs rpn 'rpn', not 'none'"),
         ('800x600/resnet50/fpn-p1-p5-256/ga-rpn/faster', "not 'ga-rpn'"),
-        ('800x600/resnet50/fpn-p1-p5-256/rpn/fast', "'fast' is no head; there are retinanet, faster"),
-        ('800x600/resnet50', 'names size, backbone, neck, rpn, head, such as'),
+        ('800x600/resnet50/fpn-p1-p5-256/rpn/fast', "Unknown head 'fast'; this space has retinanet, faster"),
+        ('800x600/resnet50', 'is size/backbone/neck/rpn/head, such as'),
     ],
 )
 def test_what_is_not_valid_is_refused_with_its_reason(reference, text, reason):
@@ -107,7 +107,9 @@ def test_the_smallest_map_is_a_rule():
     assert {(arch.genes[0], arch.genes[2]) for arch in space.members} == {
         ('96', 'fpn-p1-p4-128'), ('192', 'fpn-p1-p4-128'), ('192', 'fpn-p2-p5-128')
     }  # fmt: skip
-    with pytest.raises(DetNASError, match='ends at stride 64, where size .96. has maps of fewer than 3 x 3'):
+    with pytest.raises(
+        DetNASError, match='ends at stride 64, where the feature map of size .96. is smaller than 3 x 3'
+    ):
         space.parse('96/resnet18/fpn-p2-p5-128/rpn/faster')
     assert StructuralSpace(factors, smallest_map=1).parse('96/resnet18/fpn-p2-p5-128/rpn/faster')
 
@@ -214,13 +216,13 @@ def test_fragments_are_merged():
     [
         (dict(backbones={}), "with the keys size, backbone, neck, rpn, head and no unknown ones"),
         (dict(backbone={}), 'factors.backbone has no value'),
-        (dict(backbone=['resnet20']), "factors.backbone.resnet20: 'resnet20' is no value of the reference"),
+        (dict(backbone=['resnet20']), "factors.backbone.resnet20: 'resnet20' is not a value of the paper"),
         (dict(backbone=dict(mine=dict(type='MyNet'))), 'factors.backbone.mine must be as in'),
         (dict(backbone=dict(mine=dict(model={}))), "factors.backbone.mine.model must have a backbone with a type"),
-        (dict(backbone=dict(mine=TINY | dict(strides=(4, 8)))), 'are of the same outputs'),
-        (dict(backbone=dict(mine=TINY | dict(strides=None))), 'give channels and strides of its outputs, or neither'),
+        (dict(backbone=dict(mine=TINY | dict(strides=(4, 8)))), 'must have an entry for each output'),
+        (dict(backbone=dict(mine=TINY | dict(strides=None))), 'give both channels and strides of its'),
         (dict(backbone=dict(mine=TINY | dict(channels=(0, 1, 2)))), 'at least 1; got 0'),
-        (dict(size={'800,600': dict(scale=(800, 600))}), "names are made of letters, digits, '-' and '_'"),
+        (dict(size={'800,600': dict(scale=(800, 600))}), "a name may have letters, digits, '-' and '_'"),
         (dict(size=dict(small=dict(scale=640))), 'factors.size.small.scale must be two whole numbers'),
         (dict(neck=dict(mine=dict(strides=(8, 60)))), 'must double from the first to the last; got 8 to 60'),
         (dict(neck=dict(mine=dict(strides=(8, 16)))), 'has no model.neck'),
@@ -228,16 +230,16 @@ def test_fragments_are_merged():
         (dict(neck=dict(mine=dict(strides=(8, 16), model=dict(neck=[FIXED, FIXED])))), 'model.neck must be a dict'),
         (dict(neck=dict(mine=dict(strides=(16, 16), model=dict(neck=None)))), 'model.neck must be a dict; got None'),
         (dict(head=dict(mine=dict(model=dict(type='X', bbox_head=5)))), 'model.bbox_head must be a dict; got 5'),
-        (dict(size=dict(mine=dict(base=['512x512']))), "['512x512'] is no value of the reference"),
+        (dict(size=dict(mine=dict(base=['512x512']))), "['512x512'] is not a value of the paper"),
         (
             dict(neck=dict(mine=dict(strides=(8, 16), model=dict(neck=dict(out_channels=0))))),
             'out_channels must be a whole number of at least 1',
         ),
         (dict(neck=dict(mine=dict(strides=(8, 16), model=dict(neck=FIXED | dict(in_channels=5))))), 'be a list, such'),
         (dict(backbone=dict(mine=TINY | dict(out_indices=('a', 'b', 'c')))), 'out_indices must be a whole number'),
-        (dict(backbone=dict(mine=TINY | dict(out_indices=(0, 0, 1)))), 'are of the same outputs'),
+        (dict(backbone=dict(mine=TINY | dict(out_indices=(0, 0, 1)))), 'must have an entry for each output'),
         (dict(backbone=dict(mine=TINY | dict(not_taken=['conv']))), 'not_taken must be some of norm_cfg, conv_cfg'),
-        (dict(backbone=dict(mine=TINY | dict(cuts={16: 3}))), 'cuts must be settings by stride'),
+        (dict(backbone=dict(mine=TINY | dict(cuts={16: 3}))), 'cuts must have a dict of settings by stride'),
         (dict(head=dict(mine=dict(model=dict(type='X')))), 'either bbox_head (one stage) or roi_head'),
         (dict(rpn=dict(mine=dict(needs=dict(rpn='x')))), "has a condition on 'rpn'"),
         (dict(head=dict(mine=dict(base='faster', needs=dict(nick='c4')))), "has a condition on 'nick'"),
@@ -253,21 +255,21 @@ def test_fragments_are_merged():
         ),
         (
             dict(neck=['fpn-p2-p5-128'], backbone=dict(mine=dict(base='resnet18', when=[dict(neck='c4', model={})]))),
-            "backbone 'mine' has when neck='c4', which holds in no valid combination; those with this value have neck "
-            'fpn-p2-p5-128. Correct the entry',
+            "backbone 'mine' has when neck='c4', which applies to no valid combination; those with "
+            "backbone 'mine' have neck fpn-p2-p5-128. Correct the entry",
         ),
         # in no valid combination
-        (dict(head=['faster'], rpn=['rpn', 'ga-rpn']), "rpn 'ga-rpn' goes with no head: head 'faster' needs rpn 'rpn'"),
+        (dict(head=['faster'], rpn=['rpn', 'ga-rpn']), "rpn 'ga-rpn' is compatible with no head: head 'faster' needs"),
         (
             dict(backbone=dict(mine=TINY | dict(strides=(3, 6, 12)))),
-            "backbone 'mine' goes with no neck: neck 'c4' takes maps of strides 16",
+            "backbone 'mine' is compatible with no neck: neck 'c4' reads maps of strides 16",
         ),
         (
             dict(neck=dict(fixed=dict(strides=(8, 32), model=dict(neck=FIXED)))),
-            "neck 'fixed' goes with no backbone: neck 'fixed' takes [1, 2, 3] channels",
+            "neck 'fixed' is compatible with no backbone: neck 'fixed' has in_channels=[1, 2, 3]",
         ),
-        (dict(neck=['c4'], backbone=['mobilenetv2', 'resnet18']), "backbone 'mobilenetv2' goes with no neck"),
-        (dict(size=dict(tiny=dict(scale=(64, 32)))), "size 'tiny' goes with no neck"),
+        (dict(neck=['c4'], backbone=['mobilenetv2', 'resnet18']), "backbone 'mobilenetv2' is compatible with no neck"),
+        (dict(size=dict(tiny=dict(scale=(64, 32)))), "size 'tiny' is compatible with no neck"),
         (
             dict(
                 size=dict(small=dict(scale=(64, 64)), large=dict(scale=(512, 512))),
@@ -275,7 +277,7 @@ def test_fragments_are_merged():
                 rpn=['rpn', 'none'],
                 head=dict(faster='faster', retinanet='retinanet', lost=dict(base='faster', needs=dict(neck='p1'))),
             ),
-            "Nor is any combination valid with neck 'p1', head 'lost'.",
+            "Also in no valid combination: neck 'p1', head 'lost'.",
         ),
     ],
 )  # fmt: skip
@@ -326,7 +328,10 @@ def test_the_input_size_is_set_in_every_pipeline(reference):
 
 @pytest.mark.parametrize(
     'steps, message',
-    [((), 'has no Resize'), ((dict(type='RandomResize', scale=[(1, 1)]), RESIZE), 'has RandomResize, which chooses')],
+    [
+        ((), 'has no Resize'),
+        ((dict(type='RandomResize', scale=[(1, 1)]), RESIZE), 'has RandomResize, which sets sizes'),
+    ],
 )
 def test_a_pipeline_without_a_fixed_size_is_refused(reference, steps, message):
     cfg = dict(train_dataloader=data(RESIZE), val_dataloader=data(*steps))

@@ -1,4 +1,4 @@
-"""Conditions between factors, ``needs`` and ``when``: patterns such as ``'fpn-*'`` for the names of other values."""
+"""Conditions between factors (``needs`` and ``when``): patterns such as ``'fpn-*'`` that match names of values."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Condition = Mapping[str, list[str]]
 
 
 def matches(name: str, patterns: list[str]) -> bool:
-    """Whether a name matches one of some patterns, such as ``'fpn-*'``."""
+    """Returns whether a name matches one of the patterns, such as ``'fpn-*'``."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def read_patterns(where: str, given: Any) -> list[str]:
-    """Reads a pattern, or a list of them.
+    """Reads a pattern or a list of patterns.
 
     Args:
-        where: Place in the config, for messages.
-        given: What stands there.
+        where: Key in the config, for messages.
+        given: Its value.
 
     Raises:
         DetNASError: If it is neither text nor a list of texts.
@@ -44,14 +44,14 @@ def read_patterns(where: str, given: Any) -> list[str]:
 
 
 def read_fragment(where: str, given: Any) -> dict[str, Any]:
-    """Reads an entry of ``when``: a condition and, as ``model``, the fragment that holds under it.
+    """Reads an entry of ``when``: patterns by factor and, as ``model``, the part of the model config for them.
 
     Args:
-        where: Place in the config, for messages.
-        given: What stands there.
+        where: Key in the config, for messages.
+        given: Its value.
 
     Raises:
-        DetNASError: If it has an unknown key, or no dict as ``model``.
+        DetNASError: If it has an unknown key, or ``model`` is missing or no dict.
     """
     one = keyed(where, given, (*FACTORS, 'model'), "[dict(neck='fpn-*', model=dict(…))]", ('model',))
     if not isinstance(one['model'], dict):
@@ -60,18 +60,18 @@ def read_fragment(where: str, given: Any) -> dict[str, Any]:
 
 
 def condition_of(fragment: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Returns the patterns of an entry of ``when``, without its model."""
+    """Returns the patterns of an entry of ``when`` without its model."""
     return {key: value for key, value in fragment.items() if key != 'model'}
 
 
 def check_patterns(table: Mapping[str, Mapping[str, Value]]) -> None:
-    """Checks that all conditions name other factors, and values that this table or the reference has.
+    """Checks that conditions name other factors, and that each pattern matches a value of the table or of the paper.
 
     Args:
         table: Values by factor and name.
 
     Raises:
-        DetNASError: If a factor is unknown or the value's own, or a pattern matches no name; names both.
+        DetNASError: If a factor is unknown or the value's own, or a pattern matches nothing; names both.
     """
     reference = reference_factors()
     for value in (value for values in table.values() for value in values.values()):
@@ -79,7 +79,7 @@ def check_patterns(table: Mapping[str, Mapping[str, Value]]) -> None:
         for key, condition in conditions:
             _check_factors(value, condition)
             for factor, patterns in condition.items():
-                names = [*table[factor], *reference[factor]]  # those of the reference may be left out of a table
+                names = [*table[factor], *reference[factor]]  # a table may leave values of the paper out
                 lost = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
                 if lost:
                     raise DetNASError(
@@ -99,17 +99,17 @@ def _check_factors(value: Value, condition: Condition) -> None:
 
 
 def check_fragments(table: Mapping[str, Mapping[str, Value]], valid: np.ndarray) -> None:
-    """Checks that each entry of ``when`` holds in a valid combination.
+    """Checks that each entry of ``when`` applies to a valid combination.
 
-    Entries of the reference may hold in none, since their values may be left out of a table. Warns if such an entry is
-    for a family of names (``'fpn-*'``) and the table has values of other names in their place, which it passes over.
+    Entries of the paper's values may apply to none, since a table may leave values out. A warning names such an entry
+    if it has a wildcard (``'fpn-*'``) and the table has values of the user's own, which may have been named wrongly.
 
     Args:
         table: Values by factor and name.
-        valid: Valid combinations as ids of values, shape (combinations, factors), in the order of the table.
+        valid: Valid combinations as positions of values, shape (combinations, factors).
 
     Raises:
-        DetNASError: If one never holds; names the value, the condition and the values of its factors.
+        DetNASError: If one applies to none; names the value, the condition and the values that there are.
     """
     reference = reference_factors()
     for axis, factor in enumerate(FACTORS):
@@ -122,16 +122,16 @@ def check_fragments(table: Mapping[str, Mapping[str, Value]], valid: np.ndarray)
                 patterns = ', '.join(f'{key}={" or ".join(map(repr, given))}' for key, given in condition.items())
                 there = '; '.join(f'{key} {", ".join(_names(table, rows, key))}' for key in condition)
                 text = (
-                    f'search.space.factors: {value.title} has when {patterns}, which holds in no valid combination; '
-                    f'those with this value have {there}.'
+                    f'search.space.factors: {value.title} has when {patterns}, which applies to no valid combination; '
+                    f'those with {value.title} have {there}.'
                 )
                 if condition not in known:
                     raise DetNASError(f'{text} Correct the entry, or remove it.')
                 own = [key for key in condition if set(_names(table, rows, key)) - set(reference[key])]
                 if any('*' in pattern for key in own for pattern in condition[key]):
                     warnings.warn(
-                        f'{text} Its fragment of the model is not used: rename those values, or give {value.title} a '
-                        f'`when` for them.',
+                        f'{text} Its part of the model config is not used. Rename these values, or give {value.title} '
+                        f'an entry of `when` for them.',
                         stacklevel=4,
                     )
 

@@ -1,4 +1,4 @@
-"""Detectors that train from random weights: GN and standardised weights in any model config (no torch)."""
+"""Model configs that train from random weights: group normalisation and weight standardisation. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detnas_mm.systems.sm_nas.factors import plain
 #: Norm and convolution of the recipe; see :mod:`detnas_mm.models.norms`.
 NORM = dict(type='detnas_mm.GroupNorm', requires_grad=True)
 CONV = dict(type='detnas_mm.StandardizedConv2d')
-#: Settings of the recipe that some types do not take: they have no norm, or build their convolutions without a config.
+#: Arguments of the recipe that some types do not accept: they have no norm, or build convolutions without a config.
 NOT_TAKEN: dict[str, tuple[str, ...]] = {
     'AnchorHead': ('norm_cfg', 'conv_cfg'),
     'BBoxHead': ('norm_cfg', 'conv_cfg'),
@@ -24,13 +24,13 @@ NOT_TAKEN: dict[str, tuple[str, ...]] = {
     'RPNHead': ('norm_cfg', 'conv_cfg'),
     'ResLayer': ('conv_cfg',),
 }
-#: Arguments that the recipe gives necks and heads.
+#: Arguments of the recipe in necks and heads.
 _LAYERS = {'norm_cfg', 'conv_cfg'}
-#: Settings that freeze parts of a detector, with the values that do not.
+#: Settings that can freeze parts of a detector, with the values that freeze nothing.
 _FREE: dict[str, Any] = dict(norm_eval=False, frozen_stages=-1, requires_grad=True)
-#: Where a detector has parts with norms.
+#: Keys of a detector's parts with norms.
 _PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head', 'shared_head')
-#: Those whose norms a pre-trained detector keeps in evaluation mode, and whose first stages it freezes.
+#: Those with pre-trained weights, which have ``norm_eval`` and ``frozen_stages``.
 _PRETRAINED = ('backbone', 'shared_head')
 
 
@@ -42,16 +42,16 @@ def from_scratch(
 ) -> dict[str, Any]:
     """Returns a model config that trains from random weights (Yao et al., SM-NAS, AAAI 2020, section 4).
 
-    Backbone, neck and heads have the norm and the convolutions of the recipe, no norm stays in evaluation mode, no
-    stage is frozen, and no pre-trained weights are named. Other initialisations stay.
+    Sets norm and convolutions of backbone, neck and heads, ``norm_eval=False`` and ``frozen_stages=-1``, and removes
+    pre-trained weights. Other initialisations stay.
 
     Args:
-        model: Of any detector; it is not changed.
-        norm_cfg: mmcv's norm config. Defaults to :data:`NORM`, 32 groups; in ``SMNASBackbone``, unless it says
-            ``num_groups`` itself, half as many as base channels, as published.
+        model: Model config of any detector; it is not changed.
+        norm_cfg: mmcv's norm config. Defaults to :data:`NORM`, 32 groups; in ``SMNASBackbone``, unless ``norm_cfg`` has
+            ``num_groups``, the groups are half the base channels, as published.
         conv_cfg: mmcv's config of convolutions. Defaults to :data:`CONV`.
-        not_taken: By name of types, which of ``norm_cfg``, ``conv_cfg`` and ``norm_eval`` they do not take, as in
-            ``{'MyNet': ['conv_cfg']}``; beside :data:`NOT_TAKEN`.
+        not_taken: Arguments out of ``norm_cfg``, ``conv_cfg`` and ``norm_eval`` that types do not accept, by type, such
+            as ``{'MyNet': ['conv_cfg']}``; in addition to :data:`NOT_TAKEN`.
 
     Raises:
         DetNASError: If a config is no dict.
@@ -67,12 +67,12 @@ def from_scratch(
 
 
 def frozen_settings(model: Mapping[str, Any]) -> list[str]:
-    """Returns the settings by which a model config keeps parts as they are, such as ``'backbone.norm_eval=True'``.
+    """Returns the settings by which a model config freezes parts, such as ``'backbone.norm_eval=True'``.
 
-    They are ``norm_eval=True``, ``frozen_stages`` from 0 on, and ``requires_grad=False`` of a norm.
+    These are ``norm_eval=True``, ``frozen_stages`` of 0 or more, and ``requires_grad=False`` of a norm.
 
     Args:
-        model: Of any detector, as nested dicts.
+        model: Model config of any detector, as nested dicts.
     """
     found = []
     for place, node in named_nodes('', model):
@@ -81,12 +81,12 @@ def frozen_settings(model: Mapping[str, Any]) -> list[str]:
 
 
 def unfrozen(model: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a model config that trains from random weights with the norms and convolutions that it has.
+    """Returns a model config that trains from random weights with its own norms and convolutions.
 
-    No pre-trained weights are named, and no part is frozen (:func:`frozen_settings`): it would stay random.
+    Removes pre-trained weights, and the settings of :func:`frozen_settings`: frozen parts would stay random.
 
     Args:
-        model: Of any detector, as nested dicts; it is not changed.
+        model: Model config of any detector, as nested dicts; it is not changed.
     """
     found: dict[str, Any] = _without_weights(copy.deepcopy(dict(model)))
     for node in nodes(found):
@@ -101,7 +101,7 @@ def _freezes(key: str, value: Any) -> bool:
 
 
 def _change(model: dict[str, Any], layers: dict[str, Any], not_taken: Mapping[str, Sequence[str]]) -> None:
-    """Changes the parts of a detector, or of its RoI head, in place."""
+    """Applies the recipe to the parts of a detector, or of its RoI head, in place."""
     for key in _PARTS:
         parts = model.get(key)
         for part in parts if isinstance(parts, (list, tuple)) else [parts]:
@@ -120,7 +120,7 @@ def _change(model: dict[str, Any], layers: dict[str, Any], not_taken: Mapping[st
 
 
 def _name(cfg: Mapping[str, Any]) -> str:
-    """Name of a config's type without its scope; '' without one."""
+    """Returns the name of a config's type without its scope; '' if it has no type."""
     kind = cfg.get('type', '')
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
@@ -130,7 +130,7 @@ def _is_weights(value: Any) -> bool:
 
 
 def _without_weights(cfg: Any) -> Any:
-    """A config, any depth, that names no pre-trained weights."""
+    """Removes pre-trained weights from a config at any depth."""
     if isinstance(cfg, dict):
         for key in list(cfg):
             if key == 'init_cfg' and isinstance(cfg[key], (list, tuple)):
@@ -145,10 +145,10 @@ def _without_weights(cfg: Any) -> Any:
 
 
 def read_recipe(where: str, given: Any) -> dict[str, Any] | None:
-    """Reads the recipe of a space: arguments of :func:`from_scratch`; None for none.
+    """Reads ``recipe`` of a space; returns arguments of :func:`from_scratch`, or None.
 
     Args:
-        where: Name of the setting, for messages.
+        where: Key in the config, for messages.
         given: None, ``'from_scratch'``, or a dict of ``norm_cfg`` and ``conv_cfg``.
 
     Raises:
@@ -163,7 +163,7 @@ def read_recipe(where: str, given: Any) -> dict[str, Any] | None:
 
 
 def read_not_taken(given: Any) -> dict[str, list[str]]:
-    """Reads ``search.space.not_taken``: by type, arguments of the recipe that it lacks.
+    """Reads ``search.space.not_taken``: arguments of the recipe that types do not accept.
 
     Raises:
         DetNASError: If it is no dict of lists of ``norm_cfg`` and ``conv_cfg``.
