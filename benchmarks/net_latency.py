@@ -1,8 +1,8 @@
-"""How far do latencies of whole detectors differ from session to session, and how far once that is divided out?
+"""Compares latencies of whole detectors between sessions, as measured and after dividing out the machine's pace.
 
-Detectors of ordinary configs are measured as `NetLatency` measures candidates, in several sessions, which are compared
-by the quickest and the slowest net of the first one. The other nets show how well that works: by how much each deviates
-from its first session at most, as measured, and once what those two took longer is divided out.
+Detectors of ordinary configs are measured as `NetLatency` measures candidates, in several sessions. The ratio of the
+quickest and the slowest net's time in the first session to that in a later one is the pace that is divided out. Columns
+say by how much each net deviates from its first session at most, before and after; those two nets are marked.
 
 Example:
   cd benchmarks && python net_latency.py ../configs/digits/*-digits_*net_{retinanet,fpn}.py --input-size 128 128
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from common import add_output, table, write_json
 
-from detnas_mm.cli import read_file
+from detnas_mm.cli import at_least_1, read_file
 from detnas_mm.latency.net_file import PROTOCOL, NetFile
 from detnas_mm.latency.session import measure_session
 from detnas_mm.latency.whole import whole_detector, write_session
@@ -26,15 +26,17 @@ from detnas_mm.latency.whole import whole_detector, write_session
 
 def main() -> None:
     args_parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args_parser.add_argument('configs', nargs='+')
+    args_parser.add_argument('configs', nargs='+', help='detectors, each another net')
     args_parser.add_argument('--input-size', nargs=2, type=int, help='for configs whose test pipeline names no scale')
-    args_parser.add_argument('--sessions', type=int, default=3)
-    args_parser.add_argument('--rounds', type=int, default=10)
-    args_parser.add_argument('--threads', type=int, default=1)
+    args_parser.add_argument('--sessions', type=at_least_1, default=3, help='[%(default)s]')
+    args_parser.add_argument('--rounds', type=at_least_1, default=10, help='of each session, 2 or more [%(default)s]')
+    args_parser.add_argument('--threads', type=at_least_1, default=1, help='of the CPU [%(default)s]')
     add_output(args_parser, 'net_latency.json')
     args = args_parser.parse_args()
     size = tuple(args.input_size) if args.input_size else None
     nets = [whole_detector(Path(name).stem, read_file(name).to_dict(), size) for name in args.configs]
+    if len({net.key for net in nets}) < len(nets):
+        raise SystemExit('error: two configs are the same net at the same input size: name each net once.')
     listed = [dict(vars(net), input_size=list(net.input_size)) for net in nets]
     pace = dict(rounds=args.rounds)
     raw: dict[str, list[float]] = {net.key: [] for net in nets}
@@ -47,7 +49,7 @@ def main() -> None:
         for _ in range(args.sessions):
             result = measure_session(folder)
             if 'failed' in result:
-                raise SystemExit(f'error: {result["failed"]}')
+                raise SystemExit('error: {arch} does not run: {reason}'.format(**result['failed']))
             file = NetFile(folder / 'latency.json', dict(result['machine'], protocol=PROTOCOL))
             sessions.append(file.add(nets, result, pace=pace))
             for net in nets:
@@ -66,13 +68,16 @@ def main() -> None:
         for net in nets
     ]
     print(table(rows))
-    for session in sessions[1:]:
-        print(f'the nets in common took {1 / session["ratio"]:.3f} times as long (unlike by {session["unlike"]:.1%})')
+    for number, session in enumerate(sessions[1:], 2):
+        print(
+            f'session {number}: the two nets took {1 / session["ratio"]:.3f} times as long as in the first; their own '
+            f'ratios deviate from that by up to {session["unlike"]:.1%}'
+        )
     write_json(args.out, dict(rows=rows, sessions=sessions))
 
 
 def deviation(times: list[float]) -> float:
-    """The largest deviation from the first, as a share of it."""
+    """Returns the largest deviation from the first time, as a share of it."""
     return max(abs(one / times[0] - 1) for one in times)
 
 

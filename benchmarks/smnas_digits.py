@@ -1,19 +1,19 @@
-r"""SM-NAS on Digits: does the search in two stages find a better front than random search of as many detectors?
+r"""Compares SM-NAS's search in two stages with random search of as many detectors, on Digits.
 
-By seed, every detector trained alike (from random weights, 300 steps, one thread) and judged on search-val:
+For each seed; all detectors train alike, from random weights for 300 steps on one thread, and are tested on search-val:
 
   two stages   14 structural candidates, then 12 modular ones that begin with stage 1's front
   random       as many detectors as those two stages have trained, drawn at random from the structural space
   by hand      three detectors that a person would try first, as marks
 
-Fronts are compared by hypervolume above mAP 0 and below the slowest detector of all; seconds of training say how equal
-the cost was. All latencies are measured on this machine and kept in one file, so leave it quiet while they are. A
-search that was stopped resumes.
+Fronts are compared by hypervolume above mAP 0 and below the latency of the slowest detector; seconds of training show
+how equal the cost was. Latencies are measured on this machine and kept in one file: run nothing else meanwhile. The
+same command resumes a benchmark that was stopped. Results are written after each seed.
 
 Examples:
   python benchmarks/smnas_digits.py                         # three seeds; about 50 minutes a seed on 2 quiet cores
   python benchmarks/smnas_digits.py --seeds 1
-  python benchmarks/smnas_digits.py --smallest --work-dir /tmp/try          # does it run at all?
+  python benchmarks/smnas_digits.py --smallest --work-dir /tmp/try          # to see that it runs
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from typing import Any
 
 from common import add_output, table, write_json
 
+from detnas_mm.cli import at_least_1
+from detnas_mm.compat import end_with_parent
+
 ROOT = Path(__file__).parents[1]
 STRUCTURAL, MODULAR = (ROOT / f'configs/digits/smnas-digits_{stage}.py' for stage in ('structural', 'modular'))
-#: What a person would try first.
+#: Detectors that a person would try first.
 BY_HAND = [
     '96x96/resnet18-16/fpn-p1-p3-48/none/retinanet',
     '96x96/resnet18-16/fpn-p1-p3-48/rpn/faster',
@@ -43,14 +46,18 @@ SMALLEST = {
     'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'train_dataloader.batch_size': 2,
     'search.evaluator.trials': 0, 'search.costs.latency.pace.rounds': 2,
 }  # fmt: skip
+#: After two steps no score of RetinaNet passes its threshold, and a detector without boxes is a failed candidate.
+ANY_SCORE = {'search.space.factors.head.retinanet.model.test_cfg.score_thr': 0.0}
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/smnas_digits'), help='[%(default)s]')
-    parser.add_argument('--seeds', type=int, default=3, help='[%(default)s]')
-    parser.add_argument('--workers', type=int, default=2, help='trainings side by side, a thread each [%(default)s]')
-    parser.add_argument('--smallest', action='store_true', help='a few steps, images and nets: does it run at all?')
+    parser.add_argument('--seeds', type=at_least_1, default=3, help='[%(default)s]')
+    parser.add_argument(
+        '--workers', type=at_least_1, default=2, help='trainings side by side, a thread each [%(default)s]'
+    )
+    parser.add_argument('--smallest', action='store_true', help='a few steps, images and nets, to see that it runs')
     add_output(parser, 'smnas_digits.json')
     return parser.parse_args()
 
@@ -62,21 +69,29 @@ def search(config: Path, folder: Path, seed: int, args: argparse.Namespace, **mo
         'search.evaluator.workers.count': args.workers,
         'search.costs.latency.file': str(args.work_dir / 'latency.json'),
     } | more | (SMALLEST if args.smallest else {})  # fmt: skip
+    if args.smallest and config == STRUCTURAL:
+        options |= ANY_SCORE
     words = [f'{key}={value}' for key, value in options.items()]
     command = [sys.executable, str(ROOT / 'tools/search.py'), str(config), '--work-dir', str(folder)]
-    with open(args.work_dir / f'{folder.parent.name}_{folder.name}.txt', 'a') as out:
-        subprocess.run(
-            [*command, '--seed', str(seed), '--cfg-options', *words], check=True, stdout=out, stderr=subprocess.STDOUT
-        )
+    log = args.work_dir / f'{folder.parent.name}_{folder.name}.txt'
+    print(f'{folder.parent.name}, {folder.name}: {log}', flush=True)
+    with open(log, 'a') as out:
+        done = subprocess.run(
+            [*command, '--seed', str(seed), '--cfg-options', *words], stdout=out, stderr=subprocess.STDOUT,
+            preexec_fn=end_with_parent,  # a search that lives on holds its ledger, and a second start is refused
+        )  # fmt: skip
+    if done.returncode:
+        last = log.read_text(errors='replace').strip().rpartition('\n')[2]
+        raise SystemExit(f'error: the search of {folder} ended with exit code {done.returncode}; see {log}: {last}')
 
 
-def few(args: argparse.Namespace, population: int) -> dict[str, Any]:
-    """Settings of evolution with small generations, for the smallest run."""
+def few(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns settings of an evolution of one candidate, for the smallest run."""
     if not args.smallest:
         return {}
     return {
-        'search.strategy.population': population, 'search.strategy.parents': 1, 'search.budget.generations': 1,
-        'search.strategy.mutation': population, 'search.strategy.crossover': 0,
+        'search.strategy.population': 1, 'search.strategy.parents': 1, 'search.budget.generations': 1,
+        'search.strategy.mutation': 1, 'search.strategy.crossover': 0,
     }  # fmt: skip
 
 
@@ -86,44 +101,61 @@ def of_seed(args: argparse.Namespace, seed: int) -> dict[str, Path]:
 
     root = args.work_dir / f'seed{seed}'
     folders = {name: root / name.replace(' ', '_') for name in ('structural', 'modular', 'random', 'by hand')}
-    search(STRUCTURAL, folders['structural'], seed, args, **few(args, 2))
+    search(STRUCTURAL, folders['structural'], seed, args, **few(args))
     best = folders['structural'] / 'best.json'
-    modules = {'search.strategy.population': 2, 'search.budget.generations': 1} if args.smallest else {}
+    modules = {'search.strategy.population': 1, 'search.budget.generations': 1} if args.smallest else {}
     search(MODULAR, folders['modular'], seed, args, **{'search.space.seeds.file': str(best)}, **modules)
     count = sum(len(read_ledger(folders[name] / 'ledger.jsonl')[1]) for name in ('structural', 'modular'))
     drawn = {'search.strategy': f"dict(_delete_=True, type='RandomStrategy', population={count})"}
     search(STRUCTURAL, folders['random'], seed, args, **drawn, **{'search.budget.generations': 1})
-    hand = {'search.strategy': f"dict(_delete_=True, type='ListStrategy', archs={BY_HAND})"}
+    hand = {
+        'search.strategy': f"dict(_delete_=True, type='ListStrategy', archs={BY_HAND[: 1 if args.smallest else None]})"
+    }
     search(STRUCTURAL, folders['by hand'], seed, args, **hand, **{'search.budget.generations': 1})
     return folders
 
 
-def volumes(seeds: Iterable[dict[str, Path]]) -> list[dict[str, Any]]:
-    """Hypervolume, seconds of training and size of the front, by seed and rival; all above one reference point."""
+def volumes(seeds: Iterable[dict[str, Path]]) -> dict[str, Any]:
+    """Compares the fronts of seeds and rivals, all above one reference point.
+
+    Returns:
+        ``reference``, the value of each objective there; ``rows`` by seed and rival: hypervolume, seconds of training,
+        size of the front; ``pruning`` by seed: candidates spared by the search and by a replay, and nets that the
+        replay loses from the front.
+    """
     from detnas_mm.search.fronts import Stage, common_objectives, joint_front, reference_point, volume
+    from detnas_mm.systems.sm_nas.pruning import read_notes, replay_stage
 
     rivals = {'two stages': ('structural', 'modular'), 'stage 1': ('structural',), 'random': ('random',)}
-    read = [{name: Stage.read(folder, name) for name, folder in folders.items()} for folders in seeds]
+    found = list(seeds)
+    read = [{name: Stage.read(folder, name) for name, folder in folders.items()} for folders in found]
     objectives = common_objectives([stage for one in read for stage in one.values()])
     reference = reference_point([row for one in read for stage in one.values() for row in stage.records], objectives)
-    rows = []
+    rows, pruning = [], []
     for seed, one in enumerate(read):
         for rival, names in rivals.items():
             joint = joint_front([one[name] for name in names], objectives)
+            if joint.left_out:
+                raise SystemExit(
+                    f'error: seed {seed}: nets were trained unlike those of {names[-1]}: {joint.left_out}.'
+                )
             trained = [row for name in names for row in one[name].records]
             rows.append(
                 dict(
                     seed=seed, rival=rival, detectors=len(trained), failed=sum(not row.ok for row in trained),
                     seconds=sum(sum(row.time.values()) for row in trained), front=len(joint.front),
-                    best_mAP=max(objectives[0].value(row) for _, row in joint.front),
+                    best_mAP=max((objectives[0].value(row) for _, row in joint.front), default=0.0),
                     hypervolume=volume([row for _, row in joint.rows], objectives, reference),
                 )
             )  # fmt: skip
-    return rows
+        spared, spreads = read_notes(found[seed]['modular'])
+        effect = replay_stage(one['modular'], objectives, spreads)
+        pruning.append(dict(seed=seed, spared=spared, replay_spares=len(effect.spared), replay_loses=len(effect.lost)))
+    return dict(reference=list(reference), rows=rows, pruning=pruning)
 
 
 def draw(folders: dict[str, Path], picture: Path) -> None:
-    """Draws the fronts of a seed by the command that a user would type; the detectors by hand are marks."""
+    """Draws the fronts of a seed by the command that a user would type, with the detectors by hand as marks."""
     from detnas_mm.search import read_ledger
 
     _, rows = read_ledger(folders['by hand'] / 'ledger.jsonl')
@@ -147,19 +179,32 @@ def main() -> None:
     for seed in range(args.seeds):
         found.append(of_seed(args, seed))
         draw(found[-1], args.work_dir / f'fronts_seed{seed}.png')
-        rows = volumes(found)
-        print(table(rows))
-    print(table(summary(rows)))
-    write_json(args.out, dict(rows=rows, by_hand=BY_HAND, smallest=args.smallest))
+        result = volumes(found)
+        result['summary'] = summary(result['rows'])
+        mAP, latency = result['reference']
+        print(f'\nhypervolumes above mAP {mAP:g} and below {latency:.2f} ms, of {seed + 1} of {args.seeds} seeds')
+        for part in ('rows', 'pruning', 'summary'):
+            print(table(result[part]), flush=True)
+        write_json(args.out, result | dict(by_hand=BY_HAND, smallest=args.smallest))
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds by rival."""
+    """Means over seeds by rival, and the standard deviation of the hypervolume."""
     out = []
     for rival in dict.fromkeys(row['rival'] for row in rows):
-        values = [row['hypervolume'] for row in rows if row['rival'] == rival]
-        sd = statistics.stdev(values) if len(values) > 1 else 0.0
-        out.append(dict(rival=rival, seeds=len(values), hypervolume=statistics.mean(values), sd=sd))
+        own = [row for row in rows if row['rival'] == rival]
+
+        def mean(name: str, own: list[dict[str, Any]] = own) -> float:
+            return statistics.mean(float(row[name]) for row in own)
+
+        volumes = [row['hypervolume'] for row in own]
+        out.append(
+            dict(
+                rival=rival, seeds=len(own), detectors=mean('detectors'), hypervolume=mean('hypervolume'),
+                sd=statistics.stdev(volumes) if len(volumes) > 1 else 0.0, best_mAP=mean('best_mAP'),
+                front=mean('front'), training_hours=mean('seconds') / 3600,
+            )
+        )  # fmt: skip
     return out
 
 

@@ -1,5 +1,5 @@
-# The same with what DetNAS, MAE-DET and NATS have found as backbones, beside a ResNet: a line each. They are asked for
-# their channels and strides; the net of NATS keeps the convolutions whose dilations were searched.
+# Stage 1 of SM-NAS on Digits with backbones found by DetNAS, MAE-DET and NATS, and a ResNet. Their channels and strides
+# are found by running them once; the net of NATS keeps its convolutions, whose dilations were searched.
 #   python tools/search.py configs/digits/smnas-digits_structural-found.py
 _base_ = './smnas-digits_structural.py'
 search = dict(

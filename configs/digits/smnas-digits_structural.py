@@ -1,4 +1,4 @@
-# SM-NAS on Digits, stage 1: which modules at which input size, each detector trained from random weights.
+# SM-NAS on Digits, stage 1: searches modules and input size; detectors train from random weights.
 #   python tools/search.py configs/digits/smnas-digits_structural.py
 _base_ = [
     '../_base_/models/digits_faster_rcnn.py',
@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/default_runtime_mmdet.py',
     '../_base_/search/smnas_digits.py',
 ]
-# Each candidate has its own model; this one, a detector by hand, is what trains without a search.
+# Candidates replace this model; it is the detector that trains without a search.
 model = dict(backbone=dict(type='ResNet', depth=18, base_channels=16), neck=dict(in_channels=[32, 64, 128]))
 val_dataloader = dict(
     batch_size=20,

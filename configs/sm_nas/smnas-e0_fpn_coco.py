@@ -7,7 +7,7 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(code='1-21-21-12', base=64, block='basic'),
-    # the last level is the one of stride 32, pooled; RoIs are taken from the other three
+    # the last level is pooled from that of stride 32; the RoI head reads the other three
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=128, start_level=1, num_outs=4),
     rpn_head=dict(in_channels=128, feat_channels=128, anchor_generator=dict(strides=[8, 16, 32, 64])),
     roi_head=dict(

@@ -1,9 +1,9 @@
-# SM-NAS, stage 2: what is in the modules of stage 1's front, from random weights, on COCO.
+# SM-NAS, stage 2, on COCO: searches the modules of stage 1's front, from random weights.
 #   python tools/search.py configs/sm_nas/smnas_search-modular_coco.py
-# Other detectors are searched within by naming their configs, such as
+# To start from other detectors, give their configs:
 #   --cfg-options search.space.seeds="['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py']"
 _base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',  # each candidate has its own; images are scaled as here
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',  # each candidate replaces it by its own
     '../_base_/datasets/coco_smnas.py',
     '../_base_/schedules/smnas_coco_12e.py',
     '../_base_/default_runtime_mmdet.py',

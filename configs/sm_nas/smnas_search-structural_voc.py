@@ -1,7 +1,7 @@
-# SM-NAS, stage 1: which modules at which input size, out of ImageNet's pre-trained backbones, on VOC.
+# SM-NAS, stage 1, on VOC: searches modules and input size, with backbones pre-trained on ImageNet.
 #   python tools/search.py configs/sm_nas/smnas_search-structural_voc.py
 _base_ = [
-    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',  # each candidate has its own; images are scaled as here
+    'mmdet::_base_/models/faster-rcnn_r50_fpn.py',  # candidates replace it, except data_preprocessor
     '../_base_/datasets/voc_smnas.py',
     '../_base_/schedules/smnas_voc_12e.py',
     '../_base_/default_runtime_mmdet.py',

@@ -1,4 +1,4 @@
-"""Pareto fronts of several searches side by side, and the joint one of nets that were trained alike. No torch."""
+"""Pareto fronts of several searches, and the joint front of nets that were trained alike. No torch."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from detnas_mm.search.objective import Objective, pareto_front
 from detnas_mm.search.pareto import hypervolume
 from detnas_mm.search.record import Record
 
-#: Details of a row that say for how long its net was trained.
+#: Details of a row with the duration of its training.
 BUDGET = ('epochs', 'iterations')
 
 
 def training_budget(record: Record) -> dict[str, Any]:
-    """For how long the net of a row was trained, as its evaluator says in ``details``; empty if it does not."""
+    """Returns the training budget in the ``details`` of a row (epochs, iterations); empty if there is none."""
     return {name: record.details[name] for name in BUDGET if name in record.details}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A search among others.
+    """A search that is compared with others.
 
     Attributes:
-        name: What it is called in tables and pictures.
-        header: Of its ledger.
-        records: Its rows.
+        name: Its name in tables and pictures.
+        header: Header of its ledger.
+        records: Rows of its ledger.
     """
 
     name: str
@@ -45,32 +45,32 @@ class Stage:
         """Reads the ledger of a search.
 
         Args:
-            path: Its folder, or the ledger.
-            name: Defaults to that of the folder.
+            path: Folder of the search, or the ledger.
+            name: Name of the search. Defaults to that of the folder.
 
         Raises:
             DetNASError: If there is no ledger, or it is damaged.
         """
         file = Path(path, LEDGER) if Path(path).is_dir() else Path(path)
         if not file.is_file():
-            raise MissingFileError(f'There is no ledger {file}: name the folder of a search, or its {LEDGER}.')
+            raise MissingFileError(f'There is no ledger {file}. Give the folder of a search, or its {LEDGER}.')
         return cls(name or file.resolve().parent.name, *read_ledger(file))
 
     @property
     def objectives(self) -> list[Objective]:
-        """What it searched for."""
+        """Objectives of the search."""
         return [Objective(**one) for one in self.header.get('objectives', ())]
 
     def measured(self, objective: Objective) -> dict[str, Any]:
-        """What an objective that is a cost is counted or measured by: of a latency the device, threads and versions.
+        """Returns how a cost was measured: for a latency, the device, threads and versions; empty for a metric.
 
-        Tables of costs are of a space each, and are left out.
+        The table of a cost belongs to one space and is left out.
         """
         costs = (self.header.get('budget') or {}).get('costs') or {}
         return {key: value for key, value in (costs.get(objective.name) or {}).items() if key != 'table'}
 
     def training(self, record: Record) -> str:
-        """All that must be equal for two rows to be compared: evaluator, recipe of the space, and budget of the row."""
+        """Returns what must be equal for two rows to be compared: evaluator, recipe, and training budget, as text."""
         recipe = (self.header.get('space') or {}).get('recipe')
         known = dict(evaluator=self.header.get('evaluator'), recipe=recipe, budget=training_budget(record))
         return json.dumps(known, sort_keys=True)
@@ -81,9 +81,9 @@ class Joint:
     """Rows of several searches that were trained alike.
 
     Attributes:
-        rows: (name of the search, row) of each.
-        front: Those of them that no other one beats.
-        left_out: Successful rows that were trained otherwise, by the name of their search.
+        rows: Pairs of (name of the search, row).
+        front: The pairs on the joint Pareto front, best in the first objective first.
+        left_out: Number of successful rows that were trained differently, by name of the search.
     """
 
     rows: list[tuple[str, Record]]
@@ -92,47 +92,47 @@ class Joint:
 
 
 def common_objectives(stages: Sequence[Stage]) -> list[Objective]:
-    """The objectives of searches that have the same ones.
+    """Returns the objectives of searches that share them.
 
     Raises:
-        DetNASError: If they have not, these are not two, or costs were measured on other devices or by other versions.
+        DetNASError: If objectives differ or are not two, or costs were measured on different devices or versions.
     """
     first = stages[0].objectives
     for stage in stages[1:]:
         if stage.objectives != first:
             raise DetNASError(
-                f'{stage.name} searches for {_names(stage.objectives)}, {stages[0].name} for {_names(first)}: fronts '
-                f'of different objectives cannot be compared.'
+                f'{stage.name} has the objectives {_names(stage.objectives)}, and {stages[0].name} {_names(first)}: '
+                f'fronts of different objectives cannot be compared.'
             )
         for objective in first:
             unlike = differences(stages[0].measured(objective), stage.measured(objective))
             if unlike:
                 raise DetNASError(
-                    f'{objective.name} of {stage.name} is not that of {stages[0].name}, so their fronts cannot be '
-                    f'compared ({unlike}). Search both with one device and one environment.'
+                    f'{objective.name} of {stage.name} and of {stages[0].name} were measured differently, so their '
+                    f'fronts cannot be compared ({unlike}). Search both on one device and in one environment.'
                 )
     if len(first) != 2:
-        raise DetNASError(f'{stages[0].name} searches for {_names(first)}; fronts here are of two objectives.')
+        raise DetNASError(f'{stages[0].name} has the objectives {_names(first)}; fronts are compared for two.')
     return first
 
 
 def _names(objectives: Iterable[Objective]) -> str:
-    return ' and '.join(f'{one.name} ({one.direction})' for one in objectives) or 'nothing'
+    return ' and '.join(f'{one.name} ({one.direction})' for one in objectives) or 'none'
 
 
 def joint_front(stages: Sequence[Stage], objectives: Sequence[Objective]) -> Joint:
-    """The front of all rows that were trained as those of the last search: by one evaluator, recipe and budget.
+    """Returns the joint front of all rows with the evaluator, recipe and budget of the last successful row.
 
     Args:
-        stages: The searches; what the last one trains is final.
+        stages: The searches; the last one defines evaluator, recipe and budget.
         objectives: See :func:`common_objectives`.
     """
-    wanted = next((stages[-1].training(record) for record in reversed(stages[-1].records) if record.ok), None)
+    target = next((stages[-1].training(record) for record in reversed(stages[-1].records) if record.ok), None)
     rows: list[tuple[str, Record]] = []
     left_out: dict[str, int] = {}
     for stage in stages:
         for record in stage.records:
-            if record.ok and stage.training(record) != wanted:
+            if record.ok and stage.training(record) != target:
                 left_out[stage.name] = left_out.get(stage.name, 0) + 1
             elif record.ok:
                 rows.append((stage.name, record))
@@ -143,7 +143,10 @@ def joint_front(stages: Sequence[Stage], objectives: Sequence[Objective]) -> Joi
 
 
 def reference_point(rows: Iterable[Record], objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """Where hypervolumes begin if nobody says otherwise: 0, or the worst of all rows if that is worse or a cost."""
+    """Returns the default reference point of hypervolumes.
+
+    For an objective to maximise it is the worst value or 0, if 0 is worse; for one to minimise, the worst value.
+    """
     ok = [record for record in rows if record.ok]
     worst = []
     for objective in objectives:
@@ -153,12 +156,12 @@ def reference_point(rows: Iterable[Record], objectives: Sequence[Objective]) -> 
 
 
 def volume(rows: Iterable[Record], objectives: Sequence[Objective], reference: Sequence[float]) -> float:
-    """Hypervolume of rows above a reference point, in the objectives' units; failed rows have none.
+    """Returns the hypervolume of rows with respect to a reference point, in units of the objectives.
 
     Args:
-        rows: Rows of a search.
-        objectives: Two.
-        reference: A value of each objective; what is worse in one of them adds nothing.
+        rows: Rows of a search; failed ones are ignored.
+        objectives: Two objectives.
+        reference: A value of each objective; rows that are worse in one of them add nothing.
     """
     ok = [record for record in rows if record.ok]
     gains = np.array([[objective.gain(record) for objective in objectives] for record in ok]).reshape(len(ok), 2)

@@ -28,13 +28,19 @@ def load(tmp_path_factory):
     return lambda name: copy.deepcopy(read(name, places()))
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    """Makes the tiny data sets, and lets configs that are loaded from here on find them."""
+@pytest.fixture(scope='session')
+def data_folders(tmp_path_factory):
+    """Makes the tiny data sets once; returns the variables that name their folders."""
     from . import synthetic_data
 
+    return synthetic_data.make_all(tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='module')
+def data(data_folders):
+    """Lets configs that are loaded from here on find the tiny data sets."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in synthetic_data.make_all(tmp_path_factory.mktemp('data')).items():
+        for name, value in data_folders.items():
             patch.setenv(name, value)
         yield
 

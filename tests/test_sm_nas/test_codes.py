@@ -38,9 +38,9 @@ def test_codes_print_as_they_are_read(text):
     [
         ('11-31-1', "'3' at position 4 is unknown"),
         ('11 -21', "' ' at position 3"),
-        ('-11-21', "the '-' at position 1 leaves a stage without a block"),
-        ('11--21', "the '-' at position 4 leaves"),
-        ('11-21-', "the '-' at position 6 leaves"),
+        ('-11-21', "the '-' at position 1 makes a stage without a block"),
+        ('11--21', "the '-' at position 4 makes"),
+        ('11-21-', "the '-' at position 6 makes"),
         ('', "got ''"),
         (112, 'got 112'),
         (None, 'got None'),
@@ -110,7 +110,7 @@ def test_random_codes():
     counts = np.unique(small, return_counts=True)[1]
     assert len(counts) == 40 and counts.min() > 60 and counts.max() < 150
     for depth in ((3, 9), (9, 5)):
-        with pytest.raises(DetNASError, match='depth must be .* from 4 on for 4 stages and 3 doublings'):
+        with pytest.raises(DetNASError, match='depth must be .* at least 4 for 4 stages and 3 doublings'):
             random_code(rng, depth)
 
 

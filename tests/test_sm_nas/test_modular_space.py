@@ -112,26 +112,29 @@ def test_its_spec_says_what_the_detectors_are(tmp_path):
 
 def test_detectors_of_the_seeds_norms_are_not_trained_as_pretrained_ones():
     """Fronts of two stages are joint where recipes are equal; None of the structural space has ImageNet's weights."""
-    assert ModularSpace(FASTER, recipe=None).spec()['recipe'] != StructuralSpace().spec()['recipe']
+    with pytest.warns(UserWarning, match='parts that seeds freeze are trained'):
+        own = ModularSpace(FASTER, recipe=None)
+    assert own.spec()['recipe'] != StructuralSpace().spec()['recipe']
     assert ModularSpace(FASTER).spec()['recipe'] == StructuralSpace(recipe='from_scratch').spec()['recipe']
 
 
 @pytest.mark.parametrize(
     'change, reason',
     [
-        (dict(backbone=dict(dcn=dict(type='DCNv2'))), 'no code says dcn='),
-        (dict(backbone=dict(strides=(1, 2, 2, 1))), 'no code says strides='),
-        (dict(backbone=dict(in_channels=1)), 'it takes images of 1 channels'),
+        (dict(backbone=dict(dcn=dict(type='DCNv2'))), 'has dcn=.*which a code cannot express'),
+        (dict(backbone=dict(strides=(1, 2, 2, 1))), 'has strides='),
+        (dict(backbone=dict(style='caffe')), "has style='caffe', with the stride of a block in its first 1x1"),
+        (dict(backbone=dict(in_channels=1)), 'its backbone takes images of 1 channels, not 3'),
         (dict(backbone=dict(depth=152)), 'has 50 blocks, not 5 to 35'),
-        (dict(backbone=dict(base_channels=40)), 'its base 40 is none of 48, 56, 64, 72'),
-        (dict(backbone=dict(type='ResNeXt', groups=64, base_width=4)), r'groups and base_width of .64, 4., .* .32, 4.'),
-        (dict(neck=dict(out_channels=96)), '96 channels of its neck are none of 128, 256, 384'),
+        (dict(backbone=dict(base_channels=40)), 'its base 40 is not one of 48, 56, 64, 72'),
+        (dict(backbone=dict(type='ResNeXt', groups=64, base_width=4)), r'groups and base_width .64, 4., .* .32, 4.'),
+        (dict(neck=dict(out_channels=96)), 'its neck has 96 channels, not one of 128, 256, 384'),
         (dict(neck=dict(type='mmdet.SSDNeck', _delete_=True)), 'it has no neck with out_channels'),
     ],
 )
 def test_a_detector_that_is_no_seed_is_named_with_its_reason(tmp_path, change, reason):
     mine = derived(tmp_path / 'mine.py', FASTER, f'model = {change!r}')
-    with pytest.raises(DetNASError, match=f'none is left to start from. mine.py .*{reason}'):
+    with pytest.raises(DetNASError, match=f'no detector can be used. mine.py .*{reason}'):
         ModularSpace(mine)
 
 
@@ -146,20 +149,20 @@ def test_a_config_of_several_pipelines_is_no_seed(tmp_path):
     inner = dict(type='CocoDataset', pipeline=[dict(type='LoadImageFromFile')])
     outer = dict(_delete_=True, type='MultiImageMixDataset', dataset=inner, pipeline=[dict(type='Mosaic')])
     mine = derived(tmp_path / 'mine.py', FASTER, f'train_dataloader = dict(dataset={outer!r})')
-    with pytest.raises(DetNASError, match='train_dataloader of its config has several pipelines'):
+    with pytest.raises(DetNASError, match='train_dataloader of its config has several different pipelines'):
         ModularSpace(mine)
 
 
 def test_the_same_seed_twice_is_named():
-    with pytest.warns(UserWarning, match='it is the same as seed1:bottleneck_64'):
+    with pytest.warns(UserWarning, match='it is the same detector as seed1:bottleneck_64'):
         assert len(ModularSpace([FASTER, FASTER]).starting_points) == 1
 
 
 @pytest.mark.parametrize(
     'seeds, text',
     [
-        ([], 'none is left'),
-        (YOLOX, 'none is left'),
+        ([], 'no detector can be used'),
+        (YOLOX, 'no detector can be used'),
         (dict(file='nowhere/best.json'), 'Run the search of the first stage'),
         ('nowhere.py', 'nowhere.py cannot be read'),
         (dict(file=7), 'file must be a path'),
@@ -174,10 +177,10 @@ def test_seeds_that_cannot_be_used_are_an_error(seeds, text):
 
 def test_an_unknown_id_and_a_damaged_file_are_named(tmp_path):
     best = first_stage(tmp_path, [FASTER])
-    with pytest.raises(DetNASError, match="has no 'abc'; it has 000000000001"):
+    with pytest.raises(DetNASError, match="has no id 'abc'; its ids are 000000000001"):
         ModularSpace(dict(file=str(best), ids=['abc']))
     best.write_text('{}[')
-    with pytest.raises(DetNASError, match=r'is no best\.json of a search'):
+    with pytest.raises(DetNASError, match=r'is not a best\.json of a search'):
         ModularSpace(dict(file=str(best)))
     best.write_text(json.dumps([dict(id='a', arch='b')]))
     with pytest.raises(DetNASError, match='has no config'):
@@ -205,11 +208,11 @@ def test_settings_that_do_not_fit_are_named(settings, text):
 @pytest.mark.parametrize(
     'text, said',
     [
-        ('seed9:bottleneck_64_1-21-21-12_128', "'seed9' is no seed"),
-        ('seed1:basic_64_1-21-21-12_128', 'its blocks are basic, those of seed1 bottleneck'),
-        ('seed1:bottleneck_60_1-21-21-12_128', 'its base 60 is none'),
-        ('seed1:bottleneck_64_1-21-21-12_100', '100 channels of its neck'),
-        ('seed1:bottleneck_64_1-21-21-11_128', 'doubles 2 times, not 3'),
+        ('seed9:bottleneck_64_1-21-21-12_128', "Unknown seed 'seed9'; this space has seed1, seed2"),
+        ('seed1:basic_64_1-21-21-12_128', 'its blocks are basic, and those of seed1 are bottleneck'),
+        ('seed1:bottleneck_60_1-21-21-12_128', 'its base 60 is not one of'),
+        ('seed1:bottleneck_64_1-21-21-12_100', 'its neck has 100 channels'),
+        ('seed1:bottleneck_64_1-21-21-11_128', 'doubles the channels 2 times, not 3'),
         ('seed1:bottleneck_64_1-21-212_128', 'has 3 stages'),
         ('seed1:bottleneck_64_1-2-2-2_128', 'has 4 blocks'),
         ('seed1:bottleneck_64_1-21-x1-12_128', "'x' at position 6"),
@@ -372,12 +375,39 @@ def test_a_width_of_a_head_that_is_not_the_necks_stays(tmp_path):
     assert model['rpn_head']['feat_channels'] == 64 and model['rpn_head']['in_channels'] == 128
 
 
-def test_without_a_recipe_norms_are_the_seeds():
-    space = ModularSpace(FASTER, recipe=None)
+def test_the_style_of_basic_blocks_makes_no_difference(tmp_path):
+    """They have no 1x1 convolution to put a stride in."""
+    caffe = derived(tmp_path / 'mine.py', RETINA18, "model = dict(backbone=dict(style='caffe'))")
+    assert ModularSpace(caffe).starting_points == ModularSpace(RETINA18).starting_points
+
+
+def test_without_a_recipe_norms_are_the_seeds_and_nothing_is_frozen(tmp_path):
+    """It begins from random weights too, so what the seed froze is trained, and named in a line."""
+    frozen = dict(norm_eval=True, frozen_stages=2, norm_cfg=dict(requires_grad=False))
+    weights = dict(type='Pretrained', checkpoint='neck.pth')
+    change = dict(backbone=frozen, neck=dict(norm_cfg=dict(type='BN', requires_grad=False), init_cfg=weights))
+    mine = derived(tmp_path / 'mine.py', FASTER, f'model = {change!r}')
+    with pytest.warns(
+        UserWarning, match='random weights, so parts that seeds freeze are trained as well: mine.py '
+    ) as said:
+        space = ModularSpace(mine, recipe=None)
+    assert len(said) == 1 and all(f'backbone.{key}={frozen[key]}' in str(said[0].message) for key in list(frozen)[:2])
     model = space.configure({}, space.starting_points[0])['model']
-    assert model['backbone']['norm_cfg'] == dict(type='BN', requires_grad=True)
-    assert 'norm_cfg' not in model['neck'] and 'frozen_stages' not in model['backbone']
-    assert 'norm_eval' not in model['backbone'] and 'init_cfg' not in model['backbone']
+    assert model['backbone']['norm_cfg'] == model['neck']['norm_cfg'] == dict(type='BN', requires_grad=True)
+    assert not {'frozen_stages', 'norm_eval', 'init_cfg'} & set(model['backbone']) and 'init_cfg' not in model['neck']
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        ModularSpace(mine)
+
+
+def test_arguments_that_a_neck_lacks_are_left_out(tmp_path):
+    mine = derived(tmp_path / 'mine.py', FASTER, "model = dict(neck=dict(type='MyNeck'))")
+    space = ModularSpace(mine, not_taken=dict(MyNeck=['conv_cfg']))
+    neck = space.configure({}, space.starting_points[0])['model']['neck']
+    assert 'norm_cfg' in neck and 'conv_cfg' not in neck
+    assert space.spec()['not_taken'] == dict(MyNeck=['conv_cfg']) and 'not_taken' not in ModularSpace(mine).spec()
+    with pytest.raises(DetNASError, match='not_taken must list norm_cfg, conv_cfg or both by type'):
+        ModularSpace(mine, not_taken=dict(MyNeck=['norm']))
 
 
 def test_seeds_are_read_once_and_left_as_they_are(tmp_path):

@@ -9,7 +9,7 @@ from detnas_mm.cost import CostModel
 from detnas_mm.errors import DetNASError
 from detnas_mm.search import Constraint, Evaluation, Evaluator, Ledger, Objective
 from detnas_mm.systems.sm_nas.modular import ModularSpace
-from detnas_mm.systems.sm_nas.strategies import ModularStrategy
+from detnas_mm.systems.sm_nas.strategies import MEASURED, ModularStrategy
 from detnas_mm.testing import ToySpace, check_strategy, toy_job
 from tests.jobs import make_job
 
@@ -64,9 +64,12 @@ def test_settings_that_do_not_fit_are_named(settings, text):
     'objectives, text',
     [
         (BOTH[:1], 'needs two objectives'),
-        ((BOTH[0], Objective('other', 'minimize')), r"one of the costs \['toy'\]; got \['score', 'other'\]"),
-        ((BOTH[0], Objective('toy')), 'to be minimised'),
-        ((*BOTH, Objective('third')), 'objectives must be a metric and'),
+        (
+            (BOTH[0], Objective('other', 'minimize')),
+            r"one of the costs \['toy'\] with direction minimize; got \['score', 'other'\]",
+        ),
+        ((BOTH[0], Objective('toy')), 'with direction minimize'),
+        ((*BOTH, Objective('third')), 'objectives must be a metric and one of the costs'),
         (BOTH, 'ToySpace has no partial order'),
     ],
 )
@@ -212,7 +215,7 @@ def test_candidates_are_spared_and_noted(space):
         assert larger.ok and faster.ok and max(larger.generation, faster.generation) < note['generation']
         assert space.precedes(space.parse(note['arch']), space.parse(note['larger']))
         assert faster.metrics['mAP'] >= larger.metrics['mAP'] and note['cost'] >= faster.costs['ms']
-    assert f'{len(notes["spared"])} candidates spared so far' in strategy.remark
+    assert f'{len(notes["spared"])} spared so far' in strategy.remark
 
 
 def test_ties_within_the_spread_spare_nothing(space):
@@ -228,6 +231,22 @@ def test_only_what_is_in_doubt_is_measured_beforehand_and_all_together(space):
     measured = {space.describe(arch) for batch in asked for arch in batch}
     assert measured == spared | {row.arch for row in rows}
     assert max(map(len, asked)) > 8
+
+
+def test_a_generation_measures_a_limited_number_and_logs_it(space, monkeypatch):
+    """Without a limit, a cost by which everything is dropped is measured for all that can be drawn."""
+    monkeypatch.setattr(ModularSpace, 'precedes', lambda space, first, second: len(first.genes[2]) % 16 > 0)
+    monkeypatch.setattr(Blocks, 'totals', lambda cost, ids: np.full(len(ids), 100.0))
+    monkeypatch.setattr(Formula, 'evaluate', lambda self, archs: (Evaluation(dict(mAP=0.5)) for _ in archs))
+    cost, lines = Blocks(), []
+    strategy, rows = search(space, cost=cost, generations=2, log=lines.append)
+    first, second = ([row for row in rows if row.generation == number] for number in range(2))
+    batches = [len(batch) for batch in cost.asked if batch]
+    assert len(first) == len(second) == 12 and batches[-1] == 12
+    assert sum(batches) - len(rows) == len(strategy.pruned) == MEASURED * 12
+    assert all(len(row.arch.split('_')[2]) % 16 == 0 for row in second)
+    logged = [line for line in lines if 'pruning: 48 candidates measured before training, 48 of them' in line]
+    assert len(logged) == 1 and 'dropped unmeasured; 48 spared so far' in logged[0]
 
 
 def test_rows_of_another_budget_spare_nothing(space):

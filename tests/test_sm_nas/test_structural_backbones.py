@@ -69,7 +69,7 @@ def test_found_nets_of_other_systems_are_backbones(name, recipe):
     [
         (dict(type='NoNet'), "backbone 'mine': backbone: 'NoNet' is no registered model"),
         (dict(type='ResNet', depth=20), "backbone 'mine': backbone: "),
-        (dict(type='ResNet', depth=18, strides=(1, 2, 2, 1)), 'where every stride is wanted once'),
+        (dict(type='ResNet', depth=18, strides=(1, 2, 2, 1)), 'strides must increase, and each map needs an index'),
     ],
 )
 def test_a_backbone_that_cannot_be_asked_is_named(backbone, message):
@@ -113,7 +113,9 @@ def test_a_shared_head_of_other_channels_is_named_before_the_search():
     """Mmdet's has those of a ResNet of 64 base channels, whatever the backbone has."""
     thin = dict(base='resnet18', model=dict(backbone=dict(base_channels=16)), channels=(16, 32, 64, 128))
     factors = dict(size=['800x600'], backbone=dict(resnet18='resnet18', thin=thin), neck=['c4', 'fpn-p2-p5-128'])
-    with pytest.raises(DetNASError, match="shared_head of backbone 'thin' does not make 128 channels out of the 64"):
+    with pytest.raises(
+        DetNASError, match="shared_head of backbone 'thin' does not turn 64 channels of its map into 128"
+    ):
         StructuralSpace(factors).check({})
     thin['shared_head'] = None
     StructuralSpace(factors).check({})
@@ -141,6 +143,22 @@ def test_weights_that_are_not_there_are_named_before_the_search():
     """Or all candidates of a backbone would fail, one after the other."""
     lost = dict(base='resnet18', model=dict(backbone=dict(init_cfg=dict(checkpoint='lost.pth'))))
     factors = dict(size=['800x600'], backbone=dict(lost=lost), neck=['fpn-p2-p5-128'], rpn=['rpn'], head=['faster'])
-    with pytest.raises(DetNASError, match='there is no file lost.pth, where model.backbone.init_cfg of 800x600/lost/'):
+    with pytest.raises(
+        DetNASError, match='model.backbone.init_cfg of 800x600/lost/.* names the weights lost.pth, and there is no'
+    ):
         StructuralSpace(factors).check({})
     StructuralSpace(factors, recipe='from_scratch').check({})
+
+
+@pytest.mark.parametrize('settings', [dict(norm_eval=False), dict(frozen_stages=-1), {}])
+def test_a_backbone_that_is_frozen_without_weights_is_named_before_the_search(settings):
+    """Mmdet's ResNet keeps its norms in evaluation mode unless a config says otherwise."""
+    plain_net = dict(type='ResNet', depth=18, frozen_stages=1) | settings
+    mine = dict(model=dict(backbone=plain_net), channels=(64, 128, 256, 512), strides=(4, 8, 16, 32))
+    factors = dict(size=['800x600'], backbone=dict(mine=mine), neck=['fpn-p1-p5-128'], rpn=['rpn'], head=['faster'])
+    kept = ' and '.join(one for one in ('frozen_stages=1', 'norm_eval=True') if one.partition('=')[0] not in settings)
+    with pytest.raises(DetNASError, match=f"backbone 'mine' names no pre-trained weights and has {kept}: "):
+        StructuralSpace(factors).check({})
+    StructuralSpace(factors).check(dict(load_from='whole.pth'))
+    plain_net.update(frozen_stages=-1, norm_eval=False)
+    StructuralSpace(factors).check({})

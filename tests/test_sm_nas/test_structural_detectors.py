@@ -16,13 +16,13 @@ from .detectors import FEW, NAMES, NECKS, SIZE, build, by_class, reference, run,
 def test_every_class_of_combinations_runs(backbone):
     """Each builds, takes a step in which every parameter gets a gradient, and predicts a batch of two on the CPU.
 
-    Necks are drawn; recipes take turns. Of depths that differ in the number of blocks alone, two classes are drawn.
+    Necks are drawn; recipes take turns. Of depths that differ in the number of blocks alone, one class is drawn.
     """
     rng = np.random.default_rng(0)
     classes = [found for key, found in by_class(slim()).items() if key[0] == backbone]
     assert len(classes) == (6 if backbone == 'mobilenetv2' else 7)
     if backbone in ('resnet34', 'resnet101', 'resnext101'):
-        classes = [classes[i] for i in rng.permutation(len(classes))[:2]]
+        classes = [classes[i] for i in rng.permutation(len(classes))[:1]]
     for number, found in enumerate(classes):
         arch = found[rng.integers(len(found))]
         space = slim(None if number % 2 else 'from_scratch')
@@ -35,33 +35,30 @@ def test_every_class_of_combinations_runs(backbone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('recipe', [None, 'from_scratch'])
-def test_every_neck_runs(recipe):
+def test_every_neck_runs():
     """With heads of one and of two stages: levels beyond the backbone's last, and a backbone that ends before."""
     for neck in NECKS:
         for heads in ('none/retinanet', 'rpn/faster')[: 1 if neck == 'c4' else 2]:
-            model = build(slim(recipe), f'small/resnet18/{neck}/{heads}')
+            model = build(slim('from_scratch' if 'faster' in heads else None), f'small/resnet18/{neck}/{heads}')
             assert not run(model), (neck, heads)
             assert hasattr(model.backbone, 'layer4') == (neck not in ('c4', 'fpn-p2-p3'))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backbone', ['resnet18', 'resnet50'])
-def test_boxes_on_c4(backbone):
+def test_boxes_on_c4():
     """Mmdet's shared head has the channels of whole ResNets alone; few boxes, since it takes its time for each."""
     few = dict(train_cfg=dict(rpn_proposal=FEW, rcnn=dict(sampler=dict(num=4))), test_cfg=dict(rpn=dict(max_per_img=4)))
     head = dict(faster=dict(base='faster', when=[dict(neck='c4', model=few)]))
-    factors = dict(size=SIZE, backbone=[backbone], neck=['c4'], rpn=['rpn'], head=head)
+    factors = dict(size=SIZE, backbone=['resnet18'], neck=['c4'], rpn=['rpn'], head=head)
     space = StructuralSpace(factors, num_classes=10)
     model = build(space, space.members[0])
     assert not run(model) and not hasattr(model.backbone, 'layer4') and hasattr(model.roi_head.shared_head, 'layer4')
 
 
-@pytest.mark.slow
 def test_members_of_the_full_product_build():
-    """Drawn from the whole reference, and all that the search itself tries beforehand."""
+    """Without memory: of the whole reference, C4 of bottlenecks and a draw."""
     space, rng = reference(), np.random.default_rng(0)
-    for arch in space.sample_many(rng, 6):
+    for arch in [space.parse('800x600/resnet50/c4/rpn/faster'), *space.sample_many(rng, 6)]:
         check(space, arch)
 
 

@@ -65,21 +65,21 @@ def test_it_shows_both_fronts_and_the_joint_one(searches, run):
     assert heads == [
         f'structural: 3 rows, 3 successful, 2 on the front; hypervolume {0.3 * 80 + 0.15 * 30:.6g}',
         'modular: 3 rows, 3 successful, 1 on the front; hypervolume 40',
-        'joint: 6 rows trained as those of modular, 1 on the front; hypervolume 40',
-        'hypervolumes begin at mAP 0, ms 100',
+        'joint: 6 rows trained like those of modular, 1 on the front; hypervolume 40',
+        'reference point of hypervolumes: mAP 0, ms 100',
     ]
     assert '  modular  000000000000  seed2:basic_64_1-21-21-12_128  mAP 0.5  ms 20' in lines
 
 
 def test_it_shows_what_pruning_spares_and_has_spared(searches, run):
     text = '\n'.join(run(*searches, '--pruning'))
-    assert 'structural: its space has no partial order' in text
-    assert 'modular: replayed (spread 0), pruning spares 1 of 3 candidates; of 1 nets on the front it loses 0' in text
-    assert 'spares 0 of 3' in '\n'.join(run(searches[1], '--pruning', '--spread', '6'))
+    assert 'structural: no partial order in this space' in text
+    assert 'modular: replay of pruning (spread 0): 1 of 3 candidates spared, 0 of 1 nets on the front lost' in text
+    assert '0 of 3 candidates spared' in '\n'.join(run(searches[1], '--pruning', '--spread', '6'))
     (searches[1] / 'pruning.json').write_text(json.dumps(dict(spared=[{}], spreads={f'{2:012x}': 6.0})))
     text = '\n'.join(run(searches[1], '--pruning'))
-    assert 'the search itself spared 1 candidates' in text
-    assert 'replayed (spreads of pruning.json), pruning spares 0 of 3' in text
+    assert 'modular: spared 1 candidates in the search' in text
+    assert 'replay of pruning (spreads from pruning.json): 0 of 3 candidates spared' in text
 
 
 def test_it_draws_them_with_detectors_made_by_hand(searches, run, tmp_path):
@@ -140,7 +140,7 @@ def test_numbers_that_would_stand_on_one_another_stand_together():
 
 def test_two_searches_of_one_name_are_refused(searches, run):
     """Folders of two seeds are called alike, and their rows could not be told apart."""
-    assert "two searches are called 'modular': give each another name" in run(searches[1], searches[1])
+    assert "two searches have the name 'modular': set different names" in run(searches[1], searches[1])
     assert run(searches[1], searches[1], '--names', 'one', 'two')[0].startswith('one: 3 rows')
 
 
@@ -148,6 +148,6 @@ def test_a_rival_is_not_on_the_joint_front(searches, run, tmp_path):
     rival = write(tmp_path / 'random', 'StructuralSpace', [(0.9, 1.0), (0.1, 90.0)])
     lines = run(rival, *searches, '--reference', 0, 100, '--apart', 'random')
     assert 'random: 2 rows, 2 successful, 1 on the front; hypervolume 89.1' in lines
-    assert 'joint: 6 rows trained as those of modular, 1 on the front; hypervolume 40' in lines
+    assert 'joint: 6 rows trained like those of modular, 1 on the front; hypervolume 40' in lines
     assert not any(line.startswith('joint') for line in run(*searches, '--apart', 'modular'))
-    assert "no search is called 'other'; structural, modular are" in run(*searches, '--apart', 'other')
+    assert "no search has the name 'other'; names are structural, modular" in run(*searches, '--apart', 'other')

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pareto fronts of several searches side by side, and the joint one of nets that were trained alike."""
+"""Compares Pareto fronts of several searches, and shows the joint front of nets that were trained alike."""
 
 import argparse
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 from detnas_mm.cli import one_line_errors, until_nobody_reads
 
 EPILOG = """
-Searches must have the same two objectives. The joint front is that of all nets that were trained as those of the last
-search: by one evaluator, recipe and budget; others are counted and left out.
+Searches must have the same two objectives. The joint front is that of all nets with the evaluator, recipe and training
+budget of the last search; the number of other nets is printed.
 
 examples:
   python tools/analysis_tools/fronts.py work_dirs/structural work_dirs/modular --draw fronts.png
@@ -18,13 +18,14 @@ examples:
   python tools/analysis_tools/fronts.py work_dirs/modular --marks by_hand.json --unit ms
   python tools/analysis_tools/fronts.py work_dirs/modular --pruning --spread 0.5
 
---marks: detectors made by hand, [{"name": "RetinaNet R-18", "coco/bbox_mAP": 0.31, "latency": 24.1}, ...].
---pruning: replays searches of a ModularSpace and counts what partial-order pruning would have spared, and lost.
+--marks: hand-made detectors, [{"name": "RetinaNet R-18", "coco/bbox_mAP": 0.31, "latency": 24.1}, ...].
+--pruning: replays searches of a ModularSpace and counts candidates that partial-order pruning would have spared, and
+members of the front that it would have lost.
 """
 
 
 def read_marks(file: Path, objectives: list) -> list:
-    """Detectors made by hand, of a JSON file."""
+    """Reads hand-made detectors from a JSON file."""
     from detnas_mm.visualization import Mark
 
     try:
@@ -40,7 +41,7 @@ def read_marks(file: Path, objectives: list) -> list:
 
 
 def show_pruning(stage, folder: Path, objectives: list, reference: tuple, spread: float | None) -> None:
-    """What partial-order pruning has spared, and what it would spare."""
+    """Prints the candidates that partial-order pruning spared in a search, and would spare in a replay."""
     from detnas_mm.search import number_text
     from detnas_mm.search.fronts import volume
     from detnas_mm.systems.sm_nas.pruning import read_notes, replay_stage
@@ -48,16 +49,16 @@ def show_pruning(stage, folder: Path, objectives: list, reference: tuple, spread
     spared, spreads = read_notes(folder)
     effect = replay_stage(stage, objectives, spreads if spread is None else spread)
     if effect is None:
-        print(f'{stage.name}: its space has no partial order')
+        print(f'{stage.name}: no partial order in this space, pruning does not apply')
         return
-    how = f'spread {number_text(spread or 0.0)}' if spread is not None or not spreads else 'spreads of pruning.json'
+    how = f'spread {number_text(spread or 0.0)}' if spread is not None or not spreads else 'spreads from pruning.json'
     if spared is not None:
-        print(f'{stage.name}: the search itself spared {spared} candidates')
+        print(f'{stage.name}: spared {spared} candidates in the search')
     before, after = (volume(rows, objectives, reference) for rows in (effect.front, effect.kept))
     change = f', hypervolume {before:.6g} to {after:.6g} ({(after - before) / before:+.2%})' if before else ''
     print(
-        f'{stage.name}: replayed ({how}), pruning spares {len(effect.spared)} of {len(effect.rows)} candidates; of '
-        f'{len(effect.front)} nets on the front it loses {len(effect.lost)}{change}'
+        f'{stage.name}: replay of pruning ({how}): {len(effect.spared)} of {len(effect.rows)} candidates spared, '
+        f'{len(effect.lost)} of {len(effect.front)} nets on the front lost{change}'
     )
     for record in effect.lost:
         print(f'  lost: {record.id}  {record.arch}')
@@ -67,29 +68,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument('searches', nargs='+', type=Path, help='folders of searches, or ledgers; the final search last')
     parser.add_argument(
-        'searches', nargs='+', type=Path, help='folders of searches, or ledger files; last the final one'
+        '--names', nargs='+', metavar='NAME', help='names of the searches; default: those of their folders'
     )
-    parser.add_argument('--names', nargs='+', metavar='NAME', help='of the searches; default: those of their folders')
     parser.add_argument(
         '--reference', nargs=2, type=float, metavar=('FIRST', 'SECOND'),
-        help='where hypervolumes begin, a value of each objective; default: 0, and the worst of all rows',
+        help='reference point of hypervolumes, a value of each objective; default: 0, and the worst of all rows',
     )  # fmt: skip
     parser.add_argument(
         '--apart', nargs='+', default=[], metavar='NAME',
-        help='searches whose nets the joint front leaves out, such as a rival of the others',
+        help='searches to leave out of the joint front, such as random search',
     )  # fmt: skip
-    parser.add_argument('--marks', type=Path, metavar='JSON', help='detectors made by hand')
-    parser.add_argument('--draw', type=Path, metavar='PNG', help='a picture of all fronts')
-    parser.add_argument('--unit', default='', help='of the second objective, for the picture, such as ms')
-    parser.add_argument('--pruning', action='store_true', help='replay partial-order pruning')
+    parser.add_argument('--marks', type=Path, metavar='JSON', help='hand-made detectors to draw')
+    parser.add_argument('--draw', type=Path, metavar='PNG', help='draw all fronts')
+    parser.add_argument('--unit', default='', help='unit of the second objective in the picture, such as ms')
+    parser.add_argument('--pruning', action='store_true', help='print the effect of partial-order pruning')
     parser.add_argument(
         '--spread', type=float, metavar='VALUE',
-        help='of the second objective: differences below it are ties in --pruning; default: what the search has noted',
+        help='differences of the second objective below this are ties in --pruning; default: spreads of the search',
     )  # fmt: skip
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.searches):
-        raise SystemExit(f'error: {len(args.searches)} searches and {len(args.names)} --names: give one for each.')
+        raise SystemExit(
+            f'error: {len(args.searches)} searches and {len(args.names)} --names: give one name for each search.'
+        )
     if args.draw and args.draw.suffix != '.png':
         raise SystemExit(f'error: --draw writes a PNG; got {args.draw}.')
 
@@ -100,13 +103,13 @@ def main() -> None:
     stages = [Stage.read(path, name) for path, name in zip(args.searches, names, strict=True)]
     twice = [stage.name for i, stage in enumerate(stages) if stage.name in [one.name for one in stages[:i]]]
     if twice:
-        raise SystemExit(f'error: two searches are called {twice[0]!r}: give each another name by --names.')
+        raise SystemExit(f'error: two searches have the name {twice[0]!r}: set different names by --names.')
     objectives = common_objectives(stages)
     marks = read_marks(args.marks, objectives) if args.marks else []
     unknown = sorted(set(args.apart) - {stage.name for stage in stages})
     if unknown:
         raise SystemExit(
-            f'error: --apart: no search is called {unknown[0]!r}; {", ".join(s.name for s in stages)} are.'
+            f'error: --apart: no search has the name {unknown[0]!r}; names are {", ".join(s.name for s in stages)}.'
         )
     joined = [stage for stage in stages if stage.name not in args.apart]
     joint = joint_front(joined, objectives) if len(joined) > 1 else None
@@ -126,12 +129,12 @@ def main() -> None:
     if joint is not None:
         rows = [row for _, row in joint.rows]
         others = ', '.join(f'{count} of {name}' for name, count in joint.left_out.items())
-        print(f'joint: {len(rows)} rows trained as those of {joined[-1].name}, {len(joint.front)} on the front; '
+        print(f'joint: {len(rows)} rows trained like those of {joined[-1].name}, {len(joint.front)} on the front; '
               f'hypervolume {volume(rows, objectives, reference):.6g}'
-              f'{f"; left out, trained otherwise: {others}" if others else ""}')  # fmt: skip
+              f'{f"; left out, trained differently: {others}" if others else ""}')  # fmt: skip
         for name, row in joint.front:
             show(f'{name}  ', row)
-    print(f'hypervolumes begin at {objectives[0].name} {number_text(reference[0])}, {objectives[1].name} '
+    print(f'reference point of hypervolumes: {objectives[0].name} {number_text(reference[0])}, {objectives[1].name} '
           f'{number_text(reference[1])}')  # fmt: skip
     if args.pruning:
         for stage, path in zip(stages, args.searches, strict=True):

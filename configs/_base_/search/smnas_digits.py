@@ -1,5 +1,5 @@
-# What detectors of Digits are made of: the factors of SM-NAS's first stage, slim. Digits are square, and one square
-# anchor a level, three strides wide, does; a scene holds four of them at most.
+# Factors of SM-NAS's first stage for Digits, with few channels. Digits are about as high as wide, so each level has one
+# square anchor, three strides wide; an image has at most four digits.
 search = dict(
     space=dict(
         type='StructuralSpace',

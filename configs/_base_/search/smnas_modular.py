@@ -1,5 +1,5 @@
-# Stage 2 of SM-NAS: about 300 detectors, each trained from random weights; the front of mAP against this machine's
-# latency. Leaf configs say where stage 1's front is, the metric, and where latencies are kept.
+# Stage 2 of SM-NAS: trains about 300 detectors from random weights and searches the Pareto front of mAP and latency on
+# this machine. Leaf configs set the metric, and the files of stage 1's front and of latencies.
 search = dict(
     space=dict(type='ModularSpace', base=(48, 56, 64, 72), neck=(128, 256, 384), doublings=3, depth=(5, 35)),
     strategy=dict(type='ModularStrategy', population=30, random=0.2),

@@ -1,6 +1,6 @@
-# Stage 1 of SM-NAS: about 500 whole detectors, each trained; the front of mAP against this machine's latency. The paper
-# says that it evolves them, the authors' first code draws them at random (type='RandomStrategy'). Leaf configs say the
-# metric, and where latencies are kept.
+# Stage 1 of SM-NAS: trains about 500 whole detectors and searches the Pareto front of mAP and latency on this machine.
+# The paper uses evolution, the authors' first code random search (type='RandomStrategy'). Leaf configs set the metric
+# and the file of latencies.
 search = dict(
     space=dict(type='StructuralSpace'),
     strategy=dict(type='ParetoStrategy', population=50, parents=20, mutation=25, crossover=25, mutation_prob=0.2),

@@ -1,4 +1,4 @@
-"""SM-NAS (Yao et al., AAAI 2020): whole detectors, first their modules and input size, then what is in the modules."""
+"""SM-NAS (Yao et al., AAAI 2020): searches combinations of modules and input size, then the modules themselves."""
 
 #: Public names and the modules that define them.
 _PUBLIC = {
@@ -17,7 +17,7 @@ __all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:
-    """Loads a public name when it is first asked for."""
+    """Imports the module of a public name on first use."""
     if name not in _PUBLIC:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from importlib import import_module

@@ -1,4 +1,4 @@
-"""The residual blocks that backbones of SM-NAS are made of."""
+"""Residual blocks of SM-NAS backbones."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from detnas_mm.systems.sm_nas.codes import EXPANSION
 
 
 class ResidualBlock(nn.Module):
-    """A block of ResNet or ResNeXt; plus the shortcut; ReLU.
+    """Residual block of a ResNet or ResNeXt: convolutions, plus the shortcut, then ReLU.
 
     ``'basic'``: two 3×3 convolutions, the first with the stride. ``'bottleneck'``: 1×1, 3×3 with the stride, 1×1 to
-    four times the width. ``'resnext'``: as a bottleneck, but the 3×3 convolution has twice the width and is grouped.
-    The shortcut is the input, or a 1×1 convolution and a norm where the stride or the channels differ.
+    four times the width. ``'resnext'``: a bottleneck whose 3×3 convolution is grouped and has twice the width. The
+    shortcut is the input; where stride or channels differ, a 1×1 convolution and a norm.
 
     Args:
         cin: Input channels.
-        width: The block's own channels; it gives out ``width * EXPANSION[kind]``.
+        width: The block's own channels; it has ``width * EXPANSION[kind]`` output channels.
         kind: One of :data:`EXPANSION`.
         stride: 1 or 2.
-        groups: Of the 3×3 convolution of ``'resnext'``; the others are dense.
+        groups: Groups of the 3×3 convolution of ``'resnext'``; ignored by the other types.
         norm_cfg: mmcv's norm config.
         conv_cfg: mmcv's config of convolutions; None for ``nn.Conv2d``.
-        with_cp: Keep no inner activations, compute them again in the backward pass.
+        with_cp: Recompute inner activations in the backward pass, to save memory.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
 
     @property
     def last_norm(self) -> nn.Module:
-        """The norm before the sum."""
+        """Norm before the sum with the shortcut."""
         return getattr(self, self.layers[-1])[1]
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Codes of backbones: what a text such as ``'11-21-21-21'`` says, its channels, and how it is changed.
+"""Codes of backbones such as ``'11-21-21-21'``: parsing, channels, random codes and edits.
 
-Stages are separated by ``-``; a ``1`` is a block that keeps the channels, a ``2`` one that doubles them, wherever it
-stands in its stage: channels double independently of strides (Yao et al., SM-NAS, AAAI 2020, section 3.2).
+``-`` separates stages; ``1`` is a block that keeps the number of channels, ``2`` a block that doubles it, anywhere in a
+stage: channels double independently of strides (Yao et al., SM-NAS, AAAI 2020, section 3.2).
 """
 
 from __future__ import annotations
@@ -14,37 +14,39 @@ import numpy as np
 from detnas_mm.checks import whole
 from detnas_mm.errors import DetNASError
 
-#: Kinds of blocks, and how many times their own channels they give out.
+#: Types of blocks, each with the ratio of its output channels to its own channels.
 EXPANSION = {'basic': 1, 'bottleneck': 4, 'resnext': 4}
-#: Codes of well-known nets: of ResNet-18, and of ResNet-34 and -50.
+#: Codes of ResNet-18, and of ResNet-34 and ResNet-50.
 RESNET18, RESNET50 = '11-21-21-21', '111-2111-211111-211'
 _STAGE_END = '-'
 
 
 @dataclass(frozen=True)
 class BlockCode:
-    """The blocks of a backbone, stage by stage.
+    """Blocks of a backbone by stage.
 
     Attributes:
-        stages: Of every stage, how many times as many channels as the block before each block has: 1 or 2.
+        stages: For each stage, the factor (1 or 2) of each block on the channels of the block before it.
     """
 
     stages: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
         if not self.stages or not all(stage and set(stage) <= {1, 2} for stage in self.stages):
-            raise DetNASError(f'A code has stages of at least one block each, all of them 1 or 2; got {self.stages!r}.')
+            raise DetNASError(
+                f'A code has stages of at least one block each, and blocks are 1 or 2; got {self.stages!r}.'
+            )
 
     @classmethod
     def parse(cls, text: str | BlockCode) -> BlockCode:
-        """Reads a code; one that is read already is returned.
+        """Parses a code; returns a :class:`BlockCode` unchanged.
 
         Raises:
-            DetNASError: If it is ill-formed; names the position, counted from 1.
+            DetNASError: If it is malformed; names the position, counted from 1.
         """
         if isinstance(text, BlockCode):
             return text
-        what = "a code is one of 1 (channels stay) and 2 (channels double) a block, with '-' between stages, as in"
+        what = "a code has a 1 (channels stay) or a 2 (channels double) for each block and '-' between stages, such as"
         if not isinstance(text, str) or not text:
             raise DetNASError(f'{what[0].upper()}{what[1:]} {RESNET18!r}; got {text!r}.')
         for position, symbol in enumerate(text, 1):
@@ -52,8 +54,7 @@ class BlockCode:
                 raise DetNASError(f'Code {text!r}: {symbol!r} at position {position} is unknown; {what} {RESNET18!r}.')
             if symbol == _STAGE_END and (position in (1, len(text)) or text[position - 2] == _STAGE_END):
                 raise DetNASError(
-                    f"Code {text!r}: the '-' at position {position} leaves a stage without a block; {what} "
-                    f'{RESNET18!r}.'
+                    f"Code {text!r}: the '-' at position {position} makes a stage without a block; {what} {RESNET18!r}."
                 )
         return cls(tuple(tuple(map(int, stage)) for stage in text.split(_STAGE_END)))
 
@@ -71,10 +72,10 @@ class BlockCode:
         return sum(stage.count(2) for stage in self.stages)
 
     def widths(self, base: int) -> tuple[tuple[int, ...], ...]:
-        """Own channels of every block, stage by stage: those of its 3×3 convolution, in a ResNeXt block half of them.
+        """Returns the own channels of each block by stage: those of its 3×3 convolution, or half of them in ResNeXt.
 
         Args:
-            base: Channels that the stem gives out.
+            base: Output channels of the stem.
         """
         width, widths = base, []
         for stage in self.stages:
@@ -82,49 +83,51 @@ class BlockCode:
         return tuple(widths)
 
     def channels(self, base: int, block: str = 'basic') -> tuple[int, ...]:
-        """Channels that every stage gives out, for ``in_channels`` of a neck.
+        """Returns the output channels of each stage, for ``in_channels`` of a neck.
 
         Args:
-            base: Channels that the stem gives out.
+            base: Output channels of the stem.
             block: One of :data:`EXPANSION`.
 
         Raises:
-            DetNASError: If the base or the block is none.
+            DetNASError: If ``base`` or ``block`` is not valid.
         """
         check_block(block, base)
         return tuple(widths[-1] * EXPANSION[block] for widths in self.widths(base))
 
 
 def check_block(block: str, base: int) -> None:
-    """Refuses a kind of block or a number of base channels that there is not.
+    """Checks type of blocks and base channels.
 
     Raises:
-        DetNASError: If the block is unknown, or the base no even number; says what is allowed.
+        DetNASError: If the block is unknown or the base is odd; says what is allowed.
     """
     if block not in EXPANSION:
         raise DetNASError(f'block must be one of {", ".join(map(repr, EXPANSION))}; got {block!r}.')
     if whole('base', base, 2) % 2:
-        raise DetNASError(f'base must be even, since the first convolution of the stem has half of it; got {base}.')
+        raise DetNASError(
+            f'base must be even, since the first convolution of the stem has base / 2 channels; got {base}.'
+        )
 
 
 def random_code(
     rng: np.random.Generator, depth: tuple[int, int] = (5, 35), doublings: int = 3, stages: int = 4
 ) -> BlockCode:
-    """Draws a code: its depth, the blocks that double and the borders of stages, each uniformly.
+    """Draws a code: uniformly its depth, the blocks that double the channels, and the borders of stages.
 
     Args:
         rng: Source of randomness.
-        depth: Smallest and largest number of blocks.
-        doublings: Blocks that double the channels; the first may be one.
+        depth: Minimum and maximum number of blocks.
+        doublings: Number of blocks that double the channels; the first block may be one.
         stages: Number of stages.
 
     Raises:
-        DetNASError: If so few blocks cannot make so many stages or doublings.
+        DetNASError: If the minimum depth is too small for the stages or doublings.
     """
     least, most = depth
     if not max(stages, doublings, 1) <= least <= most:
         raise DetNASError(
-            f'depth must be (smallest, largest) number of blocks, from {max(stages, doublings)} on for {stages} stages '
+            f'depth must be (minimum, maximum) number of blocks, at least {max(stages, doublings)} for {stages} stages '
             f'and {doublings} doublings; got {depth}.'
         )
     blocks = int(rng.integers(least, most + 1))
@@ -135,23 +138,23 @@ def random_code(
 
 
 def insertions(code: BlockCode) -> list[BlockCode]:
-    """All codes with one more ``1``, one for every place in the text, both ends among them; some are alike."""
+    """Returns the codes with a ``1`` inserted at each position of the text, both ends included; some are equal."""
     text = str(code)
     return [BlockCode.parse(f'{text[:i]}1{text[i:]}') for i in range(len(text) + 1)]
 
 
 def removals(code: BlockCode) -> list[BlockCode]:
-    """All codes with one ``1`` less, one for every ``1`` that is not alone in its stage; some are alike."""
+    """Returns the codes with one ``1`` removed, for each that is not alone in its stage; some are equal."""
     text = str(code)
     return _well_formed(text[:i] + text[i + 1 :] for i, symbol in enumerate(text) if symbol == '1')
 
 
 def swaps(code: BlockCode, radius: int = 1) -> list[BlockCode]:
-    """All other codes in which a ``2`` or a border of stages has changed places with a symbol near it.
+    """Returns the other codes in which a ``2`` or a ``-`` is swapped with a symbol near it.
 
     Args:
         code: The code.
-        radius: Largest distance of the two symbols.
+        radius: Maximum distance of the two symbols.
     """
     text = str(code)
     found = []
@@ -168,12 +171,12 @@ def _well_formed(texts: Iterable[str]) -> list[BlockCode]:
     return [BlockCode.parse(text) for text in texts if all(text.split(_STAGE_END))]
 
 
-#: What an edit may be.
+#: Types of edits.
 EDITS: tuple[Callable[[BlockCode], list[BlockCode]], ...] = (insertions, removals, swaps)
 
 
 def edit(code: BlockCode, rng: np.random.Generator, radius: int = 1) -> BlockCode:
-    """Draws one edit: whether to insert a ``1``, remove one or swap; then where, among the places that leave a code.
+    """Draws an edit: first its type (insert a ``1``, remove a ``1``, swap), then one of the codes that it can give.
 
     Args:
         code: The code.
@@ -181,7 +184,7 @@ def edit(code: BlockCode, rng: np.random.Generator, radius: int = 1) -> BlockCod
         radius: See :func:`swaps`.
 
     Returns:
-        The new code; the old one if an edit of the drawn kind has no place.
+        The new code; the old one if an edit of the drawn type is not possible.
     """
     kind = EDITS[int(rng.integers(len(EDITS)))]
     places = swaps(code, radius) if kind is swaps else kind(code)
@@ -189,9 +192,9 @@ def edit(code: BlockCode, rng: np.random.Generator, radius: int = 1) -> BlockCod
 
 
 def inserted_ones(x: BlockCode, y: BlockCode) -> bool:
-    """Whether y is x with ones inserted, or x itself: x is no deeper and nowhere wider (partial order).
+    """Returns whether y is x with ``1`` blocks inserted, or x itself: x is then not deeper and nowhere wider.
 
-    Li et al., Partial Order Pruning, CVPR 2019: at equal channels of stem and neck, x is then no slower than y.
+    This is the partial order of Li et al., Partial Order Pruning, CVPR 2019, at equal channels of stem and neck.
     """
     ones_x, others_x = _runs(x)
     ones_y, others_y = _runs(y)
@@ -199,6 +202,6 @@ def inserted_ones(x: BlockCode, y: BlockCode) -> bool:
 
 
 def _runs(code: BlockCode) -> tuple[list[int], str]:
-    """Lengths of the runs of ``1`` before, between and after the other symbols; and those."""
+    """Returns the lengths of the runs of ``1`` before, between and after the other symbols, and these symbols."""
     others = str(code).replace('1', '')
     return [len(run) for run in str(code).replace('2', _STAGE_END).split(_STAGE_END)], others

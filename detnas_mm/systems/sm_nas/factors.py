@@ -1,4 +1,4 @@
-"""Factors of whole detectors as data: reading the table that a config gives, and merging fragments of configs."""
+"""Reads the table of factors of a config, and merges parts of model configs."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from detnas_mm.checks import keyed, listed, whole
 from detnas_mm.errors import DetNASError
+from detnas_mm.systems.sm_nas.conditions import (
+    FACTORS,
+    check_patterns,
+    condition_of,
+    matches,
+    read_fragment,
+    read_patterns,
+)
 from detnas_mm.systems.sm_nas.reference import reference_factors
 
-#: The factors in the order of an architecture's genes.
-FACTORS = ('size', 'backbone', 'neck', 'rpn', 'head')
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]*')
 _COMMON = ('model', 'needs', 'when')
-#: What values of a factor may say beside ``base``.
+#: Keys that values of a factor may have besides ``base``.
 _KEYS = dict(
     size=('scale', *_COMMON),
     backbone=('channels', 'strides', 'out_indices', 'cuts', 'shared_head', 'not_taken', *_COMMON),
-    neck=('strides', *_COMMON),
-    rpn=_COMMON,
-    head=_COMMON,
+    neck=('strides', 'not_taken', *_COMMON),
+    rpn=('not_taken', *_COMMON),
+    head=('not_taken', *_COMMON),
 )
 _PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head')
-#: What a recipe from scratch may give a backbone.
+#: Arguments that a recipe from scratch sets in parts of a detector; the last one in backbones alone.
 _LAYERS = ('norm_cfg', 'conv_cfg', 'norm_eval')
 _EXAMPLES = dict(
     size="{'800x600': dict(scale=(800, 600))}",
@@ -39,12 +44,12 @@ _EXAMPLES = dict(
 
 @dataclass(frozen=True)
 class Value:
-    """One value of a factor.
+    """A value of a factor.
 
     Attributes:
         factor: One of :data:`FACTORS`.
-        name: How it is called.
-        data: All that it says, in plain lists and dicts.
+        name: Its name in the table.
+        data: Its settings, in plain lists and dicts.
     """
 
     factor: str
@@ -53,49 +58,45 @@ class Value:
 
     @property
     def title(self) -> str:
-        """How messages call it."""
+        """Factor and name, for messages."""
         return f'{self.factor} {self.name!r}'
 
     @property
     def model(self) -> dict[str, Any]:
-        """Its fragment of the model."""
+        """Its part of the model config."""
         return self.data.get('model') or {}
 
     @property
     def needs(self) -> dict[str, list[str]]:
-        """Patterns of the names that it goes with, by factor."""
+        """Patterns of the values that it may be combined with, by factor."""
         return self.data.get('needs') or {}
 
     @property
     def outputs(self) -> list[tuple[int, int, int]]:
-        """Of a backbone: (index, channels, stride) of every map that it can return."""
+        """Of a backbone: (index, channels, stride) of each feature map that it can return."""
         return list(zip(self.data['out_indices'], self.data['channels'], self.data['strides'], strict=True))
 
     def fragments(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Returns the conditional fragments of the model that hold beside these values.
+        """Returns the parts of the model config in ``when`` that apply to a combination.
 
         Args:
-            names: Of the values by factor.
+            names: Names of its values by factor.
         """
         return [
             one['model']
             for one in self.data.get('when') or ()
-            if all(matches(names[factor], patterns) for factor, patterns in one.items() if factor != 'model')
+            if all(matches(names[factor], patterns) for factor, patterns in condition_of(one).items())
         ]
 
 
-def matches(name: str, patterns: list[str]) -> bool:
-    """Whether a name is one of those that patterns such as ``'fpn-*'`` stand for."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
 def merged(base: Any, change: Any) -> Any:
-    """Returns a fragment of a config with changes in it, as mmengine merges configs, and so for lists of dicts too.
+    """Merges a change into a part of a config as mmengine does, and into lists of dicts as well.
 
     Args:
-        base: Left as it is.
-        change: A dict changes the keys that it has, or with ``_delete_=True`` takes the place. On a list of dicts a
-            dict changes each, and a list of as many dicts one after the other. Everything else takes the place.
+        base: The part; it is not changed.
+        change: A dict changes the keys that it has; with ``_delete_=True`` it replaces ``base``. If ``base`` is a list
+            of dicts, a dict changes each of them, and a list of equally many dicts changes one after the other.
+            Anything else replaces ``base``.
     """
     if isinstance(change, Mapping) and not change.get('_delete_'):
         if isinstance(base, Mapping):
@@ -121,31 +122,25 @@ def _without_deletes(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns settings with lists for tuples and dicts for other mappings, as JSON has them."""
+    """Converts tuples to lists and mappings to dicts, as in JSON."""
     if isinstance(value, Mapping):
         return {str(key): plain(one) for key, one in value.items()}
     return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_factors(given: Mapping[str, Any] | None) -> dict[str, dict[str, Value]]:
-    """Reads a table of factors; outputs of backbones may still be missing.
+    """Reads a table of factors; the outputs of backbones may still be missing in what it returns.
 
     Args:
-        given: By factor, what stands in the place of the reference's values: a dict by name, or a list of names of
-            the reference. A value is a dict, the name of one of the reference's, or None, which leaves it out; one
-            with ``base`` is that of the reference with changes.
+        given: See ``factors`` of :class:`~detnas_mm.systems.sm_nas.space.StructuralSpace`.
 
     Raises:
-        DetNASError: If something is unknown or does not fit; names the factor and the value.
+        DetNASError: If a setting is unknown or does not fit; names the factor and the value.
     """
     given = {} if given is None else keyed('search.space.factors', given, FACTORS, f'dict(head={_EXAMPLES["head"]})')
     reference = reference_factors()
     table = {factor: _read_factor(factor, given.get(factor), reference[factor]) for factor in FACTORS}
-    for factor in FACTORS:
-        for value in table[factor].values():
-            conditions = [value.needs, *({k: v for k, v in one.items() if k != 'model'} for one in value.data['when'])]
-            for condition in conditions:
-                _check_patterns(value, condition)
+    check_patterns(table)
     return table
 
 
@@ -158,7 +153,7 @@ def _read_factor(factor: str, given: Any, reference: Mapping[str, Any]) -> dict[
         given = {str(name): name for name in given}
     if not isinstance(given, Mapping):
         raise DetNASError(
-            f'{where} must be a dict by name, such as {_EXAMPLES[factor]}, or a list of names out of '
+            f'{where} must be a dict by name, such as {_EXAMPLES[factor]}, or a list of these names: '
             f'{", ".join(reference)}; got {given!r}.'
         )
     out = {}
@@ -166,7 +161,7 @@ def _read_factor(factor: str, given: Any, reference: Mapping[str, Any]) -> dict[
         if settings is None:
             continue
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise DetNASError(f"{where}: names are made of letters, digits, '-' and '_'; got {name!r}.")
+            raise DetNASError(f"{where}: a name may have letters, digits, '-' and '_'; got {name!r}.")
         out[name] = _read_value(factor, name, settings, reference)
     if not out:
         raise DetNASError(f'{where} has no value; give at least one, such as {_EXAMPLES[factor]}.')
@@ -182,9 +177,9 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
     base = settings.pop('base', None)
     if base is not None:
         if not isinstance(base, str) or base not in reference:
-            raise DetNASError(f'{where}: {base!r} is no value of the reference; there are {", ".join(reference)}.')
+            raise DetNASError(f'{where}: {base!r} is not a value of the paper; these are {", ".join(reference)}.')
         own = settings.pop('when', None) or []
-        settings = merged(plain(reference[base]), settings)
+        settings = _based(plain(reference[base]), settings)
         settings['when'] = [*(settings.get('when') or []), *listed(f'{where}.when', own, '[]')]
     for key in ('model', 'needs', 'cuts', 'shared_head'):
         if not isinstance(settings.get(key) or {}, dict):
@@ -193,8 +188,14 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
         if part in (settings.get('model') or {}) and not isinstance(settings['model'][part], dict):
             raise DetNASError(f'{where}.model.{part} must be a dict; got {settings["model"][part]!r}.')
     data = {key: _without_deletes(one) if key not in ('model', 'when') else one for key, one in settings.items()}
-    data['needs'] = {key: _patterns(f'{where}.needs.{key}', one) for key, one in (data.get('needs') or {}).items()}
-    data['when'] = [_condition(f'{where}.when', one) for one in listed(f'{where}.when', data.get('when') or [], '[]')]
+    data['needs'] = {key: read_patterns(f'{where}.needs.{key}', one) for key, one in (data.get('needs') or {}).items()}
+    data['when'] = [
+        read_fragment(f'{where}.when', one) for one in listed(f'{where}.when', data.get('when') or [], '[]')
+    ]
+    layers = _LAYERS if factor == 'backbone' else _LAYERS[:-1]
+    missing = listed(f'{where}.not_taken', data.get('not_taken') or [], "['conv_cfg']")
+    if any(one not in layers for one in missing):
+        raise DetNASError(f'{where}.not_taken must be some of {", ".join(layers)}; got {missing}.')
     value = Value(factor, name, data)
     {'size': _check_size, 'backbone': _check_backbone, 'neck': _check_neck, 'head': _check_head}.get(
         factor, lambda where, value: None
@@ -202,28 +203,19 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
     return value
 
 
-def _patterns(where: str, given: Any) -> list[str]:
-    patterns = [given] if isinstance(given, str) else given
-    if not isinstance(patterns, list) or not patterns or not all(isinstance(one, str) for one in patterns):
-        raise DetNASError(f"{where} must be a name or a list of names, such as 'fpn-*'; got {given!r}.")
-    return patterns
+def _based(base: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns a value of the paper with changes, also in the shared head, which is a stage of the backbone.
 
-
-def _condition(where: str, given: Any) -> dict[str, Any]:
-    one = keyed(where, given, (*FACTORS, 'model'), "[dict(neck='fpn-*', model=dict(…))]", ('model',))
-    if not isinstance(one['model'], dict):
-        raise DetNASError(f'{where}: model must be a dict; got {one["model"]!r}.')
-    return {key: value if key == 'model' else _patterns(f'{where}.{key}', value) for key, value in one.items()}
-
-
-def _check_patterns(value: Value, condition: Mapping[str, list[str]]) -> None:
-    for factor in condition:
-        if factor not in FACTORS or factor == value.factor:
-            others = [one for one in FACTORS if one != value.factor]
-            raise DetNASError(
-                f'search.space.factors: {value.title} speaks of {factor!r}; factors beside its own are '
-                f'{", ".join(others)}.'
-            )
+    Unless the changes have a ``shared_head``, settings of the backbone that it has too, such as ``style``, ``norm_cfg``
+    and the weights, are changed in both.
+    """
+    out: dict[str, Any] = merged(base, settings)
+    model = settings.get('model')
+    changed = model.get('backbone') if isinstance(model, dict) else None
+    if base.get('shared_head') and 'shared_head' not in settings and isinstance(changed, dict):
+        both = [key for key in changed if key in base['shared_head'] and key != 'type']
+        out['shared_head'] |= {key: copy.deepcopy(out['model']['backbone'][key]) for key in both}
+    return out
 
 
 def _pair(where: str, given: Any, example: str) -> list[int]:
@@ -237,13 +229,13 @@ def _check_size(where: str, value: Value) -> None:
 
 
 def _check_neck(where: str, value: Value) -> None:
-    first, last = _pair(f'{where}.strides', value.data.get('strides'), 'strides=(8, 64), its first map and its last')
+    first, last = _pair(f'{where}.strides', value.data.get('strides'), 'strides=(8, 64), of the first and last map')
     neck = value.model.get('neck')
     if first > last or (last // first) & (last // first - 1) or last % first:
         raise DetNASError(f'{where}.strides must double from the first to the last; got {first} to {last}.')
     if neck is None and first != last:
         raise DetNASError(
-            f'{where} has no model.neck, so that heads read one map of the backbone: give it one stride, such as '
+            f'{where} has no model.neck, so that heads read one map of the backbone. Give its stride twice, such as '
             f'strides=(16, 16); got {first} to {last}.'
         )
     if neck is not None:
@@ -260,18 +252,17 @@ def _check_backbone(where: str, value: Value) -> None:
             f"{where}.model must have a backbone with a type, such as dict(backbone=dict(type='ResNet'))."
         )
     data = value.data
-    taken = listed(f'{where}.not_taken', data.get('not_taken') or [], "['conv_cfg']")
-    if any(one not in _LAYERS for one in taken):
-        raise DetNASError(f'{where}.not_taken must be some of {", ".join(_LAYERS)}; got {taken}.')
     for stride, cut in (data.get('cuts') or {}).items():
         if not isinstance(cut, dict):
             raise DetNASError(
-                f"{where}.cuts must be settings by stride, such as {{'16': dict(num_stages=3)}}; got {cut!r} at "
-                f'{stride}.'
+                f"{where}.cuts must have a dict of settings by stride, such as {{'16': dict(num_stages=3)}}; got "
+                f'{cut!r} at {stride}.'
             )
     channels, strides = data.get('channels'), data.get('strides')
     if (channels is None) != (strides is None):
-        raise DetNASError(f'{where}: give channels and strides of its outputs, or neither, and it is asked.')
+        raise DetNASError(
+            f'{where}: give both channels and strides of its outputs, or neither; then it is built and run once.'
+        )
     if channels is None:
         return
     for key in ('channels', 'strides'):
@@ -282,16 +273,16 @@ def _check_backbone(where: str, value: Value) -> None:
         whole(f'{where}.out_indices', one)
     if not len(data['channels']) == len(data['strides']) == len(set(data['out_indices'])) > 0:
         raise DetNASError(
-            f'{where}: channels, strides and out_indices are of the same outputs; got {channels}, {strides} and '
-            f'{data["out_indices"]}.'
+            f'{where}: channels, strides and out_indices must have an entry for each output; got {channels}, {strides} '
+            f'and {data["out_indices"]}.'
         )
     if data['strides'] != sorted(set(data['strides'])):
-        raise DetNASError(f'{where}.strides must rise; got {strides}.')
+        raise DetNASError(f'{where}.strides must be increasing; got {strides}.')
 
 
 def _check_head(where: str, value: Value) -> None:
     if ('bbox_head' in value.model) == ('roi_head' in value.model) or 'type' not in value.model:
         raise DetNASError(
-            f'{where}.model must have the type of the detector and either bbox_head (one stage) or roi_head (two '
-            f'stages); it has {", ".join(value.model) or "nothing"}.'
+            f'{where}.model must have type, that of the detector, and either bbox_head (one stage) or roi_head (two '
+            f'stages); it has {", ".join(value.model) or "no key"}.'
         )

@@ -1,4 +1,4 @@
-"""GA-RPN that predicts on any device, and batches of images."""
+"""GA-RPN that predicts on any device and for batches of images."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from detnas_mm.registry import MODELS
 def ga_rpn_head(*, in_channels: int, feat_channels: int = 256, **settings: Any) -> nn.Module:
     """Builds mmdet's ``GARPNHead`` (guided anchoring, Wang et al., CVPR 2019) without its masked convolutions.
 
-    In evaluation mmdet's runs its last two 1×1 convolutions at those positions alone that the location branch keeps, by
-    an operator that there is for GPUs only and for one image at a time. Here they run everywhere, as in training, and
-    what lies below ``loc_filter_thr`` is dropped after them, as there: same keys, same boxes. What is measured,
-    exported and deployed is this dense form. An image without any position kept has no proposals; mmdet's fails.
+    In evaluation, mmdet's head runs its last two 1×1 convolutions only at positions that the location branch keeps, by
+    an operator for GPUs and single images. This head runs them at all positions, as in training, and then drops
+    positions below ``loc_filter_thr``: same keys, same boxes. Measured, exported and deployed is this dense form. An
+    image in which no position is kept has no proposals; mmdet's head fails on it.
 
     Args:
         in_channels: Channels of the feature maps.
-        feat_channels: Those within, of which location and shape are predicted, too: as many as ``in_channels``.
-        **settings: mmdet's.
+        feat_channels: Inner channels; must equal ``in_channels``, since location and shape are predicted from them too.
+        **settings: Other arguments of mmdet's head.
 
     Raises:
-        DetNASError: If ``feat_channels`` differs from ``in_channels``; mmdet's head is built then, but cannot run.
+        DetNASError: If ``feat_channels`` differs from ``in_channels``, with which mmdet's head builds but cannot run.
     """
     if feat_channels != in_channels:
         raise DetNASError(
@@ -39,7 +39,7 @@ def ga_rpn_head(*, in_channels: int, feat_channels: int = 256, **settings: Any) 
 
 @functools.cache
 def _head_class() -> type[nn.Module]:
-    """The class; mmdet's models are imported when the first one is built, not when names are looked up."""
+    """Returns the class; defined on first use, so that looking up a name does not import mmdet's models."""
     from mmdet.models.dense_heads import GARPNHead as MaskedGARPNHead
     from mmengine.structures import InstanceData
 
@@ -47,7 +47,7 @@ def _head_class() -> type[nn.Module]:
         """See :func:`ga_rpn_head`."""
 
         def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            """Returns scores, box deltas, shapes and locations of one level, (n, channels, h, w) each."""
+            """Returns scores, box deltas, shapes and locations of one level, each (n, channels, h, w)."""
             x = F.relu(self.rpn_conv(x), inplace=True)
             locations, shapes = self.conv_loc(x), self.conv_shape(x)
             x = self.feature_adaption(x, shapes)

@@ -1,4 +1,4 @@
-"""What SM-NAS adds to the registry of models: its backbone, and a head for region proposals."""
+"""Registered models of SM-NAS: its backbone, and an RPN head with guided anchors."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ from detnas_mm.systems.sm_nas.blocks import ResidualBlock
 from detnas_mm.systems.sm_nas.codes import EXPANSION, RESNET18, BlockCode, check_block
 from detnas_mm.systems.sm_nas.ga_rpn import ga_rpn_head
 
-#: What the registry of models finds here.
+#: Names that are registered.
 __all__ = ['SMNASBackbone', 'backbone_outputs', 'check_detector', 'check_seed', 'ga_rpn_head']
 
 
 @MODELS.register_module()
 class SMNASBackbone(Backbone):
-    """A residual net whose channels double where its code says (Yao et al., SM-NAS, AAAI 2020, section 3.2).
+    """Residual backbone that is described by a code of stages and blocks (Yao et al., SM-NAS, AAAI 2020, section 3.2).
 
-    The stem is two 3×3 convolutions of stride 2, to half the base channels and to all of them; the first block of every
-    stage but the first has stride 2. Images of any size.
+    The stem is two 3×3 convolutions of stride 2, with ``base / 2`` and ``base`` channels. The first block of each stage
+    but the first has stride 2. Takes images of any size.
 
     Args:
         code: Stages and blocks, such as ``'11-21-21-21'``; see :mod:`detnas_mm.systems.sm_nas.codes`.
-        base: Channels that the stem gives out; even.
+        base: Output channels of the stem; even.
         block: ``'basic'``, ``'bottleneck'`` or ``'resnext'``, whose 3×3 convolutions have ``base // 2`` groups.
         out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Defaults to all.
-        norm_cfg: mmcv's norm config. Defaults to ``dict(type='BN')``. The published nets have groups of
-            ``base // 2``: ``dict(type='detnas_mm.GroupNorm', num_groups=base // 2)``.
+        norm_cfg: mmcv's norm config. Defaults to ``dict(type='BN')``. The published nets have ``base // 2`` groups:
+            ``dict(type='detnas_mm.GroupNorm', num_groups=base // 2)``.
         conv_cfg: mmcv's config of convolutions, such as ``dict(type='detnas_mm.StandardizedConv2d')``. Defaults to
-            ordinary ones.
-        frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
+            ``nn.Conv2d``.
+        frozen_stages: -1 freezes nothing, 0 the stem, i the stem and the first i stages.
         norm_eval: Keep BN in evaluation mode while training.
-        with_cp: Trade compute for memory: activations inside blocks are computed again in the backward pass.
-        zero_init_residual: Begin with blocks that add nothing to their shortcuts: their last norm's scale is 0.
-            Defaults to True, as mmdet's ResNet.
-        min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails. Defaults to 1.
-        init_cfg: mmengine's. By default weights are drawn as mmdet's ResNet draws them (Kaiming, fan-out).
-        in_channels: Channels of the images: 1 for grey ones.
+        with_cp: Recompute activations inside blocks in the backward pass, to save memory.
+        zero_init_residual: Initialise the scale of the last norm of each block to 0, so that blocks start as their
+            shortcut. Defaults to True, as in mmdet's ResNet.
+        min_loaded: Minimum share of the backbone's tensors that a checkpoint must have, else loading fails. Defaults
+            to 1.
+        init_cfg: mmengine's. By default weights are initialised as in mmdet's ResNet (Kaiming, fan-out).
+        in_channels: Channels of the images: 3, or 1 for grey images.
 
     Attributes:
         code: The :class:`BlockCode`.
-        channels: Channels of every stage, for ``in_channels`` of a neck.
+        channels: Output channels of each stage, for ``in_channels`` of a neck.
 
     Raises:
-        DetNASError: If the code or another argument does not fit; names the value and what is allowed.
+        DetNASError: If the code or another argument is not valid; names the value and what is allowed.
     """
 
     def __init__(
@@ -102,13 +103,13 @@ class SMNASBackbone(Backbone):
         return [self.stem, *self.stages[:stages]]
 
     def init_weights(self) -> None:
-        """Mmdet's initialisation of a ResNet, then what ``init_cfg`` says."""
+        """Initialises weights as mmdet's ResNet does, then by ``init_cfg``."""
         last = {m.last_norm for m in self.modules() if isinstance(m, ResidualBlock)} if self.zero_init_residual else ()
         self._init_as_resnet(last)
         super().init_weights()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (n, in_channels, h, w) → the stages asked for, (n, c, h / stride, w / stride), rounded up."""
+        """Maps images (n, in_channels, h, w) to the stages of ``out_indices``, (n, c, ⌈h / stride⌉, ⌈w / stride⌉)."""
         x = self.stem(x)
         outs = []
         for index, stage in enumerate(self.stages):

@@ -1,4 +1,4 @@
-"""The second space of SM-NAS: what is in the modules of detectors whose combination of modules stands."""
+"""Modular space of SM-NAS: searches the modules inside detectors whose combination of modules is fixed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.checks import keyed, real, whole
+from detnas_mm.checks import whole
 from detnas_mm.config_types import comparable
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import MODELS, SPACES
@@ -18,47 +18,48 @@ from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.backbones import replace_backbone
 from detnas_mm.spaces.base import SearchSpace
 from detnas_mm.systems.sm_nas.codes import BlockCode, edit, random_code
-from detnas_mm.systems.sm_nas.factors import plain
-from detnas_mm.systems.sm_nas.modules import EXAMPLE, STAGES, Limits, Modules, precedes
-from detnas_mm.systems.sm_nas.recipe import from_scratch
+from detnas_mm.systems.sm_nas.modules import EXAMPLE, STAGES, Limits, Modules, moved, precedes, share
+from detnas_mm.systems.sm_nas.recipe import from_scratch, read_not_taken, read_recipe, unfrozen
 from detnas_mm.systems.sm_nas.seeds import KEPT, Seed, read_seeds, set_pipelines
 
-#: How often a mutation is drawn again whose code is too deep or too shallow.
+#: Maximum number of draws for a mutation whose code is within the limits.
 _TRIES = 100
 
 
 @SPACES.register_module()
 class ModularSpace(SearchSpace):
-    """Backbones written as codes, and channels of the neck, within detectors that are given.
+    """Search space over the backbone's code and base channels and the neck's channels of given detectors.
 
-    The second stage of SM-NAS (Yao et al., AAAI 2020, section 3.2). A detector's model, pipelines and kind of blocks
-    stay as they are. The seeds are members, and where a search begins.
+    The second stage of SM-NAS (Yao et al., AAAI 2020, section 3.2). Model, pipelines and type of blocks of a detector
+    are fixed. The seeds are members, and the first candidates of a search.
 
     Args:
-        seeds: What it starts from: config files of detectors, exported ones or any of mmdet's, or
-            ``dict(file='…/best.json', ids=[…])`` for nets of a search; one or a list. Detectors whose backbone has no
-            code (it is no ResNet, ResNeXt or ``SMNASBackbone``) are named by a warning and left out.
-        base: Base channels that the backbone may have.
-        neck: Output channels that the neck may have.
-        doublings: Blocks that double the channels, of four stages; a backbone that ends earlier has one less for each
-            stage less.
-        depth: Smallest and largest number of blocks.
-        base_move: Probability that a mutation moves the base to a neighbouring value. Defaults to 0.5, as in the
-            authors' early code.
-        neck_move: The same for the neck, which the paper leaves open. Defaults to 0.5.
-        edits: Edits of the code a mutation. Defaults to the 3 of the authors' early code.
-        radius: Largest distance over which an edit swaps. Defaults to the 1 of the authors' early code.
-        recipe: ``'from_scratch'``, the default: every detector gets group normalisation and weight standardisation,
-            see :func:`~detnas_mm.systems.sm_nas.recipe.from_scratch`; a dict of its ``norm_cfg`` and ``conv_cfg`` for
-            other layers. None: norms and convolutions are the seed's. Its weights are never loaded, and nothing of the
-            backbone is frozen.
+        seeds: Config files of detectors (exported by a search or any of mmdet's), or
+            ``dict(file='…/best.json', ids=[…])`` for nets of a search; one or a list. A warning names detectors that no
+            code describes (their backbone is no ResNet, ResNeXt or ``SMNASBackbone``); they are left out.
+        base: Allowed base channels of the backbone.
+        neck: Allowed output channels of the neck.
+        doublings: Number of blocks that double the channels in a backbone of four stages; one less for each stage less.
+        depth: Minimum and maximum number of blocks.
+        base_move: Probability that a mutation moves the base channels to a neighbouring value. Defaults to 0.5, as in
+            the authors' early code.
+        neck_move: The same for the neck's channels, which the paper leaves open. Defaults to 0.5.
+        edits: Number of edits of the code in a mutation. Defaults to 3, as in the authors' early code.
+        radius: Maximum distance of two symbols that an edit swaps. Defaults to 1, as in the authors' early code.
+        recipe: ``'from_scratch'``, the default, gives each detector group normalisation and weight standardisation
+            (:func:`~detnas_mm.systems.sm_nas.recipe.from_scratch`); a dict of its ``norm_cfg`` and ``conv_cfg`` gives
+            other layers; None keeps norms and convolutions of the seed. All three train from random weights: no weights
+            are loaded, and parts that a seed freezes (``norm_eval``, ``frozen_stages``, norms with
+            ``requires_grad=False``) are trained. With None a warning names these settings.
+        not_taken: Arguments out of ``norm_cfg`` and ``conv_cfg`` that types of necks and heads do not accept, by type,
+            as in ``{'MyNeck': ['conv_cfg']}``.
 
     Attributes:
         starting_points: The seeds as architectures.
-        left_out: A line for each detector that is no seed.
+        left_out: A line for each detector that cannot be a seed.
 
     Raises:
-        DetNASError: If a setting does not fit, a file cannot be read, or no seed is left.
+        DetNASError: If a setting does not fit, a file cannot be read, or there is no seed left.
     """
 
     def __init__(
@@ -73,34 +74,33 @@ class ModularSpace(SearchSpace):
         edits: int = 3,
         radius: int = 1,
         recipe: str | Mapping[str, Any] | None = 'from_scratch',
+        not_taken: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.limits = Limits.checked(base, neck, doublings, depth)
         self.moves = {
-            name: _share(name, value) for name, value in dict(base_move=base_move, neck_move=neck_move).items()
+            name: share(name, value) for name, value in dict(base_move=base_move, neck_move=neck_move).items()
         }
         self.edits = whole('edits', edits, 1)
         self.radius = whole('radius', radius, 1)
-        if recipe is not None and not isinstance(recipe, Mapping) and recipe != 'from_scratch':
-            raise DetNASError(f"search.space.recipe must be None, a dict or 'from_scratch'; got {recipe!r}.")
-        self.recipe = None if recipe is None else {} if recipe == 'from_scratch' else plain(recipe)
-        keyed('search.space.recipe', self.recipe or {}, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+        self.recipe = read_recipe('search.space.recipe', recipe)
+        self.not_taken = read_not_taken(not_taken)
         self.combinations: dict[str, Seed] = {}
         self.starting_points, self.left_out = self._start(*read_seeds(seeds))
         self._spec = self._made_spec()
 
     def _start(self, seeds: list[Seed], left_out: list[str]) -> tuple[list[Architecture], list[str]]:
-        """Sorts seeds into combinations of modules; returns them as architectures, and lines of those left out."""
+        """Groups seeds by combination of modules; returns their architectures, and a line for each left out."""
         names: dict[str, str] = {}
         points: list[Architecture] = []
+        frozen: list[str] = []
         for seed in seeds:
-            if self.recipe is not None:  # whatever norms it had makes no difference
-                seed = replace(seed, model=from_scratch(seed.model, **self.recipe))
+            seed = replace(seed, model=self._trained(seed.model))  # seeds that differ in replaced layers are alike
             what = repr(_constant(seed))
             name = names.get(what, f'seed{len(names) + 1}')
             point = Architecture((name, seed.base, seed.code, seed.neck))
             reason = self.limits.broken(seed.base, seed.code, seed.neck)
             if not reason and point in points:
-                reason = f'it is the same as {self._read(point)}'
+                reason = f'it is the same detector as {self._read(point)}'
             if reason:
                 left_out.append(f'{seed.source} ({reason})')
                 continue
@@ -108,17 +108,30 @@ class ModularSpace(SearchSpace):
                 names[what] = name
                 self.combinations[name] = seed
             points.append(point)
+            frozen += [f'{seed.source} ({", ".join(seed.frozen)})'] if seed.frozen else []
         if not points:
             raise DetNASError(
-                f'search.space.seeds: none is left to start from. {"; ".join(left_out) or "None was given"}. Give '
-                f'detectors with a neck whose backbone is a ResNet, a ResNeXt or an SMNASBackbone within base, neck '
-                f'and depth of search.space.'
+                f'search.space.seeds: no detector can be used. {"; ".join(left_out) or "None was given"}. Give '
+                f'detectors with a neck whose backbone is a ResNet, ResNeXt or SMNASBackbone, within base, '
+                f'neck and depth of search.space.'
             )
         if left_out:
             warnings.warn(f'search.space.seeds: left out {"; ".join(left_out)}.', stacklevel=3)
+        if frozen and self.recipe is None:
+            warnings.warn(
+                f'search.space: recipe=None trains from random weights, so parts that seeds freeze are trained as '
+                f'well: {"; ".join(frozen)}.',
+                stacklevel=3,
+            )
         return points, left_out
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    def _trained(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a model config with the layers of the recipe and nothing frozen."""
+        if self.recipe is None:
+            return unfrozen(model)
+        return from_scratch(model, **self.recipe, not_taken=self.not_taken)
+
+    # -- properties ---------------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
@@ -126,7 +139,7 @@ class ModularSpace(SearchSpace):
         return codes * len(self.limits.base) * len(self.limits.neck)
 
     def spec(self) -> dict[str, Any]:
-        """See :meth:`SearchSpace.spec`: detectors by what they are, not by the files they are read from."""
+        """Returns settings and seeds, with model and pipelines in place of file names; see :meth:`SearchSpace.spec`."""
         return copy.deepcopy(self._spec)
 
     def _made_spec(self) -> dict[str, Any]:
@@ -141,15 +154,16 @@ class ModularSpace(SearchSpace):
             depth=list(self.limits.depth),
             edits=self.edits,
             radius=self.radius,
-            # None of the structural space is another one: ImageNet's weights.
+            # recipe=None of the structural space is another recipe: it loads pre-trained weights
             recipe='of the seeds' if self.recipe is None else self.recipe,
+            **(dict(not_taken=self.not_taken) if self.not_taken else {}),
             **self.moves,
         )
 
     # -- drawing ------------------------------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Draws combination, base and neck uniformly, and a code of any depth, see :func:`.random_code`."""
+        """Draws combination, base and neck uniformly, and a code by :func:`.random_code`."""
         limits = self.limits
         name = list(self.combinations)[rng.integers(len(self.combinations))]
         base, neck = (values[rng.integers(len(values))] for values in (limits.base, limits.neck))
@@ -158,18 +172,18 @@ class ModularSpace(SearchSpace):
         return Architecture((name, base, str(code), neck))
 
     def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
-        """Moves base and neck to a neighbouring value and edits the code, each of these with probability ``prob``.
+        """Moves base and neck to neighbouring values and edits the code, each change with probability ``prob``.
 
-        With probability 1 it is the mutation of the authors' early code: a move of the base with probability
-        ``base_move``, then ``edits`` edits. Codes that are too deep or too shallow are drawn again. Edits may undo one
-        another, so that a child is its parent.
+        With ``prob=1`` it is the mutation of the authors' early code: the base moves with probability ``base_move``,
+        then ``edits`` edits follow. Codes outside the limits are drawn again. Edits may cancel each other, so that the
+        child equals its parent.
 
         Raises:
-            ValueError: If the architecture is no member.
+            DetNASError: If the architecture is not a member.
         """
         parent = self._read(self.parse(arch))
-        base = _moved(parent.base, self.limits.base, rng, prob * self.moves['base_move'])
-        neck = _moved(parent.neck, self.limits.neck, rng, prob * self.moves['neck_move'])
+        base = moved(parent.base, self.limits.base, rng, prob * self.moves['base_move'])
+        neck = moved(parent.neck, self.limits.neck, rng, prob * self.moves['neck_move'])
         edits = int(rng.binomial(self.edits, prob))
         code = parent.code
         for _ in range(_TRIES):
@@ -182,26 +196,26 @@ class ModularSpace(SearchSpace):
         return Architecture((parent.seed, base, code, neck))
 
     def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
-        """Takes the combination with its code, the base and the neck from either parent. The paper has none.
+        """Takes combination and code, base, and neck each from a parent drawn at random. The paper has no crossover.
 
         Raises:
-            ValueError: If a parent is no member.
+            DetNASError: If a parent is not a member.
         """
         parents = [self._read(self.parse(arch)) for arch in (first, second)]
         whole_, base, neck = (parents[i] for i in rng.integers(2, size=3))
         return Architecture((whole_.seed, base.base, whole_.code, neck.neck))
 
     def precedes(self, first: Architecture, second: Architecture) -> bool:
-        """Whether the first comes before the second in the partial order, see :func:`.modules.precedes`."""
+        """Returns whether the first precedes the second in the partial order of :func:`.modules.precedes`."""
         return precedes(self._read(first), self._read(second))
 
     # -- reading and writing ------------------------------------------------------------------------------------
 
     def parse(self, value: Any) -> Architecture:
-        """Reads a text such as ``'seed1:basic_64_1-21-21-12_128'``, genes, or an :class:`Architecture`.
+        """Parses text such as ``'seed1:basic_64_1-21-21-12_128'``, genes, or an :class:`Architecture`.
 
         Raises:
-            ValueError: If it is no member of this space; says why.
+            DetNASError: If it is not a member of this space; gives the reason.
         """
         if isinstance(value, str):
             read = Modules.parse(value)
@@ -209,16 +223,16 @@ class ModularSpace(SearchSpace):
             genes = getattr(value, 'genes', value)
             kinds = (str, int, str, int)
             if not isinstance(genes, (list, tuple)) or tuple(map(type, genes)) != kinds:
-                raise DetNASError(f'A detector is written as in {EXAMPLE}; got {value!r}.')
+                raise DetNASError(f'An architecture of this space is written as {EXAMPLE}; got {value!r}.')
             seed, base, code, neck = genes
             block = self.combinations[seed].block if seed in self.combinations else ''
             read = Modules(seed, block, base, code, neck)
         if read.seed not in self.combinations:
-            raise DetNASError(f'{read.seed!r} is no seed of this space; it has {", ".join(self.combinations)}.')
+            raise DetNASError(f'Unknown seed {read.seed!r}; this space has {", ".join(self.combinations)}.')
         block = self.combinations[read.seed].block
         reason = self.limits.broken(read.base, read.code, read.neck, self.combinations[read.seed].stages)
         if read.block != block:
-            reason = f'its blocks are {read.block}, those of {read.seed} {block}'
+            reason = f'its blocks are {read.block}, and those of {read.seed} are {block}'
         if reason:
             raise DetNASError(f'{read} is not in this space: {reason}.')
         return Architecture((read.seed, read.base, str(BlockCode.parse(read.code)), read.neck))
@@ -231,7 +245,7 @@ class ModularSpace(SearchSpace):
         return str(self._read(arch))
 
     def encode(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """Number of the combination, base, neck, length of every stage, then the blocks, 0 beyond the last."""
+        """Returns rows of combination number, base, neck, stage lengths, and blocks padded with 0."""
         names = list(self.combinations)
         rows = np.zeros((len(archs), 3 + STAGES + self.limits.depth[1]), dtype=np.int64)
         for row, arch in zip(rows, archs, strict=True):
@@ -244,7 +258,7 @@ class ModularSpace(SearchSpace):
         return rows
 
     def decode(self, codes: np.ndarray) -> list[Architecture]:
-        """The inverse of :meth:`encode`."""
+        """Inverts :meth:`encode`."""
         names = list(self.combinations)
         found = []
         for seed, base, neck, *rest in np.asarray(codes).tolist():
@@ -255,25 +269,25 @@ class ModularSpace(SearchSpace):
         return found
 
     def check(self, cfg: Mapping[str, Any]) -> None:
-        """Builds all seeds without memory.
+        """Builds all seeds on the meta device.
 
         Raises:
-            DetNASError: If one does not build, such as with the recipe's norms; names it.
+            DetNASError: If one does not build, for example with the recipe's norms; names it.
         """
         for point in self.starting_points:
             name = f'{self.combinations[point.genes[0]].source}, as {self.describe(point)},'
-            # by its name: a space loads no torch until something is to be built
+            # looked up by name, so that torch is imported only where something is built
             MODELS.get('detnas_mm.check_seed')(self.configure(cfg, point), name)
 
     def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
-        """See :meth:`SearchSpace.configure`: the whole model, and the pipelines of all loaders that the config has."""
+        """Returns the config with the detector's model and pipelines; see :meth:`SearchSpace.configure`."""
         read = self._read(self.parse(arch))
         seed = self.combinations[read.seed]
         backbone = dict(type='detnas_mm.SMNASBackbone', code=read.code, base=read.base, block=read.block)
         channels = BlockCode.parse(read.code).channels(read.base, read.block)
         model = replace_backbone(dict(model=seed.with_neck(read.neck)), backbone, channels, KEPT)['model']
         out = copy.deepcopy(dict(cfg))
-        out['model'] = model if self.recipe is None else from_scratch(model, **self.recipe)
+        out['model'] = self._trained(model)
         out.setdefault('default_scope', seed.scope)
         set_pipelines(out, seed.pipelines)
         if seed.imports:
@@ -284,20 +298,6 @@ class ModularSpace(SearchSpace):
         return out
 
 
-def _share(name: str, value: Any) -> float:
-    if not 0 <= real(f'search.space.{name}', value) <= 1:
-        raise DetNASError(f'search.space.{name} must lie in [0, 1]; got {value!r}.')
-    return value
-
-
-def _moved(value: int, values: Sequence[int], rng: np.random.Generator, prob: float) -> int:
-    """A value next to one, with that probability; else itself."""
-    place = values.index(value)
-    near = [values[i] for i in (place - 1, place + 1) if 0 <= i < len(values)]
-    moves, pick = rng.random() < prob, rng.random()
-    return near[int(pick * len(near))] if moves and near else value
-
-
 def _constant(seed: Seed) -> Any:
-    """What a combination of modules keeps, comparable."""
+    """Returns the fixed part of a detector in a form that can be compared."""
     return comparable(dict(block=seed.block, stages=seed.stages, model=seed.model, pipelines=seed.pipelines))

@@ -1,8 +1,8 @@
-"""Partial-order pruning: candidates that cannot reach the front, since a larger one that was trained does not either.
+"""Partial-order pruning: drops candidates that are dominated if a net is no better than its larger relatives.
 
-Li et al., Partial Order Pruning, CVPR 2019. A net that comes before another one, being shallower at equal width or
-narrower at equal depth, is expected to be no better. For a trained net w, the fastest trained net that is at least as
-good is looked up; whatever comes before w and is no faster than that one is dropped.
+Li et al., Partial Order Pruning, CVPR 2019. A net that precedes another one (shallower at equal width, or narrower at
+equal depth) is expected to be no more accurate. For each trained net w, pruning finds the fastest trained net that is
+at least as accurate; a candidate that precedes w and is not faster than this net is dropped.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from detnas_mm.search.record import Record
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.systems.sm_nas.modules import Modules, precedes
 
-#: Whether the first of two nets is a smaller relative of the second, from which nothing better is expected.
+#: Returns whether the first of two nets precedes the second, so that it is expected to be no more accurate.
 Order = Callable[[Any, Any], bool]
 
 
 def order_of(space: SearchSpace) -> Order | None:
-    """The partial order of a space: its method ``precedes``; None where it has none."""
+    """Returns the method ``precedes`` of a space, its partial order; None if it has none."""
     return getattr(space, 'precedes', None)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What pruning has to know of a net that was trained.
+    """A trained net as pruning compares it.
 
     Attributes:
-        arch: The net, as the order takes it.
-        gain: How good it is, larger is better.
-        cost: Its latency.
-        spread: By how much the latency is uncertain, in its unit; 0 for a cost that is counted.
-        budget: What it was trained for; nets of unequal ones are not compared.
+        arch: The net, as an argument of the partial order.
+        gain: Its metric; larger is better.
+        cost: Its latency or another cost.
+        spread: Uncertainty of the cost, in its unit; 0 for a cost that is counted.
+        budget: Its training budget (epochs or iterations); nets of different budgets are not compared.
     """
 
     arch: Any
@@ -50,11 +50,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Pruned:
-    """Why a candidate is dropped.
+    """Reason for dropping a candidate.
 
     Attributes:
-        larger: The trained net that it comes before.
-        faster: The trained net, at least as good as that one, that the candidate is no faster than.
+        larger: Trained net that the candidate precedes.
+        faster: Trained net that is at least as good as ``larger`` and at least as fast as the candidate.
     """
 
     larger: Judged
@@ -62,12 +62,12 @@ class Pruned:
 
 
 class Pruning:
-    """Which candidates nets that were trained rule out.
+    """Decides which candidates are dropped, given the trained nets.
 
     Args:
-        trained: Successful ones alone: a failed one says nothing.
+        trained: Successfully trained nets.
         precedes: The partial order.
-        budget: What candidates are to be trained for; nets that were trained for something else say nothing of them.
+        budget: Training budget of the candidates; trained nets of other budgets are ignored.
     """
 
     def __init__(self, trained: Iterable[Judged], precedes: Order, budget: Any = None) -> None:
@@ -76,25 +76,25 @@ class Pruning:
         self._pairs: list[Pruned] = []
         start = 0
         fastest: Judged | None = None
-        while start < len(best_first):  # nets that are equally good together: each is at least as good as the others
+        while start < len(best_first):  # equally good nets together, since each is at least as good as the others
             level = [one for one in best_first[start:] if one.gain == best_first[start].gain]
             fastest = min([*([fastest] if fastest else []), *level], key=lambda one: one.cost)
             self._pairs += [Pruned(one, fastest) for one in level]
             start += len(level)
 
     def concerns(self, arch: Any) -> bool:
-        """Whether a candidate comes before any net that was trained; only then its cost matters."""
+        """Returns whether a candidate precedes a trained net; only then its cost is needed."""
         return any(self.precedes(arch, pair.larger.arch) for pair in self._pairs)
 
     def reason(self, arch: Any, cost: float, spread: float = 0.0) -> Pruned | None:
-        """Why a candidate is dropped; None if it is not.
+        """Returns the reason for dropping a candidate; None if it is kept.
 
-        Costs that differ by less than the larger of both spreads are a tie, and a tie drops nothing. Without spread a
-        candidate that is exactly as fast is dropped.
+        Costs that differ by less than the larger of both spreads are a tie, and ties are kept. If both spreads are 0, a
+        candidate of equal cost is dropped.
 
         Args:
             arch: The candidate.
-            cost: Its latency.
+            cost: Its latency or another cost.
             spread: See :class:`Judged`.
         """
         for pair in self._pairs:
@@ -106,13 +106,13 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Effect:
-    """What pruning would have done to a search that is finished.
+    """Effect that pruning would have had on a finished search.
 
     Attributes:
         rows: Successful candidates of the search.
-        spared: Those of them that it would not have trained.
-        front: The front as it was found.
-        kept: The front of those that remain.
+        spared: Those that pruning would not have trained.
+        front: The Pareto front of all rows.
+        kept: The Pareto front without spared rows.
     """
 
     rows: list[Record]
@@ -122,7 +122,7 @@ class Effect:
 
     @property
     def lost(self) -> list[Record]:
-        """Members of the front that would not have been trained."""
+        """Members of the front that pruning would not have trained."""
         spared = {record.id for record in self.spared}
         return [record for record in self.front if record.id in spared]
 
@@ -134,17 +134,17 @@ def replay(
     order: Order,
     spread: Callable[[Record], float] = lambda record: 0.0,
 ) -> Effect:
-    """Replays a finished search and counts what partial-order pruning would have spared, and what it would have cost.
+    """Replays a finished search to find which candidates pruning would have spared and lost.
 
-    A generation is judged by rows of the generations before it that pruning leaves. What the search would have trained
-    in the place of what it spares nobody knows; it is not counted.
+    Each generation is compared with the rows of earlier generations that pruning keeps. Candidates that the search
+    would have trained instead of the spared ones are unknown and not counted.
 
     Args:
         records: All rows of a ledger.
-        objectives: Two: how good a net is, and its latency.
-        read: Reads a row's text, as the order takes it.
+        objectives: A metric and a cost.
+        read: Parses the text of a row for the partial order.
         order: The partial order.
-        spread: Spread of a row's latency, see :class:`Judged`.
+        spread: Returns the spread of a row's cost, see :class:`Judged`.
     """
     ok = [record for record in records if record.ok]
     archs = {record.id: read(record.arch) for record in ok}
@@ -171,7 +171,7 @@ def judged(
     archs: Mapping[str, Any],
     spread: Callable[[Record], float],
 ) -> list[Judged]:
-    """Rows as pruning takes them; failed ones and ones that were dropped early are left out."""
+    """Converts rows for :class:`Pruning`, without those that failed or were dropped early."""
     return [
         Judged(
             archs[record.id],
@@ -185,18 +185,18 @@ def judged(
     ]
 
 
-#: What a search writes of its pruning.
+#: File in the folder of a search that lists spared candidates and spreads.
 NOTES = 'pruning.json'
 
 
 def read_notes(folder: str | Path) -> tuple[int | None, dict[str, float]]:
-    """How many candidates a search has spared, and the spreads of its rows' latencies by their id.
+    """Reads the number of candidates that a search has spared, and the spread of each row's cost by id.
 
     Args:
-        folder: Of the search.
+        folder: Folder of the search.
 
     Returns:
-        None and nothing where it has noted neither, as searches by other strategies.
+        ``(None, {})`` if it has no :data:`NOTES`, as with other strategies.
 
     Raises:
         DetNASError: If the file is damaged.
@@ -208,7 +208,9 @@ def read_notes(folder: str | Path) -> tuple[int | None, dict[str, float]]:
         found = json.loads(file.read_text())
         return len(found['spared']), {str(name): float(value) for name, value in found['spreads'].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DetNASError(f'{file} is damaged ({error!r}); the search writes it when it is started again.') from error
+        raise DetNASError(
+            f'{file} is damaged ({error!r}). Start the search again: it writes the file again.'
+        ) from error
 
 
 def replay_stage(stage: Stage, objectives: Sequence[Objective], spread: float | Mapping[str, float]) -> Effect | None:
@@ -216,11 +218,11 @@ def replay_stage(stage: Stage, objectives: Sequence[Objective], spread: float | 
 
     Args:
         stage: The search.
-        objectives: Two: how good a net is, and its latency.
-        spread: Of all rows' latencies, or by their id; 0 where none is noted.
+        objectives: A metric and a cost.
+        spread: Spread of the cost: one for all rows, or by id (0 for rows that are missing).
 
     Returns:
-        None if it is no search of a ``ModularSpace``, whose texts alone say what precedes what.
+        None if the search is not of a ``ModularSpace``: other spaces have no partial order.
     """
     if (stage.header.get('space') or {}).get('type') != 'ModularSpace':
         return None

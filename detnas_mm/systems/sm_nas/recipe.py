@@ -1,4 +1,4 @@
-"""Detectors that train from random weights: GN and standardised weights in any model config (no torch)."""
+"""Model configs that train from random weights: group normalisation and weight standardisation. No torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detnas_mm.checks import keyed
+from detnas_mm.config_types import named_nodes, nodes
 from detnas_mm.errors import DetNASError
+from detnas_mm.systems.sm_nas.factors import plain
 
 #: Norm and convolution of the recipe; see :mod:`detnas_mm.models.norms`.
 NORM = dict(type='detnas_mm.GroupNorm', requires_grad=True)
 CONV = dict(type='detnas_mm.StandardizedConv2d')
-#: Settings of the recipe that some types do not take: they have no norm, or build their convolutions without a config.
+#: Arguments of the recipe that some types do not accept: they have no norm, or build convolutions without a config.
 NOT_TAKEN: dict[str, tuple[str, ...]] = {
     'AnchorHead': ('norm_cfg', 'conv_cfg'),
     'BBoxHead': ('norm_cfg', 'conv_cfg'),
@@ -21,9 +24,13 @@ NOT_TAKEN: dict[str, tuple[str, ...]] = {
     'RPNHead': ('norm_cfg', 'conv_cfg'),
     'ResLayer': ('conv_cfg',),
 }
-#: Where a detector has parts with norms.
+#: Arguments of the recipe in necks and heads.
+_LAYERS = {'norm_cfg', 'conv_cfg'}
+#: Settings that can freeze parts of a detector, with the values that freeze nothing.
+_FREE: dict[str, Any] = dict(norm_eval=False, frozen_stages=-1, requires_grad=True)
+#: Keys of a detector's parts with norms.
 _PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head', 'shared_head')
-#: Those whose norms a pre-trained detector keeps in evaluation mode, and whose first stages it freezes.
+#: Those with pre-trained weights, which have ``norm_eval`` and ``frozen_stages``.
 _PRETRAINED = ('backbone', 'shared_head')
 
 
@@ -35,16 +42,16 @@ def from_scratch(
 ) -> dict[str, Any]:
     """Returns a model config that trains from random weights (Yao et al., SM-NAS, AAAI 2020, section 4).
 
-    Backbone, neck and heads have the norm and the convolutions of the recipe, no norm stays in evaluation mode, no
-    stage is frozen, and no pre-trained weights are named. Other initialisations stay.
+    Sets norm and convolutions of backbone, neck and heads, ``norm_eval=False`` and ``frozen_stages=-1``, and removes
+    pre-trained weights. Other initialisations stay.
 
     Args:
-        model: Of any detector; it is not changed.
-        norm_cfg: mmcv's norm config. Defaults to :data:`NORM`, 32 groups; in ``SMNASBackbone``, unless it says
-            ``num_groups`` itself, half as many as base channels, as published.
+        model: Model config of any detector; it is not changed.
+        norm_cfg: mmcv's norm config. Defaults to :data:`NORM`, 32 groups; in ``SMNASBackbone``, unless ``norm_cfg`` has
+            ``num_groups``, the groups are half the base channels, as published.
         conv_cfg: mmcv's config of convolutions. Defaults to :data:`CONV`.
-        not_taken: By name of types, which of ``norm_cfg``, ``conv_cfg`` and ``norm_eval`` they do not take, as in
-            ``{'MyNet': ['conv_cfg']}``; beside :data:`NOT_TAKEN`.
+        not_taken: Arguments out of ``norm_cfg``, ``conv_cfg`` and ``norm_eval`` that types do not accept, by type, such
+            as ``{'MyNet': ['conv_cfg']}``; in addition to :data:`NOT_TAKEN`.
 
     Raises:
         DetNASError: If a config is no dict.
@@ -54,12 +61,47 @@ def from_scratch(
             raise DetNASError(f'{name} of the recipe from scratch must be a dict; got {value!r:.200}.')
     found = _without_weights(copy.deepcopy(dict(model)))
     layers = dict(norm_cfg=dict(norm_cfg or NORM), conv_cfg=dict(conv_cfg or CONV))
-    _change(found, layers, {**NOT_TAKEN, **(not_taken or {})})
+    missing = {name: (*NOT_TAKEN.get(name, ()), *own) for name, own in (not_taken or {}).items()}
+    _change(found, layers, {**NOT_TAKEN, **missing})
     return found
 
 
+def frozen_settings(model: Mapping[str, Any]) -> list[str]:
+    """Returns the settings by which a model config freezes parts, such as ``'backbone.norm_eval=True'``.
+
+    These are ``norm_eval=True``, ``frozen_stages`` of 0 or more, and ``requires_grad=False`` of a norm.
+
+    Args:
+        model: Model config of any detector, as nested dicts.
+    """
+    found = []
+    for place, node in named_nodes('', model):
+        found += [f'{place}.{key}={node[key]}'.lstrip('.') for key in _FREE if _freezes(key, node.get(key))]
+    return found
+
+
+def unfrozen(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a model config that trains from random weights with its own norms and convolutions.
+
+    Removes pre-trained weights, and the settings of :func:`frozen_settings`: frozen parts would stay random.
+
+    Args:
+        model: Model config of any detector, as nested dicts; it is not changed.
+    """
+    found: dict[str, Any] = _without_weights(copy.deepcopy(dict(model)))
+    for node in nodes(found):
+        node.update({key: free for key, free in _FREE.items() if _freezes(key, node.get(key))})
+    return found
+
+
+def _freezes(key: str, value: Any) -> bool:
+    if key == 'frozen_stages':
+        return type(value) is int and value >= 0
+    return value is not None and value is not _FREE[key]
+
+
 def _change(model: dict[str, Any], layers: dict[str, Any], not_taken: Mapping[str, Sequence[str]]) -> None:
-    """Changes the parts of a detector, or of its RoI head, in place."""
+    """Applies the recipe to the parts of a detector, or of its RoI head, in place."""
     for key in _PARTS:
         parts = model.get(key)
         for part in parts if isinstance(parts, (list, tuple)) else [parts]:
@@ -78,7 +120,7 @@ def _change(model: dict[str, Any], layers: dict[str, Any], not_taken: Mapping[st
 
 
 def _name(cfg: Mapping[str, Any]) -> str:
-    """Name of a config's type without its scope; '' without one."""
+    """Returns the name of a config's type without its scope; '' if it has no type."""
     kind = cfg.get('type', '')
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', '')
 
@@ -88,7 +130,7 @@ def _is_weights(value: Any) -> bool:
 
 
 def _without_weights(cfg: Any) -> Any:
-    """A config, any depth, that names no pre-trained weights."""
+    """Removes pre-trained weights from a config at any depth."""
     if isinstance(cfg, dict):
         for key in list(cfg):
             if key == 'init_cfg' and isinstance(cfg[key], (list, tuple)):
@@ -100,3 +142,36 @@ def _without_weights(cfg: Any) -> Any:
     elif isinstance(cfg, (list, tuple)):
         return type(cfg)(_without_weights(one) for one in cfg)
     return cfg
+
+
+def read_recipe(where: str, given: Any) -> dict[str, Any] | None:
+    """Reads ``recipe`` of a space; returns arguments of :func:`from_scratch`, or None.
+
+    Args:
+        where: Key in the config, for messages.
+        given: None, ``'from_scratch'``, or a dict of ``norm_cfg`` and ``conv_cfg``.
+
+    Raises:
+        DetNASError: If it is something else.
+    """
+    if given is not None and not isinstance(given, Mapping) and given != 'from_scratch':
+        raise DetNASError(f"{where} must be None, a dict or 'from_scratch'; got {given!r}.")
+    if given is None:
+        return None
+    recipe: dict[str, Any] = {} if given == 'from_scratch' else plain(given)
+    return keyed(where, recipe, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+
+
+def read_not_taken(given: Any) -> dict[str, list[str]]:
+    """Reads ``search.space.not_taken``: arguments of the recipe that types do not accept.
+
+    Raises:
+        DetNASError: If it is no dict of lists of ``norm_cfg`` and ``conv_cfg``.
+    """
+    found: Any = plain(given or {})
+    if not isinstance(found, dict) or not all(isinstance(one, list) and set(one) <= _LAYERS for one in found.values()):
+        raise DetNASError(
+            f"search.space.not_taken must list norm_cfg, conv_cfg or both by type, as in {{'MyNeck': ['conv_cfg']}}; "
+            f'got {given!r}.'
+        )
+    return found

@@ -1,7 +1,7 @@
-"""The factors of the paper's first stage, as data (Yao et al., SM-NAS, AAAI 2020, section 3.1 and table 1).
+"""Factors of the paper's first stage, as data (Yao et al., SM-NAS, AAAI 2020, section 3.1 and table 1).
 
-What the paper leaves open is said where it is chosen. Levels are the paper's: P1 has stride 4. Trainings of detectors
-are mmdet's, where the authors' early implementation says nothing else.
+Comments name choices that the paper leaves open. Levels are numbered as in the paper: P1 has stride 4. Training
+settings are those of the authors' early implementation where it has any, else mmdet's.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 _SIZES = ((512, 512), (800, 600), (1080, 720), (1333, 800))
-#: Entering and leaving levels of FPN; the paper names P1–P5 and P2–P5 as examples within P1–P6.
+#: First and last levels of FPN; the paper names P1–P5 and P2–P5 as examples within P1–P6.
 _LEVELS = tuple((first, last) for first in (1, 2, 3) for last in (4, 5, 6))
 _NECK_CHANNELS = (128, 256, 384)
 _RATIOS = [0.5, 1.0, 2.0]
-#: Anchors where a single map of stride 16 must do for objects of all sizes.
+#: Anchor scales for a single map of stride 16, which serves objects of all sizes.
 _C4_SCALES = [2, 4, 8, 16, 32]
 _BN = dict(type='BN', requires_grad=True)
 _NMS = dict(type='nms', iou_threshold=0.7)
@@ -51,7 +51,7 @@ def _backbones() -> dict[str, dict[str, Any]]:
     return out
 
 
-#: How mmdet's ResNets are made to end early: no stage is built whose output nobody reads.
+#: Settings by which mmdet's ResNets build no stage after the last stride that is used.
 _CUTS = {
     str(2 ** (count + 1)): dict(num_stages=count, strides=[1, 2, 2][:count], dilations=[1] * count)
     for count in (1, 2, 3)
@@ -84,7 +84,7 @@ def _resnet_settings(kind: str, depth: int, checkpoint: str) -> dict[str, Any]:
 
 
 def _necks() -> dict[str, dict[str, Any]]:
-    """C4 is no neck: heads read the backbone's map of stride 16. FPN pools its levels beyond the backbone's last."""
+    """Necks. C4 is none: heads read the backbone's map of stride 16. FPN pools levels after the backbone's last."""
     out: dict[str, dict[str, Any]] = dict(c4=dict(strides=[16, 16]))
     for first, last in _LEVELS:
         for channels in _NECK_CHANNELS:
@@ -186,7 +186,7 @@ def _rpns() -> dict[str, dict[str, Any]]:
 
 
 def _heads() -> dict[str, dict[str, Any]]:
-    """Cascade with a fourth stage is in the paper, but neither its IoU nor its loss weight is published: left out."""
+    """Heads. The paper has a Cascade of four stages too; its last IoU and loss weight are unpublished: left out."""
     return dict(retinanet=_retinanet(), faster=_faster(), cascade2=_cascade(2), cascade3=_cascade(3))
 
 
@@ -216,7 +216,7 @@ def _retinanet() -> dict[str, Any]:
         ),
         needs=dict(rpn='none'),
         when=[
-            # As in its paper: levels beyond the backbone's last come from convolutions.
+            # Levels after the backbone's last are convolutions, as in RetinaNet's paper.
             dict(neck='fpn-*', model=dict(neck=dict(add_extra_convs='on_output'))),
             dict(neck='c4', model=dict(bbox_head=dict(anchor_generator=single))),
         ],
@@ -252,7 +252,7 @@ _TEST = dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_im
 
 
 def _faster() -> dict[str, Any]:
-    """With two FC layers on FPN; on C4, which the paper leaves open, stage 4 of the backbone and averages, as mmdet."""
+    """Two FC layers with FPN; with C4, which the paper leaves open, mmdet's: stage 4 as shared head, and averaging."""
     stds = [0.1, 0.1, 0.2, 0.2]
     c4 = dict(_boxes('BBoxHead', stds, False), _delete_=True, with_avg_pool=True, roi_feat_size=7)
     return dict(
@@ -272,7 +272,7 @@ def _faster() -> dict[str, Any]:
 
 
 def _cascade(stages: int) -> dict[str, Any]:
-    """IoUs, weights, samples, and what changes with GA-RPN are those of the authors' early implementation."""
+    """IoUs, loss weights, samples and the changes for GA-RPN are those of the authors' early implementation."""
     stds = [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]][:stages]
     guided_stds = [[round(std * 0.75, 6) for std in stage] for stage in stds]
     guided_ious = [0.6, 0.7, 0.75][:stages]

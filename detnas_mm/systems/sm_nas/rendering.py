@@ -1,4 +1,4 @@
-"""From the values of all factors to the model of an ordinary mmdet config, and its input size to the pipelines."""
+"""Renders a combination of factor values to the model of an mmdet config, and sets its input size in pipelines."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from typing import Any
 
 from detnas_mm.config_types import named_nodes, type_name
 from detnas_mm.errors import DetNASError
-from detnas_mm.systems.sm_nas.factors import FACTORS, Value, merged
+from detnas_mm.systems.sm_nas.conditions import FACTORS
+from detnas_mm.systems.sm_nas.factors import Value, merged
 
-#: Sides of what a RoI head's first level is for: boxes of up to 14 of its strides (mmdet's 56 pixels at stride 4).
+#: ``finest_scale`` of a RoI extractor in strides of its first level (mmdet's default is 56 pixels at stride 4).
 _FINEST = 14
-#: ImageNet's, as the reference's backbones were pre-trained with.
+#: Mean and deviation of ImageNet, with which the paper's backbones were pre-trained.
 PREPROCESSOR = dict(
     type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
     pad_size_divisor=32,
 )  # fmt: skip
-#: Ends of the names of what makes anchors or points, and of the parts of a RoI head that maps are cut out for.
+#: Ends of the keys of generators of anchors or points, and of the parts of a RoI head that depend on its maps.
 _GENERATORS = ('anchor_generator', 'prior_generator')
 _OF_ROIS = ('roi_extractor', 'bbox_head', 'mask_head')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-#: Transforms that choose an input size themselves.
+#: Transforms that set an input size of their own.
 _OTHER_SIZES = ('RandomResize', 'RandomChoiceResize', 'RandomCenterCropPad', 'Mosaic', 'CachedMosaic')
 
 
 def used_outputs(backbone: Value, neck: Value) -> list[tuple[int, int, int]]:
-    """Returns (index, channels, stride) of the backbone's outputs that a neck, or the head behind none, reads."""
+    """Returns (index, channels, stride) of the backbone's outputs that a neck reads, or heads without a neck."""
     first, last = neck.data['strides']
     return [one for one in backbone.outputs if first <= one[2] <= last]
 
 
 def cut_for(backbone: Value, neck: Value) -> dict[str, Any] | None:
-    """Returns settings that build no stage of a backbone that nobody reads; None where it does not say them."""
+    """Returns settings by which a backbone builds no unused stage; None if the value does not have them."""
     used = used_outputs(backbone, neck)
     if not used or used[-1] == backbone.outputs[-1]:
         return {}
@@ -41,19 +42,19 @@ def cut_for(backbone: Value, neck: Value) -> dict[str, Any] | None:
 
 
 def render(values: Mapping[str, Value], num_classes: int, preprocessor: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Returns the model of a combination of values.
+    """Returns the model config of a combination of values.
 
-    Fragments are merged in the order of :data:`FACTORS`, then the conditional ones. Derived, and nothing else:
-    ``out_indices`` and the stages of the backbone; ``in_channels``; ``num_outs``; strides of anchors and RoIs;
-    ``finest_scale``; ``feat_channels`` of an RPN where nothing is said; ``num_classes``; the shared head of C4.
+    Merges the parts of the values in the order of :data:`FACTORS`, then those of ``when``. Only these settings are
+    derived: ``out_indices`` and number of stages of the backbone; ``in_channels``; ``num_outs``; strides of anchors and
+    RoIs; ``finest_scale``; ``feat_channels`` of an RPN that has none; ``num_classes``; the shared head of C4.
 
     Args:
         values: A valid combination, by factor.
-        num_classes: Classes of boxes.
-        preprocessor: The config's own ``model.data_preprocessor``. Defaults to ImageNet's.
+        num_classes: Number of object classes.
+        preprocessor: The config's own ``model.data_preprocessor``. Defaults to :data:`PREPROCESSOR`.
 
     Raises:
-        DetNASError: If a part that something is derived for is no dict; names it.
+        DetNASError: If a part with a derived setting is no dict; names it.
     """
     model: dict[str, Any] = dict(data_preprocessor=dict(preprocessor or PREPROCESSOR))
     for factor in FACTORS:
@@ -77,7 +78,7 @@ def render(values: Mapping[str, Value], num_classes: int, preprocessor: Mapping[
         model['neck'] |= dict(in_channels=[one[1] for one in used], num_outs=len(strides))
         channels = model['neck']['out_channels']
     else:
-        model['neck'] = None  # mmdet's detectors of one stage ask for it
+        model['neck'] = None  # mmdet's one-stage detectors require the argument
     if model.get('rpn_head'):
         model['rpn_head'].setdefault('feat_channels', channels)
         _join(model['rpn_head'], channels, strides)
@@ -90,7 +91,7 @@ def render(values: Mapping[str, Value], num_classes: int, preprocessor: Mapping[
 
 
 def _parts(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Everything in a model that is set or changed, with its place."""
+    """Yields the parts of a model that have derived settings, each with its place in the config."""
     for key in ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head'):
         if key in model:
             yield f'model.{key}', model[key]
@@ -101,7 +102,7 @@ def _parts(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _join(head: dict[str, Any], channels: int, strides: list[int]) -> None:
-    """Gives a dense head the channels and strides of its maps."""
+    """Sets channels and strides of the maps that a dense head reads."""
     head['in_channels'] = channels
     for key, part in head.items():
         if key.endswith(_GENERATORS):
@@ -111,7 +112,7 @@ def _join(head: dict[str, Any], channels: int, strides: list[int]) -> None:
 
 
 def _join_rois(model: dict[str, Any], backbone: Value, channels: int, strides: list[int], num_classes: int) -> None:
-    """Gives a RoI head the channels and strides of the maps that it cuts out; pooled levels are the RPN's alone."""
+    """Sets channels and strides of the maps that a RoI head reads; pooled levels are left to the RPN."""
     head = model['roi_head']
     boxed = channels
     if not model.get('neck'):
@@ -128,7 +129,7 @@ def _join_rois(model: dict[str, Any], backbone: Value, channels: int, strides: l
 
 
 def shared_channels(backbone: Value, stride: int) -> int:
-    """Returns the channels behind a shared head: those of the backbone's output after the one of this stride."""
+    """Returns the output channels of a shared head: those of the backbone's output after this stride."""
     return next(channels for _, channels, other in backbone.outputs if other > stride)
 
 
@@ -136,24 +137,24 @@ def shared_channels(backbone: Value, stride: int) -> int:
 
 
 def set_size(cfg: dict[str, Any], scale: list[int]) -> None:
-    """Sets the input size in all pipelines of a config: ``scale`` of Resize, and ``size`` of Pad where it has one.
+    """Sets the input size in all pipelines of a config: ``scale`` of Resize, and ``size`` of Pad if it has one.
 
-    Pipelines that stand at the config's top level are set too, since others read them there.
+    Variables of the config that hold pipelines (``train_pipeline``) are set too, since other tools read them.
 
     Args:
-        cfg: Changed in place.
-        scale: (width, height).
+        cfg: The config; changed in place.
+        scale: (width, height) in pixels.
 
     Raises:
-        DetNASError: If a pipeline has no Resize, or another transform that chooses a size; names it.
+        DetNASError: If a pipeline has no Resize, or a transform that sets a size of its own; names it.
     """
     for where, pipeline in pipelines(cfg):
         kinds = [type_name(step.get('type')) for step in pipeline if isinstance(step, Mapping)]
         other = next((kind for kind in kinds if kind in _OTHER_SIZES), None)
         if other is not None or 'Resize' not in kinds:
             raise DetNASError(
-                f'{where} has {f"{other}, which chooses sizes itself" if other else "no Resize"}: the input size is a '
-                f"factor of this space, which it sets in dict(type='Resize', scale=(…), keep_ratio=True)."
+                f'{where} has {f"{other}, which sets sizes of its own" if other else "no Resize"}. The space sets the '
+                f"input size in a Resize: give the pipeline dict(type='Resize', scale=(…), keep_ratio=True) instead."
             )
         for step in pipeline:
             if type_name(step.get('type')) == 'Resize':
@@ -169,7 +170,7 @@ def set_size(cfg: dict[str, Any], scale: list[int]) -> None:
 
 
 def pipelines(cfg: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """All pipelines of a config's dataloaders that load images, each with its place."""
+    """Yields all pipelines of a config's dataloaders that load images, each with its place in the config."""
     for key in _LOADERS:
         for place, node in named_nodes(key, cfg.get(key)):
             steps = node.get('pipeline')

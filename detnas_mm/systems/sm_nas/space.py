@@ -1,4 +1,4 @@
-"""The structural space of SM-NAS (Yao et al., AAAI 2020, section 3.1): whole detectors out of exchangeable parts."""
+"""Structural space of SM-NAS (Yao et al., AAAI 2020, section 3.1): whole detectors built of exchangeable parts."""
 
 from __future__ import annotations
 
@@ -9,53 +9,63 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.checks import keyed, whole
+from detnas_mm.checks import whole
 from detnas_mm.config_types import type_name
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import MODELS, SPACES
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.base import SearchSpace
 from detnas_mm.systems.sm_nas.compatibility import conflict, valid_ids
-from detnas_mm.systems.sm_nas.factors import FACTORS, Value, plain, read_factors
+from detnas_mm.systems.sm_nas.conditions import FACTORS, check_fragments
+from detnas_mm.systems.sm_nas.factors import Value, plain, read_factors
 from detnas_mm.systems.sm_nas.modular import ModularSpace
-from detnas_mm.systems.sm_nas.recipe import from_scratch
+from detnas_mm.systems.sm_nas.recipe import from_scratch, read_recipe
 from detnas_mm.systems.sm_nas.rendering import render, set_size
 
 __all__ = ['ModularSpace', 'StructuralSpace']
 
+#: Keys of the parts of a model that a factor defines and a recipe changes.
+_TAKERS = dict(backbone=('backbone',), neck=('neck',), rpn=('rpn_head',), head=('bbox_head', 'mask_head'))
+
 
 @SPACES.register_module()
 class StructuralSpace(SearchSpace):
-    """Input size, backbone, neck, RPN and head of a detector; the table of their values is data.
+    """Search space over five factors of a detector: input size, backbone, neck, RPN and head.
 
-    An architecture names a value of every factor, ``'800x600/resnet50/fpn-p2-p5-256/rpn/cascade3'``. Only valid
-    combinations are members. :meth:`configure` returns an ordinary mmdet config with the model and its pipelines.
+    An architecture names one value of each factor, ``'800x600/resnet50/fpn-p2-p5-256/rpn/cascade3'``. Members are the
+    valid combinations. The table of values is part of the config. :meth:`configure` returns an ordinary mmdet config
+    with model and pipelines.
 
     Args:
-        factors: Values by factor, ``dict(backbone=dict(mine=dict(…)))``, in the place of the reference's; factors that
-            it does not name keep those (:mod:`.reference`). By factor a list of names of the reference, or a dict by
-            name of: the name of one of the reference's; a dict; None, which leaves a value out. A dict may have
+        factors: Values by factor, ``dict(backbone=dict(mine=dict(…)))``. They replace those of the paper
+            (:mod:`.reference`); a factor that is not given keeps these. Of each factor a list of names of the paper's
+            values, or a dict by name whose entries are such a name, a dict of settings, or None to remove the value.
+            Settings:
 
-            - ``base``: the value of the reference that it changes;
-            - ``model``: its fragment of the model, such as ``dict(backbone=dict(type='…'))``;
-            - ``needs``: names or patterns that it goes with, by factor, such as ``dict(neck='fpn-*')``;
-            - ``when``: further fragments beside some values, ``[dict(neck='c4', model=dict(…))]``;
+            - ``base``: name of the paper's value to start from;
+            - ``model``: part of the model config, such as ``dict(backbone=dict(type='…'))``;
+            - ``needs``: the only values that it is combined with, by factor, as names or patterns, such as
+              ``dict(neck='fpn-*')``;
+            - ``when``: further parts of the model config for some combinations,
+              ``[dict(neck='c4', model=dict(…))]``.
 
-            a size ``scale`` (width, height); a neck ``strides``, of its first and its last map; a backbone
-            ``channels``, ``strides`` and ``out_indices`` of its outputs (it is asked once where they are missing),
-            ``cuts``, settings that end it at a stride, ``{'16': dict(num_stages=3)}``, and ``shared_head``, the stage
-            after stride 16 for RoI heads without a neck, and ``not_taken``, which of ``norm_cfg``, ``conv_cfg`` and
-            ``norm_eval`` of a recipe its type has no argument for.
+            A size has ``scale`` (width, height) in pixels. A neck has ``strides`` of its first and last feature map. A
+            backbone has ``channels``, ``strides`` and ``out_indices`` of its outputs (found by building and running it
+            once if not given); ``cuts``, by stride the settings that build it up to there,
+            ``{'16': dict(num_stages=3)}``; and ``shared_head``, its stage after stride 16, for RoI heads without a
+            neck. All but sizes may have ``not_taken``: arguments that ``recipe`` sets and the type does not accept, out
+            of ``norm_cfg``, ``conv_cfg`` and, for backbones, ``norm_eval``.
 
-            Fragments of ``when`` come last: what those of a ``base`` say holds, unless later ones say otherwise.
-        num_classes: Classes of boxes. Defaults to COCO's 80.
-        smallest_map: Least side of the smallest map that a neck returns. Defaults to 3.
-        recipe: None, the default: backbones begin with the weights that their values name. ``'from_scratch'``: every
-            detector gets group normalisation and weight standardisation, nothing is frozen or loaded
-            (:func:`.recipe.from_scratch`). A dict of its ``norm_cfg`` and ``conv_cfg`` for other layers.
+            Entries of ``when`` are merged last, those of ``base`` before the value's own. A pattern must match a value
+            of this table or of the paper, and an entry of ``when`` must apply to a valid combination.
+        num_classes: Number of object classes. Defaults to 80, COCO's.
+        smallest_map: Minimum side, in pixels, of the smallest feature map of a neck. Defaults to 3.
+        recipe: None, the default, trains from the pre-trained weights that values name. ``'from_scratch'`` trains from
+            random weights with group normalisation and weight standardisation, nothing frozen
+            (:func:`.recipe.from_scratch`); a dict of its ``norm_cfg`` and ``conv_cfg`` does so with other layers.
 
     Raises:
-        DetNASError: If a value is ill-formed, or in no valid combination; names it.
+        DetNASError: If a value is malformed or in no valid combination; names it.
     """
 
     def __init__(
@@ -67,30 +77,28 @@ class StructuralSpace(SearchSpace):
     ) -> None:
         self.num_classes = whole('num_classes', num_classes, 1)
         self.smallest_map = whole('smallest_map', smallest_map, 1)
-        if recipe is not None and not isinstance(recipe, Mapping) and recipe != 'from_scratch':
-            raise DetNASError(f"recipe must be None, a dict or 'from_scratch'; got {recipe!r}.")
-        self.recipe = None if recipe is None else {} if recipe == 'from_scratch' else plain(recipe)
-        keyed('recipe', self.recipe or {}, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+        self.recipe = read_recipe('recipe', recipe)
         self.table = read_factors(factors)
         for value in self.table['backbone'].values():
             if (
                 value.data.get('channels') is None
-            ):  # by its name: a space loads no torch until a backbone is to be asked
+            ):  # looked up by name, so that torch is imported only where a backbone must be run
                 try:
                     value.data.update(MODELS.get('detnas_mm.backbone_outputs')(value.model['backbone']))
                 except DetNASError as error:
                     raise DetNASError(f'search.space.factors: {value.title}: {error}') from error
         self._valid = valid_ids(self.table, self.smallest_map)
+        check_fragments(self.table, self._valid)
         self._names = [list(self.table[factor]) for factor in FACTORS]
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- properties ---------------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
         return len(self._valid)
 
     def spec(self) -> dict[str, Any]:
-        """See :class:`SearchSpace`; its items are arguments of an equal space, which asks no backbone."""
+        """Returns the arguments of an equal space, with the outputs of all backbones; see :class:`SearchSpace`."""
         factors = {
             factor: {name: plain(value.data) for name, value in values.items()} for factor, values in self.table.items()
         }
@@ -104,7 +112,7 @@ class StructuralSpace(SearchSpace):
 
     @cached_property
     def members(self) -> tuple[Architecture, ...]:
-        """All architectures, in the order of the table."""
+        """All architectures in the order of the table."""
         return tuple(map(self._decode, self._valid))
 
     def values(self, arch: Architecture) -> dict[str, Value]:
@@ -115,29 +123,29 @@ class StructuralSpace(SearchSpace):
         return Architecture(tuple(names[i] for names, i in zip(self._names, ids.tolist(), strict=True)))
 
     def encode(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """Ids of values in the order of the table, shape (candidates, factors)."""
+        """Returns the positions of values in the table, shape (candidates, factors)."""
         places = [{name: i for i, name in enumerate(names)} for names in self._names]
         rows = [[place[gene] for place, gene in zip(places, arch.genes, strict=True)] for arch in archs]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(FACTORS))
 
     def decode(self, codes: np.ndarray) -> list[Architecture]:
-        """The inverse of :meth:`encode`."""
+        """Inverts :meth:`encode`."""
         return [self._decode(row) for row in np.asarray(codes)]
 
     # -- drawing ------------------------------------------------------------------------------------------------
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Draws one of all valid combinations, each as likely."""
+        """Draws a valid combination uniformly."""
         return self._decode(self._valid[rng.integers(self.size)])
 
     def sample_many(self, rng: np.random.Generator, count: int) -> list[Architecture]:
         return [self._decode(ids) for ids in self._valid[rng.integers(self.size, size=count)]]
 
     def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
-        """Every factor takes the value of a drawn member with probability ``prob``; others change where they must.
+        """Redraws each factor with probability ``prob``; the others change only where the new values require it.
 
-        Of the members with those values, one that differs least from the parent in the other factors is drawn, so that
-        a new head brings the RPN that it needs.
+        Among the valid combinations with the redrawn values, one with the fewest other changes is drawn: a new head
+        comes with an RPN that it can use.
         """
         parent = self.encode([arch])[0]
         hit = rng.random(len(FACTORS)) < prob
@@ -146,39 +154,39 @@ class StructuralSpace(SearchSpace):
         return self._nearest(fitting, parent, rng)
 
     def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
-        """Every factor comes from either parent; of the valid combinations of both one that is nearest to the draw."""
+        """Takes each factor from a parent drawn at random; if that is not valid, the nearest valid mix of both."""
         parents = self.encode([first, second])
         pick = rng.integers(2, size=len(FACTORS))
-        wanted = parents[pick, np.arange(len(FACTORS))]
+        target = parents[pick, np.arange(len(FACTORS))]
         fitting = self._valid[((self._valid == parents[0]) | (self._valid == parents[1])).all(axis=1)]
-        return self._nearest(fitting, wanted, rng)
+        return self._nearest(fitting, target, rng)
 
-    def _nearest(self, rows: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> Architecture:
-        equal = (rows == wanted).sum(axis=1)
+    def _nearest(self, rows: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> Architecture:
+        equal = (rows == target).sum(axis=1)
         nearest = rows[equal == equal.max()]
         return self._decode(nearest[rng.integers(len(nearest))])
 
     # -- reading and writing ------------------------------------------------------------------------------------
 
     def parse(self, value: Any) -> Architecture:
-        """Reads ``'size/backbone/neck/rpn/head'``, a sequence of five names, or an :class:`Architecture`.
+        """Parses ``'size/backbone/neck/rpn/head'``, a sequence of five names, or an :class:`Architecture`.
 
         Raises:
-            DetNASError: If a name is unknown, or the combination is not valid; says why.
+            DetNASError: If a name is unknown or the combination is not valid; gives the reason.
         """
         names = value.split('/') if isinstance(value, str) else getattr(value, 'genes', value)
         if not isinstance(names, (list, tuple)) or len(names) != len(FACTORS):
             raise DetNASError(
-                f'An architecture of this space names {", ".join(FACTORS)}, such as '
+                f'An architecture of this space is {"/".join(FACTORS)}, such as '
                 f'{self.describe(self._decode(self._valid[0]))!r}; got {value!r}.'
             )
         for factor, name in zip(FACTORS, names, strict=True):
             if not isinstance(name, str) or name not in self.table[factor]:
-                raise DetNASError(f'{name!r} is no {factor}; there are {", ".join(self.table[factor])}.')
+                raise DetNASError(f'Unknown {factor} {name!r}; this space has {", ".join(self.table[factor])}.')
         arch = Architecture(tuple(names))
         reason = conflict(self.values(arch), self.smallest_map)
         if reason:
-            raise DetNASError(f'{self.describe(arch)} is no valid combination: {reason}.')
+            raise DetNASError(f'{self.describe(arch)} is not a valid combination: {reason}.')
         return arch
 
     def describe(self, arch: Architecture) -> str:
@@ -187,28 +195,26 @@ class StructuralSpace(SearchSpace):
     # -- building -----------------------------------------------------------------------------------------------
 
     def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
-        """See :meth:`SearchSpace.configure`: the whole detector, and its input size in all pipelines.
+        """Returns the config with the detector as its model and the input size set in all pipelines.
 
-        Of a config's own model ``data_preprocessor`` is kept.
+        Keeps ``data_preprocessor`` of the config's own model; see :meth:`SearchSpace.configure`.
 
         Raises:
-            DetNASError: If the architecture is no member, or the input size cannot be set in a pipeline.
+            DetNASError: If the architecture is not a member, or a pipeline has no place for the input size.
         """
         arch = self.parse(arch)
         out = copy.deepcopy(dict(cfg))
         values = self.values(arch)
         model = render(values, self.num_classes, (out.get('model') or {}).get('data_preprocessor'))
         if self.recipe is not None:
-            backbone = values['backbone']
-            own = {type_name(model['backbone']['type']): backbone.data.get('not_taken') or []}
-            model = from_scratch(model, **self.recipe, not_taken=own)
+            model = from_scratch(model, **self.recipe, not_taken=_not_taken(values, model))
         out['model'] = model
         out.setdefault('default_scope', 'mmdet')
         set_size(out, values['size'].data['scale'])
         return out
 
     def check(self, cfg: Mapping[str, Any]) -> None:
-        """Builds detectors until every value of every factor was in one, and every shared head, without memory.
+        """Builds detectors on the meta device until each value of each factor and each shared head was in one.
 
         Raises:
             DetNASError: If one does not build; names the value.
@@ -219,7 +225,7 @@ class StructuralSpace(SearchSpace):
             MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), values)
 
     def _sharing(self) -> list[Architecture]:
-        """A member of each backbone whose next stage is the shared head of a RoI head."""
+        """Returns one member for each backbone that is combined with a RoI head and no neck."""
         found: dict[str, Architecture] = {}
         for arch in self.members:
             values = self.values(arch)
@@ -228,7 +234,7 @@ class StructuralSpace(SearchSpace):
         return list(found.values())
 
     def covering(self) -> list[Architecture]:
-        """Returns members in which every value occurs: greedily, few of them."""
+        """Returns a small set of members, chosen greedily, in which each value occurs."""
         left = {(k, i) for k, names in enumerate(self._names) for i in range(len(names))}
         out = []
         while left:
@@ -237,3 +243,19 @@ class StructuralSpace(SearchSpace):
             left -= set(enumerate(best.tolist()))
             out.append(self._decode(best))
         return out
+
+
+def _not_taken(values: Mapping[str, Value], model: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Returns, by type, the arguments of a recipe that parts of a rendered model do not accept (``not_taken``)."""
+    found: dict[str, list[str]] = {}
+    for factor, keys in _TAKERS.items():
+        own = values[factor].data.get('not_taken') or []
+        for part in (part for key in keys for part in _parts(model, key)):
+            found.setdefault(type_name(part.get('type')), []).extend(own)
+    return {name: own for name, own in found.items() if own}
+
+
+def _parts(model: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Returns the parts under a key of a detector and of its RoI head, as a list."""
+    given = [model.get(key), (model.get('roi_head') or {}).get(key)]
+    return [one for part in given for one in (part if isinstance(part, list) else [part]) if one]

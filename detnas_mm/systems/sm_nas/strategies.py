@@ -1,4 +1,4 @@
-"""The evolution of SM-NAS's second stage."""
+"""Evolution of SM-NAS's second stage."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ from detnas_mm.systems.sm_nas.pruning import NOTES, Judged, Pruned, Pruning, ord
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
 
+#: Maximum number of candidates that pruning measures in a generation, as a multiple of the population.
+MEASURED = 4
+
 
 @STRATEGIES.register_module()
 class ModularStrategy(AskTell):
-    """Mutates members of the Pareto front, with some random candidates, and drops what the partial order rules out.
+    """Evolution that mutates members of the Pareto front, adds random candidates, and prunes by the partial order.
 
-    The evolution of SM-NAS (Yao et al., AAAI 2020, section 3.2), in which a parent is drawn from the whole front. The
-    first generation is the space's seeds, where it has any, filled up with random candidates.
+    The search of SM-NAS's second stage (Yao et al., AAAI 2020, section 3.2). Parents are drawn uniformly from the
+    front. The first generation is the seeds of the space, if it has any, filled up with random candidates.
+
+    Pruning measures candidates that precede a trained net, at most :data:`MEASURED` times ``population`` in a
+    generation. After that it drops such candidates unmeasured, and others are drawn.
 
     Args:
-        population: Candidates a generation.
+        population: Number of candidates in a generation.
         random: Probability that a candidate is drawn at random. Defaults to 0.2, as in the authors' early code.
-        mutation_prob: See :meth:`SearchSpace.mutate`. Defaults to 1: the space's whole mutation.
-        pruning: Whether to drop candidates that are smaller relatives of nets that were trained, and no faster than
-            trained ones that are as good as those, see :mod:`detnas_mm.systems.sm_nas.pruning`. The second objective
-            must be a cost then, and the space have an order. Defaults to True.
+        mutation_prob: See :meth:`SearchSpace.mutate`. Defaults to 1, the full mutation.
+        pruning: Whether to drop candidates by :mod:`detnas_mm.systems.sm_nas.pruning`. Needs a cost as second objective
+            and a space with a partial order. Defaults to True.
         max_attempts: See :class:`AskTell`.
 
     Raises:
-        ValueError: If a number does not fit; on :meth:`setup`, if objectives or the space do not.
+        DetNASError: If a number is not valid; on :meth:`setup`, if objectives or space do not fit.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class ModularStrategy(AskTell):
         self.mutation_prob = mutation_prob
         self.pruning = flag('pruning', pruning)
         self.pruned: list[dict[str, Any]] = []
+        self._measured = self._unmeasured = 0  # candidates of a generation that precede a trained net
 
     def spec(self) -> dict[str, Any]:
         names = ('population', 'random', 'mutation_prob', 'pruning', 'max_attempts')
@@ -69,20 +75,20 @@ class ModularStrategy(AskTell):
         names = [objective.name for objective in job.objectives]
         if len(names) < 2:
             raise DetNASError(
-                f'ModularStrategy needs two objectives, such as coco/bbox_mAP and latency; got {names}. For one take '
-                f'EvolutionStrategy.'
+                f'ModularStrategy needs two objectives, such as coco/bbox_mAP and latency; got {names}. For one '
+                f'objective use EvolutionStrategy.'
             )
         if self.pruning:
             if len(names) != 2 or names[1] not in job.budget.models or job.objectives[1].direction != 'minimize':
                 raise DetNASError(
-                    f'ModularStrategy drops candidates by what they cost before they are trained: objectives must be a '
-                    f'metric and, to be minimised, one of the costs {sorted(job.budget.models)}; got {names}. Change '
-                    f'search.objectives, or set search.strategy.pruning=False.'
+                    f'ModularStrategy prunes by a cost that is known before training: search.objectives must be a '
+                    f'metric and one of the costs {sorted(job.budget.models)} with direction minimize; got {names}. '
+                    f'Change them, or set search.strategy.pruning=False.'
                 )
             if order_of(job.space) is None:
                 raise DetNASError(
-                    f'{type(job.space).__name__} has no partial order (a method precedes), by which ModularStrategy '
-                    f'drops candidates: set search.strategy.pruning=False.'
+                    f'{type(job.space).__name__} has no partial order (method precedes), which pruning needs: set '
+                    f'search.strategy.pruning=False.'
                 )
         super().setup(job)
         self.pruned = []
@@ -98,6 +104,7 @@ class ModularStrategy(AskTell):
 
     def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
         self.remark = ''
+        self._measured = self._unmeasured = 0
         if generation == 0:
             return self._first(rng)
         ok = [record for record in self.records if record.ok]
@@ -106,15 +113,23 @@ class ModularStrategy(AskTell):
         def draw(count: int) -> list[Proposal]:
             return [self._child(parents, rng) for _ in range(count)]
 
+        before = len(self.pruned)
         children = self._fill([], draw, generation)
-        # Where mutations find nothing new, random candidates fill up.
-        return self._fill(children, lambda n: [Proposal(a) for a in self.space.sample_many(rng, n)], generation)
+        # Random candidates fill up the generation if mutations find nothing new.
+        found = self._fill(children, lambda n: [Proposal(a) for a in self.space.sample_many(rng, n)], generation)
+        if self.pruned or self._measured:
+            left = f', {self._unmeasured} dropped unmeasured' if self._unmeasured else ''
+            self.remark = (
+                f'pruning: {self._measured} candidates measured before training, {len(self.pruned) - before} of them '
+                f'dropped{left}; {len(self.pruned)} spared so far'
+            )
+        return found
 
     def _first(self, rng: np.random.Generator) -> list[Proposal]:
         seeds = [Proposal(arch, 'seed') for arch in getattr(self.space, 'starting_points', ())]
         allowed = self.budget.allows([seed.arch for seed in seeds])
         for seed in (seed for seed, fits in zip(seeds, allowed, strict=True) if not fits):
-            self.job.log(f'The seed {self.space.describe(seed.arch)} does not meet the constraints; it is left out.')
+            self.job.log(f'Left out seed {self.space.describe(seed.arch)}: it does not meet the constraints.')
         within = [seed for seed, fits in zip(seeds, allowed, strict=True) if fits]
         self._drawn, self._accepted = len(seeds), len(within)
         self._seen |= {seed.arch.id for seed in within}
@@ -127,9 +142,9 @@ class ModularStrategy(AskTell):
         return Proposal(self.space.mutate(parent, rng, self.mutation_prob), 'mutation', (parent.id,))
 
     def _fill(self, found: list[Proposal], draw: Any, generation: int) -> list[Proposal]:
-        """Adds new feasible candidates that are not dropped, until the generation is full or nothing new is found."""
+        """Adds new feasible candidates that pruning keeps, until the generation is full or nothing new is found."""
         found = list(found)
-        while len(found) < self.population:
+        while len(found) < self.population and self._unmeasured < self.max_attempts:
             drawn = self.draw_new(self.population - len(found), draw)
             if not drawn:
                 break
@@ -139,30 +154,31 @@ class ModularStrategy(AskTell):
     # -- pruning ------------------------------------------------------------------------------------------------
 
     def _worth(self, drawn: list[Proposal], generation: int) -> list[Proposal]:
-        """Those of new candidates that the partial order does not rule out; costs that this takes are measured."""
+        """Returns the candidates that pruning keeps; measures those that precede a trained net."""
         order = order_of(self.space)
         trained = [self._judged(record) for record in self.records if record.ok] if self.pruning else []
         if not trained or order is None:
             return drawn
-        # What candidates are to be trained for is what successful ones were: the whole schedule.
+        # Candidates will train for the budget of successful rows: the full schedule.
         pruning = Pruning(trained, order, trained[-1].budget)
-        doubtful = [proposal.arch for proposal in drawn if pruning.concerns(proposal.arch)]
-        self.budget.measure(doubtful)
-        dropped: dict[Architecture, Pruned] = {}
-        for arch in doubtful:
+        concerned = [proposal.arch for proposal in drawn if pruning.concerns(proposal.arch)]
+        measured = concerned[: MEASURED * self.population - self._measured]
+        out = set(concerned[len(measured) :])
+        self._measured += len(measured)
+        self._unmeasured += len(out)
+        self.budget.measure(measured)
+        for arch in measured:
             reason = pruning.reason(arch, self._cost(arch), self._spread(arch))
             if reason is not None:
-                dropped[arch] = reason
-        self.pruned += [self._note(generation, arch, reason) for arch, reason in dropped.items()]
-        if self.pruned:
-            self.remark = f'{len(self.pruned)} candidates spared so far by the partial order'
-        return [proposal for proposal in drawn if proposal.arch not in dropped]
+                out.add(arch)
+                self.pruned.append(self._note(generation, arch, reason))
+        return [proposal for proposal in drawn if proposal.arch not in out]
 
     def _cost(self, arch: Architecture) -> float:
         return self.budget.costs(arch)[self.objectives[1].name]
 
     def _spread(self, arch: Architecture) -> float:
-        """By how much the second objective's cost is uncertain; 0 for costs that are counted."""
+        """Returns the uncertainty of the second objective's cost; 0 for costs that are counted."""
         spread = getattr(self.budget.cost_model(self.objectives[1].name), 'spread', None)
         return 0.0 if spread is None else float(spread(arch))
 
@@ -178,7 +194,7 @@ class ModularStrategy(AskTell):
         )  # fmt: skip
 
     def artifacts(self) -> dict[str, Any]:
-        """See :meth:`Strategy.artifacts`: candidates that were dropped and why, and the spreads that decided ties."""
+        """Returns dropped candidates with reasons, and the spreads of costs; see :meth:`Strategy.artifacts`."""
         if len(self.objectives) != 2 or self.objectives[1].name not in self.budget.models:
             return {}
         spreads = {record.id: self._spread(self._archs[record.id]) for record in self.records if record.ok}

@@ -1,4 +1,4 @@
-"""Published detectors of SM-NAS whose parts are known."""
+"""Published detectors of SM-NAS whose architectures are known."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from detnas_mm.systems.sm_nas.codes import BlockCode
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedDetector(zoo.Published):
-    """A published detector, of which ``arch``, ``params`` and ``macs`` are its backbone's.
+    """Published detector; ``arch``, ``params`` and ``macs`` are those of its backbone.
 
-    ``arch`` is ``block_base_code``, such as ``'basic_64_1-21-21-12'``. Paper and code do not give the parts of E0–E5;
-    those of E0 and E3 go from hand to hand, and a detector that is built of them has as many parameters as published.
+    ``arch`` is ``block_base_code``, such as ``'basic_64_1-21-21-12'``. Paper and code do not give the architectures of
+    E0–E5. Those of E0 and E3 are from unconfirmed sources; detectors built from them have the published number of
+    parameters.
 
     Attributes:
-        config: The detector, as ``_base_`` names it.
+        config: Config of the detector, as in ``_base_``.
         detector_params: Learnable parameters of the whole detector at 80 classes.
-        reported: The authors' figures, not ours: millions of parameters, GFLOPs, mAP on COCO minival, ms on a V100.
+        reported: The authors' figures: millions of parameters, GFLOPs, mAP on COCO minival, ms on a V100.
     """
 
     space: str = 'sm-nas'
@@ -32,18 +33,18 @@ class PublishedDetector(zoo.Published):
 
     @property
     def backbone(self) -> dict[str, str | int]:
-        """Block, base channels and code, as ``SMNASBackbone`` takes them."""
+        """Arguments ``block``, ``base`` and ``code`` of ``SMNASBackbone``."""
         block, base, code = self.arch.split('_')
         return dict(block=block, base=int(base), code=code)
 
     def build_space(self) -> NoReturn:
-        """Whole detectors were found around others that the search had trained: they belong to no space by themselves.
+        """Raises an error: a whole detector belongs to no space of backbones.
 
         Raises:
-            DetNASError: Always; says where the detector is.
+            DetNASError: Always; names the config of the detector.
         """
         raise DetNASError(
-            f'{self.name!r} is a whole detector, which belongs to no space of backbones. It is an ordinary config: '
+            f'{self.name!r} is a whole detector, and belongs to no space of backbones. Inherit its config: '
             f'_base_ = {self.config!r}.'
         )
 
