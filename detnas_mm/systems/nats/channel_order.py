@@ -25,12 +25,15 @@ from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.systems.nats.convs import Genotype, SearchedConv, runs_text
+from detnas_mm.systems.nats.fusing import BRANCH, MERGED
 from detnas_mm.systems.nats.space import DilationSpace
 
 #: Key of a checkpoint's ``meta`` under which its genotypes stand.
 MARK = 'genotypes'
 #: Key of dilations in what torch keeps of a module beside a state dict.
 _DILATIONS = 'dilations'
+#: What tells a merged convolution from the branch that it was; a net that was merged has the dilations that it had.
+_MERGED = re.compile('|'.join(rf'\.{re.escape(name)}$' for name in (BRANCH, MERGED)))
 #: Genotypes in the config that mmengine keeps in a checkpoint's ``meta``.
 _IN_CONFIG = re.compile(r"""genotypes['"]?\s*[=:]\s*['"]([^'"]*)['"]""")
 
@@ -93,7 +96,7 @@ def dilations_metadata(convs: Sequence[SearchedConv], dilations: Sequence[Sequen
         dilations: One genotype an output channel of every convolution.
     """
     texts = [
-        f'{conv.name}={runs_text(found)}'
+        f'{_MERGED.sub("", conv.name)}={runs_text(found)}'
         for conv, found in zip(convs, dilations, strict=True)
         if set(found) != {(1, 1)}
     ]

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from detnas_mm.checks import whole
 from detnas_mm.registry import MODELS
 from detnas_mm.systems.nats.convs import Genotype
+from detnas_mm.systems.nats.fusing import refuse_to_merge
 from detnas_mm.systems.nats.plain import build_plain, searched_convs
 
 
@@ -37,6 +38,7 @@ def enlarged_backbone(plain: Any, d_max: int = 4, stages: Sequence[str] | None =
     net = build_plain(settings)
     for conv in table:
         enlarge(cast(nn.Conv2d, net.get_submodule(conv.name)), d_max)
+        refuse_to_merge(net, conv.name, 'has an enlarged kernel. Merge the net that the search finds.')
     return net
 
 

@@ -17,10 +17,13 @@ from detnas_mm.systems.nats import segments
 from detnas_mm.systems.nats.channel_order import check_order, dilations_metadata, genotypes_of, keep_dilations
 from detnas_mm.systems.nats.convs import by_unit, read_dilations
 from detnas_mm.systems.nats.enlarged import enlarged_backbone
+from detnas_mm.systems.nats.fusing import keep_dilations_when_merged, refuse_to_merge
 from detnas_mm.systems.nats.layers import DilatedConv2d, DilationPlan, MixedConv2d
 from detnas_mm.systems.nats.plain import build_plain, searched_convs
 from detnas_mm.systems.nats.space import DilationSpace
 
+#: A softmax of equal logits in float32, relative to what it should be: at least this.
+_EQUAL = 1 - 1e-6
 #: What the registry of models finds here.
 __all__ = ['DilatedSupernet', 'dilated_backbone', 'dilated_supernet', 'enlarged_backbone', 'searched_convs']
 
@@ -54,7 +57,9 @@ def dilated_backbone(
     check_order(genotypes, channel_order, settings)
     net = build_plain(settings)
     for conv, found in zip(table, dilations, strict=True):
-        DilatedConv2d.of(cast(nn.Conv2d, net.get_submodule(conv.name)), by_unit(found, conv))
+        units = by_unit(found, conv)
+        DilatedConv2d.of(cast(nn.Conv2d, net.get_submodule(conv.name)), units)
+        keep_dilations_when_merged(net, conv.name, units)
     keep_dilations(net, dilations_metadata(table, dilations))
     return net
 
@@ -106,11 +111,12 @@ class DilatedSupernet(Supernet):
             DetNASError: If one of them is frozen, or ``skip_below`` could leave out the largest weight.
         """
         self.space, self.mixture = space, mixture
-        least = 1 / max(space.choices)
-        if not 0 <= skip_below <= least:
+        count = max(space.choices)
+        if not 0 <= skip_below < _EQUAL / count:
             raise DetNASError(
-                f'skip_below must lie between 0 and {least:.3g}, since the largest of up to {max(space.choices)} '
-                f'weights that add up to 1 is never below that; got {skip_below}.'
+                f'model.backbone.skip_below must be at least 0 and below 1/{count} = {1 / count:.3g}, the weight of '
+                f'each of {count} genotypes before α is trained: a larger value would skip all of them; got '
+                f'{skip_below}.'
             )
         for conv, split in zip(space.convs, space.splits, strict=True):
             module = self.get_submodule(conv.name)
@@ -120,6 +126,7 @@ class DilatedSupernet(Supernet):
                     f'fewer, frozen_stages=1.'
                 )
             MixedConv2d.of(cast(nn.Conv2d, module), space.genotypes[conv.stage], split, mixture, skip_below)
+            refuse_to_merge(self, conv.name, 'has all genotypes of a supernet. Export a found net and merge that one.')
 
     def check_space(self, space: SearchSpace) -> None:
         """See :meth:`Supernet.check_space`; how a space mutates may differ."""

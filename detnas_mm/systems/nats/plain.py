@@ -19,6 +19,7 @@ from detnas_mm.models.build import without_memory
 from detnas_mm.registry import MODELS, building
 from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.nats.convs import SearchedConv
+from detnas_mm.systems.nats.fusing import refusal_of_branch
 
 #: A stage, as names of modules begin with it: layer2, stages.1, stage3, blocks.4, …
 _STAGE = re.compile(r'(?:layer|stage|block)s?[._]?\d+')
@@ -121,6 +122,9 @@ def _find_convs(net: nn.Module, stages: Sequence[str] | None) -> dict[str, nn.Co
                 f'{name} {refusal}. Only plain 3×3 convolutions (nn.Conv2d, padding_mode zeros, padding equal to '
                 f'dilation) can take other dilations: name stages without it, stages=[…], or another backbone.'
             )
+        refusal = refusal_of_branch(net, name)
+        if refusal:
+            raise DetNASError(f'{name} {refusal}, or search stages without it, stages=[…].')
         found[name] = cast(nn.Conv2d, module)
     lacking = [stage for stage in stages or () if not any(name.startswith(f'{stage}.') for name in found)]
     if lacking or not found:
