@@ -52,6 +52,10 @@ def changed(cfg, key, value):
 REFUSED = [
     ({'train_cfg.alpha_dataloader': None}, 'train_cfg.alpha_dataloader is missing'),
     ({'train_dataloader.sampler': dict(type='InfiniteSampler')}, 'an InfiniteSampler, with which .* never ends'),
+    (
+        {'train_cfg.alpha_dataloader.dataset': dict(type='Noise', augmented=True)},
+        'train_dataloader and train_cfg.alpha_dataloader read the same data set',
+    ),
     ({'train_cfg.alpha_from': 3}, 'alpha_from=3 epochs of max_epochs=3: α would never be stepped'),
     ({'train_cfg.alpha_from': -1}, 'train_cfg.alpha_from must be a whole number of at least 0; got -1'),
     ({'train_cfg.alpha_dataloader.num_wrokers': 1}, 'train_cfg.alpha_dataloader.num_wrokers=1 is no setting'),

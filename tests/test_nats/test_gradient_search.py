@@ -2,20 +2,24 @@
 
 import copy
 import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from detnas_mm.engine import launch
+from detnas_mm.engine.hooks import EpochSeedHook
 from detnas_mm.models import build_model
 from detnas_mm.options import read_value
 from detnas_mm.systems.nats import DilationSpace
 from detnas_mm.systems.nats.hooks import alpha_entropy, retrain_line
+from detnas_mm.systems.nats.loops import AlternatingTrainLoop
 from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alphas
 from detnas_mm.systems.nats.pictures import genotypes_figure
 from tests.test_nats.gradient import ADAM, PLAIN, SPACE, Noise, Tiny, config, found, loader
@@ -197,6 +201,22 @@ def test_what_is_left_at_the_end_of_an_epoch_is_a_step_too(tmp_path):
     states = runner.optim_wrapper['alpha'].optimizer.state.values()
     assert {int(state['step']) for state in states} == {3}
     assert notes.left == [True, False, True, False, False] * 2
+
+
+@pytest.mark.parametrize(('kind', 'warned'), [(AlternatingTrainLoop, 0), (EpochBasedTrainLoop, 1)])
+def test_only_gradients_that_cross_epochs_are_warned_of(kind, warned):
+    """Five batches, two of them a step: see the test before; mmengine's loop keeps the fifth for the next epoch."""
+    loop, lines = object.__new__(kind), []
+    loop.dataloader = range(5)
+    wrappers = OptimWrapperDict(
+        **{
+            name: OptimWrapper(torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1), accumulative_counts=2)
+            for name in ('weights', 'alpha')
+        }
+    )
+    logger = SimpleNamespace(warning=lines.append)
+    EpochSeedHook().before_train(SimpleNamespace(train_loop=loop, hooks=[], optim_wrapper=wrappers, logger=logger))
+    assert len(lines) == warned
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from detnas_mm.engine.seeding import seed_loader
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.seeding import stable_seed
 from detnas_mm.registry import LOOPS
+from detnas_mm.systems.nats import halves
 
 _OPTIMISERS = (
     'AlternatingTrainLoop needs two optimisers: set '
@@ -46,6 +47,8 @@ class AlternatingTrainLoop(EpochBasedTrainLoop):
         dataloader: The weights' loader.
         alpha_dataloader: The loader of α, as ``train_dataloader`` is written.
         alpha_from: For how many epochs α waits. Defaults to 0.
+        allow_shared_images: Do not compare the images of both loaders. By default it is an error if those of α are all
+            images of the weights, and a warning gives the number if some are.
         **kwargs: As for ``EpochBasedTrainLoop``.
 
     Raises:
@@ -53,8 +56,17 @@ class AlternatingTrainLoop(EpochBasedTrainLoop):
             would be applied to α without being meant for it.
     """
 
+    #: No gradient is accumulated across epochs: the last step of an epoch takes the batches that are left.
+    steps_at_epoch_end = True
+
     def __init__(
-        self, runner: Runner, dataloader: Any, alpha_dataloader: Any = None, alpha_from: int = 0, **kwargs: Any
+        self,
+        runner: Runner,
+        dataloader: Any,
+        alpha_dataloader: Any = None,
+        alpha_from: int = 0,
+        allow_shared_images: bool = False,
+        **kwargs: Any,
     ) -> None:
         if alpha_dataloader is None:
             raise DetNASError(
@@ -62,6 +74,8 @@ class AlternatingTrainLoop(EpochBasedTrainLoop):
                 'images that train_dataloader does not have.'
             )
         _check_shared_settings(runner)
+        if not allow_shared_images:
+            halves.check_settings(dataloader, alpha_dataloader)
         super().__init__(runner, dataloader, **kwargs)
         if isinstance(self.dataloader.sampler, InfiniteSampler):
             raise DetNASError(
@@ -77,6 +91,8 @@ class AlternatingTrainLoop(EpochBasedTrainLoop):
         self.alpha_dataloader = runner.build_dataloader(alpha_dataloader, seed=runner.seed)
         if not len(self.alpha_dataloader):
             raise DetNASError('train_cfg.alpha_dataloader has no batch: give it more images, or drop_last=False.')
+        if not allow_shared_images:
+            halves.check_images(self.dataloader.dataset, self.alpha_dataloader.dataset, runner.logger.warning)
         if getattr(self.alpha_dataloader.sampler, 'shuffle', True) is False:
             runner.logger.warning(
                 'train_cfg.alpha_dataloader does not shuffle and begins from the start in every epoch: images that are '
