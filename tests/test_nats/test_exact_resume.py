@@ -32,7 +32,7 @@ def test_another_seed_ends_otherwise(tmp_path, never_killed):
 
 
 def test_alpha_of_the_two_kinds_of_epoch(never_killed):
-    """What the comparisons above are about: α did move, and rows changed with it."""
+    """The comparisons above compare something: α is trained, and the rows change with it."""
     alphas = [value for key, value in never_killed[0]['model'].items() if key.endswith('.alpha')]
     assert len(alphas) == 12 and all(any(map(any, one)) for one in alphas)
     rows = never_killed[1][0]

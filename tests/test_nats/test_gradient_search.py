@@ -302,7 +302,7 @@ def test_the_command_of_the_paper(tmp_path):
     several = retrain_line(tmp_path / 'net.py', dict(init_cfg=[init]))
     assert read_value(shlex.split(several)[-1].partition('=')[2]) == [init]
     assert 'torchvision://resnet50' in retrain_line(tmp_path / 'net.py', dict(pretrained='torchvision://resnet50'))
-    assert 'Train it from the start' in retrain_line(tmp_path / 'net.py', {})
+    assert 'Train it from random weights' in retrain_line(tmp_path / 'net.py', {})
 
 
 @pytest.mark.parametrize('largest', [2, 3, 4, 6])

@@ -1,9 +1,9 @@
-"""Blocks that merge parallel branches into one convolution for deployment, such as those of RepVGG.
+"""Support blocks that merge parallel branches into one convolution for deployment, such as those of RepVGG.
 
-``switch_to_deploy`` of such a block adds up the kernels of its branches and puts the sum into a new convolution, which
-has the block's own dilation. RepVGG's sum is right for any dilation, since the 1×1 branch and the identity fall on the
-middle tap: only the new convolution needs the dilations of the old one. A block with several 3×3 branches, such as
-MobileOne's, cannot be merged once these have different dilations.
+``switch_to_deploy`` of such a block adds the kernels of its branches and builds a new convolution for the sum, with the
+dilation of the plain block. In RepVGG the sum is right for any dilation, since the 1×1 branch and the identity add to
+the middle tap: the new convolution only needs the dilations of the old one. A block with several 3×3 branches, such as
+that of MobileOne, cannot be merged if these have different dilations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.systems.nats.convs import Genotype
 from detnas_mm.systems.nats.layers import DilatedConv2d
 
-#: Where a RepVGG block keeps its 3×3 convolution, before and after it is merged.
+#: Name of the 3×3 convolution in a RepVGG block, before and after merging.
 BRANCH, MERGED = 'branch_3x3.conv', 'branch_reparam'
 
 
@@ -51,12 +51,12 @@ def refusal_of_branch(net: nn.Module, conv: str) -> str:
 
 
 def keep_dilations_when_merged(net: nn.Module, conv: str, dilations: Sequence[Genotype]) -> None:
-    """Lets the block of a dilated convolution give its dilations to the convolution that it merges its branches into.
+    """Makes the block of a dilated convolution keep the dilations in ``switch_to_deploy``.
 
     Args:
         net: The backbone.
-        conv: Name of the convolution; one that no block merges is left alone.
-        dilations: One genotype a unit.
+        conv: Name of the convolution; nothing is done if no block merges it.
+        dilations: One genotype per unit.
     """
     name = merging_block(net, conv)
     if name is not None:
@@ -65,12 +65,12 @@ def keep_dilations_when_merged(net: nn.Module, conv: str, dilations: Sequence[Ge
 
 
 def refuse_to_merge(net: nn.Module, conv: str, instead: str) -> None:
-    """Lets the block of a convolution refuse ``switch_to_deploy``.
+    """Makes ``switch_to_deploy`` of the block of a convolution raise an error.
 
     Args:
         net: The backbone.
-        conv: Name of the convolution; one that no block merges is left alone.
-        instead: What the convolution is, and what to do.
+        conv: Name of the convolution; nothing is done if no block merges it.
+        instead: End of the message: the reason, and what to do instead.
     """
     name = merging_block(net, conv)
     if name is not None:
