@@ -61,6 +61,15 @@ def test_what_is_frozen_is_the_plain_nets(name, settings):
         assert modes(net) == modes(plain)
 
 
+def test_norms_over_all_gpus_stay_where_the_plain_net_has_them():
+    cfg = dict(cfg_of('resnet_pytorch'), norm_cfg=dict(type='SyncBN', requires_grad=True))
+    counts = [
+        sum(isinstance(module, nn.SyncBatchNorm) for module in MODELS.build(one).modules())
+        for one in (cfg, *kinds(cfg))
+    ]
+    assert counts == [53] * 4
+
+
 def test_a_searched_layer_that_is_frozen_is_refused():
     cfg = dict(cfg_of('resnet_pytorch'), frozen_stages=2)
     fixed, *supernets = kinds(cfg)

@@ -155,7 +155,7 @@ def _is_marked(path: str, text: str) -> bool:
         checkpoint = load_checkpoint_file(path)
     except MissingFileError:
         return True
-    except DetNASError:  # it holds more than tensors, so it is from none of the converters
+    except DetNASError:  # it holds more than tensors, so no converter wrote it
         return False
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     if not isinstance(meta, Mapping):

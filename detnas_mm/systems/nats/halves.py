@@ -18,14 +18,14 @@ _ALLOW = 'train_cfg.allow_shared_images=True'
 
 
 def check_settings(weights: Any, alpha: Any) -> None:
-    """Refuses loaders whose data sets have the same settings; transforms may differ.
+    """Checks that the data sets of both loaders have different settings; transforms are not compared.
 
     Args:
         weights: ``train_dataloader``.
         alpha: ``train_cfg.alpha_dataloader``.
 
     Raises:
-        DetNASError: If they are the same.
+        DetNASError: If the settings are the same.
     """
     if not isinstance(weights, Mapping) or not isinstance(alpha, Mapping):
         return
@@ -39,12 +39,12 @@ def check_settings(weights: Any, alpha: Any) -> None:
 
 
 def check_images(weights: Dataset, alpha: Dataset, warn: Callable[[str], None]) -> None:
-    """Compares the images of two data sets by file, or by id where there is no file.
+    """Counts the images that two data sets share, by file name, or by id if an image has no file.
 
     Args:
         weights: The data set of ``train_dataloader``.
         alpha: That of ``train_cfg.alpha_dataloader``.
-        warn: Takes the warning where a part of the images is in both.
+        warn: Logs the warning if the data sets share some images.
 
     Raises:
         DetNASError: If all images of α are images of the weights.
@@ -60,7 +60,7 @@ def check_images(weights: Dataset, alpha: Dataset, warn: Callable[[str], None]) 
         )
     warn(
         f'{shared:,} of the {len(ours):,} images of train_cfg.alpha_dataloader are images of train_dataloader as well. '
-        f'{_WHY}: {_SPLIT}. To leave out this check, set {_ALLOW}.'
+        f'{_WHY}: {_SPLIT}. To turn this check off, set {_ALLOW}.'
     )
 
 
@@ -71,7 +71,7 @@ def _without_pipelines(node: Any) -> Any:
 
 
 def _images(dataset: Any) -> set[tuple[str, Any]]:
-    """Returns the files of a data set's images, else their ids; of data sets that name neither, nothing."""
+    """Returns the image files of a data set, or the image ids; empty for a data set that has neither."""
     found = set()
     for part in parts(dataset):
         if hasattr(part, 'get_data_info'):
@@ -89,5 +89,5 @@ def _images(dataset: Any) -> set[tuple[str, Any]]:
 
 @functools.lru_cache(maxsize=1024)
 def _resolved(folder: str) -> str:
-    """Returns a folder without symbolic links, by which one data set may lie under two names."""
+    """Returns the path of a folder with symbolic links resolved: one folder may have two paths."""
     return os.path.realpath(folder)
