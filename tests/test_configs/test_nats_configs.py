@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 
 from detnas_mm.engine import launch
 from detnas_mm.engine.config import fit_to_machine, write_config
@@ -18,6 +19,8 @@ from . import one_step
 from .leaves import IC_CONV, LEAVES, NATS, NATS_DIGITS, NATS_EVOLUTION, NATS_NETS, NATS_PATHS, NATS_SEARCHES
 
 PLAIN = {'r50': ('ResNet', 50), 'r101': ('ResNet', 101), 'x101': ('ResNeXt', 101)}
+#: The searches on the paper's parts of COCO 2014.
+PAPERS_PARTS = [name for name in NATS_SEARCHES if name.endswith('2014')]
 DETECTORS = {'fpn': 'FasterRCNN', 'retinanet': 'RetinaNet', 'mask': 'MaskRCNN', 'cascade': 'CascadeRCNN'}
 
 
@@ -145,9 +148,28 @@ def test_trains(name, load, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures('data', 'quick')
-@pytest.mark.parametrize('name', [name for name in NATS_SEARCHES if 'x101' not in name or name.endswith('_coco')])
+@pytest.mark.parametrize('name', PAPERS_PARTS)
+def test_the_papers_parts_change_nothing_but_the_data(name, load):
+    """All else is the config's on halves of train2017, which is run below; the images can be read."""
+    ours, theirs = load(name), load(name.removesuffix('2014'))
+    for cfg in (ours, theirs):
+        loaders = [cfg.train_dataloader, cfg.train_cfg.alpha_dataloader, cfg.custom_hooks[1].calibration.dataloader]
+        datasets = [loader.pop('dataset') for loader in loaders]
+        for key in ('weights', 'alpha_data', 'calibration'):  # variables of the data's config
+            cfg.pop(key, None)
+        if cfg is ours:
+            init_default_scope('mmdet')
+            images = [DATASETS.build(dataset)[0] for dataset in datasets]
+            assert all(item['inputs'].ndim == 3 and len(item['data_samples'].gt_instances) == 2 for item in images)
+            assert [dataset.data_prefix.img for dataset in datasets] == ['train2014/', 'val2014/', 'train2014/']
+    assert ours.to_dict() == theirs.to_dict()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('data', 'quick')
+@pytest.mark.parametrize('name', [name for name in NATS_SEARCHES if name not in PAPERS_PARTS])
 def test_searches(name, load, tmp_path):
-    """An epoch of a few images, from the plain backbone's weights; the found net is exported."""
+    """An epoch of a step, from the plain backbone's weights; the found net is exported."""
     cfg = load(name)
     checkpoint = pretrained(cfg, tmp_path) if 'r50' in name else None
     cfg = one_step.cut_down(cfg, tmp_path / 'search')
@@ -155,6 +177,7 @@ def test_searches(name, load, tmp_path):
         cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
     cfg.train_cfg.update(max_epochs=1, alpha_from=0)
     cfg.train_cfg.alpha_dataloader.batch_size = 2
+    cfg.train_dataloader.dataset.indices = cfg.train_cfg.alpha_dataloader.dataset.indices = 2
     hook = next(hook for hook in cfg.custom_hooks if 'NATS' in hook.type)
     hook.calibration.num_images = 2
     hook.calibration.dataloader.batch_size = 2

@@ -24,6 +24,8 @@ from detnas_mm.engine.seeding import seed_loader
 from tests import digits
 
 BATCHES = 3
+#: Imported once for all new processes of a session: mmdet takes seconds.
+LIBRARIES = ('mmdet.models', 'mmdet.datasets', 'mmdet.engine', 'detnas_mm.engine.launch')
 
 
 @DATASETS.register_module(force=True)
@@ -179,7 +181,7 @@ def in_process(*args, **kwargs):
 def in_new_processes(target, *args, ranks=1, **kwargs):
     """Exit codes of a function in new processes, which share one import of the stack; with ``ranks=2`` in two."""
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload([target.__module__])
+    context.set_forkserver_preload([target.__module__, *LIBRARIES])
     each = [{}] if ranks == 1 else [dict(rank=rank) for rank in range(ranks)]
     processes = [context.Process(target=target, args=args, kwargs=kwargs | one) for one in each]
     for process in processes:

@@ -65,7 +65,7 @@ class Images:
 
 
 class Model(nn.Module):
-    """What a classifier and a detector have in common."""
+    """A model with a backbone and a preprocessor, as classifiers and detectors have."""
 
     def __init__(self, backbone):
         super().__init__()

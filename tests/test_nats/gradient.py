@@ -177,9 +177,15 @@ def in_process(*args, **kwargs):
     return in_new_processes(train, *args, **kwargs)
 
 
+def found_rows(folder):
+    """Rows without what may differ; none where there is no ledger."""
+    path = Path(folder, 'ledger.jsonl')
+    records = read_ledger(path)[1] if path.is_file() else []
+    return [{key: value for key, value in one.to_json().items() if key not in VOLATILE} for one in records]
+
+
 def found(folder):
     """Rows without what may differ, what is said of the net, and its weights."""
-    _, records = read_ledger(Path(folder, 'ledger.jsonl'))
-    rows = [{key: value for key, value in one.to_json().items() if key not in VOLATILE} for one in records]
+    rows = found_rows(folder)
     (best,) = json.loads(Path(folder, 'best.json').read_text())
     return rows, best, as_lists(torch.load(Path(folder, best['checkpoint']), weights_only=True)['state_dict'])

@@ -24,7 +24,7 @@ def kinds(cfg, **settings):
 
 
 def modes(net):
-    """What is frozen, by name; modules of this package's own left out."""
+    """Frozen parameters and norms by name, without those of this package."""
     parameters = {name: one.requires_grad for name, one in net.named_parameters() if not name.endswith('.alpha')}
     norms = {name: one.training for name, one in net.named_modules() if isinstance(one, nn.BatchNorm2d)}
     return parameters, norms
@@ -61,12 +61,21 @@ def test_what_is_frozen_is_the_plain_nets(name, settings):
         assert modes(net) == modes(plain)
 
 
+def test_norms_over_all_gpus_stay_where_the_plain_net_has_them():
+    cfg = dict(cfg_of('resnet_pytorch'), norm_cfg=dict(type='SyncBN', requires_grad=True))
+    counts = [
+        sum(isinstance(module, nn.SyncBatchNorm) for module in MODELS.build(one).modules())
+        for one in (cfg, *kinds(cfg))
+    ]
+    assert counts == [53] * 4
+
+
 def test_a_searched_layer_that_is_frozen_is_refused():
     cfg = dict(cfg_of('resnet_pytorch'), frozen_stages=2)
     fixed, *supernets = kinds(cfg)
     MODELS.build(fixed)  # training a found net with frozen stages is the user's choice
     for other in supernets:
-        with pytest.raises(DetNASError, match=r'layer2\.0\.conv2 is frozen \(frozen_stages\) and searched'):
+        with pytest.raises(DetNASError, match=r'layer2\.0\.conv2 is searched but frozen \(frozen_stages\)'):
             MODELS.build(other)
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
+import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from detnas_mm.search import read_ledger
 from detnas_mm.search.record import VOLATILE
 from tests import digits
+from tests.test_engine.seeded_training import in_new_processes
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -57,13 +58,26 @@ custom_hooks = [
     return folder
 
 
+def program(words, folder, env, output):
+    """Runs a tool's file as the command would, in a process that has the libraries imported already."""
+    with open(output, 'wb') as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.chdir(folder)
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(folder))
+    sys.argv = list(words)
+    runpy.run_path(words[0], run_name='__main__')
+
+
 def run(project, *words, die_at=None, code=0):
-    path = os.pathsep.join([str(project), str(ROOT)])
-    env = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1', TQDM_DISABLE='1')
+    env = dict(TQDM_DISABLE='1', DETNAS_DIGITS=os.environ['DETNAS_DIGITS'])
     env |= {} if die_at is None else dict(DIE_AT=die_at)
-    done = subprocess.run([sys.executable, *words], cwd=project, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout + done.stderr
+    output = project / 'output.txt'
+    found = in_new_processes(program, words, project, env, output)
+    assert found == code, output.read_text()[-4000:]
+    return output.read_text()
 
 
 def tool(name, *words):

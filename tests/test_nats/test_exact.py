@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from detnas_mm.cost.count import count_macs, count_params
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.subnet import extract_subnet
 from detnas_mm.registry import MODELS
 from detnas_mm.systems.nats import DilatedConv2d, DilationSpace, MixedConv2d
@@ -154,6 +155,16 @@ def test_negligible_genotypes_are_left_out(groups):
             mixed(x)
         macs.append(counter.get_total_flops())
     assert macs == [3 * macs[1], macs[1]]  # every group runs one genotype of three
+
+
+@pytest.mark.parametrize('skip_below', [-0.1, 1 / 9, 0.5])
+def test_a_limit_that_would_skip_everything_is_refused(skip_below):
+    """Each of nine genotypes of the last stage has a weight of 1/9 at first."""
+    with pytest.raises(DetNASError, match=rf'skip_below must be at least 0 and below 1/9 = 0\.111.* got {skip_below}'):
+        MODELS.build(supernet_cfg('resnet_pytorch', mixture=True, skip_below=skip_below))
+    net = MODELS.build(supernet_cfg('resnet_pytorch', mixture=True, skip_below=0.11))
+    net.eval()
+    assert len(outputs(net)) == 4
 
 
 def test_a_path_runs_its_own_genotypes_alone():

@@ -1,4 +1,4 @@
-"""What a search by gradient refuses before it trains, in one sentence that names the key."""
+"""Errors of a search by gradient before it trains: each names the key of the config."""
 
 import copy
 import json
@@ -52,34 +52,38 @@ def changed(cfg, key, value):
 REFUSED = [
     ({'train_cfg.alpha_dataloader': None}, 'train_cfg.alpha_dataloader is missing'),
     ({'train_dataloader.sampler': dict(type='InfiniteSampler')}, 'an InfiniteSampler, with which .* never ends'),
-    ({'train_cfg.alpha_from': 3}, 'alpha_from=3 epochs of max_epochs=3: α would never be stepped'),
+    (
+        {'train_cfg.alpha_dataloader.dataset': dict(type='Noise', augmented=True)},
+        'train_dataloader and train_cfg.alpha_dataloader read the same data set',
+    ),
+    ({'train_cfg.alpha_from': 3}, 'alpha_from=3 must be below max_epochs=3; otherwise α is never trained'),
     ({'train_cfg.alpha_from': -1}, 'train_cfg.alpha_from must be a whole number of at least 0; got -1'),
     ({'train_cfg.alpha_dataloader.num_wrokers': 1}, 'train_cfg.alpha_dataloader.num_wrokers=1 is no setting'),
     ({'train_cfg.alpha_dataloader.dataset': dict(type='Nois')}, "train_cfg.alpha_dataloader: 'Nois' is no registered"),
     ({'train_cfg': dict(by_epoch=True, max_epochs=3)}, 'train_cfg.type is EpochBasedTrainLoop'),
     ({'param_scheduler': LIST}, 'param_scheduler must name both optimisers'),
     ({'param_scheduler': dict(weights=LIST)}, 'param_scheduler must name both optimisers'),
-    ({'auto_scale_lr': dict(enable=True, base_batch_size=8)}, 'auto_scale_lr .* would scale .* α as well'),
-    ({'optim_wrapper.alpha': None}, 'optim_wrapper.alpha must name the optimiser of α'),
+    ({'auto_scale_lr': dict(enable=True, base_batch_size=8)}, 'auto_scale_lr .* would also scale .* α'),
+    ({'optim_wrapper.alpha': None}, 'optim_wrapper.alpha must configure the optimiser of α'),
     ({'optim_wrapper.alpha.optimizer.type': 'Adma'}, "optim_wrapper.alpha.optimizer: 'Adma' is no registered"),
     ({'optim_wrapper': PLAIN_WRAPPER}, 'AlternatingTrainLoop needs two optimisers'),
     ({'model.backbone.mixture': False}, 'Tiny has no architecture parameters α'),
     ({'model.type': 'TwoTiny'}, '2 supernets found in TwoTiny; exactly one is needed'),
-    ({'search.space.groups': 3}, "search.space is not the supernet's: splits"),
-    ({'search.space': dict(type='DetNASSpace')}, 'NATSSearchHook searches a DilationSpace'),
-    ({'search.objectives': [dict(name='mAP')]}, "search.objectives names 'mAP', which nothing gives"),
+    ({'search.space.groups': 3}, "search.space differs from the space of the supernet: splits"),
+    ({'search.space': dict(type='DetNASSpace')}, 'NATSSearchHook needs a DilationSpace'),
+    ({'search.objectives': [dict(name='mAP')]}, "search.objectives: unknown objective 'mAP'"),
     ({'search.export.config': None}, 'search.export.config is missing'),
     (
         {'search.costs': dict(cost=dict(type='OnesCost')),
          'search.constraints': [dict(cost='cost', high=1e12)]},
-        'search.constraints: a search by gradient looks at none',
+        'search.constraints: a search by gradient cannot use constraints',
     ),
     ({'custom_hooks': [dict(type='detnas_mm.NATSSearchHook')]}, 'add dict.type=.detnas_mm.EpochSeedHook'),
     (
         {'custom_hooks': [dict(type=f'detnas_mm.{name}') for name in ('NATSSearchHook', 'PathSamplingHook')]},
         'PathSamplingHook trains single paths',
     ),
-    ({'custom_hooks.1.calibration': dict(images=8)}, 'NATSSearchHook.calibration is dict.dataloader=…'),
+    ({'custom_hooks.1.calibration': dict(images=8)}, 'NATSSearchHook.calibration must be dict.dataloader=…'),
     (
         {'custom_hooks.1.calibration': dict(dataloader=loader(workers=0, size=8, augmented=False), num_images=9)},
         'num_images is 9; Noise has 8 images',
@@ -121,11 +125,13 @@ def test_calibration_of_frozen_bn_is_refused(tmp_path):
 
 
 def test_alpha_of_another_space_is_refused(tmp_path):
-    """What resumes its own search loads α by the same road."""
+    """A resumed search loads α in the same way."""
     torch.save(dict(state_dict={'backbone.layer2.0.conv1.alpha': torch.zeros(4, 3)}, meta={}), tmp_path / 'a.pth')
     cfg = config(tmp_path / 'search', workers=0)
     cfg.load_from = str(tmp_path / 'a.pth')
-    message = r'a\.pth holds α of another space: backbone\.layer2\.0\.conv1\.alpha .* of \(4, 3\) there, \(2, 3\) here'
+    message = (
+        r'a\.pth has α of another space: .* of backbone\.layer2\.0\.conv1\.alpha are \(4, 3\) in .*, \(2, 3\) here'
+    )
     with pytest.raises(DetNASError, match=message):
         launch.run(cfg)
 

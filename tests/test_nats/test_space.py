@@ -60,11 +60,11 @@ def test_units_are_split_as_evenly_as_whole_units_allow():
     assert space(groups=16).splits[0] == (1,) * 8 and space(groups=16).splits[2] == (1,) * 6
     assert [len(split) for split in space(channels_per_group=8).splits] == [1, 3, 6, 1]
     assert space(groups='unit').splits[1] == (1,) * 26
-    with pytest.raises(DetNASError, match=r'^layer3\.0\.conv2 has 26 units of 1 channels, which do not divide into 4'):
+    with pytest.raises(DetNASError, match=r'^layer3\.0\.conv2 has 26 units of 1 channel, which do not divide into 4'):
         space(groups=4, strict=True)
     with pytest.raises(DetNASError, match=r'^layer2\.0\.conv2 has 8 units .* 16 equal groups'):
         space(groups=16, strict=True)
-    with pytest.raises(DetNASError, match=r'^layer3\.0\.conv2 has 26 units .* into groups of 4 channels\. Choose'):
+    with pytest.raises(DetNASError, match=r'^layer3\.0\.conv2 has 26 units .* into groups of 4 channels\. Use'):
         space(channels_per_group=4, strict=True)
     with pytest.raises(DetNASError, match=r'^layer2\.0\.conv2 has 8 units .* groups of 13 channels'):
         space(channels_per_group=13, strict=True)  # one group of 8
@@ -95,14 +95,17 @@ def test_text_is_the_runs_of_channels():
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('8:1x1|26:1x1|48:1x1', 'dilations of 3 convolutions, separated by "|"; there are 4: layer2.0.conv2 …'),
-        ('7:1x1|26:1x1|48:1x1|12:1x1', r'layer2\.0\.conv2 has 8 channels; .* has 7'),
-        ('8:1x1|99:1x1|48:1x1|12:1x1', r'layer3\.0\.conv2 has 26 channels; .* has more'),
-        ('8:1x1|26:1x1|48:1x|12:1x1', r"layer4\.0\.conv2: cannot read '48:1x' as channels and their dilations"),
+        (
+            '8:1x1|26:1x1|48:1x1',
+            r'dilations of 3 convolutions, separated by "\|"; the backbone has 4: layer2\.0\.conv2 …',
+        ),
+        ('7:1x1|26:1x1|48:1x1|12:1x1', r'layer2\.0\.conv2 has 8 channels; .* gives 7'),
+        ('8:1x1|99:1x1|48:1x1|12:1x1', r'layer3\.0\.conv2 has 26 channels; .* gives more'),
+        ('8:1x1|26:1x1|48:1x|12:1x1', r"layer4\.0\.conv2: cannot read '48:1x' as CHANNELS:HEIGHTxWIDTH"),
         ('8:0x1|26:1x1|48:1x1|12:1x1', r"cannot read '8:0x1'"),
-        ('8:4x4|26:1x1|48:1x1|12:1x1', r'layer2\.0\.conv2: 4x4 is no genotype of layer2; there are 1x1, 2x2, '),
+        ('8:4x4|26:1x1|48:1x1|12:1x1', r'layer2\.0\.conv2: unknown genotype 4x4; those of layer2 are 1x1, 2x2, '),
         ('3:1x1+5:2x2|26:1x1|48:1x1|12:1x1', 'channels 0 to 3 are one group .* got 3:1x1\\+2x2'),
-        ([0] * 7, 'has 8 ids; got 7'),
+        ([0] * 7, 'must have 8 ids; got 7'),
         ([0] * 7 + [9], 'Id 7 of the architecture is 9; allowed are 0 to 8'),
     ],
 )
@@ -119,12 +122,15 @@ def test_ill_formed_architectures_are_refused(text, message):
         (dict(in_channels='3'), "in_channels must be a whole number of at least 1; got '3'"),
         (dict(preset='natz'), "preset must be one of nats, ic-conv; got 'natz'"),
         (dict(groups=0), r"groups \(or 'unit'\) must be a whole number of at least 1; got 0"),
-        (dict(groups=4, channels_per_group=4), 'Give groups or channels_per_group, not both'),
-        (dict(genotypes=[(1, 1), (0, 2)]), 'genotypes are pairs of dilations'),
-        (dict(genotypes=[(1, 1), (1, 1)]), 'genotypes must differ'),
-        (dict(genotypes=dict(layer2=3)), 'one list for every stage, layer2, layer3, layer4; got those of layer2'),
+        (dict(groups=4, channels_per_group=4), 'Set groups or channels_per_group, not both'),
+        (dict(genotypes=[(1, 1), (0, 2)]), 'genotypes must be pairs of dilations'),
+        (dict(genotypes=[(1, 1), (1, 1)]), 'genotypes must not contain a pair twice'),
+        (
+            dict(genotypes=dict(layer2=3)),
+            'one list for each of the stages layer2, layer3, layer4; got lists for layer2',
+        ),
         (dict(mutation='block'), "mutation must be 'group' or 'conv'"),
-        (dict(backbone=R50), 'and not both'),
+        (dict(backbone=R50), 'needs either the plain backbone, .* not both'),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
@@ -134,13 +140,13 @@ def test_settings_that_do_not_fit_are_refused(settings, message):
 
 @pytest.mark.parametrize('backbone', ['mmdet.ResNet', dict(depth=50), 50])
 def test_a_backbone_is_settings(backbone):
-    with pytest.raises(DetNASError, match="backbone must be the plain backbone's config, such as .* got "):
+    with pytest.raises(DetNASError, match='backbone must be the config of the plain backbone, such as .* got '):
         DilationSpace(backbone)
 
 
 @pytest.mark.parametrize('given', [16, None, ['nats']])
 def test_settings_of_a_supernets_space_are_a_name_or_a_dict(given):
-    with pytest.raises(DetNASError, match="model.backbone.space must be a preset's name or settings"):
+    with pytest.raises(DetNASError, match='model.backbone.space must be the name of a preset or settings'):
         MODELS.build(dict(type='detnas_mm.DilatedSupernet', plain='mmdet.ResNet', depth=18, space=given))
 
 
@@ -153,8 +159,18 @@ def test_settings_of_a_supernets_space_are_a_name_or_a_dict(given):
             r'layer3\.0\.conv2 is a DeformConv2dPack\. Only plain 3×3',
         ),
         (dict(R50, conv_cfg=dict(type='ConvWS')), dict(), r'layer1\.0\.conv2 is a ConvWS2d'),
+        (dict(R50, conv_cfg=dict(type='ConvAWS')), dict(), r'layer1\.0\.conv2 is a ConvAWS2d'),
+        (
+            dict(R50, type='mmdet.DetectoRS_ResNet', sac=dict(type='SAC'), stage_with_sac=(False, True, True, True)),
+            dict(),
+            r'layer2\.0\.conv2 is a SAConv2d',
+        ),
         (dict(R50), dict(stages='layer2'), r"stages must be a list of names, such as \['layer2', .* got 'layer2'\."),
-        (dict(R50), dict(stages=['layer5']), 'has no 3×3 convolution in layer5. Its modules are bn1, conv1, layer1'),
+        (
+            dict(R50),
+            dict(stages=['layer5']),
+            'has no 3×3 convolution in layer5. Set stages=.* modules: bn1, conv1, layer1',
+        ),
         (dict(type='mmpretrain.VGG', depth=11), dict(), 'VGG has no 3×3 convolution in modules called layers'),
         (dict(type='mmpretrain.VAN', arch='tiny'), dict(), r'blocks1\.0\.mlp\.dwconv is a Conv2d of mmcv\.cnn\.bricks'),
         (dict(type='mmpretrain.RepMLPNet', arch='B'), dict(), 'the plain backbone, run on an image of 256x256: .*224'),
@@ -189,7 +205,7 @@ def test_stages_can_be_named():
 
 
 def test_work_of_published_dilations_in_blocks_of_16_channels():
-    """What docs/nats.md says of their speed; all stages' 3×3 convolutions have equal work a channel and input."""
+    """Checks the figure 1.97 in docs/nats.md; all stages' 3×3 convolutions have equal work a channel and input."""
     net = zoo.get('ic-resnet50-detection')
     found = net.build_space()
     counts = [
@@ -203,7 +219,7 @@ def test_work_of_published_dilations_in_blocks_of_16_channels():
 
 def test_equal_genotypes_are_warned_of():
     with pytest.warns(
-        UserWarning, match=r'layer4: on images of 96x96 its maps have 3x3 pixels.*: 3x3 = 4x4 = 5x5, 1x3 = 1x5'
+        UserWarning, match=r'layer4: on images of 96x96 the maps have 3x3 pixels.*: 3x3 = 4x4 = 5x5, 1x3 = 1x5'
     ):
         space(input_size=(96, 96))
     with warnings.catch_warnings():
@@ -234,7 +250,7 @@ def test_mutation_by_convolutions_redraws_whole_ones():
 def test_another_backbone_in_the_config_is_refused():
     found = DilationSpace(cfg_of('resnet_pytorch'))
     cfg = dict(model=dict(backbone=dict(cfg_of('resnet_pytorch'), depth=101)))
-    with pytest.raises(DetNASError, match='is not the one of the search space'):
+    with pytest.raises(DetNASError, match='is not that of the search space'):
         found.configure(cfg, found.sample(rng()))
 
 

@@ -1,4 +1,4 @@
-"""What other libraries do to a net, they do to a dilated one with the same outputs."""
+"""Fusing, tracing and pickling by other libraries leave the outputs of a dilated net unchanged."""
 
 import copy
 import pickle

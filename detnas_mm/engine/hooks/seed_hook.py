@@ -23,6 +23,9 @@ class EpochSeedHook(Hook):
     training that was killed and resumed from a checkpoint of an epoch's end has the weights, to the bit, of one that
     was never killed. A loop with further loaders calls ``seed_loader`` for each of them.
 
+    mmengine's loop accumulates gradients across the end of an epoch, where checkpoints do not hold them: a warning says
+    so. A loop whose optimisers step at the end of every epoch has ``steps_at_epoch_end = True``, and gets none.
+
     Args:
         seed: Seed of the training's random numbers. Defaults to 0.
     """
@@ -56,6 +59,8 @@ class EpochSeedHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 _check_checkpoints(self, hook, by_epoch=True)
+        if getattr(loop, 'steps_at_epoch_end', False):
+            return
         wrapper = runner.optim_wrapper
         wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
         counts = {getattr(one, '_accumulative_counts', 1) for one in wrappers}

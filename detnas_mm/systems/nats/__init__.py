@@ -1,4 +1,4 @@
-"""NATS (Peng et al., NeurIPS 2019) and IC-Conv (Liu et al., CVPR 2021): dilations of a pre-trained backbone's convs."""
+"""NATS (Peng et al., NeurIPS 2019) and IC-Conv (Liu et al., CVPR 2021): search the dilations of a backbone."""
 
 #: Public names and the modules that define them.
 _PUBLIC = {
@@ -21,7 +21,7 @@ __all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> object:
-    """Loads a public name when it is first asked for."""
+    """Loads a public name on first access."""
     if name not in _PUBLIC:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from importlib import import_module

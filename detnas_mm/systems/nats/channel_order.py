@@ -1,12 +1,14 @@
-"""Whether weights lie in the order of channels that dilations were found for.
+"""Check that the channels of a checkpoint are in the order that the dilations were chosen for.
 
-Dilations belong to channels. Those that a search finds belong to the weights that it started from; published patterns
-belong to their authors' weights, and sorted ones (:mod:`.sorting`) to weights that were sorted with them. Any other
-checkpoint of the plain net has the same keys and shapes and would load, but its channels would get dilations that were
-chosen for others. So converted and sorted checkpoints name their genotypes in ``meta``.
+Dilations belong to channels. Dilations that a search finds fit the weights that the search started from; a published
+pattern fits the authors' weights; sorted dilations (:mod:`.sorting`) fit the weights that were sorted with them. Every
+other checkpoint of the plain net has the same keys and shapes and loads without an error, but its channels get
+dilations that were chosen for other channels. Converted and sorted checkpoints therefore name their genotypes in
+``meta``.
 
-What a dilated net saves says its dilations too, in what torch keeps of modules beside a state dict, whose keys stay the
-plain net's. Where a net with others loads it (a test of a config that was not given the genotypes), a line says so.
+A dilated net saves its dilations too, in the metadata that torch keeps beside a state dict; the keys stay those of the
+plain net. A warning is logged when a net with other dilations loads such a state dict, for example in a test with a
+config that lacks the genotypes.
 """
 
 from __future__ import annotations
@@ -25,24 +27,27 @@ from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.systems.nats.convs import Genotype, SearchedConv, runs_text
+from detnas_mm.systems.nats.fusing import BRANCH, MERGED
 from detnas_mm.systems.nats.space import DilationSpace
 
-#: Key of a checkpoint's ``meta`` under which its genotypes stand.
+#: Key of the genotypes in a checkpoint's ``meta``.
 MARK = 'genotypes'
-#: Key of dilations in what torch keeps of a module beside a state dict.
+#: Key of the dilations in the metadata of a state dict.
 _DILATIONS = 'dilations'
-#: Genotypes in the config that mmengine keeps in a checkpoint's ``meta``.
+#: End of the name of a RepVGG convolution, which differs before and after merging; the dilations are the same.
+_MERGED = re.compile('|'.join(rf'\.{re.escape(name)}$' for name in (BRANCH, MERGED)))
+#: The genotypes in the config text that mmengine saves in a checkpoint's ``meta``.
 _IN_CONFIG = re.compile(r"""genotypes['"]?\s*[=:]\s*['"]([^'"]*)['"]""")
 
 
 def genotypes_of(given: str) -> str:
-    """Returns the text of dilations behind a published name, or the text itself.
+    """Returns the dilations of a published name as text; a text of dilations is returned as it is.
 
     Args:
         given: ``'ic-resnet50-detection'`` or ``'42:1x1+22:2x3|…'``.
 
     Raises:
-        DetNASError: If it is neither; lists the names.
+        DetNASError: If it is neither; lists the published names.
     """
     if not isinstance(given, str):
         raise DetNASError(f"genotypes must be a text such as '8:1x1+8:2x2|…', or a published name; got {given!r:.200}.")
@@ -51,16 +56,16 @@ def genotypes_of(given: str) -> str:
 
 
 def check_order(given: str, channel_order: str | None, backbone: Mapping[str, Any]) -> None:
-    """Refuses an ``init_cfg`` or ``pretrained`` whose weights are not known to lie in the genotypes' order.
+    """Checks that the checkpoints of ``init_cfg`` or ``pretrained`` have their channels in the genotypes' order.
 
     Args:
-        given: Genotypes, as a name or a text.
-        channel_order: ``'sorted'``: they lie in an order of their own; None: published ones do, others do not;
-            ``'arbitrary'``: nothing is refused.
-        backbone: The backbone's settings.
+        given: Genotypes, as a published name or a text.
+        channel_order: ``'sorted'``: only checkpoints that name these genotypes are accepted. None: the same for
+            published genotypes; others accept any checkpoint. ``'arbitrary'``: any checkpoint is accepted.
+        backbone: Settings of the backbone.
 
     Raises:
-        DetNASError: Names the checkpoint.
+        DetNASError: If a checkpoint does not name these genotypes; names the checkpoint.
     """
     if channel_order not in (None, 'sorted', 'arbitrary'):
         raise DetNASError(f"channel_order must be 'sorted', 'arbitrary' or None; got {channel_order!r}.")
@@ -73,27 +78,27 @@ def check_order(given: str, channel_order: str | None, backbone: Mapping[str, An
         if not _is_marked(path, text):
             convert = 'sort_dilations.py' if published is None else 'convert_ic_conv.py'
             raise DetNASError(
-                f'{path} is not known to have its channels in the order of {name}: its dilations would fall on '
-                f'channels that they were not chosen for. Take a checkpoint that tools/model_converters/{convert} '
-                f"wrote or one of your own training with these genotypes, or say channel_order='arbitrary' in the "
-                f'backbone if you want it nevertheless.'
+                f'{path} is not known to have its channels in the order of {name}: the dilations would apply to '
+                f'channels that they were not chosen for. Use a checkpoint written by tools/model_converters/{convert} '
+                f'or one that you trained with these genotypes. To load this one all the same, set channel_order='
+                f"'arbitrary' in model.backbone."
             )
         if published is not None and backbone.get('style', 'pytorch') != 'pytorch':
             raise DetNASError(
-                f'{name} has strides in its 3×3 convolutions; style={backbone["style"]!r} has them elsewhere, and '
-                f"{path} would mean nothing in it. Say style='pytorch'."
+                f"{name} has its strides in the 3×3 convolutions, as style='pytorch'; model.backbone.style is "
+                f"{backbone['style']!r}, for which {path} was not trained. Set style='pytorch'."
             )
 
 
 def dilations_metadata(convs: Sequence[SearchedConv], dilations: Sequence[Sequence[Genotype]]) -> dict[str, str]:
-    """Returns what stands beside the state dict of a net: convolutions that have dilations, and these.
+    """Returns the dilations of a net as metadata for its state dict; convolutions that are all 1x1 are left out.
 
     Args:
-        convs: The table.
-        dilations: One genotype an output channel of every convolution.
+        convs: The table of convolutions.
+        dilations: For every convolution, one genotype per output channel.
     """
     texts = [
-        f'{conv.name}={runs_text(found)}'
+        f'{_MERGED.sub("", conv.name)}={runs_text(found)}'
         for conv, found in zip(convs, dilations, strict=True)
         if set(found) != {(1, 1)}
     ]
@@ -101,7 +106,7 @@ def dilations_metadata(convs: Sequence[SearchedConv], dilations: Sequence[Sequen
 
 
 def keep_dilations(net: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Lets a net write its dilations beside its state dict, and warn where it loads what was saved with others.
+    """Makes a net save its dilations with its state dict, and warn when it loads one with other dilations.
 
     Args:
         net: The backbone.
@@ -120,9 +125,9 @@ def _compare_dilations(text: str, state_dict: Any, prefix: str, metadata: Mappin
     saved = metadata.get(_DILATIONS, text)
     if saved != text:
         print_log(
-            f'The weights that are loaded were saved by a backbone with other dilations: {_short(saved)} there, '
-            f'{_short(text)} here. They fit, and compute something else: give model.backbone.genotypes of that '
-            f'training, unless another training begins with them.',
+            f'The loaded weights were saved by a backbone with other dilations: {_short(saved)} in the checkpoint, '
+            f'{_short(text)} here. They load, but the outputs differ from those of the saved net. Set '
+            f'model.backbone.genotypes to those of the saved net, unless you start a new training from these weights.',
             logger='current',
             level=logging.WARNING,
         )
@@ -133,24 +138,24 @@ def _short(text: str) -> str:
 
 
 def _checkpoints(backbone: Mapping[str, Any]) -> Iterator[str]:
-    """Gives the paths of the checkpoints that a backbone begins with."""
+    """Yields the paths of the checkpoints that a backbone is initialised from."""
     init = backbone.get('init_cfg')
     for node in [init] if isinstance(init, Mapping) else init or ():
         if is_other(node, 'Pretrained'):
             yield str(node.get('checkpoint'))
-    if isinstance(backbone.get('pretrained'), str):  # as mmdet wrote it before there was an init_cfg
+    if isinstance(backbone.get('pretrained'), str):  # mmdet's key before init_cfg
         yield backbone['pretrained']
 
 
 def _is_marked(path: str, text: str) -> bool:
-    """Whether a checkpoint names these genotypes; a file that is missing is others' business, and passes."""
+    """Returns True if a checkpoint names these genotypes, or is missing: another check reports missing files."""
     if '://' in path:
         return False
     try:
         checkpoint = load_checkpoint_file(path)
     except MissingFileError:
         return True
-    except DetNASError:  # it holds more than tensors, so no converter of ours wrote it
+    except DetNASError:  # it holds more than tensors, so no converter wrote it
         return False
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     if not isinstance(meta, Mapping):

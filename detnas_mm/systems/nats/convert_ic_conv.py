@@ -1,10 +1,10 @@
-"""Checkpoints of IC-Conv's authors under the plain backbone's keys.
+"""Convert checkpoints of IC-Conv's authors to the keys of the plain backbone.
 
-Key layout of theirs: torchvision's ResNet, but the middle convolution of a bottleneck is a list of convolutions,
-``layerL.B.conv2.conv_list.I.weight``, one a dilation in the pattern's order, whose outputs are concatenated. So norms
-and the next convolution are in that order already, and the weights need only be put together. Weights say nothing of
-dilations: the pattern is a published one with these numbers of channels, or is given. The program is
-``tools/model_converters/convert_ic_conv.py``.
+Their keys are those of torchvision's ResNet, except that the middle convolution of a bottleneck is a list of
+convolutions, ``layerL.B.conv2.conv_list.I.weight``: one per dilation, in the order of the pattern, with concatenated
+outputs. The norms and the next convolution are therefore in that order already, and converting means concatenating the
+weights. The weights do not contain the dilations: the pattern is given, or it is the published one with the same
+numbers of channels. The command line is ``tools/model_converters/convert_ic_conv.py``.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Converted:
     """A converted checkpoint.
 
     Attributes:
-        meta: ``name`` (published name, or None), ``genotypes`` (text: they are in the order of these weights),
-            ``backbone`` (its config), ``prefix`` (of the backbone's keys), ``num_classes`` (None without classifier).
+        meta: ``name`` (published name, or None), ``genotypes`` (text, in the channel order of these weights),
+            ``backbone`` (its config), ``prefix`` (of the backbone's keys), ``num_classes`` (None without a classifier).
             Plain values only.
-        state_dict: Tensors by the plain backbone's keys; with a classifier those of mmpretrain, ``backbone.…`` and
-            ``head.fc.…``.
+        state_dict: Tensors by the keys of the plain backbone; with a classifier by the keys of mmpretrain,
+            ``backbone.…`` and ``head.fc.…``.
         dropped: Keys of the source that were left out.
     """
 
@@ -53,22 +53,23 @@ class Converted:
 
 
 def convert(state_dict: Mapping[str, Tensor], genotypes: str | None = None, backbone_only: bool = False) -> Converted:
-    """Translates a state dict of the authors' code.
+    """Converts a state dict of the authors' code.
 
     Args:
-        state_dict: The authors'; prefixes such as ``module.`` and ``backbone.`` are found.
-        genotypes: The pattern, as a text or a published name. Defaults to the published one that has these numbers of
-            channels.
-        backbone_only: Leave out the classifier, and refuse neither neck nor detection heads, but leave them out.
+        state_dict: The authors' state dict; prefixes such as ``module.`` and ``backbone.`` are detected.
+        genotypes: The pattern, as a text or a published name. Defaults to the published pattern with the same numbers
+            of channels.
+        backbone_only: Leave out the classifier, the neck and the detection heads. Without it a neck or heads are an
+            error.
 
     Raises:
-        DetNASError: If keys do not match, either way, or shapes or numbers of channels do not fit; lists them.
+        DetNASError: If keys are missing or left over, or shapes or numbers of channels differ; lists them.
     """
     own, prefix, others = _own_part(state_dict)
     if others and not backbone_only:
         raise DetNASError(
-            f'{len(others)} tensors belong to no backbone of the authors, and cannot be converted. Give '
-            f'--backbone-only to leave them out:\n' + listed(others)
+            f'{len(others)} tensors are not part of the backbone and cannot be converted. Leave them out with '
+            f'--backbone-only:\n' + listed(others)
         )
     counts = _counts(own, prefix)
     plain = _plain_config(own, counts, prefix)
@@ -80,8 +81,8 @@ def convert(state_dict: Mapping[str, Tensor], genotypes: str | None = None, back
     parts = {f'{conv}.weight': [f'{conv}.conv_list.{i}.weight' for i in range(len(n))] for conv, n in counts.items()}
     sources = {key: parts.get(key, [key]) for key in expected}
     classifier = [key for key in own if key.startswith('fc.')]
-    wanted = [key for keys in sources.values() for key in keys] + list(_CLASSIFIER if classifier else ())
-    check_keys(own, wanted, {key for key in wanted if key.endswith(_BN_COUNTER)}, prefix)
+    needed = [key for keys in sources.values() for key in keys] + list(_CLASSIFIER if classifier else ())
+    check_keys(own, needed, {key for key in needed if key.endswith(_BN_COUNTER)}, prefix)
     tensors = _put_together(own, sources)
     shapes = {key: tuple(value.shape) for key, value in expected.items()}
     outside = 'backbone.' if classifier and not backbone_only else ''
@@ -94,7 +95,7 @@ def convert(state_dict: Mapping[str, Tensor], genotypes: str | None = None, back
         if tuple(tensors[key].shape) != shape
     ]
     if unfit:
-        raise DetNASError(f'{len(unfit)} tensors have another shape than {plain} has:\n' + listed(unfit))
+        raise DetNASError(f'{len(unfit)} tensors have another shape than in {plain}:\n' + listed(unfit))
     named = OrderedDict((f'head.{key}' if key in _CLASSIFIER else outside + key, tensors[key]) for key in tensors)
     meta = {
         'source': "IC-Conv, authors' code", 'name': name, MARK: text, 'prefix': outside,
@@ -105,14 +106,14 @@ def convert(state_dict: Mapping[str, Tensor], genotypes: str | None = None, back
 
 
 def _own_part(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str, list[str]]:
-    """Returns (the authors' backbone and classifier by bare keys, the prefix it had, keys of everything else)."""
+    """Returns (backbone and classifier by keys without prefix, that prefix, all other keys)."""
     matches = [match for match in map(_LIST_KEY.fullmatch, state_dict) if match]
     prefixes = sorted({match['prefix'] for match in matches})
     if len(prefixes) != 1:
         found = ', '.join(map(repr, prefixes)) or 'such as ' + ', '.join(list(state_dict)[:3])
         raise DetNASError(
-            f"{len(prefixes)} backbones of the authors' code found: keys such as layer1.0.conv2.conv_list.0.weight are "
-            f'needed, behind one prefix; there are {found}.'
+            f"The checkpoint must hold one backbone of the authors' code, with keys such as "
+            f'layer1.0.conv2.conv_list.0.weight under one prefix; found {len(prefixes)}: {found}.'
         )
     prefix = prefixes[0]
     own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -120,39 +121,41 @@ def _own_part(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str,
 
 
 def _counts(own: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:
-    """Returns numbers of channels of every list by the convolution's name, in the order of the layers."""
+    """Returns, for every list of convolutions, their numbers of channels, by name and in the order of the layers."""
     lists: dict[str, dict[int, int]] = {}
     for key, value in own.items():
         match = _LIST_KEY.fullmatch(key)
         if match:
             if value.ndim != 4 or tuple(value.shape[2:]) != (3, 3):
-                raise DetNASError(f'{prefix}{key} is no 3×3 convolution: its shape is {tuple(value.shape)}.')
+                raise DetNASError(
+                    f'{prefix}{key} must be a 3×3 convolution, shape (c_out, c_in, 3, 3); got {tuple(value.shape)}.'
+                )
             lists.setdefault(match['conv'], {})[int(match['index'])] = len(value)
     for conv, found in lists.items():
         if sorted(found) != list(range(len(found))):
-            raise DetNASError(
-                f'{prefix}{conv}.conv_list must be numbered from 0 without a gap; it has {sorted(found)}.'
-            )
+            raise DetNASError(f'{prefix}{conv}.conv_list must be numbered from 0 without a gap; got {sorted(found)}.')
     order = sorted(lists, key=lambda conv: [int(number) for number in re.findall(r'\d+', conv)])
     return {conv: tuple(lists[conv][i] for i in range(len(lists[conv]))) for conv in order}
 
 
 def _plain_config(own: Mapping[str, Tensor], counts: Mapping[str, Sequence[int]], prefix: str) -> dict[str, Any]:
-    """Reads the plain backbone off keys and shapes."""
+    """Returns the config of the plain backbone, derived from keys and shapes."""
     stages = [int(conv[len('layer') :].partition('.')[0]) for conv in counts]
     blocks = tuple(stages.count(stage) for stage in (1, 2, 3, 4))
     if blocks not in _DEPTHS or len(stages) != sum(blocks):
-        raise DetNASError(f'ResNets have {", ".join(map(str, _DEPTHS))} blocks in layer1 to layer4; found {blocks}.')
+        raise DetNASError(f'A ResNet has {" or ".join(map(str, _DEPTHS))} blocks in layer1 to layer4; got {blocks}.')
     needed = ('conv1.weight', 'layer1.0.conv1.weight', 'layer4.0.conv3.weight')
     lacking = [prefix + key for key in needed if key not in own or own[key].ndim != 4]
     if lacking:
-        raise DetNASError(f'The checkpoint lacks {", ".join(lacking)}, or it is no convolution.')
+        raise DetNASError(
+            f'The checkpoint must hold the convolutions {", ".join(needed)}; missing: {", ".join(lacking)}.'
+        )
     width, base = len(own['layer1.0.conv1.weight']), len(own['conv1.weight'])
     groups, rest = divmod(width, own['layer1.0.conv2.conv_list.0.weight'].shape[1])
     if rest or not groups:
         raise DetNASError(
-            f'{prefix}layer1.0.conv2.conv_list.0.weight takes {own["layer1.0.conv2.conv_list.0.weight"].shape[1]} '
-            f'channels a group, which do not divide the {width} of layer1.0.conv1.'
+            f'{prefix}layer1.0.conv2.conv_list.0.weight has {own["layer1.0.conv2.conv_list.0.weight"].shape[1]} '
+            f'input channels per conv-group, which must divide the {width} channels of layer1.0.conv1.'
         )
     plain: dict[str, Any] = dict(type='mmdet.ResNet', style='pytorch', depth=_DEPTHS[blocks])
     if groups > 1:
@@ -165,7 +168,7 @@ def _plain_config(own: Mapping[str, Tensor], counts: Mapping[str, Sequence[int]]
 def _pattern(
     counts: Mapping[str, tuple[int, ...]], plain: Mapping[str, Any], genotypes: str | None
 ) -> tuple[str, str | None]:
-    """Returns the text of the pattern that has these numbers of channels, and its published name or None."""
+    """Returns (text, published name or None) of the pattern with these numbers of channels."""
     published = [net for net in zoo.nets().values() if isinstance(net, PublishedDilations)]
     if genotypes is not None:
         text = genotypes_of(genotypes)
@@ -173,8 +176,9 @@ def _pattern(
         for conv, own in counts.items():
             if found[conv] != own:
                 raise DetNASError(
-                    f'{conv}.conv_list has {", ".join(map(str, own))} channels in the checkpoint; the pattern has '
-                    f'{", ".join(map(str, found[conv]))}. Give the pattern that the weights were trained with.'
+                    f'{conv}.conv_list has {", ".join(map(str, own))} channels in the checkpoint, and '
+                    f'{", ".join(map(str, found[conv]))} in the pattern. Give the pattern that the weights were '
+                    f'trained with.'
                 )
         names = [net.name for net in published if net.arch == text]
         return text, genotypes if genotypes in names else names[0] if names else None
@@ -185,16 +189,16 @@ def _pattern(
         nearest = ''
         if best is not None:
             conv = next(conv for conv, own in counts.items() if _runs(best.arch, plain)[conv] != own)
-            nearest = f', the nearest is {best.name}, which differs in {conv}.conv_list'
+            nearest = f'; the nearest one, {best.name}, differs in {conv}.conv_list'
         raise DetNASError(
-            f'No published pattern has these numbers of channels a dilation{nearest}. Give the pattern: --genotypes '
-            f"'42:1x1+5:1x2+…|…'."
+            f'No published pattern has these numbers of channels per dilation{nearest}. Give the pattern with '
+            f"--genotypes '42:1x1+5:1x2+…|…'."
         )
     return best.arch, best.name
 
 
 def _runs(text: str, plain: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Returns lengths of a pattern's runs by the convolution's name."""
+    """Returns the run lengths of a pattern, by name of the convolution."""
     table = searched_convs(plain)
     return {
         conv.name: tuple(len(list(run)) for _, run in itertools.groupby(dilations))
@@ -203,15 +207,17 @@ def _runs(text: str, plain: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _put_together(own: Mapping[str, Tensor], sources: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
-    """Returns tensors by the plain backbone's keys, lists concatenated along output channels."""
+    """Returns tensors by the keys of the plain backbone; lists are concatenated along the output channels."""
     tensors = {}
     for key, keys in sources.items():
-        if keys[0] not in own:  # a counter, which checkpoints before torch 0.4.1 lack; it plays no part in the outputs
+        if keys[0] not in own:  # a counter that checkpoints of torch before 0.4.1 lack; outputs do not depend on it
             tensors[key] = torch.tensor(0, dtype=torch.long)
             continue
         inputs = {tuple(own[one].shape[1:]) for one in keys}
         if len(inputs) > 1:
-            raise DetNASError(f'The convolutions {keys[0]} … {keys[-1]} have different inputs: {sorted(inputs)}.')
+            raise DetNASError(
+                f'The convolutions {keys[0]} … {keys[-1]} must have inputs of one shape; got {sorted(inputs)}.'
+            )
         parts = [own[one].detach().cpu() for one in keys]
         tensors[key] = torch.cat(parts) if len(parts) > 1 else parts[0].clone()
     return tensors

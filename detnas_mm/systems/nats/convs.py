@@ -1,4 +1,4 @@
-"""The convolutions whose dilations are searched, as a table, and the text of their dilations."""
+"""Table of the convolutions whose dilations are searched, and the text format of their dilations."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class SearchedConv(NamedTuple):
     """One 3×3 convolution of a plain backbone.
 
     Attributes:
-        name: Its key in the backbone, such as ``'layer2.0.conv2'``.
-        channels: Output channels.
-        groups: Conv-groups: 1 in an ordinary convolution, ``channels`` in a depthwise one.
-        stage: What it belongs to, such as ``'layer2'``.
-        stride: Image pixels a pixel of its input map, counted along one side.
-        dilation: Its own dilation, which genotypes multiply.
+        name: Name of the module in the backbone, such as ``'layer2.0.conv2'``.
+        channels: Number of output channels.
+        groups: Number of conv-groups (``nn.Conv2d.groups``): 1 in a dense convolution, ``channels`` in a depthwise one.
+        stage: Name of its stage, such as ``'layer2'``.
+        stride: Stride of its input map with respect to the image, in pixels.
+        dilation: Its dilation in the plain backbone, which genotypes multiply.
     """
 
     name: str
@@ -36,17 +36,17 @@ class SearchedConv(NamedTuple):
 
     @property
     def unit(self) -> int:
-        """Output channels of the smallest part that has a dilation of its own: a channel, or a conv-group's."""
+        """Number of output channels that must share a dilation: 1, or those of a conv-group."""
         return 1 if self.groups == 1 else self.channels // self.groups
 
     @property
     def units(self) -> int:
-        """Number of such parts."""
+        """Number of units."""
         return self.channels // self.unit
 
 
 def split_units(units: int, groups: int) -> tuple[int, ...]:
-    """Returns sizes of ``min(groups, units)`` groups, in units; the first ones have one more if it does not divide."""
+    """Returns the sizes, in units, of ``min(groups, units)`` groups that differ by one unit at most."""
     groups = min(groups, units)
     size, larger = divmod(units, groups)
     return (size + 1,) * larger + (size,) * (groups - larger)
@@ -58,10 +58,10 @@ def genotype_text(genotype: Genotype) -> str:
 
 
 def runs_text(dilations: Iterable[Genotype]) -> str:
-    """Returns the dilations of one convolution's channels as runs, such as ``'42:1x1+5:1x2+1x3'``.
+    """Returns the dilations of one convolution as run lengths, such as ``'42:1x1+5:1x2+1x3'``.
 
     Args:
-        dilations: One an output channel, in order.
+        dilations: One genotype per output channel, in order.
     """
     runs = []
     for genotype, run in itertools.groupby(dilations):
@@ -71,10 +71,10 @@ def runs_text(dilations: Iterable[Genotype]) -> str:
 
 
 def read_runs(text: str, conv: SearchedConv) -> list[Genotype]:
-    """Returns one genotype an output channel; the inverse of :func:`runs_text`. ``'2x2'`` stands for all channels.
+    """Returns one genotype per output channel: the inverse of :func:`runs_text`. ``'2x2'`` means all channels.
 
     Raises:
-        DetNASError: If the text is ill-formed, or does not have the convolution's number of channels; names the part.
+        DetNASError: If the text cannot be read, or its number of channels is not the convolution's; names the part.
     """
     dilations: list[Genotype] = []
     if '+' not in text and ':' not in text:  # one for all channels
@@ -83,25 +83,25 @@ def read_runs(text: str, conv: SearchedConv) -> list[Genotype]:
         match = _RUN.fullmatch(part)
         if match is None or not all(int(number) for number in match.groups('1')):
             raise DetNASError(
-                f'{conv.name}: cannot read {part!r} as channels and their dilations (height x width): write '
-                f'8:1x1+4:2x3, the numbers of channels first, adding up to {conv.channels}.'
+                f'{conv.name}: cannot read {part!r} as CHANNELS:HEIGHTxWIDTH. Write run lengths such as 8:1x1+4:2x3, '
+                f'whose numbers of channels add up to {conv.channels}.'
             )
         count, height, width = (int(number) for number in match.groups('1'))
         if count > conv.channels - len(dilations):
-            raise DetNASError(f'{conv.name} has {conv.channels} channels; {text!r:.200} has more.')
+            raise DetNASError(f'{conv.name} has {conv.channels} channels; {text!r:.200} gives more.')
         dilations += [(height, width)] * count
     if len(dilations) != conv.channels:
-        raise DetNASError(f'{conv.name} has {conv.channels} channels; {text!r:.200} has {len(dilations)}.')
+        raise DetNASError(f'{conv.name} has {conv.channels} channels; {text!r:.200} gives {len(dilations)}.')
     return dilations
 
 
 def read_dilations(text: str, convs: Sequence[SearchedConv]) -> list[list[Genotype]]:
-    """Returns one genotype an output channel of every convolution.
+    """Returns, for every convolution, one genotype per output channel.
 
     Args:
-        text: Runs of every convolution in order, separated by ``'|'``; see :func:`runs_text`. A single genotype such
-            as ``'1x1'`` stands for all of them.
-        convs: The table.
+        text: Run lengths of every convolution in order, separated by ``'|'``; see :func:`runs_text`. A single genotype
+            such as ``'1x1'`` means all channels of all convolutions.
+        convs: The table of convolutions.
 
     Raises:
         DetNASError: If the text does not fit the table; names the convolution.
@@ -111,17 +111,17 @@ def read_dilations(text: str, convs: Sequence[SearchedConv]) -> list[list[Genoty
         parts *= len(convs)
     if len(parts) != len(convs):
         raise DetNASError(
-            f'{text!r:.200} has dilations of {len(parts)} convolutions, separated by "|"; there are {len(convs)}: '
-            f'{convs[0].name} … {convs[-1].name}.'
+            f'{text!r:.200} gives dilations of {len(parts)} convolutions, separated by "|"; the backbone has '
+            f'{len(convs)}: {convs[0].name} … {convs[-1].name}.'
         )
     return [read_runs(part, conv) for part, conv in zip(parts, convs, strict=True)]
 
 
 def by_unit(dilations: Sequence[Genotype], conv: SearchedConv) -> list[Genotype]:
-    """Returns one genotype a unit.
+    """Returns one genotype per unit.
 
     Args:
-        dilations: One an output channel.
+        dilations: One genotype per output channel.
         conv: The convolution.
 
     Raises:
@@ -131,7 +131,7 @@ def by_unit(dilations: Sequence[Genotype], conv: SearchedConv) -> list[Genotype]
     for number, unit in enumerate(units):
         if len(set(unit)) > 1:
             raise DetNASError(
-                f'{conv.name}: the {conv.unit} channels of conv-group {number} must have one dilation, since they '
-                f'share their input; got {runs_text(unit)}.'
+                f'{conv.name}: the {conv.unit} channels of conv-group {number} read the same input and must have one '
+                f'dilation; got {runs_text(unit)}.'
             )
     return [unit[0] for unit in units]

@@ -1,4 +1,4 @@
-"""Backbones whose 3×3 convolutions have kernels so large that all dilations lie in them (EDO, CVPR 2021, section 3)."""
+"""Backbones with enlarged 3×3 kernels that contain the taps of all dilations (EDO, CVPR 2021, section 3)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from detnas_mm.checks import whole
 from detnas_mm.registry import MODELS
 from detnas_mm.systems.nats.convs import Genotype
+from detnas_mm.systems.nats.fusing import refuse_to_merge
 from detnas_mm.systems.nats.plain import build_plain, searched_convs
 
 
@@ -19,14 +20,15 @@ from detnas_mm.systems.nats.plain import build_plain, searched_convs
 def enlarged_backbone(plain: Any, d_max: int = 4, stages: Sequence[str] | None = None, **backbone: Any) -> nn.Module:
     """Builds a plain backbone with kernels of (2 d_max + 1)² in place of 3×3: the supernet that EDO pre-trains.
 
-    Its class and the names of its parameters are the plain backbone's, and so are the initialisers of its weights. The
-    shapes of these kernels are not, so that a checkpoint of the plain backbone does not fit.
+    The class, the names of the parameters and the initialisers are those of the plain backbone. The kernels have other
+    shapes, so a checkpoint of the plain backbone does not load.
 
     Args:
         plain: Type of the plain backbone, such as ``'mmdet.ResNet'``.
-        d_max: The largest dilation that a kernel holds.
-        stages: Whose convolutions are enlarged. Defaults to all that are called layers, stages or blocks.
-        **backbone: The plain backbone's own settings.
+        d_max: Largest dilation that the kernels contain. Defaults to 4.
+        stages: Names of the stages whose convolutions are enlarged. Defaults to all modules called layers, stages or
+            blocks.
+        **backbone: Settings of the plain backbone.
 
     Raises:
         DetNASError: If the backbone has no such convolution, or one that cannot be enlarged; names it.
@@ -37,15 +39,16 @@ def enlarged_backbone(plain: Any, d_max: int = 4, stages: Sequence[str] | None =
     net = build_plain(settings)
     for conv in table:
         enlarge(cast(nn.Conv2d, net.get_submodule(conv.name)), d_max)
+        refuse_to_merge(net, conv.name, 'has an enlarged kernel. Merge the found net instead.')
     return net
 
 
 def enlarge(conv: nn.Conv2d, d_max: int) -> None:
-    """Gives a 3×3 convolution a new and larger kernel, in place; its output keeps its size.
+    """Replaces the kernel of a 3×3 convolution by a larger new one, in place; the output size stays the same.
 
     Args:
         conv: The convolution.
-        d_max: The largest dilation, which multiplies the convolution's own.
+        d_max: Largest dilation; it multiplies the dilation that the convolution has already.
     """
     old = conv.weight
     conv.kernel_size = (2 * d_max + 1, 2 * d_max + 1)
@@ -57,12 +60,12 @@ def enlarge(conv: nn.Conv2d, d_max: int) -> None:
 
 
 def largest_dilation(conv: nn.Conv2d) -> int:
-    """Returns the largest dilation that a convolution's kernel holds: 1 for a plain 3×3 one."""
+    """Returns the largest dilation whose taps the kernel of a convolution contains: 1 for a plain 3×3 one."""
     return min(size // 2 for size in conv.kernel_size)
 
 
 def taps(weight: Tensor, genotype: Genotype) -> Tensor:
-    """Returns the nine taps of a dilation, cut out of large kernels; shape (c_out, c_in / groups, 3, 3).
+    """Returns the nine taps of a dilation out of enlarged kernels, shape (c_out, c_in / groups, 3, 3).
 
     Args:
         weight: Shape (c_out, c_in / groups, 2 d_max + 1, 2 d_max + 1).
@@ -77,12 +80,12 @@ def taps(weight: Tensor, genotype: Genotype) -> Tensor:
 
 
 def run_taps(conv: nn.Conv2d, x: Tensor, weight: Tensor, genotype: Genotype, bias: Tensor | None = None) -> Tensor:
-    """Returns the output of a convolution of which only the nine taps of a dilation are kept.
+    """Returns the output of an enlarged convolution with only the nine taps of a dilation.
 
     Args:
-        conv: Whose stride, dilation and groups are used.
+        conv: The convolution; its stride, dilation and groups are used.
         x: Its input, shape (n, c_in, h, w).
-        weight: Its large kernel, in the numbers in which it is to run.
+        weight: Its enlarged kernel, in the dtype of ``x``.
         genotype: The dilation.
         bias: Its bias, or None.
     """

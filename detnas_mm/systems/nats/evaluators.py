@@ -1,4 +1,4 @@
-"""The representation error of dilations in a supernet with large kernels (EDO: Liu et al., CVPR 2021, section 3)."""
+"""Representation error of dilations in a supernet with enlarged kernels (EDO: Liu et al., CVPR 2021, section 3)."""
 
 from __future__ import annotations
 
@@ -29,30 +29,31 @@ if TYPE_CHECKING:
 
 @EVALUATORS.register_module()
 class RepresentationError(Evaluator):
-    """How much a supernet with large kernels loses if of each kernel only the nine taps of a dilation are kept.
+    """Measures the error of keeping only the nine taps of a dilation out of each enlarged kernel.
 
-    The error of an architecture is a sum over output channels, so that the best dilation of every group is known by
-    itself: :meth:`gene_scores`. It is computed at the first question, in one pass over the images in evaluation mode,
-    without gradients and without boxes or labels.
+    The error of an architecture is a sum over output channels, so the best dilation of every group can be chosen
+    independently of the others: :meth:`gene_scores`. All scores are computed on the first call, in one pass over the
+    images in evaluation mode, without gradients, boxes or labels.
 
-    The paper describes the error as the L1 norm of the expected difference between the outputs of the whole and of the
-    cut kernel. Over what that norm and that expectation are taken is not known exactly, and no code for it was
-    published; so there are three statistics. Let Δ_{c,d}(p) be what output channel c loses at position p with dilation
-    d:
+    The paper describes the error as the L1 norm of the expected difference between the outputs of the full and of the
+    cut kernel. It does not give the exact formula (over which dimensions the norm and the expectation are taken), and
+    no code was published, so three statistics are available. Let Δ_{c,d}(p) be the difference in output channel c at
+    position p when only the taps of dilation d are kept:
 
-    - ``'mean_map'``: Σ_p |Δ of the mean input map|. All images must have one size. One convolution an image, as in
-      prediction, and at the end one a dilation on the mean map.
-    - ``'mean_channel'``: |Σ_i μ_i Σ_{u∉d} W[c,i,u]|, with μ the mean over images and positions. As fast.
-    - ``'error'``: E Σ_p |Δ|, measured on the images: as many convolutions an image as there are dilations.
+    - ``'mean_map'``: Σ_p |Δ of the mean input map|. All images must have the same size. Costs one forward pass per
+      image, and at the end one convolution per dilation on the mean map.
+    - ``'mean_channel'``: |Σ_i μ_i Σ_{u∉d} W[c,i,u]|, with μ the mean over images and positions. Equally fast.
+    - ``'error'``: E Σ_p |Δ|, measured on the images. Costs one convolution per image and dilation.
 
     Args:
-        dataloader: The images: mmengine's dataloader config, without random transforms. Order and batches are fixed.
-        num_images: How many of them. Defaults to None: all.
-        statistic: See above.
-        seed: Which images, if not all of them: the first of a random order drawn from this seed.
+        dataloader: Config of the images, as mmengine's dataloaders, without random transforms. Order and batches are
+            fixed.
+        num_images: Number of images. Defaults to None: all.
+        statistic: ``'mean_map'``, ``'mean_channel'`` or ``'error'``. Defaults to ``'mean_map'``.
+        seed: With ``num_images``: seed of the random order whose first images are used. Defaults to 0.
 
     Raises:
-        DetNASError: If a setting does not fit; on :meth:`setup`, if space and model do not.
+        DetNASError: If a setting is invalid; on :meth:`setup`, if the space and the model do not match.
     """
 
     needs_model = True
@@ -77,7 +78,7 @@ class RepresentationError(Evaluator):
         """See :meth:`Evaluator.check`."""
         if not isinstance(job.space, DilationSpace):
             raise DetNASError(
-                f"RepresentationError scores dilations, search.space=dict(type='DilationSpace', …); got "
+                f"RepresentationError scores dilations and needs search.space=dict(type='DilationSpace', …); got "
                 f'{type(job.space).__name__}.'
             )
 
@@ -103,7 +104,7 @@ class RepresentationError(Evaluator):
         )
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """See :meth:`Evaluator.evaluate`; details have the error of every convolution."""
+        """See :meth:`Evaluator.evaluate`; ``details`` contains the error of every convolution."""
         for arch in archs:
             errors = [
                 float(self.gene_scores(number)[np.arange(len(ids)), ids].sum())
@@ -115,10 +116,10 @@ class RepresentationError(Evaluator):
         """Returns the error of every group of one convolution with every genotype, shape (groups, genotypes).
 
         Args:
-            conv: Its number in the space's table.
+            conv: Index of the convolution in the table of the space.
 
         Raises:
-            DetNASError: If images or weights do not allow it.
+            DetNASError: If images differ in size (``'mean_map'``), or an error is not finite.
         """
         if self._scores is None:
             self._scores = self._measure()
@@ -144,11 +145,11 @@ class RepresentationError(Evaluator):
 
 
 def enlarged_convs(model: nn.Module, space: DilationSpace) -> tuple[nn.Module, list[nn.Conv2d]]:
-    """Returns a model's backbone and its convolutions of a space.
+    """Returns the backbone of a model and its convolutions that a space searches.
 
     Raises:
-        DetNASError: If there is none, or one of another shape, or a kernel holds fewer dilations than the space has;
-            names it.
+        DetNASError: If a convolution is missing, has another shape, or has a kernel too small for the dilations of the
+            space; names it.
     """
     names = {row.name for row in space.convs}
     for backbone in model.modules():
@@ -157,24 +158,29 @@ def enlarged_convs(model: nn.Module, space: DilationSpace) -> tuple[nn.Module, l
             break
     else:
         raise DetNASError(
-            f'The model has no backbone with {space.convs[0].name} … {space.convs[-1].name}, the convolutions of '
-            f'search.space: give search.space.backbone the plain backbone of model.backbone.'
+            f'No module of the model has the convolutions of search.space, {space.convs[0].name} … '
+            f'{space.convs[-1].name}. Set search.space.backbone to the plain backbone of model.backbone.'
         )
     convs: list[nn.Conv2d] = []
     for row in space.convs:
         conv = found[row.name]
         if not isinstance(conv, nn.Conv2d) or (conv.out_channels, conv.groups) != (row.channels, row.groups):
             raise DetNASError(
-                f'{row.name} of the model is {conv}; search.space has one of {row.channels} channels in '
-                f'{row.groups} groups. Give both the same plain backbone.'
+                f'{row.name} of the model is {conv}; that of search.space has {row.channels} channels in '
+                f'{row.groups} conv-groups. Use the same plain backbone in model.backbone and search.space.backbone.'
+            )
+        if not all(size % 2 for size in conv.kernel_size):
+            raise DetNASError(
+                f'{row.name} has a kernel of {conv.kernel_size[0]}x{conv.kernel_size[1]}; enlarged kernels must have '
+                f'odd sides, 2 * d_max + 1.'
             )
         largest, held = max(space.genotypes[row.stage], key=max), largest_dilation(conv)
         if max(largest) > held:
             raise DetNASError(
-                f'{row.name} has a kernel of {conv.kernel_size[0]}x{conv.kernel_size[1]}, which holds dilations up to '
-                f'{held}; search.space has {genotype_text(largest)}. Pre-train a supernet with larger kernels, '
-                f"model.backbone=dict(type='detnas_mm.EnlargedBackbone', d_max={max(largest)}, …), or give the space "
-                f'fewer genotypes.'
+                f'{row.name} has a kernel of {conv.kernel_size[0]}x{conv.kernel_size[1]}, which contains dilations up '
+                f'to {held}; search.space has {genotype_text(largest)}. Pre-train a supernet with larger kernels, '
+                f"model.backbone=dict(type='detnas_mm.EnlargedBackbone', d_max={max(largest)}, …), or remove the "
+                f'larger genotypes from search.space.genotypes.'
             )
         convs.append(conv)
     return backbone, convs
@@ -184,9 +190,9 @@ def by_group(errors: np.ndarray, sizes: Sequence[int], unit: int) -> np.ndarray:
     """Returns sums over the channels of every group, shape (groups, genotypes).
 
     Args:
-        errors: Of every channel, shape (channels, genotypes).
-        sizes: Of the groups, in units.
-        unit: Channels of a unit.
+        errors: Error of every channel, shape (channels, genotypes).
+        sizes: Sizes of the groups, in units.
+        unit: Number of channels per unit.
     """
     firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]]) * unit
     return np.add.reduceat(errors, firsts, axis=0)
@@ -196,15 +202,15 @@ def _finite(statistic: Statistic) -> np.ndarray:
     errors = statistic.errors()
     if not np.isfinite(errors).all():
         raise DetNASError(
-            f'The representation error of {statistic.name} is not finite: weights or images hold infinite values. Give '
-            f'another checkpoint.'
+            f'The representation error of {statistic.name} is not finite: weights or images contain NaN or infinite '
+            f'values. Use another checkpoint.'
         )
     return errors
 
 
 @contextmanager
 def _heard(conv: nn.Conv2d, statistic: Statistic) -> Iterator[None]:
-    """Hands the inputs and outputs of a convolution to a statistic inside the block."""
+    """Context manager that passes the inputs and outputs of a convolution to a statistic."""
     handle = conv.register_forward_hook(lambda module, inputs, out: statistic.add(inputs[0], out))
     try:
         yield
@@ -213,5 +219,5 @@ def _heard(conv: nn.Conv2d, statistic: Statistic) -> Iterator[None]:
 
 
 def _precisely() -> AbstractContextManager[None]:
-    """Turns off TF32 in convolutions: the statistics are small differences of large sums."""
+    """Context manager that disables TF32 in convolutions: the statistics are small differences of large sums."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)

@@ -1,4 +1,4 @@
-"""The hook of a search by gradient; its loop and its optimisers are found here too."""
+"""Hook of the search by gradient. Registers its loop and its constructor of optimisers as well."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _KEY = 'NATSSearchHook.calibration'
 
 @HOOKS.register_module()
 class NATSSearchHook(TrainingSearchHook):
-    """Searches dilations by gradient: a row an epoch, the net of the last one as config and checkpoint.
+    """Searches dilations by gradient: writes one ledger row per epoch and exports the net of the last epoch.
 
-    The metric of a row is ``alpha_entropy``, the mean entropy of softmax(α) over all groups of channels, as a share of
-    its maximum: 1 where nothing has been learnt, 0 where every group has decided. Of each epoch ``genotypes.png`` shows
-    the shares of genotypes, and the visualizer is given them as ``share/<stage>/<genotype>``.
+    The metric of a row is ``alpha_entropy``: the mean entropy of softmax(α) over all groups of channels, divided by its
+    maximum. It is 1 before α is trained and 0 when every group has one genotype of weight 1. ``genotypes.png`` shows
+    the share of each genotype per epoch; the visualizer logs them as ``share/<stage>/<genotype>``.
 
-    The exported weights are those of the supernet. Their BN statistics: layers that are frozen in training keep theirs;
-    those of the others are computed for the found net where ``calibration`` is given, else they stay as they were
-    trained, with all genotypes mixed. ``batch_norm`` in ``best.json`` and in the checkpoint's meta says which.
+    The exported weights are those of the supernet. BN layers that are frozen in training keep their statistics. The
+    statistics of other BN layers are recalibrated for the found net if ``calibration`` is given; otherwise they are
+    those of the mixture of all genotypes. ``batch_norm`` in ``best.json`` and in the checkpoint's meta records which.
 
     Args:
-        calibration: ``dict(dataloader=…, num_images=500, seed=0)``, training images for the statistics. Defaults to
-            None.
+        calibration: ``dict(dataloader=…, num_images=500, seed=0)``: training images to recalibrate BN on. Defaults to
+            None: no recalibration.
 
     Raises:
-        DetNASError: If ``calibration`` is written otherwise.
+        DetNASError: If ``calibration`` has other keys.
     """
 
     def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:
@@ -62,7 +62,8 @@ class NATSSearchHook(TrainingSearchHook):
             unknown = sorted(set(calibration) - {'dataloader', 'num_images', 'seed'})
             if unknown or 'dataloader' not in calibration:
                 raise DetNASError(
-                    f'{_KEY} is dict(dataloader=…, num_images=500, seed=0) or None; got the keys {sorted(calibration)}.'
+                    f'{_KEY} must be dict(dataloader=…, num_images=500, seed=0) or None; got the keys '
+                    f'{sorted(calibration)}.'
                 )
             loader = checked_loader(f'{_KEY}.dataloader', calibration['dataloader'])
             calibration = {**calibration, 'dataloader': loader}
@@ -73,53 +74,54 @@ class NATSSearchHook(TrainingSearchHook):
         """See :meth:`SearchHook.check`.
 
         Raises:
-            DetNASError: If the section has another space or objective, has constraints, or names no config for what is
-                found.
+            DetNASError: If the space is not a :class:`DilationSpace`, an objective is unknown, there are constraints,
+                or ``export.config`` is missing.
         """
         super().check(job)
         if not isinstance(job.space, DilationSpace):
-            raise DetNASError(f'{cls.__name__} searches a DilationSpace; search.space is {job.space!r}.')
+            raise DetNASError(f'{cls.__name__} needs a DilationSpace; search.space is {job.space!r}.')
         if job.budget.constraints:
-            raise DetNASError('search.constraints: a search by gradient looks at none; take them out of the config.')
+            raise DetNASError('search.constraints: a search by gradient cannot use constraints; remove them.')
         for objective in job.objectives:
             if objective.name not in (_ENTROPY, *job.budget.models):
                 raise DetNASError(
-                    f'search.objectives names {objective.name!r}, which nothing gives: {cls.__name__} gives '
-                    f'{_ENTROPY}, and costs are {sorted(job.budget.models)}. Write '
+                    f'search.objectives: unknown objective {objective.name!r}. {cls.__name__} computes {_ENTROPY}; '
+                    f'search.costs are {sorted(job.budget.models)}. Write '
                     f"objectives=[dict(name='{_ENTROPY}', direction='minimize')]."
                 )
         if job.export.config is None:
             raise DetNASError(
-                'search.export.config is missing: the searched config trains α, which the found net does not have. '
-                "Name an ordinary training config with the plain backbone, export=dict(config='….py')."
+                'search.export.config is missing. The config of the search trains α and cannot train the found net: '
+                "name a training config with the plain backbone, export=dict(config='….py')."
             )
 
     def before_run(self, runner: Runner) -> None:
         """See :meth:`SearchHook.before_run`.
 
         Raises:
-            DetNASError: If the model, the loop or other hooks do not fit.
+            DetNASError: If the model, the training loop or other hooks do not fit a search by gradient.
         """
         super().before_run(runner)
         self._model = unwrapped(runner)
         supernet = find_supernet(self._model)
-        assert isinstance(supernet, DilatedSupernet) and supernet.mixture  # else there were no optimiser of α
+        assert isinstance(supernet, DilatedSupernet) and supernet.mixture  # otherwise there would be no optimiser of α
         supernet.check_space(self._job.space)
         self._supernet = supernet
         if not isinstance(runner.train_loop, AlternatingTrainLoop):
             raise DetNASError(
-                f'{type(self).__name__} needs the loop that trains weights and α in turn; train_cfg.type is '
-                f"{type(runner.train_loop).__name__}. Set train_cfg=dict(type='detnas_mm.AlternatingTrainLoop', …)."
+                f'{type(self).__name__} needs a loop that trains the weights and α in turn, '
+                f"train_cfg=dict(type='detnas_mm.AlternatingTrainLoop', …); train_cfg.type is "
+                f'{type(runner.train_loop).__name__}.'
             )
         self._alpha_from = runner.train_loop.alpha_from
         if any(isinstance(hook, PathSamplingHook) for hook in runner.hooks):
             raise DetNASError(
-                'PathSamplingHook trains single paths, where α has no effect: take it out of custom_hooks.'
+                'PathSamplingHook trains single paths, in which α is not used: remove it from custom_hooks.'
             )
         if not any(isinstance(hook, EpochSeedHook) for hook in runner.hooks):
             raise DetNASError(
-                f'{type(self).__name__} compares the rows of a resumed training, which is the same only if its random '
-                f"numbers are seeded by epoch: add dict(type='detnas_mm.EpochSeedHook') to custom_hooks."
+                f'{type(self).__name__} needs random numbers that are seeded per epoch, so that a resumed search '
+                f"writes the same rows: add dict(type='detnas_mm.EpochSeedHook') to custom_hooks."
             )
         self._calibration = None
         if self.calibration_cfg is not None:
@@ -128,19 +130,19 @@ class NATSSearchHook(TrainingSearchHook):
         self._job.log(f'BN of the exported net: {self.meta()["batch_norm"]}.')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuses α of another space, which mmengine would leave out with a warning.
+        """Checks that the α of a checkpoint have the shapes of this space; mmengine would skip others with a warning.
 
         Raises:
-            DetNASError: Names the first one.
+            DetNASError: If one has another shape; names the first.
         """
         ours = {name: tuple(alpha.shape) for name, alpha in alphas(self._model).items()}
         for key, value in checkpoint.get('state_dict', checkpoint).items():
             name = key.removeprefix('module.')
             if name.endswith('.alpha') and ours.get(name) != tuple(value.shape):
                 raise DetNASError(
-                    f'{runner._load_from} holds α of another space: {name} has (groups, genotypes) of '
-                    f'{tuple(value.shape)} there, {ours.get(name, "nothing")} here. Give model.backbone.space and '
-                    f'search.space the settings of that search, or begin with a checkpoint that has no α.'
+                    f'{runner._load_from} has α of another space: (groups, genotypes) of {name} are '
+                    f'{tuple(value.shape)} in the checkpoint, {ours.get(name, "missing")} here. Use the settings of '
+                    f'that search in model.backbone.space and search.space, or start from a checkpoint without α.'
                 )
 
     def spec(self) -> dict[str, Any]:
@@ -150,7 +152,7 @@ class NATSSearchHook(TrainingSearchHook):
         return dict(type='NATSSearchHook', alpha_from=self._alpha_from, alpha=optimiser, calibration=calibration)
 
     def decode(self, runner: Runner) -> Architecture:
-        """See :meth:`TrainingSearchHook.decode`: the genotype of the largest α of every group."""
+        """See :meth:`TrainingSearchHook.decode`: takes the genotype of the largest α in every group."""
         return self._supernet.decode()
 
     def metrics(self, runner: Runner) -> dict[str, float]:
@@ -158,11 +160,11 @@ class NATSSearchHook(TrainingSearchHook):
         return {_ENTROPY: alpha_entropy(self._model)}
 
     def summary(self, arch: Architecture) -> str:
-        """See :meth:`TrainingSearchHook.summary`: shares of genotypes in the stages."""
+        """See :meth:`TrainingSearchHook.summary`: shares of the genotypes per stage."""
         return self._supernet.space.shares_text(arch)
 
     def meta(self) -> dict[str, Any]:
-        """See :meth:`TrainingSearchHook.meta`: what was done with the statistics of BN."""
+        """See :meth:`TrainingSearchHook.meta`: records how the BN statistics were obtained."""
         trained = len(bn_recalibration.trained_norms(self._model))
         frozen = len(bn_recalibration.batch_norms(self._model)) - trained
         parts = [f'{frozen} layers frozen in training, untouched'] if frozen else []
@@ -174,7 +176,7 @@ class NATSSearchHook(TrainingSearchHook):
         return dict(batch_norm='; '.join(parts) or 'none')
 
     def weights(self, runner: Runner, arch: Architecture) -> dict[str, Any]:
-        """See :meth:`TrainingSearchHook.weights`: those of the supernet; all ranks share the images for BN."""
+        """See :meth:`TrainingSearchHook.weights`: those of the supernet; ranks share the recalibration of BN."""
         model, supernet = self._model, self._supernet
         prefix = next(name for name, module in model.named_modules() if module is supernet)
         with bn_recalibration.restored(model), bn_recalibration.local_batch_norm(model):
@@ -182,13 +184,13 @@ class NATSSearchHook(TrainingSearchHook):
                 tree = PathTree([supernet.segments(arch)])
                 self._calibration.recalibrate(tree, range(len(self._calibration)))
                 if tree.failure(0):
-                    raise DetNASError(f'{tree.failure(0)}: lower the learning rate, or leave out {_KEY}.')
+                    raise DetNASError(f'{tree.failure(0)}: lower the learning rate, or remove {_KEY}.')
                 bn_recalibration.apply(self._calibration.norms, tree.statistics(0))
             state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-            return slice_state_dict(state, arch, supernet, prefix)  # copied here: statistics are put back after
+            return slice_state_dict(state, arch, supernet, prefix)  # copies, since the statistics are restored on exit
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """See :meth:`TrainingSearchHook.after_train_epoch`; shows the shares of genotypes too."""
+        """See :meth:`TrainingSearchHook.after_train_epoch`; also logs and draws the shares of genotypes."""
         super().after_train_epoch(runner)
         if not is_main_process():
             return
@@ -204,7 +206,7 @@ class NATSSearchHook(TrainingSearchHook):
         draw_genotypes(space, [space.parse(one.arch) for one in rows], self._job.work_dir / 'genotypes.png')
 
     def after_train(self, runner: Runner) -> None:
-        """See :meth:`TrainingSearchHook.after_train`; ends with the command that retrains as the paper does."""
+        """See :meth:`TrainingSearchHook.after_train`; also logs the command that retrains as in the paper."""
         super().after_train(runner)
         if is_main_process():
             assert self._job.work_dir is not None
@@ -214,7 +216,7 @@ class NATSSearchHook(TrainingSearchHook):
 
 @torch.no_grad()
 def alpha_entropy(model: torch.nn.Module) -> float:
-    """Returns the mean entropy of softmax(α) over all groups of a model's convolutions, 1 where all α are equal."""
+    """Returns the mean entropy of softmax(α) over all groups of a model, divided by that of equal α."""
     entropies = []
     for alpha in alphas(model).values():
         own, equal = (torch.special.entr(one.double().cpu().softmax(1)).sum(1) for one in (alpha, 0 * alpha))
@@ -223,17 +225,17 @@ def alpha_entropy(model: torch.nn.Module) -> float:
 
 
 def retrain_line(config: Path, backbone: Mapping[str, Any]) -> str:
-    """Returns what to type to train a found net from what the supernet's backbone began with (NATS, section 4.1).
+    """Returns the command that trains a found net from the weights that the search started from (NATS, section 4.1).
 
     Args:
-        config: Of the found net.
-        backbone: The supernet's settings; its ``init_cfg`` or ``pretrained`` names the pre-trained weights.
+        config: Path of the config of the found net.
+        backbone: Settings of the supernet; ``init_cfg`` or ``pretrained`` names the pre-trained weights.
     """
     init = backbone.get('init_cfg')
     if backbone.get('pretrained'):
         init = dict(type='Pretrained', checkpoint=backbone['pretrained'])
     if not init:
-        return f'Train it from the start, since the supernet began so: {typed("train.py", config)}'
+        return f'Train it from random weights, as the supernet: {typed("train.py", config)}'
     key = 'model.backbone.init_cfg'
     options = [f'{key}={init!r}']
     if isinstance(init, Mapping) and all(isinstance(value, str) for value in init.values()):

@@ -1,4 +1,4 @@
-"""Convolutions whose output channels have dilations of their own, and mixtures of dilations (NATS, section 3.2)."""
+"""Convolutions with one dilation per group of output channels, and mixtures of dilations (NATS, section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from detnas_mm.systems.nats.convs import Genotype, runs_text
 
 
 class DilationPlan(nn.Module):
-    """How one convolution runs with the dilations of its channels: those of a genotype as one convolution.
+    """Runs a convolution with the dilations of its channels: one convolution per genotype that occurs.
 
-    Index tensors are buffers that no state dict has.
+    Index tensors are non-persistent buffers, so they are not in the state dict.
 
     Args:
-        conv: The convolution; its stride, padding, own dilation and groups are read.
-        dilations: One genotype a unit: a channel, or a conv-group's channels.
+        conv: The convolution; its stride, padding, dilation and groups are used.
+        dilations: One genotype per unit (a channel, or the channels of a conv-group).
     """
 
     def __init__(self, conv: nn.Conv2d, dilations: Sequence[Genotype]) -> None:
@@ -28,10 +28,11 @@ class DilationPlan(nn.Module):
         self.stride, self.groups = conv.stride, conv.groups
         unit = 1 if conv.groups == 1 else conv.out_channels // conv.groups
         inputs = conv.in_channels // conv.groups
-        #: (padding, dilation, groups) of every genotype that there is, in the order in which they come first.
+        #: (padding, dilation, groups) of every genotype that occurs, in order of first occurrence.
         self.parts: list[tuple[tuple[int, int], tuple[int, int], int]] = []
-        #: Lengths of every genotype's runs along the output channels, and where they go: (part, run) in order.
+        #: Run lengths of every genotype along the output channels.
         self.runs: list[list[int]] = []
+        #: (part, run) of every run, in the order of the output channels.
         self.order: list[tuple[int, int]] = []
         genotypes = list(dict.fromkeys(dilations))
         for number, genotype in enumerate(genotypes):
@@ -48,7 +49,7 @@ class DilationPlan(nn.Module):
             self.runs[number].append(sum(1 for _ in run) * unit)
 
     def _keep(self, name: str, units: Sequence[int], size: int) -> None:
-        """Keeps which channels some units have: a slice where they lie together, else an index tensor."""
+        """Stores the channels of some units: as a slice if they are contiguous, else as an index tensor."""
         first = units[0]
         if list(units) == list(range(first, first + len(units))):
             setattr(self, name, slice(first * size, (first + len(units)) * size))
@@ -56,7 +57,7 @@ class DilationPlan(nn.Module):
             self.register_buffer(name, channels_of(torch.tensor(units), size), persistent=False)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Returns the convolution's output; channels keep their positions.
+        """Returns the output of the convolution; channels keep their positions.
 
         Args:
             x: Shape (n, c_in, h, w).
@@ -73,35 +74,35 @@ class DilationPlan(nn.Module):
             own = None if bias is None else taken(bias, rows, 0)
             out = F.conv2d(images, taken(weight, rows, 0), own, self.stride, padding, dilation, groups)
             outs.append(out.split(self.runs[number], 1))
-        return torch.cat([outs[part][run] for part, run in self.order], 1)  # a copy, whatever the order
+        return torch.cat([outs[part][run] for part, run in self.order], 1)  # copies in any order of the channels
 
 
 def keep_whole(conv: nn.Conv2d) -> None:
-    """Has torch.fx trace a convolution as one step, as it does those of torch.nn.
+    """Makes torch.fx trace a convolution as one step, as it traces the modules of torch.nn.
 
-    It goes by the module that an object says it is from. mmengine's ``efficient_conv_bn_eval`` and torch's fusing of
-    norms look for convolutions in what it traced.
+    torch.fx decides this by ``__module__``. mmengine's ``efficient_conv_bn_eval`` and torch's fusion of BN look for
+    such steps.
     """
     conv.__module__ = nn.Conv2d.__module__
 
 
 def scaled(own: Sequence[int] | str, genotype: Genotype) -> tuple[int, int]:
-    """Returns a convolution's own padding or dilation, multiplied by a genotype."""
+    """Returns the padding or dilation of a plain convolution, multiplied by a genotype."""
     return int(own[0]) * genotype[0], int(own[1]) * genotype[1]
 
 
 def taken(tensor: Tensor, where: slice | Tensor, dim: int) -> Tensor:
-    """Returns the part of a tensor along a dimension: a view where it is a slice."""
+    """Returns a part of a tensor along a dimension: a view if ``where`` is a slice, else a copy."""
     if isinstance(where, slice):
         return tensor.narrow(dim, where.start, where.stop - where.start)
     return tensor.index_select(dim, where)
 
 
 class DilatedConv2d(nn.Conv2d):
-    """A 3×3 convolution whose output channels have dilations of their own.
+    """A 3×3 convolution with one dilation per output channel or conv-group.
 
-    Weight and bias are the plain convolution's, under its keys; so are parameters and multiply-adds. A plain
-    convolution becomes one in place by :meth:`of`.
+    Weight, bias, their keys, the number of parameters and the multiply-adds are those of the plain convolution.
+    :meth:`of` turns a plain convolution into one in place.
     """
 
     plan: DilationPlan
@@ -112,8 +113,8 @@ class DilatedConv2d(nn.Conv2d):
         """Turns a plain convolution into a dilated one, in place.
 
         Args:
-            conv: Of the class ``nn.Conv2d``.
-            dilations: One genotype a unit.
+            conv: A convolution of the class ``nn.Conv2d``.
+            dilations: One genotype per unit.
         """
         conv.__class__ = DilatedConv2d
         assert isinstance(conv, DilatedConv2d)
@@ -125,24 +126,24 @@ class DilatedConv2d(nn.Conv2d):
         return self.plan(input, weight, bias)
 
     def extra_repr(self) -> str:
-        """Adds the dilations to what a convolution prints of itself."""
+        """Adds the dilations to the text of a convolution."""
         return f'{super().extra_repr()}, dilations={self._dilations_text}'
 
 
 class MixedConv2d(nn.Conv2d):
     """A 3×3 convolution of a supernet: all genotypes share its weight.
 
-    With a path in force it runs that path's genotypes alone. Else it mixes them: the output of every group of channels
-    is the sum over genotypes, weighted by softmax(α) (NATS, equation 3). The sum is computed by scaling *weights*, not
-    outputs, which is the same since a convolution is linear in them; so no output of a single genotype is kept for the
-    backward pass, only its scaled weight. Beyond what the plain backbone keeps that is 322 MB for a ResNet-50 with the
-    genotypes of the paper, whatever the size and number of the images: recomputing genotypes would save no more. The
-    plain backbone's own recomputation, ``with_cp=True``, brings the supernet down to what it brings the plain one.
+    With an active path, it runs only the genotypes of that path. Without one, it mixes all genotypes: the output of a
+    group of channels is their sum weighted by softmax(α) (NATS, equation 3). The sum is computed by scaling *weights*
+    instead of outputs, which is equivalent since a convolution is linear in its weight. The backward pass thus keeps
+    the scaled weight of each genotype and none of their outputs. For a ResNet-50 with the paper's genotypes these take
+    322 MB more than the plain backbone, for any number and size of images, so recomputing single genotypes would save
+    nothing more. ``with_cp=True`` reduces the memory of the supernet to that of the plain backbone with this setting.
 
     Attributes:
-        alpha: α of every (group, genotype), shape (groups, genotypes); None in a supernet that runs single paths.
-        plan: What the path in force runs; None without one.
-        skip_below: In a mixture, channels of a genotype whose weight is below this are left out.
+        alpha: α, shape (groups, genotypes); None in a supernet that runs single paths.
+        plan: Plan of the active path; None without one.
+        skip_below: In a mixture, channels of a genotype whose weight is below this are skipped.
     """
 
     genotypes: tuple[Genotype, ...]
@@ -163,11 +164,11 @@ class MixedConv2d(nn.Conv2d):
         """Turns a plain convolution into one of a supernet, in place.
 
         Args:
-            conv: Of the class ``nn.Conv2d``.
-            genotypes: What its groups choose from.
-            split: Sizes of its groups in units.
-            mixture: Whether it has α, zeros at first.
-            skip_below: See above.
+            conv: A convolution of the class ``nn.Conv2d``.
+            genotypes: Genotypes that each group can have.
+            split: Sizes of the groups, in units.
+            mixture: Create α, initialised to zeros. Defaults to False.
+            skip_below: See the attribute. Defaults to 0: nothing is skipped.
         """
         conv.__class__ = MixedConv2d
         assert isinstance(conv, MixedConv2d)
@@ -178,10 +179,10 @@ class MixedConv2d(nn.Conv2d):
         conv.register_parameter('alpha', nn.Parameter(torch.zeros(len(split), len(genotypes))) if mixture else None)
 
     def plan_of(self, ids: Sequence[int]) -> DilationPlan:
-        """Returns what a path runs here.
+        """Returns the plan of a path.
 
         Args:
-            ids: A genotype's number for every group.
+            ids: Index of the genotype of every group.
         """
         return DilationPlan(self, [self.genotypes[ids[group]] for group in self.groups_of_units]).to(self.weight.device)
 
@@ -189,7 +190,7 @@ class MixedConv2d(nn.Conv2d):
         if self.plan is not None:
             return self.plan(input, weight, bias)
         if self.alpha is None:
-            raise DetNASError('This supernet runs single paths (mixture=False): set_path(…) first.')
+            raise DetNASError('This supernet runs single paths (mixture=False): call set_path(…) first.')
         shares = self.alpha.softmax(1)[self.group_of_unit]  # (units, genotypes)
         parts = (self._part(input, weight, shares[:, i], genotype) for i, genotype in enumerate(self.genotypes))
         out = sum(part for part in parts if part is not None)
@@ -197,18 +198,18 @@ class MixedConv2d(nn.Conv2d):
         return out if bias is None else out + bias[:, None, None]
 
     def _part(self, x: Tensor, weight: Tensor, share: Tensor, genotype: Genotype) -> Tensor | None:
-        """Returns what one genotype adds to the mixture; None where every unit's share of it is negligible.
+        """Returns the term of one genotype in the mixture; None if its share is negligible in every unit.
 
         Args:
             x: The input.
             weight: The weight.
-            share: Of every unit, shape (units,).
+            share: Share of the genotype in every unit, shape (units,).
             genotype: The genotype.
         """
         unit = self.out_channels // len(share)
         weight = weight * share.repeat_interleave(unit)[:, None, None, None]
         padding, dilation = scaled(self.padding, genotype), scaled(self.dilation, genotype)
-        skips = self.skip_below and not share.is_meta  # where there are shapes alone, nothing is known to be small
+        skips = self.skip_below and not share.is_meta  # meta tensors have no values to compare
         active = (share.detach() >= self.skip_below).nonzero().flatten() if skips else share
         if len(active) == len(share):
             return F.conv2d(x, weight, None, self.stride, padding, dilation, self.groups)
@@ -224,5 +225,5 @@ class MixedConv2d(nn.Conv2d):
 
 
 def channels_of(units: Tensor, size: int) -> Tensor:
-    """Returns the channels of some units of ``size`` channels each."""
+    """Returns the indices of the channels of some units with ``size`` channels each."""
     return (units[:, None] * size + torch.arange(size, device=units.device)).flatten()

@@ -1,4 +1,4 @@
-"""Backbones with searched dilations: any plain backbone with 3×3 convolutions, changed in place."""
+"""Dilated backbones and supernets of dilations, made from any plain backbone with 3×3 convolutions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from detnas_mm.systems.nats import segments
 from detnas_mm.systems.nats.channel_order import check_order, dilations_metadata, genotypes_of, keep_dilations
 from detnas_mm.systems.nats.convs import by_unit, read_dilations
 from detnas_mm.systems.nats.enlarged import enlarged_backbone
+from detnas_mm.systems.nats.fusing import keep_dilations_when_merged, refuse_to_merge
 from detnas_mm.systems.nats.layers import DilatedConv2d, DilationPlan, MixedConv2d
 from detnas_mm.systems.nats.plain import build_plain, searched_convs
 from detnas_mm.systems.nats.space import DilationSpace
 
-#: What the registry of models finds here.
+#: Lower bound of n · softmax in float32 with n equal logits.
+_EQUAL = 1 - 1e-6
+#: Imported by the registry of models.
 __all__ = ['DilatedSupernet', 'dilated_backbone', 'dilated_supernet', 'enlarged_backbone', 'searched_convs']
 
 
@@ -29,24 +32,25 @@ __all__ = ['DilatedSupernet', 'dilated_backbone', 'dilated_supernet', 'enlarged_
 def dilated_backbone(
     plain: Any, genotypes: str, stages: Sequence[str] | None = None, channel_order: str | None = None, **backbone: Any
 ) -> nn.Module:
-    """Builds a plain backbone whose convolutions have other dilations; its class, keys and settings are its own.
+    """Builds a plain backbone with other dilations; its class, keys and settings are those of the plain backbone.
 
-    Checkpoints of ``init_cfg`` are looked at for the order of their channels (:mod:`.channel_order`). Those of
-    ``load_from``, ``--resume`` and a test are not: they hold whole models, which are loaded elsewhere. Where they were
-    saved with other dilations, a line says so.
+    The channel order of checkpoints in ``init_cfg`` is checked (:mod:`.channel_order`). Checkpoints of ``load_from``,
+    ``--resume`` and tests contain whole models and are not checked; a warning is logged if they were saved with other
+    dilations.
 
     Args:
         plain: Type of the plain backbone, such as ``'mmdet.ResNet'``.
-        genotypes: Runs of dilations along the output channels of every convolution, separated by ``'|'``, such as
-            ``'42:1x1+22:2x3|…'``; or a published name, such as ``'ic-resnet50-detection'``.
-        stages: Whose convolutions these are. Defaults to all that are called layers, stages or blocks.
-        channel_order: ``'sorted'``: genotypes lie in an order of their own, so that only checkpoints that name them
-            load. ``'arbitrary'``: any checkpoint loads. Defaults to None: ``'sorted'`` for what is published,
-            ``'arbitrary'`` else.
-        **backbone: The plain backbone's own settings.
+        genotypes: Run lengths of dilations along the output channels of every convolution, separated by ``'|'``, such
+            as ``'42:1x1+22:2x3|…'``; or a published name, such as ``'ic-resnet50-detection'``.
+        stages: Names of the stages that ``genotypes`` describes. Defaults to all modules called layers, stages or
+            blocks.
+        channel_order: ``'sorted'``: accept only checkpoints that name these genotypes. ``'arbitrary'``: accept any
+            checkpoint. Defaults to None: ``'sorted'`` for published genotypes, else ``'arbitrary'``.
+        **backbone: Settings of the plain backbone.
 
     Raises:
-        DetNASError: If the dilations do not fit the backbone, or a checkpoint's channels their order; names it.
+        DetNASError: If the genotypes do not fit the backbone, or the channel order of a checkpoint does not fit the
+            genotypes; names the convolution or the checkpoint.
     """
     settings = dict(backbone, type=plain)
     table = searched_convs(settings, stages)
@@ -54,7 +58,9 @@ def dilated_backbone(
     check_order(genotypes, channel_order, settings)
     net = build_plain(settings)
     for conv, found in zip(table, dilations, strict=True):
-        DilatedConv2d.of(cast(nn.Conv2d, net.get_submodule(conv.name)), by_unit(found, conv))
+        units = by_unit(found, conv)
+        DilatedConv2d.of(cast(nn.Conv2d, net.get_submodule(conv.name)), units)
+        keep_dilations_when_merged(net, conv.name, units)
     keep_dilations(net, dilations_metadata(table, dilations))
     return net
 
@@ -63,24 +69,25 @@ def dilated_backbone(
 def dilated_supernet(
     plain: Any, space: Any = 'nats', mixture: bool = False, skip_below: float = 0.0, **backbone: Any
 ) -> nn.Module:
-    """Builds a supernet of all dilations of a plain backbone: a subclass of the plain class, with its keys.
+    """Builds a supernet of all dilations of a plain backbone: a subclass of the plain class with the same keys.
 
     Args:
         plain: Type of the plain backbone, such as ``'mmdet.ResNet'``.
-        space: Settings of :class:`DilationSpace` beside the backbone, or the name of a preset.
-        mixture: Whether it has architecture parameters α and, without a path in force, mixes all genotypes (search by
-            gradient). Defaults to False: it runs single paths.
-        skip_below: In a mixture, leave out channels of a genotype whose weight is below this, less than 1 over the
-            number of genotypes. Defaults to 0: none.
-        **backbone: The plain backbone's own settings.
+        space: Settings of :class:`DilationSpace` without its backbone, or the name of a preset. Defaults to
+            ``'nats'``.
+        mixture: Create architecture parameters α and mix all genotypes when no path is active, as the search by
+            gradient needs. Defaults to False: the supernet runs single paths.
+        skip_below: In a mixture, skip channels of a genotype whose weight softmax(α) is below this. Must be below 1
+            over the number of genotypes. Defaults to 0: nothing is skipped.
+        **backbone: Settings of the plain backbone.
 
     Raises:
-        DetNASError: If a setting does not fit, or a searched convolution is frozen.
+        DetNASError: If a setting is invalid, or a searched convolution is frozen.
     """
     settings = dict(backbone, type=plain)
     if not isinstance(space, (str, Mapping)):
         raise DetNASError(
-            f"model.backbone.space must be a preset's name or settings such as dict(groups=16); got {space!r}."
+            f'model.backbone.space must be the name of a preset or settings such as dict(groups=16); got {space!r}.'
         )
     given = dict(preset=space) if isinstance(space, str) else dict(space)
     found: DilationSpace = build_from(SPACES, dict(given, backbone=settings), type=DilationSpace)
@@ -92,37 +99,41 @@ def dilated_supernet(
 
 
 class DilatedSupernet(Supernet):
-    """What a plain backbone's class becomes part of: all dilations of its convolutions, which share their weights."""
+    """Mixin that turns the class of a plain backbone into a supernet whose dilations share the weights."""
 
     space: DilationSpace
     mixture: bool
-    #: Whether segments are blocks; None until it is known.
+    #: True if paths run in segments of one block; None until :meth:`segments` has checked it.
     runs_in_blocks: bool | None = None
 
     def make_searched(self, space: DilationSpace, mixture: bool, skip_below: float) -> None:
-        """Turns the space's convolutions of this backbone into searched ones, in place.
+        """Turns the convolutions of the space into :class:`MixedConv2d`, in place.
 
         Raises:
-            DetNASError: If one of them is frozen, or ``skip_below`` could leave out the largest weight.
+            DetNASError: If one of them is frozen, or ``skip_below`` could skip all genotypes.
         """
         self.space, self.mixture = space, mixture
-        least = 1 / max(space.choices)
-        if not 0 <= skip_below <= least:
+        count = max(space.choices)
+        if not 0 <= skip_below < _EQUAL / count:
             raise DetNASError(
-                f'skip_below must lie between 0 and {least:.3g}, since the largest of up to {max(space.choices)} '
-                f'weights that add up to 1 is never below that; got {skip_below}.'
+                f'model.backbone.skip_below must be at least 0 and below 1/{count} = {1 / count:.3g}, the weight of '
+                f'each of {count} genotypes before α is trained: a larger value would skip all of them; got '
+                f'{skip_below}.'
             )
         for conv, split in zip(space.convs, space.splits, strict=True):
             module = self.get_submodule(conv.name)
             if not module.weight.requires_grad:
                 raise DetNASError(
-                    f'{conv.name} is frozen (frozen_stages) and searched: search other stages, stages=[…], or freeze '
-                    f'fewer, frozen_stages=1.'
+                    f'{conv.name} is searched but frozen (frozen_stages): search other stages, stages=[…], or freeze '
+                    f'fewer stages, such as frozen_stages=1.'
                 )
             MixedConv2d.of(cast(nn.Conv2d, module), space.genotypes[conv.stage], split, mixture, skip_below)
+            refuse_to_merge(
+                self, conv.name, 'has several genotypes in a supernet. Export a found net and merge that one instead.'
+            )
 
     def check_space(self, space: SearchSpace) -> None:
-        """See :meth:`Supernet.check_space`; how a space mutates may differ."""
+        """See :meth:`Supernet.check_space`; ``mutation`` of the spaces may differ."""
         if not isinstance(space, DilationSpace):
             super().check_space(space)
             return
@@ -130,8 +141,8 @@ class DilatedSupernet(Supernet):
         for key in ours.keys() - {'mutation'}:
             if ours[key] != theirs.get(key):
                 raise DetNASError(
-                    f"search.space is not the supernet's: {key} is {theirs.get(key)!r:.300} there, and "
-                    f'{ours[key]!r:.300} in model.backbone. Give both the same backbone and the same settings.'
+                    f'search.space differs from the space of the supernet: {key} is {theirs.get(key)!r:.300} in '
+                    f'search.space, {ours[key]!r:.300} in model.backbone. Use the same backbone and settings in both.'
                 )
 
     @property
@@ -140,18 +151,18 @@ class DilatedSupernet(Supernet):
         return [cast(MixedConv2d, self.get_submodule(conv.name)) for conv in self.space.convs]
 
     def decode(self) -> Architecture:
-        """Returns the architecture of the largest α of every group (NATS, section 3.3); of equal ones the first.
+        """Returns the architecture with the largest α of every group (NATS, section 3.3); of equal α the first.
 
         Raises:
             DetNASError: If the supernet has no α.
         """
         if not self.mixture:
-            raise DetNASError('This supernet has no α: build it with mixture=True.')
+            raise DetNASError('This supernet has no α to decode: build it with mixture=True.')
         ids = [conv.alpha.detach().argmax(1).tolist() for conv in self.searched if conv.alpha is not None]
         return Architecture(tuple(gene for genes in ids for gene in genes))
 
     def set_path(self, path: Architecture | str | Sequence[int] | None) -> None:
-        """See :meth:`Supernet.set_path`; without a path, a supernet with α mixes all genotypes."""
+        """See :meth:`Supernet.set_path`; with None, a supernet with α mixes all genotypes."""
         super().set_path(path)
         plans = [None] * len(self.space.convs) if self._active_path is None else self._plans(self._active_path)
         for conv, plan in zip(self.searched, plans, strict=True):
@@ -161,35 +172,35 @@ class DilatedSupernet(Supernet):
         return [conv.plan_of(ids) for conv, ids in zip(self.searched, self.space.genes(path), strict=True)]
 
     def forward(self, x: Tensor) -> Any:
-        """Returns what the plain backbone does."""
+        """Returns the outputs of the plain class, with the active path or the mixture of all genotypes."""
         if not self.mixture:
             self._require_path()
         return self.run_plain(x)
 
     def run_plain(self, x: Tensor) -> Any:
-        """Runs the plain class's forward with what its convolutions are set to."""
+        """Runs the forward of the plain class, without checking that a path is set."""
         return super().forward(x)
 
     def segments(self, path: Architecture) -> list[Segment]:
-        """See :meth:`Supernet.segments`: what is before the first block, and every block; see :mod:`.segments`."""
+        """See :meth:`Supernet.segments`: the stem and every block; see :mod:`.segments`."""
         return segments.segments(self, path)
 
     @staticmethod
     def subnet_key(key: str, path: Architecture) -> str | None:
-        """See :meth:`Supernet.subnet_key`: the plain backbone's keys, without α."""
+        """See :meth:`Supernet.subnet_key`: all keys except those of α."""
         return None if key.endswith('.alpha') else key
 
     def subnet_metadata(self, path: Architecture) -> dict[str, Any]:
-        """See :meth:`Supernet.subnet_metadata`: its dilations, so that another net that loads it says so."""
+        """See :meth:`Supernet.subnet_metadata`: the dilations, which are compared when a net loads the weights."""
         return dilations_metadata(self.space.convs, self.space.dilations(path))
 
     @classmethod
     def has_path(cls, keys: Collection[str], path: Architecture) -> bool:
-        """See :meth:`Supernet.has_path`: keys are the plain backbone's, whichever that is."""
+        """See :meth:`Supernet.has_path`: all paths have the same keys."""
         return bool(keys)
 
 
 @functools.cache
 def _supernet_class(plain: type[nn.Module]) -> type[nn.Module]:
-    """The class of supernets of a plain backbone's class."""
+    """Returns the class of supernets of a plain class."""
     return type(f'{plain.__name__}DilatedSupernet', (DilatedSupernet, plain), {})

@@ -1,4 +1,4 @@
-"""Two optimisers for a search by gradient: one of the weights, one of the architecture parameters α."""
+"""Two optimisers for the search by gradient: one for the weights, one for the architecture parameters α."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ def alphas(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class AlphaOptimWrapperConstructor(FewGroupsOptimWrapperConstructor):
-    """Builds ``OptimWrapperDict(weights=…, alpha=…)``: weights are never in the optimiser of α, nor α in theirs.
+    """Builds ``OptimWrapperDict(weights=…, alpha=…)`` with the weights in one optimiser and α in the other.
 
-    What ``optim_wrapper`` says is for the weights, ``paramwise_cfg`` and ``clip_grad`` too. Its key ``alpha`` is the
-    wrapper of α: ``dict(optimizer=…)`` and, if wanted, ``clip_grad``; other settings are those of the weights' wrapper
-    unless ``alpha`` has its own: ``type`` (thus mixed precision is for both), ``loss_scale``, ``accumulative_counts``.
+    The settings of ``optim_wrapper``, with ``paramwise_cfg`` and ``clip_grad``, are those of the weights. Its key
+    ``alpha`` configures the wrapper of α: ``dict(optimizer=…)`` and optionally ``clip_grad``. The wrapper of α inherits
+    all other settings of the weights' wrapper unless ``alpha`` overrides them: ``type`` (so mixed precision applies to
+    both), ``loss_scale``, ``accumulative_counts``.
 
     Args:
-        optim_wrapper_cfg: As for ``DefaultOptimWrapperConstructor``, with ``alpha``.
-        paramwise_cfg: As for ``DefaultOptimWrapperConstructor``, for the weights.
+        optim_wrapper_cfg: As for ``DefaultOptimWrapperConstructor``, plus ``alpha``.
+        paramwise_cfg: As for ``DefaultOptimWrapperConstructor``; applies to the weights.
 
     Raises:
-        DetNASError: If ``alpha`` is no config of an optimiser wrapper.
+        DetNASError: If ``alpha`` is not a config of an optimiser wrapper.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         own = copy.deepcopy(dict(optim_wrapper_cfg))
         alpha = own.pop('alpha', None)
         if not isinstance(alpha, Mapping) or not isinstance(alpha.get('optimizer'), Mapping):
-            raise DetNASError(f'optim_wrapper.alpha must name the optimiser of α, {_ALPHA}; got {alpha!r}.')
+            raise DetNASError(f'optim_wrapper.alpha must configure the optimiser of α, {_ALPHA}; got {alpha!r}.')
         refuse_unknown_type('optim_wrapper.alpha.optimizer', alpha['optimizer'].get('type'), OPTIMIZERS)
         shared = {key: value for key, value in own.items() if key not in ('optimizer', 'clip_grad')}
         self.alpha_cfg: dict[str, Any] = {'type': 'OptimWrapper', **shared, **alpha}
-        super().__init__(own, {'custom_keys': {}, **(paramwise_cfg or {})})  # never empty: groups are made in any case
+        super().__init__(own, {'custom_keys': {}, **(paramwise_cfg or {})})  # never empty, so that add_params is called
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds both wrappers.
@@ -63,7 +64,7 @@ class AlphaOptimWrapperConstructor(FewGroupsOptimWrapperConstructor):
         found = list(alphas(model).values())
         if not found:
             raise DetNASError(
-                f'{type(model).__name__} has no architecture parameters α: give it a supernet with some, '
+                f'{type(model).__name__} has no architecture parameters α: use a supernet with mixture=True, '
                 f"model.backbone=dict(type='detnas_mm.DilatedSupernet', mixture=True, …)."
             )
         self._alphas = {id(one) for one in found}
@@ -77,7 +78,7 @@ class AlphaOptimWrapperConstructor(FewGroupsOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: int | float | None = None
     ) -> None:
-        """Adds the parameters of a module and of its children; at the root, leaves out α."""
+        """Adds the parameters of a module and its children; at the root, removes α."""
         super().add_params(params, module, prefix, is_dcn_module)
         if prefix:
             return

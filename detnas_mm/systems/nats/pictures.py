@@ -1,4 +1,4 @@
-"""Shares of genotypes as a picture: per convolution in the last net, and per stage over epochs."""
+"""Plots of the share of each genotype: per convolution of the last net, and per stage over epochs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from detnas_mm.spaces import Architecture
 from detnas_mm.systems.nats.convs import genotype_text
 from detnas_mm.systems.nats.space import DilationSpace
 
-#: Up to this many epochs are drawn as bars, more as areas.
+#: Largest number of epochs that is drawn as bars; more are drawn as areas.
 _BARS = 40
 
 
 def draw_genotypes(space: DilationSpace, archs: Sequence[Architecture], path: str | Path) -> Path:
     """Draws the share of every genotype among the channels.
 
-    Above, a stacked bar for every convolution of the last architecture, as in the paper; below, if there are several,
-    one panel a stage with the shares epoch by epoch.
+    The upper plot has a stacked bar per convolution of the last architecture, as in the paper. With more than one
+    architecture, the lower plots show the shares per epoch, one panel per stage.
 
     Args:
         space: The space.
-        archs: What was decoded in every epoch, in order; one at least. Of a search without epochs, what it found.
-        path: The PNG to write.
+        archs: The decoded architectures in order of epochs, one or more; the found one for a search without epochs.
+        path: The PNG file to write.
 
     Returns:
         The path.
@@ -66,7 +66,7 @@ def genotypes_figure(space: DilationSpace, archs: Sequence[Architecture]) -> Fig
 
 
 def _draw_convs(axis: Axes, space: DilationSpace, arch: Architecture, colours: dict[str, tuple[float, ...]]) -> None:
-    """Draws a stacked bar for every convolution; a line begins every stage."""
+    """Draws a stacked bar for every convolution, and a line before every stage."""
     dilations = [list(map(genotype_text, found)) for found in space.dilations(arch)]
     places = range(len(dilations))
     bottom = [0.0] * len(dilations)
@@ -86,7 +86,7 @@ def _draw_convs(axis: Axes, space: DilationSpace, arch: Architecture, colours: d
 
 
 def _draw_epochs(axis: Axes, shares: dict[str, list[float]], colours: dict[str, tuple[float, ...]]) -> None:
-    """Draws shares over epochs, stacked."""
+    """Draws the shares over epochs, stacked."""
     epochs = range(1, len(next(iter(shares.values()))) + 1)
     palette = [colours[name] for name in shares]
     if len(epochs) > _BARS:
@@ -101,11 +101,11 @@ def _draw_epochs(axis: Axes, shares: dict[str, list[float]], colours: dict[str, 
 
 
 def _colours(names: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Returns a colour for every genotype, no two alike: the plain one grey, others far from one another."""
+    """Returns a distinct colour for every genotype; 1x1 is grey."""
     several = matplotlib.colormaps['tab20' if len(names) > 10 else 'tab10']
     others = [name for name in names if name != '1x1']
     found = {'1x1': (0.85, 0.85, 0.85, 1.0)} if '1x1' in names else {}
     tints = [several(number) for number in range(several.N) if number not in ((7,) if several.N == 10 else (14, 15))]
-    if len(others) > len(tints):  # such as of dilations up to 6
+    if len(others) > len(tints):  # such as with dilations up to 6
         tints = [matplotlib.colormaps['turbo'](number / (len(others) - 1)) for number in range(len(others))]
     return found | dict(zip(others, tints, strict=False))

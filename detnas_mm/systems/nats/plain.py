@@ -1,4 +1,4 @@
-"""Plain backbones: how they are built, and which of their convolutions can take other dilations."""
+"""Build plain backbones and list the convolutions whose dilation can be changed."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ from detnas_mm.models.build import without_memory
 from detnas_mm.registry import MODELS, building
 from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.nats.convs import SearchedConv
+from detnas_mm.systems.nats.fusing import refusal_of_branch
 
-#: A stage, as names of modules begin with it: layer2, stages.1, stage3, blocks.4, …
+#: The stage in the name of a module: layer2, stages.1, stage3, blocks.4, …
 _STAGE = re.compile(r'(?:layer|stage|block)s?[._]?\d+')
-#: Side of the image on which strides of maps are counted.
+#: Side, in pixels, of the image that the strides of maps are derived from.
 _SIDE = 256
 
 
 @MODELS.register_module()
 def searched_convs(backbone: Mapping[str, Any], stages: Sequence[str] | None = None) -> list[SearchedConv]:
-    """Returns the table of a plain backbone's 3×3 convolutions, in the order of its modules; built without memory.
+    """Returns the table of the 3×3 convolutions of a plain backbone, in the order of its modules.
+
+    The backbone is built on the meta device, which allocates no memory.
 
     Args:
-        backbone: Its config. A type without a scope is looked up in the current one, else in mmdet's.
-        stages: What names of their modules begin with. Defaults to all that are called layers, stages or blocks.
+        backbone: Config of the backbone. A type without a scope is looked up in the current scope, else in mmdet's.
+        stages: Names of the stages: prefixes of the names of modules. Defaults to all modules called layers, stages or
+            blocks.
 
     Raises:
-        DetNASError: If there is none, or one of a kind whose dilation cannot be changed; names it.
+        DetNASError: If there is no such convolution, or one whose dilation cannot be changed; names it.
     """
     if isinstance(stages, str):
         raise DetNASError(f"stages must be a list of names, such as ['layer2', 'layer3']; got {stages!r}.")
@@ -46,7 +50,7 @@ def searched_convs(backbone: Mapping[str, Any], stages: Sequence[str] | None = N
 
 @dataclass(frozen=True)
 class _Settings:
-    """Settings of a backbone as a key of a cache: a class, which a ``type`` may be, has no text to build it from."""
+    """Settings of a backbone as a cache key. Keeps the values, since a ``type`` that is a class has no text form."""
 
     text: str
     values: Mapping[str, Any] = field(compare=False)
@@ -75,21 +79,21 @@ def _table(key: _Settings, stages: tuple[str, ...] | None) -> tuple[SearchedConv
             name, conv.out_channels, conv.groups, _stage_of(name, stages) or '', _SIDE // sides[name], conv.dilation[0]
         )
         for name, conv in found.items()
-        if name in sides  # what never runs is not searched
+        if name in sides  # convolutions that never run are not searched
     )
 
 
 def build_plain(settings: Mapping[str, Any]) -> nn.Module:
-    """Builds a plain backbone."""
+    """Builds a plain backbone from its settings."""
     with building('the plain backbone'), DefaultScope.overwrite_default_scope(_scope_of(settings)):
         net = MODELS.build(copy.deepcopy(dict(settings)))
     if not isinstance(net, nn.Module):
-        raise DetNASError(f'{settings["type"]!r} is no backbone: building it gave {net!r:.100}.')
+        raise DetNASError(f'{settings["type"]!r} must be a backbone (nn.Module); building it gave {net!r:.100}.')
     return net
 
 
 def _scope_of(settings: Mapping[str, Any]) -> str | None:
-    """Where a type without a scope is looked up; None for others."""
+    """Returns the scope in which a type without a scope is looked up; None for a type with a scope or a class."""
     if not isinstance(settings.get('type'), str) or '.' in settings['type']:
         return None
     current = DefaultScope.get_current_instance()
@@ -104,7 +108,7 @@ def _stage_of(name: str, stages: Sequence[str] | None) -> str | None:
 
 
 def _find_convs(net: nn.Module, stages: Sequence[str] | None) -> dict[str, nn.Conv2d]:
-    """The 3×3 convolutions of a net's stages by name.
+    """Returns the 3×3 convolutions in the stages of a net, by name.
 
     Raises:
         DetNASError: See :func:`searched_convs`.
@@ -119,22 +123,25 @@ def _find_convs(net: nn.Module, stages: Sequence[str] | None) -> dict[str, nn.Co
         if refusal:
             raise DetNASError(
                 f'{name} {refusal}. Only plain 3×3 convolutions (nn.Conv2d, padding_mode zeros, padding equal to '
-                f'dilation) can take other dilations: name stages without it, stages=[…], or another backbone.'
+                f'dilation) can have other dilations: search stages without it, stages=[…], or use another backbone.'
             )
+        refusal = refusal_of_branch(net, name)
+        if refusal:
+            raise DetNASError(f'{name} {refusal}, or search stages without it, stages=[…].')
         found[name] = cast(nn.Conv2d, module)
     lacking = [stage for stage in stages or () if not any(name.startswith(f'{stage}.') for name in found)]
     if lacking or not found:
         there = sorted({name.split('.')[0] for name, _ in net.named_parameters()})
         where = ', '.join(lacking) or 'modules called layers, stages or blocks'
         raise DetNASError(
-            f'{type(net).__name__} has no 3×3 convolution in {where}. Its modules are {", ".join(there)}: name some of '
-            f'them, stages=[…].'
+            f'{type(net).__name__} has no 3×3 convolution in {where}. Set stages=[…] to some of its modules: '
+            f'{", ".join(there)}.'
         )
     return found
 
 
 def _refusal(module: nn.Module) -> str:
-    """Why a module with a 3×3 weight cannot take dilations; or ''."""
+    """Returns why a module with a 3×3 weight cannot have other dilations; or ''."""
     if type(module) is not nn.Conv2d:
         kind = type(module)
         return f'is a {kind.__name__}' + (f' of {kind.__module__}' if kind.__name__ == 'Conv2d' else '')

@@ -1,4 +1,4 @@
-"""What stands before and behind a backbone's convolutions, watched in one run that computes shapes alone."""
+"""Find the layers before and after a convolution, by recording one run of the backbone on the meta device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-#: Functions that treat every channel alike, and none by another's values.
+#: Functions that treat all channels alike and do not mix them.
 _PER_CHANNEL: frozenset[Callable[..., Any]] = frozenset(
     {
         F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.silu, F.hardswish, F.gelu, F.elu, F.mish, F.dropout, F.max_pool2d,
@@ -26,10 +26,10 @@ class Step:
     """One call of a function.
 
     Attributes:
-        function: Which.
+        function: The function.
         inputs: Numbers of the values that it reads.
-        outputs: Numbers of the values that it makes.
-        owner: Name of the module whose parameters or statistics it takes; '' if of none.
+        outputs: Numbers of the values that it returns.
+        owner: Name of the module whose parameters or statistics it uses; '' if none.
     """
 
     function: Callable[..., Any]
@@ -39,17 +39,17 @@ class Step:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Name for messages: that of the module, else that of the function."""
         return self.owner or str(getattr(self.function, '__name__', self.function)).strip('_')
 
 
 class Recorder(TorchFunctionMode):
-    """Writes down which functions of torch a net calls, and which values they read.
+    """Records the torch functions that a net calls and the values that they read.
 
-    A value that a function changes in place is another one from then on.
+    A tensor that is changed in place counts as a new value.
 
     Args:
-        net: Its parameters and buffers tell which module a call belongs to.
+        net: The net; its parameters and buffers identify the module of a call.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -59,10 +59,10 @@ class Recorder(TorchFunctionMode):
             id(tensor): key.rpartition('.')[0] for key, tensor in (*net.named_parameters(), *net.named_buffers())
         }
         self._numbers: dict[int, int] = {}
-        self._alive: list[Tensor] = []  # no two values may have one id
+        self._alive: list[Tensor] = []  # keeps ids unique
 
     def number(self, tensor: Tensor) -> int:
-        """Returns the number of a tensor's present value."""
+        """Returns the number of the current value of a tensor."""
         if id(tensor) not in self._numbers:
             self._renew(tensor)
         return self._numbers[id(tensor)]
@@ -77,7 +77,7 @@ class Recorder(TorchFunctionMode):
         inputs = [self.number(tensor) for tensor in read if id(tensor) not in self._owners]
         out = func(*args, **(kwargs or {}))
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-        if made:  # not of those that ask for a shape
+        if made:  # functions that return a shape are left out
             for tensor in made:
                 self._renew(tensor)
             self.steps.append(Step(func, inputs, [self.number(tensor) for tensor in made], next(iter(owners), '')))
@@ -86,12 +86,13 @@ class Recorder(TorchFunctionMode):
 
 @dataclass
 class Neighbours:
-    """What has the output channels of one convolution, or the input channels.
+    """Layers that share the output channels, or the input channels, of one convolution.
 
     Attributes:
         norms: Names of the norms.
-        other: Name of the convolution that reads the outputs, or makes the inputs; '' if the channels cannot be moved.
-        reason: Why they cannot; '' if they can.
+        other: Name of the convolution that reads the outputs, or that computes the inputs; '' if the channels cannot
+            be moved.
+        reason: Reason why they cannot be moved; '' if they can.
     """
 
     norms: list[str] = field(default_factory=list)
@@ -100,11 +101,11 @@ class Neighbours:
 
 
 class Graph:
-    """The steps of a net.
+    """Graph of the steps of a net.
 
     Args:
         net: The net, on the meta device and in evaluation mode.
-        images: Of shape (1, channels, h, w), on the meta device.
+        images: Input of shape (1, channels, h, w), on the meta device.
     """
 
     def __init__(self, net: nn.Module, images: Tensor) -> None:
@@ -125,7 +126,7 @@ class Graph:
             self._runs.setdefault(step.owner, []).append(step)
 
     def behind(self, conv: str) -> Neighbours:
-        """Returns what reads the outputs of a convolution: norms, and the one convolution behind them."""
+        """Returns the layers after a convolution: the one convolution that reads its output, and norms."""
         found = Neighbours()
         step = self._only_run(conv, found)
         while step is not None and not found.reason:
@@ -133,8 +134,8 @@ class Graph:
             readers = self._readers.get(value, [])
             if value in self._results or len(readers) != 1:
                 names = ', '.join(dict.fromkeys(reader.name for reader in readers))
-                given = ' and the backbone gives them out' if value in self._results else ''
-                found.reason = f'its channels are read by {names or "nothing"}{given}'
+                given = ' and are outputs of the backbone' if value in self._results else ''
+                found.reason = f'its output channels are read by {names or "no layer"}{given}'
                 break
             step = readers[0]
             if self._passes(step, found):
@@ -142,24 +143,25 @@ class Graph:
         return found
 
     def before(self, conv: str) -> Neighbours:
-        """Returns what makes the inputs of a convolution: the one convolution, and norms behind that."""
+        """Returns the layers before a convolution: the one convolution that computes its input, and norms."""
         found = Neighbours()
         step = self._only_run(conv, found)
         while step is not None and not found.reason:
             value = step.inputs[0]
             if len(self._readers[value]) != 1 or value in self._results:
                 names = ', '.join(dict.fromkeys(reader.name for reader in self._readers[value]))
-                found.reason = f'its input is read by {names}, or is given out'
+                given = ' and is an output of the backbone' if value in self._results else ''
+                found.reason = f'its input is read by {names}{given}'
                 break
             step = self._makers.get(value)
             if step is None:
-                found.reason = 'no convolution makes its input'
+                found.reason = 'its input is computed by no convolution'
             elif self._passes(step, found):
                 break
         return found
 
     def _only_run(self, name: str, found: Neighbours) -> Step | None:
-        """Returns the one step of a module; several are a reason."""
+        """Returns the one step of a module; sets the reason if it has none or several."""
         runs = self._runs.get(name, [])
         if len(runs) != 1:
             found.reason = f'{name} runs {len(runs)} times'
@@ -167,11 +169,11 @@ class Graph:
         return runs[0]
 
     def _passes(self, step: Step, found: Neighbours) -> bool:
-        """Notes a step between two convolutions; True where it is the other convolution."""
+        """Handles a step between two convolutions; returns True if it is the other convolution."""
         module = self.modules.get(step.owner) if step.owner else None
         if isinstance(module, nn.Conv2d) and len(step.inputs) == 1:
             if module.groups > 1:
-                found.reason = f'{step.owner} on the other side is a convolution in groups'
+                found.reason = f'{step.owner}, with which it shares channels, is a grouped convolution'
             elif self._only_run(step.owner, found) is not None:
                 found.other = step.owner
             return True

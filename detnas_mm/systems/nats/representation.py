@@ -1,4 +1,4 @@
-"""What output channels lose when of a large kernel only nine taps are kept: three statistics (EDO, CVPR 2021)."""
+"""Three statistics of the error of keeping only nine taps of an enlarged kernel (EDO, CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from detnas_mm.systems.nats.enlarged import run_taps, taps
 
 
 class Statistic(ABC):
-    """The representation error of one convolution's output channels, a dilation each, over images that are added.
+    """Representation error of one convolution, for every output channel and dilation, accumulated over images.
 
     Args:
-        name: Of the convolution, for messages.
-        conv: With a large kernel.
+        name: Name of the convolution, for messages.
+        conv: A convolution with an enlarged kernel.
         genotypes: The dilations.
     """
 
@@ -29,11 +29,11 @@ class Statistic(ABC):
 
     @abstractmethod
     def add(self, x: Tensor, out: Tensor) -> None:
-        """Takes some images.
+        """Adds a batch of images.
 
         Args:
-            x: What enters the convolution, shape (n, c_in, h, w).
-            out: What leaves it, shape (n, c_out, h', w').
+            x: Input of the convolution, shape (n, c_in, h, w).
+            out: Output of the convolution, shape (n, c_out, h', w').
         """
 
     @abstractmethod
@@ -42,9 +42,9 @@ class Statistic(ABC):
 
 
 class MeanMap(Statistic):
-    """Σ_p |Δ(p)| of the mean input map, in float64: Δ is what a channel loses at position p of the output map.
+    """Σ_p |Δ(p)| of the mean input map, in float64; Δ(p) is the error of a channel at position p of the output map.
 
-    Sums over the map are taken with its borders as they are: taps outside of it read zeros.
+    The sum includes the borders, where taps outside the map read zeros.
     """
 
     _sum: Tensor | None = None
@@ -54,14 +54,14 @@ class MeanMap(Statistic):
         """See :meth:`Statistic.add`.
 
         Raises:
-            DetNASError: If maps differ in size.
+            DetNASError: If the maps of two batches differ in size.
         """
         found = x.sum(0, dtype=torch.float64)
         if self._sum is not None and self._sum.shape != found.shape:
             sizes = [f'{height}x{width}' for height, width in (self._sum.shape[1:], found.shape[1:])]
             raise DetNASError(
-                f"search.evaluator.statistic is 'mean_map', the mean over images of one size; {self.name} got maps of "
-                f'{sizes[0]} and of {sizes[1]}. Let the pipeline resize or crop images to one size, or take '
+                f"search.evaluator.statistic='mean_map' needs images of one size; {self.name} got maps of {sizes[0]} "
+                f'and of {sizes[1]}. Resize or crop the images to one size in the pipeline, or set statistic to '
                 f"'mean_channel' or 'error'."
             )
         self._sum = found if self._sum is None else self._sum + found
@@ -77,7 +77,7 @@ class MeanMap(Statistic):
 
 
 class MeanChannel(Statistic):
-    """|Σ_i μ_i Σ_{u∉d} W[c,i,u]|, with μ the mean over images and positions: no borders, and no position."""
+    """|Σ_i μ_i Σ_{u∉d} W[c,i,u]|, with μ the mean over images and positions; ignores borders and positions."""
 
     _sum: Tensor | None = None
     _positions = 0
@@ -101,7 +101,7 @@ class MeanChannel(Statistic):
 
 
 class Error(Statistic):
-    """E Σ_p |Δ(p)|, measured on images: every dilation runs on every image."""
+    """E Σ_p |Δ(p)|, measured by running every dilation on every image."""
 
     _sum: Tensor | None = None
     _images = 0
@@ -122,5 +122,5 @@ class Error(Statistic):
         return (self._sum / self._images).cpu().numpy()
 
 
-#: Statistics by the name that a config gives them.
+#: Statistics by their name in configs.
 STATISTICS: dict[str, type[Statistic]] = dict(mean_map=MeanMap, mean_channel=MeanChannel, error=Error)

@@ -1,4 +1,4 @@
-"""Paths of a supernet in parts, so that candidates that begin alike share what is computed there."""
+"""Split the paths of a supernet into segments, so that candidates with equal first segments share their outputs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from detnas_mm.systems.nats.layers import DilationPlan, MixedConv2d
 if TYPE_CHECKING:
     from detnas_mm.systems.nats.model import DilatedSupernet
 
-#: Side of the image that shows whether the parts make the whole.
+#: Side, in pixels, of the image on which segments are compared with the whole backbone.
 _SIDE = 64
 
 
 class _Reached(Exception):
-    """Ends a backbone's forward where its first block begins."""
+    """Stops the forward of a backbone at its first block; carries the input of that block."""
 
     def __init__(self, x: Tensor) -> None:
         self.x = x
 
 
 class _Stem(nn.Module):
-    """Runs a backbone up to its first block."""
+    """Runs a backbone up to the input of its first block."""
 
     def __init__(self, net: Any, block: nn.Module) -> None:
         super().__init__()
-        self.net, self.block = [net], [block]  # lists, so that they do not become parts of this module
+        self.net, self.block = [net], [block]  # lists, so that they are not registered as submodules
 
     def forward(self, x: Tensor) -> Tensor:
         def stop(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -43,11 +43,11 @@ class _Stem(nn.Module):
             return reached.x
         finally:
             handle.remove()
-        raise AssertionError('a backbone does not run its first block')
+        raise AssertionError('the backbone does not run its first block')
 
 
 class _Part(nn.Module):
-    """Runs a part of a backbone on a path, whatever path is in force; that one is kept."""
+    """Runs a part of a backbone on a given path; the active path is restored afterwards."""
 
     def __init__(self, module: nn.Module, plans: dict[MixedConv2d, DilationPlan]) -> None:
         super().__init__()
@@ -82,10 +82,10 @@ class _Whole(_Part):
 
 
 def segments(net: DilatedSupernet, path: Architecture) -> list[Segment]:
-    """Returns what a supernet runs on a path: its stem and its blocks, or everything at once.
+    """Returns the segments of a path: the stem and every block, or the whole backbone as one segment.
 
-    Backbones with ``res_layers`` run in parts (ResNet and what inherits it), if the parts give the whole's outputs to
-    the bit, which is looked at once; others as one part.
+    Backbones with ``res_layers`` (ResNet and its subclasses) are split into blocks if the blocks give the outputs of
+    the whole backbone to the bit, which is checked on the first call; other backbones are one segment.
     """
     if net.runs_in_blocks is None:
         net.runs_in_blocks = _blocks_make_the_whole(net, path)
@@ -107,7 +107,7 @@ def _in_blocks(net: Any, path: Architecture) -> list[Segment]:
 
 @torch.no_grad()
 def _blocks_make_the_whole(net: Any, path: Architecture) -> bool:
-    """Whether a backbone is what its parts compute one after another."""
+    """Returns True if the segments, run one after another, give the outputs of the backbone to the bit."""
     names = getattr(net, 'res_layers', None)
     if not names or not all(isinstance(getattr(net, name, None), nn.Sequential) for name in names):
         return False

@@ -1,4 +1,4 @@
-"""What the settings of a space of dilations mean for a table of convolutions."""
+"""Resolve the settings of a :class:`DilationSpace` for a table of convolutions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from detnas_mm.checks import checked_input_size, whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.systems.nats.convs import Genotype, SearchedConv, genotype_text, split_units
 
-#: What a group of channels is where every unit decides on its own.
+#: Value of ``groups`` for one unit per group.
 UNIT = 'unit'
-#: Genotypes of NATS (section 4.1): of the last stage, and of those before.
+#: Genotypes of NATS (section 4.1): of the stages before the last one, and of the last one.
 _NATS = ((1, 1), (2, 2), (3, 3), (1, 3), (3, 1))
 _NATS_LAST = (*_NATS, (4, 4), (5, 5), (1, 5), (5, 1))
 
-#: Defaults by name. ``stages``: ``'all'``, or ``'later'``, all but the first one.
+#: Defaults by name. ``stages``: ``'all'``, or ``'later'``: all but the first.
 PRESETS: dict[str, dict[str, Any]] = {
     'nats': dict(stages='later', genotypes=_NATS, last=_NATS_LAST, groups=16),
     'ic-conv': dict(stages='all', genotypes=4, last=4, groups=UNIT),
@@ -27,18 +27,18 @@ def genotypes_by_stage(stages: Sequence[str], given: Any, preset: str) -> dict[s
     """Returns the genotypes of every stage.
 
     Args:
-        stages: Names of the stages, the last one last.
-        given: A list for all stages or a dict of lists by stage; a number stands for all pairs up to it; None for the
-            preset's.
+        stages: Names of the stages, in order.
+        given: A list for all stages, or a dict of lists by stage; a number means all pairs up to it; None means the
+            genotypes of the preset.
         preset: A key of :data:`PRESETS`.
 
     Raises:
-        DetNASError: If a genotype is no pair of dilations, or a stage is missing or unknown.
+        DetNASError: If a genotype is not a pair of dilations, or a stage is missing or unknown.
     """
     if isinstance(given, Mapping):
         if set(given) != set(stages):
             raise DetNASError(
-                f'genotypes must have one list for every stage, {", ".join(stages)}; got those of '
+                f'genotypes must have one list for each of the stages {", ".join(stages)}; got lists for '
                 f'{", ".join(map(str, given))}.'
             )
         return {stage: _checked(given[stage]) for stage in stages}
@@ -56,40 +56,40 @@ def _checked(given: Any) -> tuple[Genotype, ...]:
     pairs = [tuple(one) if isinstance(one, Sequence) else (one,) for one in given] if several else []
     if not pairs or not all(len(one) == 2 and all(type(d) is int and d > 0 for d in one) for one in pairs):
         raise DetNASError(
-            f'genotypes are pairs of dilations (height, width) from 1 up, such as [(1, 1), (2, 2), (1, 3)], or a '
-            f'number for all pairs up to it; got {given!r}.'
+            f'genotypes must be pairs of dilations (height, width) of at least 1, such as [(1, 1), (2, 2), (1, 3)], or '
+            f'a number for all pairs up to it; got {given!r}.'
         )
     if len(set(pairs)) < len(pairs):
-        raise DetNASError(f'genotypes must differ from one another; got {given!r}.')
+        raise DetNASError(f'genotypes must not contain a pair twice; got {given!r}.')
     return tuple((height, width) for height, width in pairs)
 
 
 def split(conv: SearchedConv, groups: Any, channels: Any, strict: bool) -> tuple[int, ...]:
-    """Returns sizes of a convolution's groups in units.
+    """Returns the sizes of a convolution's groups, in units.
 
     Args:
         conv: The convolution.
-        groups: How many groups, or ``'unit'``; None where ``channels`` says it.
-        channels: The least number of channels of a group, or None.
-        strict: Whether groups must be equal, and as many as asked for.
+        groups: Number of groups, or ``'unit'`` for one unit per group; None if ``channels`` is given.
+        channels: Minimum number of channels per group, or None.
+        strict: Require groups of equal size and of exactly the requested number.
 
     Raises:
-        DetNASError: If a number does not fit, or units do not divide and ``strict`` is set; names the convolution.
+        DetNASError: If a number is invalid, or ``strict`` is set and the units do not divide; names the convolution.
     """
     if groups is not None and channels is not None:
-        raise DetNASError(f'Give groups or channels_per_group, not both; got {groups!r} and {channels!r}.')
+        raise DetNASError(f'Set groups or channels_per_group, not both; got {groups!r} and {channels!r}.')
     if channels is not None:
-        wanted = max(1, conv.channels // whole('channels_per_group', channels, 1))
+        count = max(1, conv.channels // whole('channels_per_group', channels, 1))
         asked = f'groups of {channels} channels'
     else:
-        wanted = conv.units if groups == UNIT else whole("groups (or 'unit')", groups, 1)
-        asked = f'{wanted} equal groups'
-    sizes = split_units(conv.units, wanted)
-    equal = len(sizes) == wanted and len(set(sizes)) == 1
+        count = conv.units if groups == UNIT else whole("groups (or 'unit')", groups, 1)
+        asked = f'{count} equal groups'
+    sizes = split_units(conv.units, count)
+    equal = len(sizes) == count and len(set(sizes)) == 1
     if strict and not (equal and channels in (None, sizes[0] * conv.unit)):
         raise DetNASError(
-            f'{conv.name} has {conv.units} units of {conv.unit} channels, which do not divide into {asked}. Choose '
-            f'another number, or strict=False: groups then differ by one unit.'
+            f'{conv.name} has {conv.units} units of {conv.unit} channel{"s" if conv.unit > 1 else ""}, which do not '
+            f'divide into {asked}. Use another number, or strict=False to allow groups that differ by one unit.'
         )
     return sizes
 
@@ -97,11 +97,11 @@ def split(conv: SearchedConv, groups: Any, channels: Any, strict: bool) -> tuple
 def equal_genotypes(
     convs: Sequence[SearchedConv], genotypes: Mapping[str, Sequence[Genotype]], input_size: Any
 ) -> list[str]:
-    """Returns a line for every stage where genotypes compute the same, since taps lie outside of its small maps.
+    """Returns a warning for every stage whose maps are so small that some genotypes give equal outputs.
 
     Args:
-        convs: The table.
-        genotypes: By stage.
+        convs: The table of convolutions.
+        genotypes: Genotypes by stage.
         input_size: (height, width) of the images in pixels.
     """
     size, lines = checked_input_size(input_size), []
@@ -115,7 +115,7 @@ def equal_genotypes(
         equal = [' = '.join(names) for names in found.values() if len(names) > 1]
         if equal:
             lines.append(
-                f'{stage}: on images of {size[0]}x{size[1]} its maps have {height}x{width} pixels, where these '
-                f'genotypes compute the same: {", ".join(equal)}. Take larger images, or fewer genotypes.'
+                f'{stage}: on images of {size[0]}x{size[1]} the maps have {height}x{width} pixels, and these genotypes '
+                f'give equal outputs: {", ".join(equal)}. Use larger images, or remove genotypes.'
             )
     return lines

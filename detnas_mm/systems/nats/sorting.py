@@ -1,8 +1,8 @@
-"""Moves channels so that those of one dilation lie together: a net that computes the same, and faster.
+"""Sort the channels of a dilated net so that equal dilations are contiguous: same outputs, faster.
 
-The rows of a dilated convolution move, with the norm behind it, and the columns of the convolution that reads them. In
-grouped convolutions whole conv-groups move, with the rows of the convolution before and its norm. Where channels go
-elsewhere as well, a layer is left in place.
+Sorting permutes the rows (output channels) of a dilated convolution, the norm after it, and the columns (input
+channels) of the convolution that reads it. In grouped convolutions whole conv-groups move, together with the rows of
+the convolution before and its norm. A layer whose channels are read by other layers too is left in place.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from detnas_mm.systems.nats.plain import build_plain, searched_convs
 from detnas_mm.systems.nats.readers import Graph, Neighbours
 from detnas_mm.systems.nats.space import OWN_KEYS, plain_backbone
 
-#: Side of the images on which the sorted net is held against the one before.
+#: Side, in pixels, of the image on which the nets before and after sorting are compared.
 _SIDE = 128
-#: Largest difference between the two, relative to the largest value of a map: float rounding.
+#: Largest difference between their outputs, relative to the largest value of a map: float rounding.
 _ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """A backbone whose channels of one dilation lie together.
+    """A backbone with sorted channels.
 
     Attributes:
-        genotypes: The text of its dilations.
+        genotypes: Text of its dilations.
         state_dict: Its weights.
-        moved: Names of the convolutions whose channels moved.
-        left: Why others stayed as they were, by name.
+        moved: Names of the convolutions that were sorted.
+        left: Reasons why other convolutions were left in place, by name.
     """
 
     genotypes: str
@@ -53,16 +53,17 @@ class Sorted:
 def sort_channels(
     plain: Mapping[str, Any], genotypes: str, state_dict: Mapping[str, Tensor], stages: Sequence[str] | None = None
 ) -> Sorted:
-    """Sorts the channels of a backbone; see the module. Dilations keep the order in which they come first.
+    """Sorts the channels of a backbone. Dilations are ordered by their first occurrence.
 
     Args:
-        plain: The plain backbone's config.
+        plain: Config of the plain backbone.
         genotypes: Text of its dilations.
         state_dict: Weights of the backbone, without prefix; other keys are kept.
-        stages: Whose convolutions the dilations are. Defaults to all that are called layers, stages or blocks.
+        stages: Names of the stages that ``genotypes`` describes. Defaults to all modules called layers, stages or
+            blocks.
 
     Raises:
-        DetNASError: If the text does not fit the backbone, or weights lack or have another shape.
+        DetNASError: If the genotypes do not fit the backbone, or a weight is missing or has another shape.
     """
     table = searched_convs(plain, stages)
     dilations = read_dilations(genotypes_of(genotypes), table)
@@ -89,7 +90,11 @@ def sort_channels(
 
 
 def _check(net: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
-    """Refuses weights that are not the net's."""
+    """Checks that the weights are those of the net.
+
+    Raises:
+        DetNASError: If a weight is missing or has another shape.
+    """
     unfit = [
         f'{key}: {tuple(state_dict[key].shape) if key in state_dict else "nothing"} in the checkpoint, '
         f'{tuple(value.shape)} needed'
@@ -99,7 +104,7 @@ def _check(net: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     ]
     if unfit:
         raise DetNASError(
-            f'The checkpoint holds no weights of this {type(net).__name__}; {len(unfit)} differ, such as:\n'
+            f'The checkpoint does not fit this {type(net).__name__}; {len(unfit)} tensors differ, such as:\n'
             + listed(unfit[:5])
         )
 
@@ -107,20 +112,23 @@ def _check(net: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 def _move(
     weights: dict[str, Tensor], graph: Graph, conv: SearchedConv, order: Sequence[int], searched: set[str]
 ) -> str:
-    """Moves the units of one convolution, with what goes with them; or returns why not.
+    """Permutes the units of one convolution and the layers that share its channels.
 
     Args:
         weights: Weights by name, changed in place.
-        graph: What is before and behind the convolution.
+        graph: Graph of the backbone.
         conv: The convolution.
-        order: Which unit is to stand at every position.
+        order: Index of the unit that goes to each position.
         searched: Names of all convolutions with dilations.
+
+    Returns:
+        '' if they were permuted, else the reason why they cannot be.
     """
     behind, before = graph.behind(conv.name), Neighbours()
     if conv.groups > 1:
         before = graph.before(conv.name)
         if before.other in searched:
-            before.reason = f'the channels that it reads are those of {before.other}, which have dilations themselves'
+            before.reason = f'its input channels are the outputs of {before.other}, which has dilations too'
     if behind.reason or before.reason:
         return behind.reason or before.reason
     units = torch.tensor(order)
@@ -145,25 +153,28 @@ def _take_rows(weights: dict[str, Tensor], layers: Sequence[str], rows: Tensor) 
 
 
 def sort_model(cfg: Mapping[str, Any], weights: Mapping[str, Tensor], path: str) -> tuple[dict[str, Any], Sorted]:
-    """Sorts the channels of a config's backbone in a checkpoint, and checks that it computes what it did.
+    """Sorts the channels of a config's backbone in a checkpoint, and checks that the outputs stay the same.
 
     Args:
         cfg: A config whose ``model.backbone`` is a ``DilatedBackbone``.
-        weights: Of the whole model, or of the backbone alone, on its own or behind ``backbone.``: pre-trained weights
-            of the plain net.
-        path: Where the sorted weights are going to be.
+        weights: Weights of the whole model; or pre-trained weights of the plain backbone, with or without the prefix
+            ``backbone.``.
+        path: Path that the sorted weights will be written to.
 
     Returns:
-        The config of the sorted net, which begins with these weights if they are the backbone's alone, and has no
-        ``load_from``: that file's channels lie as they did. And the weights with all keys of the checkpoint.
+        (config of the sorted net, sorted weights with all keys of the checkpoint). If the weights are those of the
+        backbone alone, the config starts from them. It has no ``load_from``, whose file has unsorted channels.
 
     Raises:
-        DetNASError: If there is nothing to sort, the weights do not fit, or the outputs would be others.
+        DetNASError: If there is nothing to sort, the weights do not fit, or the outputs would differ.
     """
     model = dict(cfg.get('model') or {})
     own = dict(model.get('backbone') or {})
     if 'genotypes' not in own:
-        raise DetNASError("model.backbone of the config must be a 'detnas_mm.DilatedBackbone', which has genotypes.")
+        raise DetNASError(
+            "model.backbone of the config must be dict(type='detnas_mm.DilatedBackbone', genotypes=…); got "
+            f'type {own.get("type")!r} without genotypes.'
+        )
     plain = plain_backbone(own, cfg.get('default_scope'))
     prefix = 'backbone.' if any(key.startswith('backbone.') for key in weights) else ''
     bare = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
@@ -171,7 +182,9 @@ def sort_model(cfg: Mapping[str, Any], weights: Mapping[str, Tensor], path: str)
     done = sort_channels(plain, own['genotypes'], bare, stages)
     if not done.moved:
         reasons = ''.join(f'\n  {name}: {reason}' for name, reason in done.left.items())
-        raise DetNASError('There is nothing to sort: equal dilations lie together, or cannot be moved.' + reasons)
+        raise DetNASError(
+            'There is nothing to sort: equal dilations are contiguous already, or cannot be moved.' + reasons
+        )
     _check_outputs(plain, stages, (own['genotypes'], bare), (done.genotypes, done.state_dict))
     sorted_own = {key: value for key, value in own.items() if key not in ('init_cfg', 'pretrained')}
     sorted_own |= dict(genotypes=done.genotypes, channel_order='sorted')
@@ -189,7 +202,11 @@ def sort_model(cfg: Mapping[str, Any], weights: Mapping[str, Tensor], path: str)
 
 @torch.no_grad()
 def _check_outputs(plain: Mapping[str, Any], stages: Any, *nets: tuple[str, Mapping[str, Tensor]]) -> None:
-    """Refuses two nets, (genotypes, weights), whose outputs differ by more than rounding."""
+    """Checks that two nets, given as (genotypes, weights), have equal outputs but for float rounding.
+
+    Raises:
+        DetNASError: If they differ.
+    """
     settings = {key: value for key, value in plain.items() if key not in ('init_cfg', 'pretrained', *OWN_KEYS)}
     images = torch.randn(1, plain.get('in_channels') or RGB, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
     maps = []
@@ -200,15 +217,18 @@ def _check_outputs(plain: Mapping[str, Any], stages: Any, *nets: tuple[str, Mapp
         maps.append(net(images))
     worst = max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(*maps, strict=True))
     if not worst < _ROUNDING:
-        raise DetNASError(f'The sorted net computes something else (by {worst:.2g}): {plain["type"]} cannot be sorted.')
+        raise DetNASError(
+            f'The outputs of the sorted net differ (by {worst:.2g} of the largest value, allowed {_ROUNDING:g}): '
+            f'{plain["type"]} cannot be sorted.'
+        )
 
 
 def checkpoint_of(done: Sorted, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the checkpoint of a sorted net, which names its genotypes.
+    """Returns the checkpoint of a sorted net; ``meta`` names its genotypes.
 
     Args:
-        done: The net.
-        meta: Of the checkpoint before; the classes of its data are kept.
+        done: The sorted net.
+        meta: ``meta`` of the checkpoint before sorting; ``dataset_meta`` is kept.
     """
     kept = {key: meta[key] for key in ('dataset_meta',) if key in meta}
     return dict(meta={**kept, MARK: done.genotypes}, state_dict=done.state_dict)

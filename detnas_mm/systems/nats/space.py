@@ -1,4 +1,4 @@
-"""The spaces of NATS (NeurIPS 2019, section 3) and IC-Conv (CVPR 2021, section 3): a dilation a group of channels."""
+"""Search space of NATS (NeurIPS 2019, section 3) and IC-Conv (CVPR 2021, section 3): one dilation per channel group."""
 
 from __future__ import annotations
 
@@ -22,39 +22,41 @@ from detnas_mm.spaces.images import RGB, unless_rgb
 from detnas_mm.systems.nats.convs import Genotype, SearchedConv, genotype_text, read_dilations, runs_text
 from detnas_mm.systems.nats.settings import PRESETS, equal_genotypes, genotypes_by_stage, split
 
-#: What configs of this system's supernets and nets say beside the plain backbone's own settings.
+#: Keys of ``model.backbone`` in configs of this system that are not settings of the plain backbone.
 OWN_KEYS = ('type', 'plain', 'space', 'mixture', 'skip_below', 'stages', 'genotypes', 'channel_order', 'd_max')
 
 
 @SPACES.register_module()
 class DilationSpace(ChoiceSpace):
-    """A dilation (d_h, d_w) for every group of output channels of a backbone's 3×3 convolutions.
+    """Chooses a dilation (d_h, d_w) for every group of output channels of a backbone's 3×3 convolutions.
 
-    Weights, parameters and multiply-adds are those of the plain backbone, whatever is chosen. The smallest unit that
-    can have a dilation of its own is a channel, in grouped convolutions a conv-group.
+    Every architecture has the weights, the number of parameters and the multiply-adds of the plain backbone. The
+    smallest unit with a dilation is a channel; in grouped convolutions it is a conv-group.
 
     Args:
-        backbone: The plain backbone's config, ``dict(type='mmdet.ResNet', depth=50)``: any registered backbone with
-            3×3 convolutions. It is built once, without memory, to list them.
-        preset: ``'nats'``: 16 groups a convolution, all stages but the first, the genotypes of the paper (five, in the
-            last stage nine). ``'ic-conv'``: every unit on its own, all stages, dilations 1 to 4 in both directions.
-        stages: Names of the stages whose convolutions are searched, such as ``['layer2', 'layer3']``: what the
-            names of their modules begin with. Defaults to the preset's.
-        genotypes: Pairs (d_h, d_w), a list for all stages or a dict of lists by stage; or a number, for all pairs up
-            to it. Defaults to the preset's.
-        groups: Groups a convolution, or ``'unit'``. Where units do not divide, groups differ by one unit; where there
-            are fewer units, every one is a group.
-        channels_per_group: Instead of ``groups``: the least number of channels of a group.
-        strict: Refuse convolutions whose units do not divide into equal groups. Defaults to False.
-        mutation: ``'group'``: every group is redrawn with the strategy's probability; ``'conv'``: all groups of a
-            convolution together. Defaults to ``'group'``.
-        input_size: (height, width) of the images in pixels: where genotypes of a stage compute the same, since its
-            maps are small, a warning says so. Defaults to None: nothing is checked.
-        convs: Instead of ``backbone``: the table, rows of :class:`SearchedConv`, as :meth:`spec` gives it.
-        in_channels: Channels of the images. Defaults to the backbone's, else 3.
+        backbone: Config of the plain backbone, such as ``dict(type='mmdet.ResNet', depth=50)``: any registered
+            backbone with 3×3 convolutions. It is built once, on the meta device, to list them.
+        preset: ``'nats'``: 16 groups per convolution, all stages but the first, the genotypes of the paper (five, nine
+            in the last stage). ``'ic-conv'``: one unit per group, all stages, dilations 1 to 4 in both directions.
+            Defaults to ``'nats'``.
+        stages: Names of the stages to search, such as ``['layer2', 'layer3']``: prefixes of the names of modules.
+            Defaults to those of the preset.
+        genotypes: Pairs (d_h, d_w), as a list for all stages or a dict of lists by stage; or a number, for all pairs
+            up to it. Defaults to those of the preset.
+        groups: Number of groups per convolution, or ``'unit'`` for one unit per group. If the units do not divide,
+            groups differ by one unit; if there are fewer units than groups, each unit is a group. Defaults to that of
+            the preset.
+        channels_per_group: Minimum number of channels per group; replaces ``groups``.
+        strict: Require that the units of every convolution divide into equal groups. Defaults to False.
+        mutation: ``'group'``: each group is redrawn with the probability of the strategy; ``'conv'``: all groups of a
+            convolution are redrawn together. Defaults to ``'group'``.
+        input_size: (height, width) of the images in pixels. A warning is issued if genotypes of a stage give equal
+            outputs because its maps are small. Defaults to None: no check.
+        convs: Table of the convolutions, rows of :class:`SearchedConv` as in :meth:`spec`; replaces ``backbone``.
+        in_channels: Number of channels of the images. Defaults to that of the backbone, else 3.
 
     Raises:
-        DetNASError: If a setting does not fit, or the backbone has no such convolution; names it.
+        DetNASError: If a setting is invalid, or the backbone has no such convolution; names it.
     """
 
     in_channels: int
@@ -80,7 +82,7 @@ class DilationSpace(ChoiceSpace):
         self.mutation = mutation
         if backbone is not None and not (isinstance(backbone, Mapping) and backbone.get('type')):
             raise DetNASError(
-                f"backbone must be the plain backbone's config, such as dict(type='mmdet.ResNet', depth=50); got "
+                f"backbone must be the config of the plain backbone, such as dict(type='mmdet.ResNet', depth=50); got "
                 f'{backbone!r}.'
             )
         self.backbone = None if backbone is None else dict(backbone)
@@ -99,8 +101,8 @@ class DilationSpace(ChoiceSpace):
     def _table(backbone: Any, convs: Any, stages: Any, default: str) -> tuple[SearchedConv, ...]:
         if (backbone is None) == (convs is None):
             raise DetNASError(
-                "Give DilationSpace the plain backbone, backbone=dict(type='mmdet.ResNet', depth=50), or its table of "
-                'convolutions, convs=[…], and not both.'
+                "DilationSpace needs either the plain backbone, backbone=dict(type='mmdet.ResNet', depth=50), or a "
+                'table of convolutions, convs=[…], not both.'
             )
         if convs is not None:
             if isinstance(convs, str) or not convs or not all(len(row) >= 4 for row in convs):
@@ -109,14 +111,14 @@ class DilationSpace(ChoiceSpace):
                     f'dilation); got {convs!r:.200}.'
                 )
             return tuple(SearchedConv(*row) for row in convs)
-        # by its name: a space loads no torch until a backbone is to be built
+        # looked up by name, since spaces must not import torch before a backbone is built
         table: list[SearchedConv] = MODELS.get('detnas_mm.searched_convs')(backbone, stages)
         if stages is None and default == 'later':
             first = table[0].stage
             table = [conv for conv in table if conv.stage != first] or table
         return tuple(table)
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- description --------------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
         return dict(
@@ -129,7 +131,7 @@ class DilationSpace(ChoiceSpace):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> DilationSpace:
-        """Returns the space of a :meth:`spec`, such as a ledger's header has; needs no backbone, thus no torch."""
+        """Returns the space of a :meth:`spec`, as in the header of a ledger; needs neither a backbone nor torch."""
         settings = {key: value for key, value in spec.items() if key != 'splits'}
         space = cls(**settings)
         space.splits = tuple(tuple(size for count, size in runs for _ in range(count)) for runs in spec['splits'])
@@ -147,12 +149,12 @@ class DilationSpace(ChoiceSpace):
         )  # fmt: skip
 
     def genes(self, arch: Architecture) -> list[tuple[int, ...]]:
-        """Returns the genes of every convolution: a genotype's id a group."""
+        """Returns the genes of every convolution: the id of a genotype per group."""
         genes = iter(arch.genes)
         return [tuple(itertools.islice(genes, len(sizes))) for sizes in self.splits]
 
     def dilations(self, arch: Architecture) -> list[list[Genotype]]:
-        """Returns one genotype an output channel of every convolution."""
+        """Returns, for every convolution, one genotype per output channel."""
         out = []
         for conv, sizes, ids in zip(self.convs, self.splits, self.genes(arch), strict=True):
             genotypes = self.genotypes[conv.stage]
@@ -160,7 +162,7 @@ class DilationSpace(ChoiceSpace):
         return out
 
     def shares(self, arch: Architecture) -> dict[str, dict[str, float]]:
-        """Returns the share of every genotype in the channels of a stage: the paper's intensity (section 3.3)."""
+        """Returns, per stage, the share of channels with each genotype: the paper's intensity (section 3.3)."""
         counts = {stage: dict.fromkeys(map(genotype_text, found), 0) for stage, found in self.genotypes.items()}
         for conv, dilations in zip(self.convs, self.dilations(arch), strict=True):
             for genotype in dilations:
@@ -178,7 +180,7 @@ class DilationSpace(ChoiceSpace):
         )
 
     def notes(self) -> list[str]:
-        """Returns into which groups the convolutions of every stage are split."""
+        """Returns a line per stage with the groups that its convolutions are split into."""
         lines = []
         for stage in self.stages:
             alike = Counter(
@@ -194,7 +196,7 @@ class DilationSpace(ChoiceSpace):
             lines.append(f'{stage}: convolutions: {"; ".join(parts)}.')
         return lines
 
-    # -- drawing ------------------------------------------------------------------------------------------------
+    # -- mutation -----------------------------------------------------------------------------------------------
 
     def mutate(self, arch: Architecture, rng: np.random.Generator, prob: float) -> Architecture:
         """See :class:`ChoiceSpace`; with ``mutation='conv'`` all groups of a convolution are redrawn together."""
@@ -206,10 +208,10 @@ class DilationSpace(ChoiceSpace):
     # -- reading and writing ------------------------------------------------------------------------------------
 
     def parse(self, value: str | Sequence[int] | Architecture) -> Architecture:
-        """Reads what :meth:`describe` writes, a flat sequence of ids, or an :class:`Architecture`.
+        """Reads the text of :meth:`describe`, a flat sequence of ids, or an :class:`Architecture`.
 
         Raises:
-            DetNASError: If it does not fit the table, the groups or their genotypes; names the convolution.
+            DetNASError: If it does not fit the table, the groups or the genotypes; names the convolution.
         """
         if isinstance(value, str):
             return self._from_dilations(read_dilations(value, self.convs))
@@ -217,11 +219,11 @@ class DilationSpace(ChoiceSpace):
             value = value.genes
         if not isinstance(value, (Sequence, np.ndarray)):
             raise DetNASError(
-                f'An architecture is a text such as {self._example()!r:.120}… or a sequence of {len(self.choices)} '
-                f'ids; got {value!r} of type {type(value).__name__}.'
+                f'An architecture must be a text such as {self._example()!r:.120}… or a sequence of '
+                f'{len(self.choices)} ids; got {value!r} of type {type(value).__name__}.'
             )
         if len(value) != len(self.choices):
-            raise DetNASError(f'An architecture of this space has {len(self.choices)} ids; got {len(value)}.')
+            raise DetNASError(f'An architecture of this space must have {len(self.choices)} ids; got {len(value)}.')
         for number, (gene, count) in enumerate(zip(value, self.choices, strict=True)):
             if isinstance(gene, bool) or not isinstance(gene, numbers.Integral) or int(gene) not in range(count):
                 raise DetNASError(f'Id {number} of the architecture is {gene!r}; allowed are 0 to {count - 1}.')
@@ -236,12 +238,12 @@ class DilationSpace(ChoiceSpace):
                 group = found[first : first + size * conv.unit]
                 if len(set(group)) > 1:
                     raise DetNASError(
-                        f'{conv.name}: channels {first} to {first + len(group) - 1} are one group of this space and '
+                        f'{conv.name}: channels {first} to {first + len(group) - 1} are one group of this space, which '
                         f'must have one dilation; got {runs_text(group)}.'
                     )
                 if group[0] not in ids:
                     raise DetNASError(
-                        f'{conv.name}: {genotype_text(group[0])} is no genotype of {conv.stage}; there are '
+                        f'{conv.name}: unknown genotype {genotype_text(group[0])}; those of {conv.stage} are '
                         f'{", ".join(map(genotype_text, ids))}.'
                     )
                 genes.append(ids[group[0]])
@@ -249,7 +251,7 @@ class DilationSpace(ChoiceSpace):
         return Architecture(tuple(genes))
 
     def describe(self, arch: Architecture) -> str:
-        """Returns the runs of dilations along the channels of every convolution: ``'8:1x1+8:2x2|16:1x3|…'``."""
+        """Returns the dilations of every convolution as run lengths: ``'8:1x1+8:2x2|16:1x3|…'``."""
         return '|'.join(map(runs_text, self.dilations(arch)))
 
     def _example(self) -> str:
@@ -258,13 +260,13 @@ class DilationSpace(ChoiceSpace):
     # -- building -----------------------------------------------------------------------------------------------
 
     def configure(self, cfg: Mapping[str, Any], arch: Architecture) -> dict[str, Any]:
-        """See :meth:`SearchSpace.configure`: the config's own plain backbone with these dilations.
+        """See :meth:`SearchSpace.configure`: gives the plain backbone of the config these dilations.
 
-        All its settings are kept, an ``init_cfg`` with pre-trained weights as well: they fit.
+        All its settings are kept, including an ``init_cfg`` with pre-trained weights, which fit.
         """
         own = (cfg.get('model') or {}).get('backbone') or self.backbone
         if own is None:
-            raise DetNASError('This space has no backbone, and the config no model: give search.space.backbone.')
+            raise DetNASError('Neither the space nor the config has a backbone: set search.space.backbone.')
         plain = plain_backbone(own, cfg.get('default_scope'))
         self.check_backbone(plain)
         backbone = dict(plain, type='detnas_mm.DilatedBackbone', plain=plain['type'])
@@ -274,26 +276,26 @@ class DilationSpace(ChoiceSpace):
         return out
 
     def check_backbone(self, plain: Mapping[str, Any]) -> None:
-        """Refuses a plain backbone whose convolutions are not those of the table.
+        """Checks that the convolutions of a plain backbone are those of the table.
 
         Raises:
-            DetNASError: Names the first that differs.
+            DetNASError: If not; names the first that differs.
         """
         found = MODELS.get('detnas_mm.searched_convs')(plain, self.stages)
         for ours, theirs in itertools.zip_longest(self.convs, found):
             if ours is None or theirs is None or ours[:4] != theirs[:4]:
                 raise DetNASError(
-                    f'The backbone of the config, {plain["type"]}, is not the one of the search space: '
-                    f'{_conv_text(theirs)} there, {_conv_text(ours)} here. Give both the same backbone.'
+                    f'The backbone of the config, {plain["type"]}, is not that of the search space: it has '
+                    f'{_conv_text(theirs)}, the space has {_conv_text(ours)}. Use the same backbone in both.'
                 )
 
 
 def plain_backbone(own: Mapping[str, Any], scope: str | None = None) -> dict[str, Any]:
-    """Returns the plain backbone's config out of that of a supernet or net of this system, or of itself.
+    """Returns the config of the plain backbone, from that of a supernet or dilated net or from a plain config.
 
     Args:
         own: ``model.backbone`` of a config.
-        scope: The config's default scope, for a type that names none. Defaults to mmdet.
+        scope: Default scope of the config, for a type without a scope. Defaults to mmdet.
     """
     plain = {key: value for key, value in own.items() if key not in OWN_KEYS} if 'plain' in own else dict(own)
     kind = own.get('plain', own.get('type'))
@@ -309,5 +311,5 @@ def _conv_text(conv: SearchedConv | None) -> str:
 
 
 def _lengths(sizes: Sequence[int]) -> list[list[int]]:
-    """Returns run lengths of group sizes: [[how many, of how many units], …]."""
+    """Returns run lengths of group sizes: [[number of groups, units per group], …]."""
     return [[sum(1 for _ in run), size] for size, run in itertools.groupby(sizes)]

@@ -1,4 +1,4 @@
-"""Strategies of this system: EDO's, which takes the best dilation of every unit by itself."""
+"""Strategy of EDO: chooses the best dilation of every group independently of the others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class ScoresGenes(Protocol):
-    """An evaluator whose score is a sum over groups of channels.
+    """Evaluator whose score is a sum over groups of channels.
 
     Attributes:
-        metric: What ledger rows and objectives call the score.
+        metric: Name of the score in ledger rows and objectives.
     """
 
     metric: str
@@ -35,14 +35,14 @@ class ScoresGenes(Protocol):
 
 @STRATEGIES.register_module()
 class EDOStrategy(Strategy):
-    """Efficient dilation search (Liu et al., CVPR 2021, section 3): the best dilation of every group, one by one.
+    """Efficient dilation search (Liu et al., CVPR 2021, section 3): chooses the best dilation of every group.
 
-    The evaluator's score must be a sum over groups, such as :class:`RepresentationError`'s, which is minimised. A row
-    of the ledger is an architecture in which one convolution more is decided, in the order of the table; those after
-    it have the first genotype of their stage. The last row is the architecture that was found. A search has as many
-    rows as the space has convolutions, whatever ``budget.generations`` says. Of equal scores the smaller dilation is
-    taken: the smaller sum of both directions, then the smaller height. ``genotypes.png`` beside the ledger shows the
-    shares of dilations in every convolution of what was found.
+    The evaluator must score single groups, as :class:`RepresentationError` does; the score is minimised. Each ledger
+    row decides one more convolution, in the order of the table; convolutions after it have the first genotype of their
+    stage. The last row is the found architecture. A search has one row per convolution of the space;
+    ``budget.generations`` is not used. Ties go to the smaller dilation: the smaller sum of both directions, then the
+    smaller height. ``genotypes.png`` beside the ledger shows the share of each dilation per convolution of the found
+    net.
     """
 
     _space: DilationSpace
@@ -54,33 +54,33 @@ class EDOStrategy(Strategy):
         """See :meth:`Strategy.setup`.
 
         Raises:
-            DetNASError: If space, evaluator, objectives or constraints are not what the strategy can serve.
+            DetNASError: If the space, the evaluator, the objectives or the constraints do not fit this strategy.
         """
         super().setup(job)
         evaluator: Any = job.evaluator
         objectives = job.objectives
         if not isinstance(job.space, DilationSpace):
-            raise DetNASError(f'EDOStrategy searches dilations (DilationSpace); got {type(job.space).__name__}.')
+            raise DetNASError(f'EDOStrategy needs a DilationSpace; search.space is a {type(job.space).__name__}.')
         if not isinstance(evaluator, ScoresGenes):
             raise DetNASError(
                 f'EDOStrategy needs an evaluator that scores single groups, such as RepresentationError; '
-                f'{type(evaluator).__name__} scores whole architectures.'
+                f'{type(evaluator).__name__} scores whole architectures only.'
             )
         if [(one.name, one.direction) for one in objectives] != [(evaluator.metric, 'minimize')]:
             raise DetNASError(
-                f'EDOStrategy minimises one score: search.objectives=[dict(name={evaluator.metric!r}, '
-                f"direction='minimize')]; got {objectives}."
+                f'search.objectives must be [dict(name={evaluator.metric!r}, '
+                f"direction='minimize')] for EDOStrategy; got {objectives}."
             )
         if job.budget.constraints:
             raise DetNASError(
-                f'EDOStrategy decides every group by itself and meets no constraint; got '
-                f'{" and ".join(map(str, job.budget.constraints))}. Take search.constraints out of the config: '
-                f'dilations leave parameters and multiply-adds as they are.'
+                f'EDOStrategy cannot use constraints, since it chooses the dilation of each group independently; got '
+                f'{" and ".join(map(str, job.budget.constraints))}. Remove search.constraints: dilations do not change '
+                f'parameters and multiply-adds.'
             )
         self._space = job.space
 
     def run(self, evaluator: Evaluator, ledger: Ledger) -> list[Record]:
-        """See :meth:`Strategy.run`: the last row first.
+        """See :meth:`Strategy.run`; returns the last row first.
 
         Raises:
             LedgerError: If the ledger's rows are not those of this search.
@@ -88,10 +88,11 @@ class EDOStrategy(Strategy):
         """
         job, space = self.job, self._space
         known = list(ledger.records)
-        announce(job, ledger, f'{len(known)} decided convolutions' if known else '')
+        announce(job, ledger, f'{len(known)} of {len(space.convs)} convolutions' if known else '')
         if len(known) > len(space.convs):
             raise LedgerError(
-                f'{ledger.path} has {len(known)} rows, and this search {len(space.convs)}: choose another --work-dir.'
+                f'{ledger.path} has {len(known)} rows, more than the {len(space.convs)} of this search: choose another '
+                f'--work-dir.'
             )
         genes = [(0,) * len(sizes) for sizes in space.splits]
         parents: tuple[str, ...] = ()
@@ -116,7 +117,7 @@ class EDOStrategy(Strategy):
                 job.log(f'{number + 1}/{len(space.convs)} {conv.name}: channels by dilation {found}')
         refuse_if_all_failed(ledger)
         job.log(space.shares_text(arch))
-        if ledger.path is not None:  # in one process alone
+        if ledger.path is not None:  # only rank 0 has a file
             from detnas_mm.systems.nats.pictures import (
                 draw_genotypes,
             )  # here, so that reading ledgers loads no matplotlib
@@ -126,7 +127,7 @@ class EDOStrategy(Strategy):
         return [last, *(row for row in job.objectives[0].best_first(ledger.records) if row is not last)]
 
     def _best(self, evaluator: Evaluator, number: int) -> tuple[int, ...]:
-        """Returns the genotype of least score of every group of a convolution."""
+        """Returns the index of the genotype with the lowest score, for every group of a convolution."""
         assert isinstance(evaluator, ScoresGenes)
         genotypes = self._space.genotypes[self._space.convs[number].stage]
         order = np.array(sorted(range(len(genotypes)), key=lambda i: _size(genotypes[i])))

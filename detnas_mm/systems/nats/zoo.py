@@ -1,4 +1,4 @@
-"""Published nets of IC-Conv: patterns of dilations for ResNets and a ResNeXt, from ``published.json`` beside this."""
+"""Published nets of IC-Conv: patterns of dilations for ResNets and a ResNeXt, read from ``published.json``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from detnas_mm.systems.nats.convs import SearchedConv
 from detnas_mm.systems.nats.space import DilationSpace
 
 _SOURCE = "Liu et al., IC-Conv, CVPR 2021; authors' code"
-_WITHDRAWN = f'{_SOURCE}, first commit; withdrawn by the authors later: unconfirmed'
-#: Blocks a stage by depth.
+_WITHDRAWN = f'{_SOURCE}, first commit; later withdrawn by the authors (unconfirmed)'
+#: Number of blocks per stage, by depth.
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedDilations(zoo.Published):
-    """A published pattern of dilations. Its channels lie in the order of the authors' checkpoints.
+    """A published pattern of dilations, in the channel order of the authors' checkpoints.
 
     Attributes:
-        backbone: The plain backbone's config.
-        largest: Largest dilation that it was searched from, in both directions.
+        backbone: Config of the plain backbone.
+        largest: Largest dilation of its search space, in both directions.
     """
 
     space: str = 'ic-conv'
@@ -34,11 +34,11 @@ class PublishedDilations(zoo.Published):
     largest: int
 
     def build_space(self) -> DilationSpace:
-        """Returns the space it was found in; from the table of convolutions, thus without torch."""
+        """Returns its search space; built from the table of convolutions, so torch is not imported."""
         return self.space_type(preset=self.space, convs=self.convs(), genotypes=self.largest)
 
     def convs(self) -> Sequence[SearchedConv]:
-        """Returns the table of the plain backbone's 3×3 convolutions."""
+        """Returns the table of the 3×3 convolutions of the plain backbone."""
         groups = self.backbone.get('groups', 1)
         width = groups * self.backbone.get('base_width', 64)
         return [
@@ -47,7 +47,7 @@ class PublishedDilations(zoo.Published):
                 width * 2 ** (stage - 1),
                 groups,
                 f'layer{stage}',
-                # the 3×3 convolution of a stage's first block has its stride: its input map is the stage before's
+                # the first block's 3×3 convolution has the stride of the stage, so it reads the map of the stage before
                 2 ** (stage if stage > 1 and block == 0 else stage + 1),
             )
             for stage, blocks in enumerate(_BLOCKS[self.backbone['depth']], 1)
