@@ -58,6 +58,10 @@ def finished(retinanet_supernet, tmp_path_factory):
     folder = tmp_path_factory.mktemp('finished') / "it's [my] runs, {2}"
     done = run(command(retinanet_supernet, folder))
     assert done.returncode == 0, done.stderr[-3000:]
+    shown = done.stdout.partition('generation 1/')[0] + done.stderr.partition('search:')[0]
+    assert 3 <= len(shown.splitlines()) <= 30, shown  # the rest is in the log file
+    (log,) = re.findall(r'Log, with .*: (/.*\.log)\n', shown)
+    assert 'Hooks will be executed' in Path(log).read_text()
     return folder, done.stdout + done.stderr
 
 
@@ -120,6 +124,7 @@ def test_the_printed_commands_work_there(finished, elsewhere, tmp_path):
     trained = run([*retraining, 'train_cfg.max_iters=1', *work_dir], cwd=folder)
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert 'Load checkpoint from' in trained.stdout + trained.stderr
+    assert len((trained.stdout.partition('Saving checkpoint')[0] + trained.stderr).splitlines()) <= 30
     assert (tmp_path / 'iter_1.pth').is_file()
 
 
