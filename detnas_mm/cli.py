@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,7 @@ def until_nobody_reads(main: Callable[[], None]) -> None:
         raise SystemExit(1) from error
 
 
-def one_line_errors(main: Callable[[], None], beats: bool = True) -> None:
+def one_line_errors(main: Callable[[], None], on_terminal: bool = True) -> None:
     """Runs a tool's main; an expected error ends in one line instead of a traceback, as Ctrl-C does.
 
     Where a library raised it, the traceback is in a file that the line names. What is shown on the terminal meanwhile:
@@ -242,10 +243,11 @@ def one_line_errors(main: Callable[[], None], beats: bool = True) -> None:
 
     Args:
         main: Of the tool.
-        beats: Whether silences are broken by lines; a tool whose processes do so themselves needs none.
+        on_terminal: Whether it writes to a terminal; False for a program that writes to a log, and for one whose
+            processes look after the terminal themselves.
     """
     try:
-        with managed(beats):
+        with managed() if on_terminal else nullcontext():
             main()
     except KeyboardInterrupt:
         print(

@@ -34,6 +34,9 @@ LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'pycocotools')
 #: Reports of these packages that are shown all the same.
 _SHOWN = ('Load checkpoint from', 'resumed epoch')
 
+#: Where launchers write the number of this process.
+_RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+
 _current: Terminal | None = None
 _doing: list[tuple[str | Callable[[], str], float]] = []
 
@@ -42,13 +45,13 @@ class Terminal:
     """Decides what is shown, and keeps the rest for the log file.
 
     Args:
-        beat: Receives the lines that break a silence; None for none.
+        beat: Receives the lines that break a silence.
 
     Attributes:
         setting_up: Whether no iteration has begun yet.
     """
 
-    def __init__(self, beat: Callable[[str], None] | None = None) -> None:
+    def __init__(self, beat: Callable[[str], None]) -> None:
         self.setting_up = True
         self._beat = beat
         self._files: list[logging.Handler] | None = None
@@ -96,8 +99,7 @@ class Terminal:
 
     def start(self) -> None:
         """Begins to watch for silence."""
-        if self._beat is not None:
-            threading.Thread(target=self._watch, daemon=True, name='silence').start()
+        threading.Thread(target=self._watch, daemon=True, name='silence').start()
 
     def stop(self) -> None:
         """Ends it; what is hidden from here on is nothing."""
@@ -110,10 +112,10 @@ class Terminal:
             if now - self._last < EVERY:
                 continue
             self.touch()
-            if os.environ.get('RANK', '0') != '0':
+            if any(os.environ.get(name, '0') != '0' for name in _RANKS):
                 continue
             bars = open_bars()
-            if self._beat is None or bars and now - self._said < EVERY_WITH_BAR:
+            if bars and now - self._said < EVERY_WITH_BAR:
                 for bar in bars:
                     bar.refresh()
                 continue
@@ -211,18 +213,14 @@ def open_bars() -> list[Any]:
 
 
 @contextmanager
-def managed(beats: bool = True) -> Iterator[None]:
-    """Manages stdout and stderr of this process while it is entered; within another one nothing changes.
-
-    Args:
-        beats: Whether silences are broken by lines on stderr.
-    """
+def managed() -> Iterator[None]:
+    """Manages stdout and stderr of this process while it is entered; within another one nothing changes."""
     global _current
     if _current is not None:
         yield
         return
     out, err = sys.stdout, sys.stderr
-    _current = Terminal((lambda line: print(line, file=err, flush=True)) if beats else None)
+    _current = Terminal(lambda line: print(line, file=err, flush=True))
     sys.stdout, sys.stderr = _Stream(out, _current, True), _Stream(err, _current, False)
     _current.start()
     try:

@@ -136,7 +136,7 @@ class Progress(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         done, total = runner.iter + 1, runner.max_iters
         now = time.perf_counter()
-        if done < total and now - self.said >= EVERY:
+        if done < total and now - self.said >= EVERY - 5:  # before a line breaks the silence
             self.said = now
             left = (now - self.begin) / (done - self.first) * (total - done)
             say(f'{self.step}: {done}/{total} steps, loss {float(outputs["loss"]):.2f}, {left / 60:.1f} min left')

@@ -187,4 +187,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    one_line_errors(main, beats=False)  # the lanes see to it
+    one_line_errors(main, on_terminal=False)  # the lanes see to it

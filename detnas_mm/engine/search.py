@@ -19,7 +19,18 @@ from detnas_mm.engine.provenance import environment, model_digest, weights_diges
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.files import write_json, write_text
 from detnas_mm.models import build_model, checked_weights
-from detnas_mm.search import CONFIG, LEDGER, Ledger, LedgerError, Record, SearchJob, pareto_front, read_ledger, thinned
+from detnas_mm.search import (
+    CONFIG,
+    LEDGER,
+    Ledger,
+    LedgerError,
+    Record,
+    SearchJob,
+    counted,
+    pareto_front,
+    read_ledger,
+    thinned,
+)
 from detnas_mm.terminal import doing
 from detnas_mm.visualization import plot_population, plot_progress
 
@@ -129,8 +140,8 @@ def take_back_failed(job: SearchJob, ledger: Ledger) -> None:
     count = len(ledger.records) - first
     copy = ledger.cut(first)
     job.log(
-        f'Evaluated again: {len(again)} rows that failed, such as {again[0].arch} ({again[0].reason}). '
-        f'{count} rows are taken back, those of that generation and of the ones after it'
+        f'Evaluated again: {counted(len(again), "row")} that failed, such as {again[0].arch} ({again[0].reason}). '
+        f'Taken back: {counted(count, "row")}, those of that generation and of the ones after it'
         f'{f"; the ledger as it was: {copy}" if copy else ""}.'
     )
 
