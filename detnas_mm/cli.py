@@ -14,7 +14,8 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from detnas_mm.config_styles import bases as inherited
 from detnas_mm.config_styles import check_styles, local_bases, refuse_cycle
 from detnas_mm.errors import DetNASError, LibraryError, library_cause, library_errors
 from detnas_mm.options import Options
+from detnas_mm.terminal import VERBOSE, managed
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -65,7 +67,22 @@ def parser(description: str, epilog: str = '', launched: bool = True) -> argpars
         )  # fmt: skip
         out.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     out.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
+    out.add_argument(
+        '--verbose', action=_Verbose,
+        help='print what mmengine and mmdet report before the first iteration (environment, config, hooks, parameter '
+        f'groups) on the terminal too, not in the log file alone; {VERBOSE}=1 does the same',
+    )  # fmt: skip
     return out
+
+
+class _Verbose(argparse.Action):
+    """Sets the environment variable, which processes that are started see too."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, help=help)
+
+    def __call__(self, *_: Any) -> None:
+        os.environ[VERBOSE] = '1'
 
 
 def add_check_images(to: argparse.ArgumentParser) -> None:
@@ -218,13 +235,20 @@ def until_nobody_reads(main: Callable[[], None]) -> None:
         raise SystemExit(1) from error
 
 
-def one_line_errors(main: Callable[[], None]) -> None:
+def one_line_errors(main: Callable[[], None], on_terminal: bool = True) -> None:
     """Runs a tool's main; an expected error ends in one line instead of a traceback, as Ctrl-C does.
 
-    Where a library raised it, the traceback is in a file that the line names.
+    Where a library raised it, the traceback is in a file that the line names. What is shown on the terminal meanwhile:
+    see :mod:`detnas_mm.terminal`.
+
+    Args:
+        main: Of the tool.
+        on_terminal: Whether it writes to a terminal; False for a program that writes to a log, and for one whose
+            processes look after the terminal themselves.
     """
     try:
-        main()
+        with managed() if on_terminal else nullcontext():
+            main()
     except KeyboardInterrupt:
         print(
             '\nstopped. What is on the disk stays: a search goes on with the same command, a training with --resume.',

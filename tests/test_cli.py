@@ -1,6 +1,7 @@
 """What the command line takes, and what it refuses in one line, before anything heavy is loaded."""
 
 import argparse
+import os
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from detnas_mm.cli import at_least_1, one_line_errors, override, parser, read_fi
 from detnas_mm.engine.config import read_config
 from detnas_mm.errors import DetNASError
 from detnas_mm.options import option_word, read_value
+from detnas_mm.terminal import VERBOSE
 
 
 @pytest.mark.parametrize(
@@ -201,3 +203,12 @@ def test_modules_that_an_option_names_are_imported(tmp_path, monkeypatch):
     assert 'module_of_an_option' in sys.modules
     with pytest.raises(DetNASError, match="--cfg-options custom_imports: .*No module named 'no_such_module'"):
         read('no_such_module')
+
+
+def test_verbose_shows_everything_in_this_process_and_in_those_it_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv(VERBOSE, '0')
+    (tmp_path / 'a.py').write_text('')
+    parser('').parse_args([str(tmp_path / 'a.py')])
+    assert os.environ[VERBOSE] == '0'
+    parser('').parse_args([str(tmp_path / 'a.py'), '--verbose'])
+    assert os.environ[VERBOSE] == '1'

@@ -17,6 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from detnas_mm.files import write_json, write_text
+from detnas_mm.terminal import EVERY, Terminal, doing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,6 +65,10 @@ terminal = sys.stdout
 
 def say(text: str) -> None:
     print(f'[{time.strftime("%H:%M:%S")}] {text}', file=terminal, flush=True)
+    silence.touch()
+
+
+silence = Terminal(say)
 
 
 def begin_lane(plan: Plan) -> None:
@@ -77,6 +82,8 @@ def begin_lane(plan: Plan) -> None:
     from detnas_mm.compat import end_with_parent
 
     warnings.simplefilter('ignore')
+    os.environ['TQDM_DISABLE'] = '1'  # bars would go to the file too
+    silence.start()
     torch.set_num_threads(1)
     end_with_parent()
     terminal = os.fdopen(os.dup(1), 'w')
@@ -117,18 +124,21 @@ def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
 
 
 class Progress(Hook):
-    """Says every quarter how long a training still takes."""
+    """Says every half minute how long a training still takes."""
 
     def __init__(self, step: str) -> None:
         self.step = step
 
     def before_train(self, runner: Runner) -> None:
-        self.begin, self.first = time.perf_counter(), runner.iter
+        self.begin = self.said = time.perf_counter()
+        self.first = runner.iter
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         done, total = runner.iter + 1, runner.max_iters
-        if done < total and done % max(total // 4, 1) == 0:
-            left = (time.perf_counter() - self.begin) / (done - self.first) * (total - done)
+        now = time.perf_counter()
+        if done < total and now - self.said >= EVERY - 5:  # before a line breaks the silence
+            self.said = now
+            left = (now - self.begin) / (done - self.first) * (total - done)
             say(f'{self.step}: {done}/{total} steps, loss {float(outputs["loss"]):.2f}, {left / 60:.1f} min left')
 
 
@@ -150,12 +160,14 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
     begin = time.perf_counter()
     say(f'{step}: {"resumed" if cfg.resume else f"training for {steps} steps"} …')
     cfg.experiment_name = f'{step}-{os.getpid()}-{time.time_ns()}'
-    runner = Runner.from_cfg(fit_to_machine(cfg))
-    runner.register_hook(Progress(step), priority='LOWEST')
-    runner.train()
+    with doing(step):
+        runner = Runner.from_cfg(fit_to_machine(cfg))
+        runner.register_hook(Progress(step), priority='LOWEST')
+        runner.train()
     score = None
     if cfg.get('test_dataloader'):
-        metrics = runner.test()
+        with doing(f'{step}: test'):
+            metrics = runner.test()
         # COCO's metric returns nothing at all where there are no detections.
         score = next((v for k, v in metrics.items() if k in ('coco/bbox_mAP', 'accuracy/top1')), 0.0)
     write_json(done, dict(score=score))

@@ -17,6 +17,7 @@ from _quickstart_steps import ROOT, SMALLEST, Plan, Size, backbone_from, begin_l
 
 from detnas_mm.cli import one_line_errors
 from detnas_mm.files import write_json
+from detnas_mm.terminal import doing
 
 SPACE = dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1))
 SMALLEST_NET = '0|0|00|0'  # all 3x3
@@ -70,7 +71,7 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
     job = search_job(cfg)
     job.log = say
     evaluator: Any = job.evaluator
-    with DefaultScope.overwrite_default_scope('mmdet'):
+    with DefaultScope.overwrite_default_scope('mmdet'), doing('search'):
         model = build_model(cfg)
         load_checkpoint(model, str(supernet), map_location='cpu')
         say(f'search: {size.generations} generations of {size.population} …')
@@ -110,7 +111,8 @@ def picture(plan: Plan, net: dict[str, Any]) -> Path:
 
     cfg = load(plan, f'detnas-digits_net_{plan.detector}', {'model.backbone.arch': net['arch']})
     title = f'{net["arch"]}, test mAP {net["test_mAP"]:.3f}'
-    return picture_detections(cfg, net['checkpoint'], plan.folder / 'detections.png', title)
+    with doing('drawing what the found net detects'):
+        return picture_detections(cfg, net['checkpoint'], plan.folder / 'detections.png', title)
 
 
 def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: float) -> None:
@@ -185,4 +187,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    one_line_errors(main)
+    one_line_errors(main, on_terminal=False)  # the lanes see to it

@@ -116,9 +116,21 @@ make_venv() {
   installed pip || pip install -qq -c "$constraints" pip
 }
 
+# Runs a command that says nothing, with a line every 25 seconds.
+waiting() {
+  local start=$SECONDS beat status=0
+  while sleep 25 >/dev/null 2>&1; do say "      installing, $(minutes $((SECONDS - start)))"; done 9>&- &
+  beat=$!
+  trap 'kill $beat 2>/dev/null || true' EXIT
+  "$@" || status=$?
+  kill "$beat" 2>/dev/null || true
+  trap - EXIT
+  return "$status"
+}
+
 install_torch() {
   local names=(torch torchvision numpy setuptools wheel ninja psutil)
-  installed "${names[@]}" || pip install -qq -c "$constraints" "${names[@]}"
+  installed "${names[@]}" || waiting pip install -qq -c "$constraints" "${names[@]}"
 }
 
 # Loads the compiled file alone: the package mmcv around it needs mmengine, which is installed later.
@@ -135,10 +147,10 @@ spec.loader.exec_module(importlib.util.module_from_spec(spec))
 PY
 }
 
-# A line a minute while mmcv compiles.
+# A line every 25 seconds while mmcv compiles.
 heartbeat() {
   local start=$SECONDS done_
-  while sleep 60 >/dev/null 2>&1; do
+  while sleep 25 >/dev/null 2>&1; do
     done_=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' "$1" | tail -n 1 | tr -d ' []' || true)
     say "      mmcv: ${done_:-0} files compiled, $(minutes $((SECONDS - start)))"
   done
@@ -190,7 +202,7 @@ install_mmcv() {
 }
 
 install_rest() {
-  pip install -qq -c "$constraints" --no-build-isolation -r "$requirements" -r "$root/requirements/dev.txt" -e "$root"
+  waiting pip install -qq -c "$constraints" --no-build-isolation -r "$requirements" -r "$root/requirements/dev.txt" -e "$root"
   # mmcv and mmdet's dependencies ask for opencv-python and opencv-python-headless, which overwrite one another.
   # One is left: the one that needs no display libraries. `pip check` names the other as missing; that is all it does.
   if installed opencv-python || ! installed opencv-python-headless; then

@@ -19,6 +19,7 @@ class CostModel(ABC):
     Attributes:
         name: What constraints and ledger rows call it, such as ``'macs'``.
         scope: One line that says what is counted, at which input size.
+        unit: Of its numbers in log lines, such as ``'ms'`` or ``'B'``; empty for counts.
         lazy: Whether its numbers are in a file that is opened on first use: a search section can then be parsed before
             the file is there.
         dear: Whether a number takes seconds, since a net is built or measured for it: candidates are then held against
@@ -27,6 +28,7 @@ class CostModel(ABC):
 
     name: str
     scope: str
+    unit: str = ''
     lazy: bool = False
     dear: bool = False
 

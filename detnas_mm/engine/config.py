@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 from torch.utils.data import DataLoader
@@ -24,6 +24,7 @@ from detnas_mm.config_types import config_text, is_other, nodes
 from detnas_mm.errors import DetNASError, library_errors
 from detnas_mm.evaluators.loaders import fitted_loader
 from detnas_mm.files import write_text
+from detnas_mm.terminal import follow
 
 _HOURS = 3600
 
@@ -39,6 +40,7 @@ def read_config(args: argparse.Namespace) -> Config:
     Raises:
         DetNASError: If the file cannot be read, such a module cannot be imported, or an option is mistyped.
     """
+    follow(MMLogger.get_current_instance())
     cfg = read_file(args.config)
     _check_names(cfg, args.cfg_options or {})
     override(cfg, args.cfg_options)

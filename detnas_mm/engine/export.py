@@ -23,7 +23,7 @@ from detnas_mm.files import replacing
 from detnas_mm.models import build_model
 from detnas_mm.models.build import without_memory
 from detnas_mm.options import option_word
-from detnas_mm.search import Record, SearchJob, number_text
+from detnas_mm.search import LEDGER, Record, SearchJob
 from detnas_mm.spaces import Architecture
 
 #: Hooks that only a search has, and the training of a supernet.
@@ -267,8 +267,11 @@ def export_best(
             file.unlink()
     winner = entries[0]
     values = [f'{name} {value:.4f}' for name, value in winner['metrics'].items()]
-    values += [f'{name} {number_text(value)}' for name, value in winner['costs'].items()]
+    values += [job.budget.text(winner['costs'])] if winner['costs'] else []
     job.log(f'Best of {work_dir}: {winner["arch"]} ({", ".join(values)})')
+    paths = ' and '.join(str(work_dir / winner[key]) for key in ('config', 'checkpoint') if key in winner)
+    rows = f'all candidates: {work_dir / LEDGER}, drawn in {work_dir / "progress.png"}'
+    job.log(f'Written: {paths}; {rows}' if paths else f'Written: {rows}')
     if 'config' in winner:
         keys = [key for key in ('config', 'checkpoint', 'search_val') if key in winner]
         for line in next_commands({key: work_dir / winner[key] for key in keys}):

@@ -30,9 +30,10 @@ from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.text import found_text
 from detnas_mm.latency.timing import Pace, spread
 from detnas_mm.registry import building
-from detnas_mm.search import CONFIG, LEDGER, Objective, SearchJob, read_ledger
+from detnas_mm.search import CONFIG, LEDGER, Objective, SearchJob, counted, read_ledger
 from detnas_mm.search.ledger import differences
 from detnas_mm.search.pareto import front_ranks
+from detnas_mm.terminal import doing
 from detnas_mm.visualization import plot_front
 
 #: Few nets, so they take a fraction of what the tables took.
@@ -88,10 +89,11 @@ def measure_found(
         )
         return None
     entries = json.loads((work_dir / 'best.json').read_text())
-    say(f'Measuring what was found on {device_text(on)}, {pace.rounds} rounds of {len(entries)} …')
+    nets = counted(len(entries), 'net')
+    say(f'Measuring what was found on {device_text(on)}, {counted(pace.rounds, "round")} of {nets} …')
     inputs = inputs or FoundInputs(job, on['kind'])
     table = cost if isinstance(cost, MeasuredLatency) else None
-    with _threads(on.get('threads')):
+    with _threads(on.get('threads')), doing('measuring the exported nets'):
         measured, even, own = _times(job, table, entries, inputs, pace)
     archs = {entry['arch'] for entry in entries}
     units = {text: milliseconds(np.median(rounds)) for text, rounds in even.items() if text not in archs}
@@ -124,7 +126,8 @@ def measure_found(
             pair for pair in zip(entries, found['nets'], strict=True) if {name, 'checkpoint'} <= set(pair[0])
         ]
         if with_weights:
-            say(f'Testing {len(with_weights)} nets on {dict(tested="search-val", test_set="the test set")[key]} …')
+            where = dict(tested='search-val', test_set='the test set')[key]
+            say(f'Testing {counted(len(with_weights), "net")} on {where} …')
         for entry, net in with_weights:
             folder = work_dir / 'tests' / f'{entry["id"]}_{key}'
             net[key] = tested(work_dir / entry[name], work_dir / entry['checkpoint'], folder)

@@ -36,6 +36,7 @@ from detnas_mm.registry import LATENCY_SUBJECTS
 from detnas_mm.search import Budget, SearchJob
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.spaces.images import RGB
+from detnas_mm.terminal import doing
 
 
 def progress_bar(what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
@@ -117,7 +118,8 @@ def measure_latency(
     cfg = fit_to_machine(cfg)
     inputs = Inputs(part, input_size, device, _images(cfg, checkpoint, part, job), space.in_channels or RGB)
     watch = stopwatch(device)
-    with quiet(), torch.random.fork_rng():  # every net says how its weights begin, and how much of them was found
+    # Quiet, since every net says how its weights begin, and how much of them was found.
+    with doing('measuring'), quiet(), torch.random.fork_rng():
         torch.manual_seed(pace.seed)
         model, digest = None, None
         if subject_type.needs_model:

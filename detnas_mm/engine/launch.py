@@ -22,6 +22,7 @@ from detnas_mm.engine.found import measure_found
 from detnas_mm.engine.hooks import SearchHook, TruthHook
 from detnas_mm.engine.hooks.search_hook import unwrapped
 from detnas_mm.engine.inputs import JobInputs
+from detnas_mm.engine.next_steps import after_training
 from detnas_mm.engine.pretrained import check_pretrained
 from detnas_mm.engine.process_group import join_process_group
 from detnas_mm.engine.resume import resume, resume_as_written
@@ -33,6 +34,7 @@ from detnas_mm.models import check_neck
 from detnas_mm.registry import building
 from detnas_mm.search import SearchJob
 from detnas_mm.spaces.images import check_images
+from detnas_mm.terminal import doing
 
 
 def search_job(
@@ -189,10 +191,12 @@ def run(
             'Training in mixed precision (--amp, optim_wrapper.type=AmpOptimWrapper) needs a GPU, and there is none '
             'here that torch and mmcv can use. Leave out --amp, or set optim_wrapper.type=OptimWrapper.'
         )
-    inputs.check(trust)
-    check_images(cfg)
+    with doing('checking the files that the config names'):
+        inputs.check(trust)
+        check_images(cfg)
     fitted = fit_to_machine(cfg)
-    join_process_group(fitted, runner=model)
+    with doing('waiting for the other processes'):
+        join_process_group(fitted, runner=model)
     if job is not None and not model:
         best = run_search(job)
         if at_end is not None and is_main_process():
@@ -202,7 +206,11 @@ def run(
     for hook in runner.hooks:
         if isinstance(hook, SearchHook):
             hook.job = job
-    return runner.train()
+    trained = runner.train()
+    if job is None and is_main_process():
+        for line in after_training(cfg):
+            runner.logger.info(line)
+    return trained
 
 
 def _candidate(job: SearchJob) -> Config:
@@ -222,8 +230,9 @@ def test(cfg: Config, trust: bool = False) -> dict[str, float]:
         SystemExit: With one sentence, if the checkpoint or the data are missing.
     """
     JobSettings.read(cfg).check()
-    JobInputs.read(cfg, ['test']).check(trust)
-    check_images(cfg)
+    with doing('checking the files that the config names'):
+        JobInputs.read(cfg, ['test']).check(trust)
+        check_images(cfg)
     fitted = fit_to_machine(cfg)
     join_process_group(fitted)
     return build_runner(fitted, trust).test()
@@ -236,7 +245,7 @@ def build_runner(cfg: Config, trust: bool = False) -> NamedRunner:
         cfg: The config, fitted to the machine.
         trust: Whether checkpoints may hold more than tensors.
     """
-    with building(str(cfg.filename)):
+    with doing('building the model'), building(str(cfg.filename)):
         runner = NamedRunner.from_cfg(cfg)
     runner.trust = trust
     check_pretrained(unwrapped(runner), trust)

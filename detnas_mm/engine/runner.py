@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import MODELS, OPTIMIZERS
 from mmengine.runner import CheckpointLoader, Runner
@@ -22,6 +23,7 @@ from detnas_mm.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from detnas_mm.errors import DetNASError, library_errors
 from detnas_mm.evaluators.detection.truth import check_categories
 from detnas_mm.registry import building, refuse_unknown_type, running, unknown_arguments
+from detnas_mm.terminal import begun, doing, follow
 
 #: What the Runner builds, by method; a text is the key of the config.
 _PARTS = dict(
@@ -36,6 +38,9 @@ _PARTS = dict(
     build_val_loop='val_cfg',
     build_test_loop='test_cfg',
 )
+
+#: What a loop does, by the hook point after each of its iterations.
+_ITERATIONS = dict(after_train_iter='training', after_val_iter='validating', after_test_iter='testing')
 
 
 class NamedLoader(DataLoader):
@@ -73,6 +78,28 @@ class NamedRunner(Runner):
     """
 
     trust = False
+    _batch = 0
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """See ``Runner.build_logger``; on a terminal that a tool manages, reports go to the log file alone."""
+        logger = super().build_logger(*args, **kwargs)
+        follow(logger)
+        return logger
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """See ``Runner.call_hook``; notes where the loop stands, for lines that break a silence."""
+        if fn_name in _ITERATIONS:
+            self._mode, self._batch = _ITERATIONS[fn_name], kwargs['batch_idx'] + 1
+            begun()
+        super().call_hook(fn_name, **kwargs)
+
+    def _standing(self) -> str:
+        """Where the loop stands, in words."""
+        if not self._batch:
+            return 'reading the first images'
+        if self._mode == 'training':
+            return f'training, {self.iter + 1:,} of {self.max_iters:,} iterations done'
+        return f'{self._mode}, {self._batch:,} batches done'
 
     def build_dataloader(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         """See ``Runner.build_dataloader``; the config is one of the Runner's own.
@@ -83,10 +110,11 @@ class NamedRunner(Runner):
         if isinstance(dataloader, DataLoader):
             return dataloader
         key = self._key(dataloader, 'dataloader')
-        with building(key), looked_at(described(key, dataloader, self.default_scope.scope_name)):
-            loader = Runner.build_dataloader(dataloader, *args, **kwargs)
-        check_categories(loader.dataset)
-        check_images(loader.dataset, boxes=key.startswith('train_'))
+        with doing(f'reading the data of {key}'):
+            with building(key), looked_at(described(key, dataloader, self.default_scope.scope_name)):
+                loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+            check_categories(loader.dataset)
+            check_images(loader.dataset, boxes=key.startswith('train_'))
         loader.__class__ = NamedLoader
         loader.key = key
         return loader
@@ -112,12 +140,12 @@ class NamedRunner(Runner):
 
     def train(self) -> Any:
         """See ``Runner.train``."""
-        with running(f'{self.cfg.filename or "the config"}, while it is trained'):
+        with running(f'{self.cfg.filename or "the config"}, while it is trained'), doing(self._standing):
             return super().train()
 
     def test(self) -> dict:
         """See ``Runner.test``."""
-        with running(f'{self.cfg.filename or "the config"}, while it is tested'):
+        with running(f'{self.cfg.filename or "the config"}, while it is tested'), doing(self._standing):
             return super().test()
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:

@@ -19,7 +19,19 @@ from detnas_mm.engine.provenance import environment, model_digest, weights_diges
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.files import write_json, write_text
 from detnas_mm.models import build_model, checked_weights
-from detnas_mm.search import CONFIG, LEDGER, Ledger, LedgerError, Record, SearchJob, pareto_front, read_ledger, thinned
+from detnas_mm.search import (
+    CONFIG,
+    LEDGER,
+    Ledger,
+    LedgerError,
+    Record,
+    SearchJob,
+    counted,
+    pareto_front,
+    read_ledger,
+    thinned,
+)
+from detnas_mm.terminal import doing
 from detnas_mm.visualization import plot_population, plot_progress
 
 
@@ -89,12 +101,14 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
         raise DetNASError(f'{type(evaluator).__name__} runs in one process alone: start the search without a launcher.')
     on_rank_0(job)
     job.exporter = job.exporter or Exporter(job)  # what cannot be written is refused before the search
-    evaluator.setup(job, model)
-    header = job.header(**(dict(weights=None, settings=None) if model is None else model_digest(job.cfg, model)))
+    with doing('reading the images of the search'):
+        evaluator.setup(job, model)
+        header = job.header(**(dict(weights=None, settings=None) if model is None else model_digest(job.cfg, model)))
     known = environment() | ({} if sampler is None else dict(sampler=sampler))
     with open_ledger(job, header, known) as ledger:
         take_back_failed(job, ledger)
-        best = strategy.run(evaluator, ledger)
+        with doing('searching'):
+            best = strategy.run(evaluator, ledger)
         if len(job.objectives) == 1:
             chosen = best[: job.export.top_k]
         else:
@@ -126,8 +140,8 @@ def take_back_failed(job: SearchJob, ledger: Ledger) -> None:
     count = len(ledger.records) - first
     copy = ledger.cut(first)
     job.log(
-        f'Evaluated again: {len(again)} rows that failed, such as {again[0].arch} ({again[0].reason}). '
-        f'{count} rows are taken back, those of that generation and of the ones after it'
+        f'Evaluated again: {counted(len(again), "row")} that failed, such as {again[0].arch} ({again[0].reason}). '
+        f'Taken back: {counted(count, "row")}, those of that generation and of the ones after it'
         f'{f"; the ledger as it was: {copy}" if copy else ""}.'
     )
 
@@ -150,7 +164,8 @@ def finish(
         weights: See :meth:`Exporter.write`.
         meta: See :func:`export_best`.
     """
-    best = export_best(job, chosen, weights, meta)
+    with doing('exporting the best'):
+        best = export_best(job, chosen, weights, meta)
     if is_main_process() and job.work_dir is not None:
         for name, content in {'best.json': best, **(artifacts or {})}.items():
             write_json(job.work_dir / name, content, indent=2)

@@ -63,6 +63,7 @@ class MeasuredLatency(CostModel):
         self.space = space
         self.file = file
         self.relative_to = relative_to
+        self.unit = 'ms' if relative_to is None else f'× {relative_to}'
         #: What the file must be of, by its fields; None for whatever it has.
         self.asked = dict(part=part, input_size=None if input_size is None else checked_input_size(input_size))
 

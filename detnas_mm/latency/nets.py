@@ -22,6 +22,7 @@ from detnas_mm.latency.timing import Pace
 from detnas_mm.latency.whole import WholeNet, write_session
 from detnas_mm.registry import COSTS, WORKERS, build_from
 from detnas_mm.spaces import Architecture, SearchSpace
+from detnas_mm.terminal import doing
 from detnas_mm.workers import Task, Workers, WorkersBroken, run_in_order
 from detnas_mm.workers.folder import RESULT
 
@@ -55,6 +56,7 @@ class NetLatency(NetCost):
     """
 
     name = 'latency'
+    unit = 'ms'
     #: Milliseconds in one unit of the cost.
     unit_ms = 1.0
 
@@ -171,7 +173,8 @@ class NetLatency(NetCost):
             self._kept = NetFile(self.file, self.machine)  # another process may have measured them meanwhile
             missing = [net for key, net in nets.items() if key not in self._kept.nets]
             for first in range(0, len(missing), self.at_once):
-                self._session(missing[first : first + self.at_once])
+                with doing(f'measuring the latency of nets, {first} of {len(missing)} done'):
+                    self._session(missing[first : first + self.at_once])
 
     def _say_waiting(self) -> None:
         self._log(f'Another process measures for {self.file}: waiting for its end.')

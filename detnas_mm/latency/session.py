@@ -94,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    one_line_errors(main)
+    one_line_errors(main, on_terminal=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.latency.device import device_text
-from detnas_mm.search import number_text
+from detnas_mm.search import counted, number_text
 
 #: A larger spread between rounds, and a larger difference between two measurements, show a busy machine.
 UNSTEADY = 0.1
@@ -99,8 +99,8 @@ def session_text(nets: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) 
     times = [net['ms'] for net in nets]
     shares = [net['iqr_ms'] / net['ms'] for net in nets]
     lines = [
-        f'Latency of {len(nets)} nets before training: {min(times):.3f} to {max(times):.3f} ms, spread between rounds '
-        f'(IQR) {np.median(shares):.1%} in the median'
+        f'Latency of {counted(len(nets), "net")} before training: {min(times):.3f} to {max(times):.3f} ms, spread '
+        f'between rounds (IQR) {np.median(shares):.1%} in the median'
     ]
     if session['references']:
         lines[0] += (

@@ -8,7 +8,6 @@ from detnas_mm.search.objective import (
     Constraint,
     Objective,
     UnmeetableConstraint,
-    number_text,
     pareto_front,
     thinned,
 )
@@ -25,6 +24,7 @@ from detnas_mm.search.strategies import (
     RandomStrategy,
     Strategy,
 )
+from detnas_mm.search.text import cost_text, counted, number_text
 
 __all__ = [
     'CONFIG',
@@ -56,6 +56,8 @@ __all__ = [
     'Strategy',
     'SurrogateRanker',
     'UnmeetableConstraint',
+    'cost_text',
+    'counted',
     'number_text',
     'pareto_front',
     'read_ledger',

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.search.ledger import Ledger, LedgerError
-from detnas_mm.search.objective import number_text
 from detnas_mm.search.record import Evaluation, Proposal, Record
 
 if TYPE_CHECKING:
@@ -147,8 +146,7 @@ def generation_line(
     """
     parts = [nets, values]
     if best is not None:
-        costs: dict[str, Any] = best.costs
-        texts = ', '.join(f'{name} {number_text(value)}' for name, value in costs.items())
-        parts.append(f'best so far {job.objectives[0].value(best):.4f} {best.arch} ({texts})')
-    parts += [*remarks, f'acceptance rate {acceptance:.1%}']
+        costs = job.budget.text(best.costs)
+        parts.append(f'best so far {job.objectives[0].value(best):.4f} {best.arch}{f" ({costs})" if costs else ""}')
+    parts += [*remarks, f'acceptance rate {acceptance:.1%} (drawn candidates that are new and feasible)']
     return f'generation {generation + 1}/{job.generations}: {"; ".join(part for part in parts if part)}'

@@ -13,6 +13,7 @@ from detnas_mm.checks import real
 from detnas_mm.errors import DetNASError
 from detnas_mm.search.pareto import crowding_distances, front_ranks
 from detnas_mm.search.record import Record
+from detnas_mm.search.text import cost_text, number_text
 from detnas_mm.spaces import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -74,12 +75,6 @@ def thinned(front: Sequence[Record], objectives: Sequence[Objective], count: int
         gains = np.array([[objective.gain(record) for objective in objectives] for record in kept])
         del kept[int(np.argmin(crowding_distances(gains)))]
     return kept
-
-
-def number_text(value: float) -> str:
-    """A cost as people read it, whatever its size: ``'237,222,720'``, ``'1,234.57'``, ``'0.0123'``."""
-    whole = float(value).is_integer() or abs(value) >= 1e6
-    return f'{value:,.0f}' if whole else f'{value:,.6g}'
 
 
 class UnmeetableConstraint(DetNASError):
@@ -258,6 +253,12 @@ class Budget:
         """The same for rows of :meth:`SearchSpace.encode`."""
         columns = {name: cost.totals(codes).tolist() for name, cost in self._costs.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(codes))]
+
+    def text(self, costs: Mapping[str, float]) -> str:
+        """Writes the costs of one architecture with their units: ``'MACs 5.55 M, latency 5.28 ms'``."""
+        return ', '.join(
+            cost_text(name, value, getattr(self._costs.get(name), 'unit', '')) for name, value in costs.items()
+        )
 
     @property
     def models(self) -> dict[str, Any]:

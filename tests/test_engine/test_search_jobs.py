@@ -58,6 +58,10 @@ def finished(retinanet_supernet, tmp_path_factory):
     folder = tmp_path_factory.mktemp('finished') / "it's [my] runs, {2}"
     done = run(command(retinanet_supernet, folder))
     assert done.returncode == 0, done.stderr[-3000:]
+    shown = done.stdout.partition('generation 1/')[0] + done.stderr.partition('search:')[0]
+    assert 3 <= len(shown.splitlines()) <= 30, shown  # the rest is in the log file
+    (log,) = re.findall(r'Log, with .*: (/.*\.log)\n', shown)
+    assert 'Hooks will be executed' in Path(log).read_text()
     return folder, done.stdout + done.stderr
 
 
@@ -120,6 +124,7 @@ def test_the_printed_commands_work_there(finished, elsewhere, tmp_path):
     trained = run([*retraining, 'train_cfg.max_iters=1', *work_dir], cwd=folder)
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert 'Load checkpoint from' in trained.stdout + trained.stderr
+    assert len((trained.stdout.partition('Saving checkpoint')[0] + trained.stderr).splitlines()) <= 30
     assert (tmp_path / 'iter_1.pth').is_file()
 
 
@@ -286,7 +291,7 @@ def test_a_rank_that_is_killed_costs_a_chunk_at_most(finished, retinanet_superne
     assert ledger.read_bytes().startswith(at_the_kill)
     attempts = [json.loads(line)['attempt'] for line in ledger.read_bytes().splitlines()[1:]]
     assert attempts == sorted(attempts) and set(attempts) == {1, 2}
-    assert re.search(r'Resuming from .*ledger.jsonl: it holds \d evaluated candidates', output)
+    assert re.search(r'Resuming from .*ledger.jsonl: it holds \d evaluated candidates?', output)
 
 
 def test_another_checkpoint_is_refused_and_nothing_is_lost(finished, retinanet_supernet, tmp_path):

@@ -115,7 +115,7 @@ def test_a_failure_names_its_log_and_is_final_unless_asked_for(search, tmp_path)
     assert again.ran == [('GFLHead@96', None)], 'rows behind it are taken from their results'
     assert [row['status'] for row in new] == ['ok'] * 4
     assert [row['id'] for row in new] == [row['id'] for row in found]
-    assert any(line.startswith('Evaluated again: 1 rows that failed') for line in lines)
+    assert any(line.startswith('Evaluated again: 1 row that failed') for line in lines)
     before = read_ledger(tmp_path / 'search' / 'ledger_before_1.jsonl')[1]
     assert [row.status for row in before].count('failed') == 1
     lines = []

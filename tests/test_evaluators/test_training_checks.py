@@ -85,7 +85,7 @@ def test_a_forecast_before_the_first_training(search, tmp_path):
     lines.clear()
     search(folder='half', population=2, generations=2, log=lines.append)
     (line,) = [line for line in lines if line.startswith('Forecast: ')]
-    assert line.startswith('Forecast: 2 trainings at most (2 generations of 2, 2 done); 0.01 to 0.01 hours'), line
+    assert line.startswith('Forecast: 2 trainings at most (2 generations of 2, 2 done); 0.6 to 0.6 minutes'), line
 
 
 def test_a_disk_that_cannot_hold_it_is_refused(search, monkeypatch):

@@ -93,7 +93,7 @@ def test_it_logs_every_generation(make_search):
     make_search(log=lines.append, generations=3, high=1e9).run()
     assert 'excludes nothing' in lines[0]
     assert [line.split(':')[0] for line in lines[1:]] == [f'generation {i}/3' for i in (1, 2, 3)]
-    for part in ('acc best', 'median', 'best so far', 'macs', 'acceptance rate'):
+    for part in ('acc best', 'median', 'best so far', 'MACs 2', ' M, params 1.', 'acceptance rate'):
         assert part in lines[-1]
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from detnas_mm.cost import AdditiveTable
-from detnas_mm.search import Budget, Constraint, Objective, UnmeetableConstraint, number_text
+from detnas_mm.search import Budget, Constraint, Objective, UnmeetableConstraint, cost_text, counted, number_text
 from detnas_mm.systems.detnas import DetNASSpace, MacsTable, ParamsTable, PeakMemoryTable
 
 from .test_ledger import record
@@ -77,6 +77,33 @@ LATENCY = AdditiveTable('latency', 'ms, on paper', np.linspace(0.001, 0.0123, 80
 )  # fmt: skip
 def test_numbers_of_every_magnitude_read_well(value, text):
     assert number_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ('cost', 'text'),
+    [
+        (('macs', 5553216), 'MACs 5.55 M'), (('flops', 15.2869e9), 'FLOPs 15.3 G'),
+        (('params', 95072), 'params 95,072'), (('rho', 0.123456789), 'rho 0.123457'), (('layers', 25), 'layers 25'),
+        (('latency', 5.2834, 'ms'), 'latency 5.28 ms'), (('latency', 1234.567, 'ms'), 'latency 1,235 ms'),
+        (('latency', 0.0123456, 'ms'), 'latency 0.0123 ms'), (('latency', 7.0, 'ms'), 'latency 7 ms'),
+        (('latency', 0, 'ms'), 'latency 0 ms'), (('latency', 0.981234, '× resnet50'), 'latency 0.981 × resnet50'),
+        (('peak_memory', 23.5e6, 'B'), 'peak_memory 23.5 MB'),
+    ],
+)  # fmt: skip
+def test_costs_are_written_with_their_units(cost, text):
+    assert cost_text(*cost) == text
+
+
+def test_a_budget_knows_the_units_of_its_costs():
+    table = AdditiveTable('latency', 'ms, on paper', np.ones((20, 4)))
+    table.unit = 'ms'
+    assert Budget(SPACE, {**COSTS, 'latency': table}).text(dict(macs=237222720, latency=20.25)) == (
+        'MACs 237 M, latency 20.2 ms'
+    )
+
+
+def test_one_net_and_two_nets():
+    assert [counted(n, 'net') for n in (0, 1, 2, 1024)] == ['0 nets', '1 net', '2 nets', '1,024 nets']
 
 
 def test_constraints_are_written_as_they_are_meant():

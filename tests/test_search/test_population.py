@@ -83,7 +83,7 @@ def test_the_population_keeps_the_contract():
     drawn = [s.drawn for s in job.ledger.snapshots]
     assert np.diff(drawn).tolist() == [1000] * 3 and drawn[0] >= 1000
     assert all(0 < s.evaluated < s.drawn for s in job.ledger.snapshots)
-    assert len(lines) == 4 and 'nets (' in lines[-1] and 'best so far' in lines[-1] and 'flops' in lines[-1]
+    assert len(lines) == 4 and 'nets (' in lines[-1] and 'best so far' in lines[-1] and '(FLOPs 1' in lines[-1]
 
 
 def test_minimising_turns_the_order():

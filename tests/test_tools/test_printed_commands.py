@@ -9,8 +9,11 @@ import pytest
 
 pytest.importorskip('torch')
 
+from mmengine.config import Config
+
 from detnas_mm.cli import parser, typed
 from detnas_mm.engine.export import next_commands
+from detnas_mm.engine.next_steps import after_training
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 FOLDERS = ['plain', 'two words', "it's (1)", 'runs, 2', '"quoted", [1', "{a}'s, b\\", 'dict(a', '$HOME; `ls`', "'x'"]
@@ -87,6 +90,38 @@ def test_files_are_named_by_their_whole_path(tmp_path, monkeypatch):
         monkeypatch.chdir(folder)
         words = ['python', str(TOOLS / 'search.py'), str(folder / 'a b'), 'a b', '1']
         assert typed('search.py', Path('a b'), 'a b', 1) == shlex.join(words)
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_what_follows_a_training(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    work_dir, configs = Path(folder), TOOLS.parent / 'configs' / 'digits'
+    assert after_training(Config(dict(work_dir=folder))) == []  # no checkpoint
+    work_dir.mkdir()
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_9.pth'))
+    checkpoint = str(tmp_path / folder / 'iter_9.pth')
+
+    def lines(name, **settings):
+        cfg = Config(dict(work_dir=folder, **settings), filename=str(configs / f'{name}.py'))
+        first, *others = after_training(cfg)
+        assert first == f'Trained: {work_dir / "iter_9.pth"}'
+        return [read(line) for line in others]
+
+    config = str(configs / 'detnas-digits_net_cls.py')
+    command = ['python', str(TOOLS / 'test.py'), config, checkpoint]
+    assert lines('detnas-digits_net_cls', test_dataloader=dict()) == [('Test it', command)]
+    search, *detectors = lines('detnas-digits_supernet_cls')
+    searching = [str(TOOLS / 'search.py'), str(configs / 'detnas-digits_search_cls.py'), checkpoint]
+    assert search == ('Search in it', ['python', *searching])
+    assert [Path(words[2]).stem for _, words in detectors] == [
+        'detnas-digits_supernet_fpn', 'detnas-digits_supernet_retinanet',
+    ]  # fmt: skip
+    for label, (_, _, *words) in detectors:
+        if '--cfg-options' in words:  # not where the folder has both kinds of quotes
+            options = parser('').parse_args(words).cfg_options
+            assert options['model.backbone.init_cfg.checkpoint'] == checkpoint
+        assert label == 'Train a supernet of detectors from it'
+    assert lines('maedet-digits_s_retinanet') == []
 
 
 def test_the_quickstart(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from detnas_mm.engine.hooks.search_hook import SearchHook
 from detnas_mm.engine.provenance import environment, settings_digest
 from detnas_mm.engine.search import finish, on_rank_0, open_ledger
 from detnas_mm.errors import DetNASError
-from detnas_mm.search import Evaluation, Ledger, LedgerError, Proposal, Record, SearchJob, number_text
+from detnas_mm.search import Evaluation, Ledger, LedgerError, Proposal, Record, SearchJob
 from detnas_mm.search.loop import make_record
 from detnas_mm.search.record import VOLATILE
 from detnas_mm.spaces import Architecture
@@ -108,7 +108,7 @@ class TrainingSearchHook(SearchHook):
         else:
             ledger.append(row)
         values = [f'{name} {value:.4f}' for name, value in row.metrics.items()]
-        values += [f'{name} {number_text(value)}' for name, value in row.costs.items()]
+        values += [job.budget.text(row.costs)] if row.costs else []
         job.log(f'epoch {epoch + 1}/{runner.max_epochs}: {self.summary(arch)} ({", ".join(values)})')
 
     def after_train(self, runner: Runner) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from detnas_mm.evaluators.loaders import fitted_loader
 from detnas_mm.evaluators.ranks import Unit, share_out
 from detnas_mm.evaluators.seeding import kept_random_states, seeded
 from detnas_mm.registry import building
+from detnas_mm.terminal import doing
 
 
 def _num_bytes(data: Any) -> int:
@@ -185,7 +187,13 @@ class FixedBatches:
             numbers: Which batches.
             parts: Into how many parts of the candidates a batch may be cut.
         """
-        wanted = sorted(set(numbers))
+        wanted, done = sorted(set(numbers)), 0
+        with doing(lambda: f'{self._key}: {done:,} of {len(wanted):,} batches done'):
+            for unit, data in self._walk(wanted, parts):
+                yield unit, data
+                done = bisect(wanted, unit.batch)
+
+    def _walk(self, wanted: list[int], parts: int) -> Iterator[tuple[Unit, Any]]:
         missing = [n for n in wanted if n % get_world_size() == get_rank() and n not in self._cache]
         ahead = missing if self.num_workers else []
         indices = [self._batches[number] for number in ahead]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training.folder import CANDIDATES, TRIAL
+from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.workers import Task, Workers
 
@@ -64,11 +65,13 @@ class Forecast:
         if seconds:
             share = left / min(self.workers.count, len(generation)) / 3600
             low, high = min(seconds) * share, max(seconds) * share * (1 if rows else SLOWER)
-            hours = f'{low:.2g} to {high:.2g} hours with {self.workers.count} at a time'
+            factor, unit = (1, 'hours') if high >= 1 else (60, 'minutes')
+            hours = f'{factor * low:.2g} to {factor * high:.2g} {unit} with {self.workers.count} at a time'
         else:
             hours = 'hours unknown, since none was tried out' if not self.trials else 'hours unknown, the trials failed'
         self.job.log(
-            f'Forecast: {left} trainings at most ({self.job.generations} generations of {len(generation)}'
+            f'Forecast: {counted(left, "training")} at most ({counted(self.job.generations, "generation")} of '
+            f'{len(generation)}'
             f'{f", {len(rows)} done" if rows else ""}); {hours}; {disk}.'
         )
 
@@ -102,7 +105,9 @@ class Forecast:
         last = len(ordered) - 1
         picked = {round(place * last / max(self.trials - 1, 1)) for place in range(self.trials)}
         tasks = [trial(ordered[place], ITERATIONS) for place in sorted(picked)]
-        self.job.log(f'Trying out {len(tasks)} candidates for {ITERATIONS} iterations each, to forecast the hours …')
+        self.job.log(
+            f'Trying out {counted(len(tasks), "candidate")} for {ITERATIONS} iterations each, to forecast the hours …'
+        )
         seconds = []
         for place, outcome in self.workers.run(tasks):
             result = outcome.result or {}

@@ -28,6 +28,7 @@ from detnas_mm.search.objective import UnmeetableConstraint, pareto_front
 from detnas_mm.search.record import Evaluation, Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.stuck import stuck_line
+from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class AskTell(Strategy):
         """See :meth:`Strategy.run`. Replays the ledger's rows first, then evaluates what is missing."""
         job = self.job
         known = len(ledger.records)
-        announce(job, ledger, f'{known} evaluated candidates' if known else '')
+        announce(job, ledger, counted(known, 'evaluated candidate') if known else '')
         proposals = self.ask(0)
         first = 0  # this generation's first row
         accepted: list[float] = []
@@ -225,7 +226,7 @@ class AskTell(Strategy):
     def _line(self, evaluator: Evaluator, so_far: list[Record], records: list[Record], generation: int) -> str:
         objective = self.objectives[0]
         ok = objective.best_first(records)
-        nets = f'{len(records)} nets'
+        nets = counted(len(records), 'net')
         for status, text in (('failed', 'failed'), ('dropped', 'dropped early')):
             count = sum(record.status == status for record in records)
             nets += f', {count} {text}' if count else ''
@@ -236,7 +237,7 @@ class AskTell(Strategy):
         if ok:
             median = statistics.median(map(objective.value, ok))
             values = f'{objective.name} best {objective.value(ok[0]):.4f}, median {median:.4f}'
-        several = f'{len(front)} nets on the front' if len(self.objectives) > 1 and front else ''
+        several = f'{counted(len(front), "net")} on the front' if len(self.objectives) > 1 and front else ''
         acceptance = self._accepted / max(self._drawn, 1)
         return generation_line(
             self.job, generation, nets, values, front[0] if front else None, acceptance, several, self.remark
@@ -269,7 +270,8 @@ def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJo
         missing = list(lost)
         name, reason = job.space.describe(archs[missing[0]]), lost[missing[0]]
         job.log(
-            f'Lost at attempt {attempt} of {evaluator.retries + 1}: {len(lost)} candidates, such as {name} ({reason}).'
+            f'Lost at attempt {attempt} of {evaluator.retries + 1}: {counted(len(lost), "candidate")}, such as {name} '
+            f'({reason}).'
         )
     raise DetNASError(
         f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then '

@@ -16,13 +16,14 @@ from detnas_mm.registry import STRATEGIES, build_from
 from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
 from detnas_mm.search.ledger import Ledger, LedgerError
 from detnas_mm.search.loop import announce, generation_line, progress
-from detnas_mm.search.objective import UnmeetableConstraint, number_text
+from detnas_mm.search.objective import UnmeetableConstraint
 from detnas_mm.search.record import Record, Snapshot
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.strategies.members import Population, checked_phases, kinds_in, new_rows
 from detnas_mm.search.strategies.proving import ProvingStrategy, without_proof
 from detnas_mm.search.strategies.window import moved_inside
 from detnas_mm.search.stuck import stuck_line
+from detnas_mm.search.text import counted, number_text
 from detnas_mm.spaces import ArraySpace
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class PopulationEvolution(Strategy):
 
         job = self.job
         drawn = ledger.snapshots[-1].drawn if ledger.snapshots else 0
-        announce(job, ledger, f'{drawn:,} candidates drawn' if drawn else '')
+        announce(job, ledger, f'{counted(drawn, "candidate")} drawn' if drawn else '')
         bound = self._proven_bound()
         population = self._restored(ledger, score)
         self._say_if_stuck(ledger, resumed=True)
@@ -219,7 +220,7 @@ class PopulationEvolution(Strategy):
         best, worst = (self.objective.value(ledger.records[i]) for i in (0, -1))
         gap = '' if bound is None else f', {(bound - best) / abs(bound):.3%} below the bound'
         values = f'{self.objective.name} best {best:.4f}{gap}, last of the population {worst:.4f}'
-        nets = f'{self.candidates:,} nets ({self.candidates / seconds:,.0f}/s)'
+        nets = f'{counted(self.candidates, "net")} ({self.candidates / seconds:,.0f}/s)'
         return generation_line(self.job, generation, nets, values, winner, self.acceptance)
 
     def _say_if_stuck(self, ledger: Ledger, resumed: bool = False) -> None:

@@ -102,6 +102,7 @@ class PeakMemoryTable(MaximumTable):
             f'{outputs}, channel_split={channel_split}'
         )
         super().__init__('peak_memory', scope, table * FLOAT32, constant * FLOAT32)
+        self.unit = 'B'
 
 
 def _branch(convs: tuple[Conv, ...], before: int, after: int) -> tuple[int, int]:

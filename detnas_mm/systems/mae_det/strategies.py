@@ -16,6 +16,7 @@ from detnas_mm.systems.mae_det.blocks import BlockSum
 from detnas_mm.systems.mae_det.evaluators import StructureScore
 from detnas_mm.systems.mae_det.exact import solve
 from detnas_mm.systems.mae_det.space import MAEDetSpace
+from detnas_mm.terminal import doing
 
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
@@ -88,7 +89,8 @@ class ExactStrategy(ProvingStrategy):
     def prove(self) -> dict[str, Any]:
         """See :meth:`ProvingStrategy.prove`: value, bound, gap, multipliers of the budgets, and time."""
         if self._certificate is None:
-            found = solve(self._space, self._sum, self._budgets, self.gap, self.max_iterations, self.job.log)
+            with doing('proving a bound'):
+                found = solve(self._space, self._sum, self._budgets, self.gap, self.max_iterations, self.job.log)
             (self._best,) = self._space.decode(found.genes[None])
             self._certificate = dict(
                 value=found.value, bound=found.bound, gap=found.gap, prices=found.prices,

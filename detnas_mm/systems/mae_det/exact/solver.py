@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.search.objective import UnmeetableConstraint, number_text
+from detnas_mm.search.objective import UnmeetableConstraint
+from detnas_mm.search.text import number_text
 from detnas_mm.systems.mae_det.blocks import BlockSum
 from detnas_mm.systems.mae_det.exact.program import BlockProgram
 from detnas_mm.systems.mae_det.space import MAEDetSpace
@@ -70,7 +71,7 @@ def solve(
         budgets: Costs and their limits, by name.
         gap: Stops at this relative gap between bound and best.
         max_iterations: Dynamic programs at most.
-        log: Receives a line an iteration.
+        log: Receives a line whenever the bound or the best has changed.
 
     Raises:
         UnmeetableConstraint: If no structure is within the budgets.
@@ -88,6 +89,7 @@ def solve(
     ceilings = [limit for _, limit in budgets.values()]
     hill = _Hill(space, score, costs, ceilings)
     hill.climb(smallest)
+    shown = (math.inf, math.inf)
     bound, best_prices = math.inf, np.zeros(len(names))
     cuts: list[tuple[np.ndarray, float]] = []
     prices, top = np.zeros(len(names)), np.zeros(len(names))
@@ -99,7 +101,8 @@ def solve(
         used = np.array([cost.totals(genes[None])[0] for cost, _ in priced.values()]) / limits
         cuts.append((1 - used, float(score.totals(genes[None])[0])))
         hill.climb(genes[None])
-        if log:
+        if log and (bound, hill.value) != shown:
+            shown = bound, hill.value
             log(f'program {iteration}: bound {bound:.4f}, best {hill.value:.4f}, gap {bound / hill.value - 1:.4%}')
         if bound - hill.value <= gap * abs(hill.value) or not names or (used <= 1).all() and not prices.any():
             break

@@ -1,0 +1,53 @@
+"""What can be done with what a training has written: the last lines of ``tools/train.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detnas_mm.cli import typed
+from detnas_mm.errors import DetNASError
+from detnas_mm.options import option_word
+
+_INIT = 'model.backbone.init_cfg'
+
+
+def after_training(cfg: Any) -> list[str]:
+    """Lines that name the last checkpoint of a training, and the commands that take it.
+
+    Which config follows is read off the names in ``configs/``: ``…_search_…`` after ``…_supernet_…``, and a detector's
+    supernet after a classifier's.
+
+    Args:
+        cfg: The config that was trained, with its ``filename`` and ``work_dir``.
+
+    Returns:
+        One command a line, to be typed in any folder; empty where no checkpoint was written.
+    """
+    note = Path(cfg.work_dir, 'last_checkpoint')
+    if not note.is_file():
+        return []
+    checkpoint = Path(note.read_text(encoding='utf-8').strip())
+    lines = [f'Trained: {checkpoint}']
+    config = Path(cfg.filename or '')
+    if cfg.get('test_dataloader') is not None and config.is_file():
+        lines.append(f'Test it: {typed("test.py", config, checkpoint)}')
+    if '_supernet_' not in config.stem:
+        return lines
+    search = config.with_name(config.name.replace('_supernet_', '_search_'))
+    if search.is_file():
+        lines.append(f'Search in it: {typed("search.py", search, checkpoint)}')
+    before, classifies, _ = config.stem.partition('_cls')
+    for detector in sorted(config.parent.glob(f'{before}_*.py')) if classifies else ():
+        if '_cls' not in detector.stem:
+            lines.append(f'Train a supernet of detectors from it: {_from_backbone(detector, checkpoint)}')
+    return lines
+
+
+def _from_backbone(config: Path, checkpoint: Path) -> str:
+    values = dict(type='Pretrained', prefix='backbone.', checkpoint=str(checkpoint.absolute()))
+    try:
+        words = [option_word(f'{_INIT}.{name}', value) for name, value in values.items()]
+    except DetNASError:  # a path with both kinds of quotes
+        return f'{typed("train.py", config)}, with {_INIT} in a config of your own'
+    return typed('train.py', config, '--cfg-options', *words)
