@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 
 from detnas_mm.checkpoints import load_checkpoint_file, weights_in
 from detnas_mm.cli import read_file
-from detnas_mm.config_types import is_hook, nodes
+from detnas_mm.config_types import is_hook
 from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.hooks import EpochSeedHook, IterationSeedHook
 from detnas_mm.engine.hooks.candidate_hook import CandidateFailed, CandidateHook, TrialOver
@@ -145,8 +145,7 @@ class Training:
                 cfg[f'{split}_{part}'] = None
         by_epoch = self.schedule.by_epoch
         hooks = cfg.get('default_hooks') or ConfigDict()
-        step = max([one.get('accumulative_counts', 1) for one in nodes(cfg.optim_wrapper)], default=1)
-        interval = checkpoint_interval(hooks.get('checkpoint') or {}, by_epoch, self.schedule.total, self.until, step)
+        interval = checkpoint_interval(hooks.get('checkpoint') or {}, by_epoch, self.schedule.total, self.until)
         hooks.checkpoint = dict(
             type='detnas_mm.AtomicCheckpointHook', by_epoch=by_epoch, interval=interval, max_keep_ckpts=1
         )
@@ -180,7 +179,7 @@ class Training:
         return cfg
 
 
-def checkpoint_interval(given: Mapping[str, Any], by_epoch: bool, total: int, until: int, step: int = 1) -> int:
+def checkpoint_interval(given: Mapping[str, Any], by_epoch: bool, total: int, until: int) -> int:
     """Every how many iterations there is a checkpoint: about as often as the config says, and one at ``until``.
 
     Args:
@@ -188,13 +187,12 @@ def checkpoint_interval(given: Mapping[str, Any], by_epoch: bool, total: int, un
         by_epoch: Whether the schedule counts epochs.
         total: How many it trains for.
         until: Where it stops for now.
-        step: Iterations over which gradients are accumulated; those of a part of a step are in no checkpoint.
     """
     if by_epoch:
         return 1
     own = given.get('interval', 0) if given.get('by_epoch', True) is False else 0
     wanted = own if 0 < own <= total else max(total // 10, 1)
-    divisors = [n for n in range(1, until + 1) if until % n == 0 and (n % step == 0 or n == until)]
+    divisors = [n for n in range(1, until + 1) if until % n == 0]
     return min(divisors, key=lambda number: abs(math.log(number / wanted)))
 
 
