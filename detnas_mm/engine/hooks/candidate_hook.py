@@ -10,11 +10,13 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from detnas_mm.errors import DetNASError
+
 #: Seconds between two notes of how far a training is.
 _EVERY = 2.0
 
 
-class CandidateFailed(Exception):
+class CandidateFailed(DetNASError):
     """The candidate cannot be trained; the message says why, in the same words in every run."""
 
 
