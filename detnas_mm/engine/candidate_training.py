@@ -98,10 +98,11 @@ class Training:
         written = written_metrics(metrics)
         if self.until == self.schedule.total:
             _keep_weights(checkpoint, self.folder / WEIGHTS)
-        more = {} if self.inherit is None else dict(inherited=_shared(self.inherit, own))
+        before = standing(self.folder, self.work) or {}
+        more = {} if self.inherit is None else dict(inherited=before.get('inherited') or _shared(self.inherit, own))
         return dict(
             metrics=written,
-            rungs=(standing(self.folder, self.work) or {}).get('rungs', {}) | {str(self.until): written},
+            rungs=before.get('rungs', {}) | {str(self.until): written},
             seconds=dict(training=trained, evaluation=self.seconds - trained),
             **{self.schedule.unit: self.until},
             **more,

@@ -46,7 +46,7 @@ class NetCost(CostModel):
     def setup(self, job: SearchJob) -> None:
         """See :meth:`CostModel.setup`: takes the searched config."""
         self._searched = {key: value for key, value in job.cfg.to_dict().items() if key != 'search'}
-        self._log, self._resume = job.log, job.resume_command.removeprefix(': ')
+        self._log, self._resume = job.log, job.command()
         self._nets, self._seen = {}, {}
 
     def net(self, arch: Architecture) -> WholeNet:

@@ -70,7 +70,7 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
         metrics=_finite(evaluation.metrics),
         costs=costs,
         time=evaluation.time,
-        host=socket.gethostname(),
+        host=evaluation.host or socket.gethostname(),
         attempt=ledger.attempt,
         details=_finite(evaluation.details),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,14 @@ class Outcome:
         lost: Why there is no result: ``'killed by signal 9 (SIGKILL)'``; None where there is one.
         worker: Where it ran: a slot of this machine, or a node. ``''`` where the result stood already.
         memory: The most memory (bytes) that a process of the command had, where that is known.
+        host: Machine that ran it, where that is known; ``''`` if it may be this one. A result may name it, too.
     """
 
     result: dict[str, Any] | None
     lost: str | None = None
     worker: str = ''
     memory: int | None = None
+    host: str = ''
 
 
 class Workers(ChecksInput, ABC):
@@ -122,7 +124,7 @@ class Workers(ChecksInput, ABC):
         return self.longest if asked is None else asked
 
     @abstractmethod
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         """Runs tasks; each once, and those whose result stands already not at all.
 
         Where the iterator is closed before its end, as by an error, the commands are ended.

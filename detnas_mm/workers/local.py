@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class LocalWorkers(Workers):
             gpus = [dict(CUDA_VISIBLE_DEVICES='') if self.gpus is not None else {}] * self.count
         return [os.environ | self.environment() | gpu for gpu in gpus]
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         waiting = []
         for place, task in enumerate(tasks):
             result = read_result(task.folder, task.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from detnas_mm.errors import DetNASError
@@ -19,7 +19,9 @@ def run_in_order(
     retries: int = 2,
     resume: str = '',
     log: Callable[[str], None] | None = None,
-) -> Iterator[Outcome]:
+    fail_lost: bool = False,
+    give_up: str = '',
+) -> Generator[Outcome, None, None]:
     """Runs tasks, and those that are lost again, after the others.
 
     Args:
@@ -28,6 +30,8 @@ def run_in_order(
         retries: How often a task is run again that was lost.
         resume: The command that resumes all this, for the error.
         log: Takes a line about tasks that are run again.
+        fail_lost: Whether a task that was lost that often is given up although no other one has finished since.
+        give_up: The command that resumes with ``fail_lost``, for the error.
 
     Yields:
         Outcomes in the order of the tasks. One without a result was lost ``retries`` + 1 times, while others have
@@ -65,11 +69,12 @@ def run_in_order(
                 f'{tasks[first].folder.name} ({losses[first][-1].lost}).'
             )
     for index in missing:
-        if index not in proven:
+        if index not in proven and not fail_lost:
+            other_way = f'To record it as failed and resume: {give_up}; to' if give_up else 'To'
             raise WorkersBroken(
-                f'{tasks[index].folder.name} was {_summary(losses[index])}, and nothing else has finished since: the '
-                f'machine is broken, or this needs more memory than it has; see {tasks[index].log}. What is finished '
-                f'is kept. To resume: {resume or "the same command"}'
+                f'{tasks[index].folder.name} was {_summary(losses[index])}, and nothing else has finished since: '
+                f'either the machine is broken, or this one is at fault (memory?); see {tasks[index].log}. Finished '
+                f'results are kept. {other_way} resume and try it again: {resume or "the same command"}'
             )
         killed = all(str(one.lost).startswith('killed ') for one in losses[index])
         found[index] = replace(

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class SlurmWorkers(Workers):
                 )
         self._folder = work_dir / 'slurm'
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         for task in tasks:
             self.time_limit(task.time_limit)
         waiting = []
@@ -211,7 +211,8 @@ class SlurmWorkers(Workers):
                     continue
                 del jobs[job]
                 lost = None if result is not None else f'unknown to squeue, without a result; {_where(task)}'
-                yield place, Outcome(result, lost, f'{nodes.get(job, "slurm")}, job {job}')
+                node = nodes.get(job, '')
+                yield place, Outcome(result, lost, f'{node or "slurm"}, job {job}', host=node)
             if jobs:
                 time.sleep(min(LOOK, ASK))
 

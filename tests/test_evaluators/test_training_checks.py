@@ -10,6 +10,7 @@ import pytest
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training import forecast, progress
 from detnas_mm.evaluators.training.folder import CANDIDATES, work_of
+from detnas_mm.workers import Outcome, read_result, write_result
 from tests.test_evaluators import training
 from tests.test_evaluators.training import FakeWorkers, files
 
@@ -86,6 +87,27 @@ def test_a_forecast_before_the_first_training(search, tmp_path):
     search(folder='half', population=2, generations=2, log=lines.append)
     (line,) = [line for line in lines if line.startswith('Forecast: ')]
     assert line.startswith('Forecast: 2 trainings at most (2 generations of 2, 2 done); 0.01 to 0.01 hours'), line
+
+
+def test_a_trial_that_hangs_ends_the_search_with_what_to_do(search, tmp_path):
+    class Hanging(FakeWorkers):
+        def _outcome(self, task):
+            if '--trial' in task.command:
+                self.tasks.append(task)
+                limit = float(task.command[task.command.index('--time-limit') + 1])
+                write_result(task.folder, task.key, dict(status='failed', reason='late', time_limit=limit))
+                return Outcome(read_result(task.folder, task.key))
+            return super()._outcome(task)
+
+    hanging = Hanging()
+    with pytest.raises(DetNASError, match=r'has not done 6 iterations within 3600 s.*_trial/log.txt.*trials=0 leaves'):
+        search(dict(trials=1), hanging)
+    assert hanging.tasks[0].time_limit == 3600 and hanging.ran == []
+    with pytest.raises(DetNASError, match=r'within 60 s.*with a higher search.evaluator.time_limit'):
+        search(dict(trials=1, time_limit=60), Hanging(), folder='short')
+    lines = []
+    search(dict(trials=1), log=lines.append)  # the machine is well again
+    assert any('; 1 to 1.5 hours' in line or '; 2 to 3 hours' in line for line in lines), lines
 
 
 def test_a_disk_that_cannot_hold_it_is_refused(search, monkeypatch):

@@ -6,8 +6,8 @@ import copy
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +27,26 @@ from detnas_mm.evaluators.training.folder import (
     Candidate,
     drop_result,
     drop_training,
-    key_of,
     read_json,
     settings_digest,
     standing,
 )
 from detnas_mm.evaluators.training.forecast import Forecast
 from detnas_mm.evaluators.training.halving import Halving
-from detnas_mm.evaluators.training.progress import Watched
 from detnas_mm.evaluators.training.rows import evaluation_of
+from detnas_mm.evaluators.training.rungs import halved
 from detnas_mm.evaluators.training.schedule import Schedule
 from detnas_mm.evaluators.training.search_val import judged_on_search_val
-from detnas_mm.files import write_json, write_text
+from detnas_mm.evaluators.training.trainings import Trainings
+from detnas_mm.files import write_text
 from detnas_mm.registry import EVALUATORS, WORKERS, build_from
 from detnas_mm.search import Evaluation, Evaluator, Proposal, Record, SearchJob, pareto_front
 from detnas_mm.spaces import Architecture
-from detnas_mm.workers import Outcome, Task, Workers, run_in_order
+from detnas_mm.workers import Outcome, Task, Workers
 from detnas_mm.workers.folder import RESULT
 
 #: What of a search's config is none of its candidates'.
 _OF_THE_SEARCH = ('search', 'work_dir', 'resume', 'launcher')
-_COMMAND = 'detnas_mm.engine.candidate'
 
 
 @EVALUATORS.register_module()
@@ -107,6 +106,7 @@ class ShortTraining(Evaluator):
         self._generation: list[Proposal] = []
         self._rows: list[Record] = []
         self._forecast: Forecast | None = None
+        self._logged: set[tuple[str, str]] = set()
 
     # -- before the search --------------------------------------------------------------------------------------
 
@@ -126,6 +126,7 @@ class ShortTraining(Evaluator):
         self.searched = self._searched(job)
         self.schedule = Schedule.read(self.searched)
         self.folder = Path(job.work_dir).absolute() / CANDIDATES
+        self.trainings = Trainings(job, self.workers, self.time_limit, self.retries)
         self._spec = dict(
             type='ShortTraining',
             trained_and_judged_as=settings_digest(self.searched),
@@ -177,7 +178,7 @@ class ShortTraining(Evaluator):
                 continue
             if record.id not in kept:
                 (folder / WEIGHTS).unlink(missing_ok=True)
-            if 'time_limit' not in record.details:
+            if 'time_limit' not in record.details and not (folder / LOST).is_file():  # these can be resumed
                 drop_training(folder)
 
     def _kept(self, records: Sequence[Record]) -> list[Record]:
@@ -197,7 +198,7 @@ class ShortTraining(Evaluator):
     # -- a generation -------------------------------------------------------------------------------------------
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """See :meth:`Evaluator.evaluate`. What diverges, needs too much memory or takes too long has failed."""
+        """See :meth:`Evaluator.evaluate`; a loss that is not finite, too little memory or time are failures."""
         expected = [proposal.arch for proposal in self._generation]
         generation = expected if set(archs) <= set(expected) else list(archs)
         candidates = {arch: self._candidate(arch) for arch in generation}
@@ -208,108 +209,64 @@ class ShortTraining(Evaluator):
         if self._forecast is None and any(standing(one.folder, one.work) is None for one in candidates.values()):
             self._forecast = Forecast(self.job, self.workers, self.trials, self.keep)
             self._forecast.announce(generation, self._rows, self._sizes(generation), self._trial)
-        dropped = {} if self.halving is None else self._halved(generation, candidates)
-        going_on = [arch for arch in archs if arch not in dropped]
-        outcomes = self._run([candidates[arch] for arch in going_on], None)
-        for arch in archs:
-            yield (
-                dropped[arch]
-                if arch in dropped
-                else evaluation_of(candidates[arch], next(outcomes), self.schedule.total)
-            )
-        for _ in outcomes:  # lets the last worker end
-            pass
+        out = {}
+        if self.halving is not None:
+            out = halved(self.job, self.halving, self.trainings, candidates, self.schedule.unit)
+        with closing(self.trainings.run([candidates[arch] for arch in archs if arch not in out], None)) as outcomes:
+            for arch in archs:
+                yield out[arch] if arch in out else self._evaluation(candidates[arch], next(outcomes))
+            for _ in outcomes:  # lets the last worker end
+                pass
+
+    def _evaluation(self, candidate: Candidate, outcome: Outcome) -> Evaluation:
+        return evaluation_of(candidate, outcome, self.schedule.total)
 
     def _candidate(self, arch: Architecture) -> Candidate:
-        """A candidate, its config written."""
+        """Returns a candidate; writes its config."""
         cfg = self.job.space.configure(self.searched, arch)
         assert cfg is not None  # checked
         folder = self.folder / arch.id
-        parents = next((one.parents for one in self._generation if one.arch == arch), ())
-        parent = next((one for one in parents if (self.folder / one / WEIGHTS).is_file()), None)
-        parent = parent if self.inherit else None
-        source = None if parent is None else read_json(self.folder / parent / RESULT).get('key')
-        what = json.dumps([self._spec, settings_digest(cfg), source], sort_keys=True)
-        work = hashlib.sha256(what.encode()).hexdigest()[:16]
         text = config_text(Config(cfg))
         file = folder / CONFIG
         if not file.is_file() or file.read_text(encoding='utf-8') != text:
             write_text(file, text)
-        return Candidate(arch.id, folder, work, None if parent is None else self.folder / parent / WEIGHTS, parent)
+        parent, work = self._parent(arch, cfg)
+        return Candidate(arch.id, folder, work, None if parent is None else self._weights(parent), parent)
 
-    def _task(self, candidate: Candidate, until: int | None, *more: str) -> Task:
-        limit = self.workers.time_limit(self.time_limit)
-        options = {
-            '--key': (key := key_of(candidate.work, until)),
-            '--threads': self.workers.threads,
-            '--until': until,
-            '--time-limit': limit,
-            '--inherit': candidate.inherit,
-        }
-        words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-        command = (sys.executable, '-m', _COMMAND, str(candidate.folder), *words, *more)
-        return Task(key, command, candidate.folder, limit)
+    def _parent(self, arch: Architecture, cfg: Mapping[str, Any]) -> tuple[str | None, str]:
+        """Returns the parent that a candidate inherits from, and the digest of all that its result depends on.
 
-    def _run(self, candidates: Sequence[Candidate], until: int | None) -> Iterator[Outcome]:
-        """Outcomes of trainings in the order asked for; what stands already is not run."""
-        tasks = [self._task(candidate, until) for candidate in candidates]
-        with Watched(self.job, candidates, until) as watched:
-            for outcome in run_in_order(
-                self.workers, tasks, self.retries, self.job.resume_command.removeprefix(': '), self.job.log
-            ):
-                watched.finished()
-                yield outcome
-
-    def _halved(
-        self, generation: Sequence[Architecture], candidates: Mapping[Architecture, Candidate]
-    ) -> dict[Architecture, Evaluation]:
-        """Trains a generation from rung to rung; returns those that are not trained to the end."""
-        assert self.halving is not None
-        out: dict[Architecture, Evaluation] = {}
-        for rung in self.halving.at:
-            running = [arch for arch in generation if arch not in out]
-            found = dict(self._at_rung(running, candidates, rung))
-            ok = [arch for arch in running if found[arch].status == 'ok']
-            promoted = self.halving.promoted(
-                ok, [found[arch].metrics for arch in ok], self.job.objectives, self.job.budget
-            )
-            for arch in running:
-                if found[arch].status != 'ok':
-                    out[arch] = found[arch]
-                elif arch.id not in promoted:
-                    drop_training(candidates[arch].folder)
-                    reason = f'not among the best {len(promoted)} of {len(ok)} after {rung} {self.schedule.unit}'
-                    details = found[arch].details | dict(partial=found[arch].metrics)
-                    out[arch] = Evaluation(dropped=reason, time=found[arch].time, details=details)
-        return out
-
-    def _at_rung(
-        self, archs: Sequence[Architecture], candidates: Mapping[Architecture, Candidate], rung: int
-    ) -> Iterator[tuple[Architecture, Evaluation]]:
-        """What candidates had, or have now, at a rung; one that trained on since is not trained again.
-
-        One that was lost each time stays lost when a search resumes within its generation: it may have its row.
+        The parent is the first one whose weights are kept by the rows of the generations before, be its file there or
+        not. If the file is gone, since rows were taken back, the next parent takes its place and a line says so, unless
+        the candidate has its result already.
         """
-        missing = []
-        for arch in archs:
-            result = standing(candidates[arch].folder, candidates[arch].work) or {}
-            there = result.get('rungs', {}).get(str(rung))
-            lost = read_json(candidates[arch].folder / LOST)
-            if there is not None:
-                at_rung = result | dict(status='ok', metrics=there) | {self.schedule.unit: rung}
-                yield arch, evaluation_of(candidates[arch], Outcome(at_rung), rung)
-            elif result.get('status') == 'failed':
-                yield arch, evaluation_of(candidates[arch], Outcome(result), rung)
-            elif lost.get('key') == key_of(candidates[arch].work, rung):
-                yield arch, evaluation_of(candidates[arch], Outcome(None, lost['lost'], memory=lost['memory']), rung)
-            else:
-                missing.append(arch)
-        outcomes = self._run([candidates[arch] for arch in missing], rung)
-        for arch, outcome in zip(missing, outcomes, strict=True):
-            if outcome.result is None:
-                key = key_of(candidates[arch].work, rung)
-                write_json(candidates[arch].folder / LOST, dict(key=key, lost=outcome.lost, memory=outcome.memory))
-            yield arch, evaluation_of(candidates[arch], outcome, rung)
+        kept = {record.id for record in self._kept(self._rows)} if self.inherit else set()
+        parents = [one for proposal in self._generation if proposal.arch == arch for one in proposal.parents]
+        parents = [one for one in parents if one in kept]
+        folder = self.folder / arch.id
+        first = next(iter(parents), None)
+        work = self._work(cfg, first)
+        if first is None or self._weights(first).is_file() or standing(folder, work) is not None:
+            return first, work
+        other = next((one for one in parents if self._weights(one).is_file()), None)
+        work = self._work(cfg, other)
+        if standing(folder, work) is None and (arch.id, first) not in self._logged:
+            self._logged.add((arch.id, first))
+            self.job.log(
+                f'{self.job.space.describe(arch)} cannot inherit from {first}, whose weights are gone: they were '
+                f'deleted when better candidates were found, in rows that were taken back. It '
+                f'{f"inherits from {other}" if other else "is trained from its own initial weights"}, so its score '
+                f'may differ from that of a search without interruption.'
+            )
+        return other, work
+
+    def _work(self, cfg: Mapping[str, Any], parent: str | None) -> str:
+        source = None if parent is None else read_json(self.folder / parent / RESULT).get('key')
+        what = json.dumps([self._spec, settings_digest(cfg), source], sort_keys=True)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+    def _weights(self, id: str) -> Path:
+        return self.folder / id / WEIGHTS
 
     def _sizes(self, generation: Sequence[Architecture]) -> dict[Architecture, int]:
         """Bytes of the weights of some candidates of a generation."""
@@ -317,12 +274,11 @@ class ShortTraining(Evaluator):
         return {arch: size_of(self.job, self.searched, arch) for arch in generation[::step]}
 
     def _trial(self, arch: Architecture, iterations: int) -> Task:
-        """A task that trains a candidate for a few iterations, in a folder of its own."""
+        """Returns a task that trains a candidate for a few iterations, in a folder of its own."""
         own = self._candidate(arch)
         folder = own.folder.with_name(f'{own.id}{TRIAL}')
         write_text(folder / CONFIG, (own.folder / CONFIG).read_text(encoding='utf-8'))
-        trial = Candidate(own.id, folder, f'{own.work}-trial')
-        return self._task(trial, None, '--trial', str(iterations))
+        return self.trainings.task(Candidate(own.id, folder, f'{own.work}-trial'), None, iterations)
 
     # -- what was found -----------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from detnas_mm.workers.folder import RESULT, write_result
 CANDIDATES = 'candidates'
 #: In a candidate's folder: its config; its weights, when it is trained; how far it is; what its training writes.
 CONFIG, WEIGHTS, PROGRESS, TRAINING = 'config.py', 'weights.pth', 'progress.json', 'training'
-#: In the folder of one that was lost each time at a rung: which, and how.
+#: In the folder of a candidate that was lost at every attempt: the key of its task, and how it was lost.
 LOST = 'lost.json'
 #: What the folder of a trial, for a forecast, adds to the name of its candidate's.
 TRIAL = '_trial'
@@ -145,6 +145,7 @@ def drop_result(folder: Path, unit: str) -> None:
     if rungs and read_progress(folder).get('work') == work:
         last = max(map(int, rungs))
         at_rung = {'status': 'ok', 'metrics': rungs[str(last)], 'rungs': rungs, unit: last}
-        write_result(folder, key_of(work, last), at_rung | dict(seconds=result.get('seconds', {})))
+        more = {name: result[name] for name in ('seconds', 'host', 'inherited') if name in result}
+        write_result(folder, key_of(work, last), at_rung | more)
     else:
         (folder / RESULT).unlink(missing_ok=True)

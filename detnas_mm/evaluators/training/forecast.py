@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training.folder import CANDIDATES, TRIAL
+from detnas_mm.evaluators.training.trainings import TRIAL_LIMIT
 from detnas_mm.spaces import Architecture
 from detnas_mm.workers import Task, Workers
+from detnas_mm.workers.folder import RESULT
 
 if TYPE_CHECKING:
     from detnas_mm.search import Record, SearchJob
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 ITERATIONS, SLOWER = 6, 1.5
 #: Weights, and the two moments that Adam has of each: the largest checkpoint of an optimiser in use.
 _CHECKPOINT = 3
+_HIGHER = ', with a higher search.evaluator.time_limit'
 
 
 class Forecast:
@@ -57,7 +61,10 @@ class Forecast:
             total = min(total, int(self.job.space.size))
         left = max(total - len(rows), 1)
         disk = self._disk(max(sizes.values()), len(generation), total)
-        seconds = [sum(row.time.values()) for row in rows if row.ok] or self._tried(sizes, trial)
+        seconds = [sum(row.time.values()) for row in rows if row.ok]
+        unknown = ''
+        if not seconds:
+            seconds, unknown = self._tried(sizes, trial)
         assert self.job.work_dir is not None
         for killed in (self.job.work_dir / CANDIDATES).glob(f'*{TRIAL}'):  # by a search that was killed at its forecast
             shutil.rmtree(killed, ignore_errors=True)
@@ -66,7 +73,7 @@ class Forecast:
             low, high = min(seconds) * share, max(seconds) * share * (1 if rows else SLOWER)
             hours = f'{low:.2g} to {high:.2g} hours with {self.workers.count} at a time'
         else:
-            hours = 'hours unknown, since none was tried out' if not self.trials else 'hours unknown, the trials failed'
+            hours = f'hours unknown, since {unknown}'
         self.job.log(
             f'Forecast: {left} trainings at most ({self.job.generations} generations of {len(generation)}'
             f'{f", {len(rows)} done" if rows else ""}); {hours}; {disk}.'
@@ -94,22 +101,43 @@ class Forecast:
             )
         return f'{text} on the disk, of {_size(free)} free'
 
-    def _tried(self, sizes: Mapping[Architecture, int], trial: Callable[[Architecture, int], Task]) -> list[float]:
-        """Seconds that whole trainings would take, by a few iterations of the smallest, the largest and others."""
+    def _tried(
+        self, sizes: Mapping[Architecture, int], trial: Callable[[Architecture, int], Task]
+    ) -> tuple[list[float], str]:
+        """Trains the smallest, the largest and other candidates for a few iterations.
+
+        Returns:
+            Seconds that their whole trainings would take; and why there are none, if there are none.
+
+        Raises:
+            DetNASError: If one is not done within its limit of time.
+        """
         if not self.trials:
-            return []
+            return [], 'search.evaluator.trials is 0'
         ordered = sorted(sizes, key=lambda arch: (sizes[arch], arch.id))
         last = len(ordered) - 1
         picked = {round(place * last / max(self.trials - 1, 1)) for place in range(self.trials)}
         tasks = [trial(ordered[place], ITERATIONS) for place in sorted(picked)]
         self.job.log(f'Trying out {len(tasks)} candidates for {ITERATIONS} iterations each, to forecast the hours …')
-        seconds = []
-        for place, outcome in self.workers.run(tasks):
-            result = outcome.result or {}
-            if result.get('status') == 'ok':
-                seconds.append(result['iteration'] * result['iterations'] + result['seconds']['startup'])
-            shutil.rmtree(tasks[place].folder, ignore_errors=True)
-        return seconds
+        seconds, reason = [], ''
+        with closing(self.workers.run(tasks)) as outcomes:
+            for place, outcome in outcomes:
+                result = outcome.result or {}
+                if result.get('status') == 'ok':
+                    seconds.append(result['iteration'] * result['iterations'] + result['seconds']['startup'])
+                elif 'time_limit' in result:
+                    (tasks[place].folder / RESULT).unlink()  # the next start tries again
+                    raise DetNASError(
+                        f'The trial training of {tasks[place].folder.name} has not done {ITERATIONS} iterations within '
+                        f'{result["time_limit"]:g} s, so a whole training would not end: it hangs, or the machine is '
+                        f'overloaded. Read {tasks[place].log}, then start the same command again'
+                        f'{_HIGHER if result["time_limit"] < TRIAL_LIMIT else ""}. search.evaluator.trials=0 leaves '
+                        f'the trials out.'
+                    )
+                else:
+                    reason = str(result.get('reason', outcome.lost))
+                shutil.rmtree(tasks[place].folder, ignore_errors=True)
+        return seconds, f'all trials failed: {reason}'
 
 
 def _size(count: float) -> str:
