@@ -46,7 +46,7 @@ def main() -> None:
         write_session(folder, listed, device='cpu', threads=args.threads, pace=pace)
         for _ in range(args.sessions):
             result = measure_session(folder)
-            if 'failed' in result:
+            if result['failed']:
                 raise SystemExit(f'error: {result["failed"]}')
             file = NetFile(folder / 'latency.json', dict(result['machine'], protocol=PROTOCOL))
             sessions.append(file.add(nets, result, pace=pace))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,13 +41,13 @@ class NetCost(CostModel):
         self._searched: dict[str, Any] | None = None
         self._nets: dict[Architecture, WholeNet] = {}
         self._seen: dict[Architecture, float] = {}
+        self._job: SearchJob | None = None
         self._log: Any = print
-        self._resume = ''
 
     def setup(self, job: SearchJob) -> None:
         """See :meth:`CostModel.setup`: takes the searched config."""
         self._searched = {key: value for key, value in job.cfg.to_dict().items() if key != 'search'}
-        self._log, self._resume = job.log, job.command()
+        self._job, self._log = job, job.log
         self._nets, self._seen = {}, {}
 
     def net(self, arch: Architecture) -> WholeNet:
@@ -65,14 +66,14 @@ class NetCost(CostModel):
 
     @abstractmethod
     def value(self, arch: Architecture) -> float:
-        """The cost of one that :meth:`measure` has seen to."""
+        """Returns the cost of an architecture that was measured; NaN if that failed."""
 
     def totals(self, ids: np.ndarray) -> np.ndarray:
         """See :meth:`CostModel.totals`; what is not known yet is measured."""
         archs = self.space.decode(ids)
         self.measure(archs)
         found = [self.value(arch) for arch in archs]
-        self._seen.update(zip(archs, found, strict=True))
+        self._seen.update((arch, value) for arch, value in zip(archs, found, strict=True) if not math.isnan(value))
         return np.array(found)
 
     def seen(self) -> list[float]:

@@ -70,6 +70,15 @@ class NetFile:
         """The nets that sessions are compared by, by key; empty before the first session."""
         return self.here.get('references', {})
 
+    @property
+    def failed(self) -> dict[str, dict[str, Any]]:
+        """Nets that do not run on this machine, by key: ``arch``, ``input_size`` and ``reason``."""
+        return self.here.get('failed', {})
+
+    def knows(self, key: str) -> bool:
+        """Returns whether a net was measured, or failed, on this machine."""
+        return key in self.nets or key in self.failed
+
     def unused(self) -> str:
         """A line about numbers of other machines, where there are none of this one; empty otherwise."""
         others = [one for one in self.content['machines'] if not self._is_here(one)]
@@ -89,9 +98,7 @@ class NetFile:
         Returns:
             The session: ``ratio``, ``unlike``, ``references`` and what was given.
         """
-        if not self.here:
-            self.here = dict(self.machine, clock=result['clock'], references={}, nets={}, sessions=[])
-            self.content['machines'].append(self.here)
+        self._begin(result['clock'])
         measured = result['nets']
         ratios = {key: one['ms'] / measured[key]['ms'] for key, one in self.references.items()}
         ratio = math.exp(sum(map(math.log, ratios.values())) / len(ratios)) if ratios else 1.0
@@ -113,6 +120,26 @@ class NetFile:
         self.here['sessions'].append(session)
         write_json(self.path, self.content, indent=1, allow_nan=False)
         return session
+
+    def fail(self, net: WholeNet, reason: str) -> None:
+        """Takes a net into the file that does not run on this machine, and writes the file."""
+        self._begin('')
+        known = self.here.setdefault('failed', {})
+        known[net.key] = dict(arch=net.arch, input_size=list(net.input_size), reason=reason)
+        write_json(self.path, self.content, indent=1, allow_nan=False)
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Takes failed nets out of the file, so that they are measured again, and writes the file."""
+        if self.failed.keys() & set(keys):
+            self.here['failed'] = {key: one for key, one in self.failed.items() if key not in keys}
+            write_json(self.path, self.content, indent=1, allow_nan=False)
+
+    def _begin(self, clock: str) -> None:
+        """Adds this machine to the file, if it is not there."""
+        if not self.here:
+            self.here = dict(self.machine, clock=clock, references={}, nets={}, sessions=[])
+            self.content['machines'].append(self.here)
+        self.here['clock'] = self.here['clock'] or clock
 
     def _is_here(self, one: Mapping[str, Any]) -> bool:
         return all(one[key] == value for key, value in self.machine.items())
@@ -147,6 +174,10 @@ def _problem(found: Any) -> str | None:
             ms = net.get('ms') if isinstance(net, dict) else None
             if not isinstance(ms, (int, float)) or not math.isfinite(ms) or ms <= 0:
                 return f'a net of it takes {ms!r} ms'
+        failed = one.get('failed', {})
+        entries = failed.values() if isinstance(failed, dict) else [None]
+        if not all(isinstance(net, dict) and isinstance(net.get('reason'), str) for net in entries):
+            return f'its failed nets are {failed!r:.100}'
     return None
 
 

@@ -10,7 +10,15 @@ from detnas_mm.workers.base import Outcome, Task, Workers
 
 
 class WorkersBroken(DetNASError):
-    """A task was lost at every try, and no other one has finished since."""
+    """A task was lost at every attempt, and no other one has finished since.
+
+    Attributes:
+        reason: How it was lost, such as ``'killed 3 times by signal 9 (SIGKILL)'``.
+    """
+
+    def __init__(self, message: str, reason: str = '') -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def run_in_order(
@@ -74,7 +82,8 @@ def run_in_order(
             raise WorkersBroken(
                 f'{tasks[index].folder.name} was {_summary(losses[index])}, and nothing else has finished since: '
                 f'either the machine is broken, or this one is at fault (memory?); see {tasks[index].log}. Finished '
-                f'results are kept. {other_way} resume and try it again: {resume or "the same command"}'
+                f'results are kept. {other_way} resume and try it again: {resume or "the same command"}',
+                _summary(losses[index]),
             )
         killed = all(str(one.lost).startswith('killed ') for one in losses[index])
         found[index] = replace(

@@ -148,8 +148,9 @@ class ModularStrategy(AskTell):
         pruning = Pruning(trained, order, trained[-1].budget)
         doubtful = [proposal.arch for proposal in drawn if pruning.concerns(proposal.arch)]
         self.budget.measure(doubtful)
+        failed = self.budget.failures(doubtful)  # these become failed rows
         dropped: dict[Architecture, Pruned] = {}
-        for arch in doubtful:
+        for arch in (arch for arch in doubtful if arch not in failed):
             reason = pruning.reason(arch, self._cost(arch), self._spread(arch))
             if reason is not None:
                 dropped[arch] = reason
