@@ -69,6 +69,7 @@ class Sessions:
         command = (sys.executable, '-m', 'detnas_mm.latency.session', str(folder.absolute()), '--key', key)
         task = Task(key, command, folder)
         self.workers.check(self.folder)
+        self.workers.end_others([task])  # of a search that was killed; one that does the same is waited for
         try:
             (outcome,) = run_in_order(self.workers, [task], log=log)
         except WorkersBroken as error:

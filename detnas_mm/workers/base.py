@@ -136,6 +136,15 @@ class Workers(ChecksInput, ABC):
             Place of a task and its outcome, as they finish.
         """
 
+    def end_others(self, tasks: Sequence[Task]) -> None:
+        """Ends commands that an earlier process has left running below the folder given to :meth:`check`.
+
+        By default there are none: commands end with the process that started them.
+
+        Args:
+            tasks: Tasks whose commands may keep running.
+        """
+
     def environment(self) -> dict[str, str]:
         """Environment variables of a command: its threads, and where this package is imported from."""
         path = os.environ.get('PYTHONPATH', '')

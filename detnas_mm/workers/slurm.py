@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,8 @@ class SlurmWorkers(Workers):
                 yield place, Outcome(result)
         if not waiting:
             return
-        folder = (self._folder or tasks[0].folder.parent / 'slurm').absolute()
-        queue = _Queue('detnas_mm-' + hashlib.sha256(str(folder).encode()).hexdigest()[:12])
+        folder = self._logs(tasks)
+        queue = _Queue(_name(folder))
         jobs = self._adopt(queue, tasks, waiting)
         try:
             new = [place for place in waiting if place not in jobs.values()]
@@ -130,6 +130,23 @@ class SlurmWorkers(Workers):
                 for place in jobs.values():  # what is being cancelled is not to be waited for
                     (tasks[place].folder / _JOB).unlink(missing_ok=True)
 
+    def end_others(self, tasks: Sequence[Task]) -> None:
+        """See :meth:`Workers.end_others`: cancels jobs, and waits until slurm does not know them any more."""
+        queue = _Queue(_name(self._logs(tasks)))
+        own = {job['job'] for task in tasks if (job := _noted(task))}
+        cancelled: set[str] = set()
+        while (known := queue.ask()) is None or known.keys() - own:
+            others = (known or {}).keys() - own
+            if others - cancelled:
+                print(f'Cancelling jobs that an earlier start has left: {", ".join(sorted(others))}', flush=True)
+                _call('scancel', *sorted(others))
+                cancelled |= others
+            time.sleep(min(LOOK, ASK) if others else ASK)
+
+    def _logs(self, tasks: Sequence[Task]) -> Path:
+        """Returns the folder of submitit's files."""
+        return (self._folder or tasks[0].folder.parent / 'slurm').absolute()
+
     def _adopt(self, queue: _Queue, tasks: Sequence[Task], waiting: Sequence[int]) -> dict[str, int]:
         """Jobs that an earlier process has submitted, and slurm knows, with the places of their tasks.
 
@@ -137,9 +154,8 @@ class SlurmWorkers(Workers):
         """
         noted, others = {}, set()
         for place in waiting:
-            file = tasks[place].folder / _JOB
-            if file.is_file():
-                job = json.loads(file.read_text(encoding='utf-8'))
+            job = _noted(tasks[place])
+            if job:
                 noted[job['job']] = place
                 if job.get('key') != tasks[place].key:
                     others.add(job['job'])
@@ -224,14 +240,15 @@ class _Queue:
         self.name = name
         self._failures = 0
 
-    def ask(self, jobs: Mapping[str, int]) -> dict[str, str] | None:
-        """The jobs that are waiting or running, with their nodes ('' without one); None if there is no answer.
+    def ask(self, jobs: Iterable[str] = ()) -> dict[str, str] | None:
+        """Returns the jobs that are waiting or running, with their nodes ('' without one); None without an answer.
 
         Args:
-            jobs: Their numbers.
+            jobs: Their numbers. Defaults to all of the name.
         """
         numbers = ','.join(dict.fromkeys(job.partition('_')[0] for job in jobs))
-        answer = _call('squeue', '--noheader', '--array', '--format=%i|%j|%N', f'--jobs={numbers}')
+        which = f'--jobs={numbers}' if numbers else f'--name={self.name}'
+        answer = _call('squeue', '--noheader', '--array', '--format=%i|%j|%N', which)
         if answer.returncode and 'Invalid job id' not in answer.stderr:
             self._failures += 1
             if self._failures == _FAILURES:
@@ -240,6 +257,17 @@ class _Queue:
         self._failures = 0
         lines = (line.split('|') for line in answer.stdout.splitlines())
         return {job: node for job, name, node in lines if name == self.name}
+
+
+def _name(folder: Path) -> str:
+    """Returns the name of all jobs whose files are in a folder."""
+    return 'detnas_mm-' + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+
+
+def _noted(task: Task) -> dict[str, Any]:
+    """Returns the latest job of a task, ``job`` and ``key``; empty if it had none."""
+    file = task.folder / _JOB
+    return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:

@@ -39,8 +39,12 @@ class PaperWorkers(Workers):
     def __init__(self):
         super().__init__(1, 1)
 
+    def end_others(self, tasks):
+        type(self).kept = [task.folder for task in tasks]
+
     def run(self, tasks):
         (task,) = tasks
+        assert self.kept == [task.folder], 'what a killed search has left is ended'
         asked = json.loads((task.folder / SESSION).read_text())
         type(self).sessions.append([net['arch'] for net in asked['nets']])
         if self.lost:

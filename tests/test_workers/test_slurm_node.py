@@ -160,7 +160,7 @@ def test_a_job_that_is_requeued_goes_on(tmp_path):
     assert first[0] != last[0] and [s for p, s in steps(tasks[0]) if p == last[0]][0] > 0  # went on, not from its start
 
 
-def test_a_second_driver_takes_over_the_jobs_of_a_killed_one(tmp_path):
+def test_a_second_driver_takes_over_the_jobs_of_a_killed_one_or_ends_them(tmp_path):
     settings = dict(type='SlurmWorkers', partition='main', timeout=1, count=3, gpus=0)
     tasks = toys(tmp_path)
     driver = start_driver(tmp_path, **settings)
@@ -168,9 +168,12 @@ def test_a_second_driver_takes_over_the_jobs_of_a_killed_one(tmp_path):
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     jobs = [job_of(task) for task in tasks]
+    workers(3, tmp_path).end_others(tasks[:2])
+    assert not of_folder(tasks[2].folder, TOY)
     assert start_driver(tmp_path, **settings).wait() == 0
     assert [row[0]['total'] for row in rows(tmp_path)] == totals(run_in_order(LocalWorkers(3), toys(tmp_path / 'l')))
-    assert [job_of(task) for task in tasks] == jobs and all(one_at_a_time(task) for task in tasks)
+    assert [job_of(task) for task in tasks[:2]] == jobs[:2] and job_of(tasks[2]) != jobs[2]
+    assert all(one_at_a_time(task) for task in tasks)
 
 
 def test_an_error_in_the_driver_cancels_its_jobs(tmp_path):
