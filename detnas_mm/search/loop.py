@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.search.ledger import Ledger, LedgerError
+from detnas_mm.search.ledger import Ledger
+from detnas_mm.search.ledger_file import LedgerError
 from detnas_mm.search.objective import number_text
 from detnas_mm.search.record import Evaluation, Proposal, Record
 
