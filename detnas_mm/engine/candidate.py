@@ -1,8 +1,8 @@
-"""Trains one candidate of a search, and writes its result: ``python -m detnas_mm.engine.candidate FOLDER --key KEY``.
+"""Trains one candidate of a search and writes its result: ``python -m detnas_mm.engine.candidate FOLDER --key KEY``.
 
 The folder holds the candidate's ``config.py``. The command may be killed at any moment and started again: it resumes
-from its last checkpoint, to the bit, or from the start where that is not possible. What it writes last,
-``result.json``, is all that the search goes by.
+exactly from its last checkpoint, or begins again from the start if the config cannot be resumed exactly. It writes
+``result.json`` last, and the search reads nothing else.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from detnas_mm.workers import Watchdog, failure_of, hold, read_result, write_res
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory that this process had, in MiB: of the machine and of the GPU."""
+    """Returns the peak memory of this process in MiB, on the CPU and on the GPU."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
     cuda = {'GPU': torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_initialized() else {}
     return {'CPU': peak} | cuda
 
 
 class Result:
-    """Writes the result of a start: that of the training, or that its time is over.
+    """Writes the result of a training.
 
     Args:
         training: The training that runs.
@@ -46,19 +46,19 @@ class Result:
         self.training, self.key, self.limit = training, key, limit
 
     def write(self, status: str, **more: Any) -> None:
-        """Writes the result, as the last act of this start."""
+        """Writes the result, as the last step of this process."""
         rungs = (standing(self.training.folder, self.training.work) or {}).get('rungs', {})
         about = dict(peak_memory_mb=peak_memory(), made_with=environment(), host=socket.gethostname())
         write_result(self.training.folder, self.key, dict(status=status, rungs=rungs) | more | about)
 
     def limited(self) -> contextlib.AbstractContextManager[Any]:
-        """Returns a block that ends the process, with a failed result, when its time is over."""
+        """Returns a context manager that ends the process with a failed result at the time limit."""
         if self.limit is None:
             return contextlib.nullcontext()
         return Watchdog(max(self.limit - self.training.before, 0.1), self.time_over)
 
     def time_over(self, step: str = '') -> None:
-        """Writes that the training has reached its limit of time."""
+        """Writes that the training has reached its time limit."""
         self.write(
             'failed',
             reason=f'not finished within the limit of {self.limit:g} s',
@@ -72,15 +72,15 @@ class Result:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog='python -m detnas_mm.engine.candidate', description=__doc__)
-    parser.add_argument('folder', type=Path, help='holds config.py; gets result.json')
-    parser.add_argument('--key', required=True, help='what the result is of; one that stands is kept')
-    parser.add_argument('--threads', type=int, default=1, help='of the CPU; the last digits depend on it')
-    parser.add_argument('--until', type=int, help='epoch, or iteration, at which it stops for now; default: its end')
-    parser.add_argument('--time-limit', type=float, help='seconds that it may take, all starts together')
-    parser.add_argument('--inherit', type=Path, help='weights that it begins with as far as they fit')
-    parser.add_argument('--trial', type=int, help='train for so many iterations alone, to see how long they take')
+    parser.add_argument('folder', type=Path, help='holds config.py; result.json is written there')
+    parser.add_argument('--key', required=True, help='key of the result; an existing result with this key is kept')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads; the last digits of results depend on them')
+    parser.add_argument('--until', type=int, help='epoch or iteration at which it stops for now; default: its end')
+    parser.add_argument('--time-limit', type=float, help='seconds that the training may take, all starts together')
+    parser.add_argument('--inherit', type=Path, help='file of weights for tensors of equal name and shape')
+    parser.add_argument('--trial', type=int, help='train for this many iterations only, to measure their time')
     args = parser.parse_args(arguments)
-    startup = time.process_time()  # imports, whatever else ran on the machine meanwhile
+    startup = time.process_time()  # of the imports; processor time, which other programs do not change
     with hold(args.folder):
         if read_result(args.folder, args.key) is not None:
             return

@@ -1,4 +1,4 @@
-"""Workers: what runs commands in processes of their own, on this machine or on a cluster. Imports no torch."""
+"""Workers run commands in processes of their own, on this machine or on a cluster. Imports no torch."""
 
 from detnas_mm.workers.base import Outcome, Task, Workers
 from detnas_mm.workers.failures import OUT_OF_MEMORY, failure_of

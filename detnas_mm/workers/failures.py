@@ -1,4 +1,4 @@
-"""Tells failures of a task from failures of the machine that runs it."""
+"""Distinguishes failures of a task from failures of the machine that runs it."""
 
 from __future__ import annotations
 

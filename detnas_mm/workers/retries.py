@@ -1,4 +1,4 @@
-"""Tasks that are lost: tried again, and what it means if they are lost each time."""
+"""Runs lost tasks again, and decides whether the task or the machine is at fault."""
 
 from __future__ import annotations
 
@@ -30,28 +30,27 @@ def run_in_order(
     fail_lost: bool = False,
     give_up: str = '',
 ) -> Generator[Outcome, None, None]:
-    """Runs tasks, and those that are lost again, after the others.
+    """Runs tasks; lost ones are run again after the others.
 
     Args:
-        workers: What runs them.
+        workers: Workers that run the tasks.
         tasks: The tasks.
-        retries: How often a task is run again that was lost.
-        resume: The command that resumes all this, for the error.
-        log: Takes a line about tasks that are run again.
-        fail_lost: Whether a task that was lost that often is given up although no other one has finished since.
-        give_up: The command that resumes with ``fail_lost``, for the error.
+        retries: How often a lost task is run again.
+        resume: Command that resumes the search, for the error.
+        log: Takes a line when tasks are run again.
+        fail_lost: Whether a task that is lost at every attempt is given up although no other one has finished since.
+        give_up: Command that resumes the search with ``fail_lost``, for the error.
 
     Yields:
-        Outcomes in the order of the tasks. One without a result was lost ``retries`` + 1 times, while others have
-        finished since it was lost for the first time: the fault lies with the task. Its ``lost`` says how it ended each
-        time.
+        Outcomes in the order of the tasks. A task without a result was lost at all ``retries`` + 1 attempts, and other
+        tasks have finished since its first loss, so the task is at fault. Its ``lost`` names the reasons.
 
     Raises:
-        WorkersBroken: If a task was lost that often and no other has finished since. What stands in the folders stays.
+        WorkersBroken: If a task is lost at every attempt and no other one has finished since. All files stay.
     """
     found: dict[int, Outcome] = {}
     losses: dict[int, list[Outcome]] = {}
-    proven: set[int] = set()  # lost ones after whose first loss another task has finished
+    proven: set[int] = set()  # lost tasks since whose first loss another one has finished
     missing, given = list(range(len(tasks))), 0
     for attempt in range(1, retries + 2):
         lost = []
@@ -80,8 +79,8 @@ def run_in_order(
         if index not in proven and not fail_lost:
             other_way = f'To record it as failed and resume: {give_up}; to' if give_up else 'To'
             raise WorkersBroken(
-                f'{tasks[index].folder.name} was {_summary(losses[index])}, and nothing else has finished since: '
-                f'either the machine is broken, or this one is at fault (memory?); see {tasks[index].log}. Finished '
+                f'{tasks[index].folder.name} was {_summary(losses[index])}, and no other one has finished since: '
+                f'either the machine is broken, or this one is at fault (memory?). See {tasks[index].log}. Finished '
                 f'results are kept. {other_way} resume and try it again: {resume or "the same command"}',
                 _summary(losses[index]),
             )
@@ -97,7 +96,7 @@ def run_in_order(
 
 
 def _summary(lost: Sequence[Outcome]) -> str:
-    """How a task was lost each time."""
+    """Returns how often and why a task was lost."""
     reasons = list(dict.fromkeys(str(one.lost) for one in lost))
     times = 'once' if len(lost) == 1 else f'{len(lost)} times'
     if all(reason.startswith('killed ') for reason in reasons):

@@ -1,4 +1,4 @@
-"""Ends a process that hangs, or whose time is over."""
+"""Ends a process that hangs or has reached its time limit."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-#: Seconds after its time in which the process can write a result; then it is ended from outside Python.
+#: Seconds that the thread has to write the result before ``faulthandler`` ends the process.
 _GRACE = 120.0
 
 
 class Watchdog:
-    """Ends this process if it makes no step for some time, while the block runs that this is the context of.
+    """Context manager that ends this process if a step in its block takes too long.
 
-    A thread writes the result and ends the process. If Python itself hangs, so that no thread runs, ``faulthandler``
-    prints all tracebacks and ends the process 2 minutes later; it is lost then.
+    A thread writes the result and ends the process. If no Python thread can run, as in a C extension that hangs,
+    ``faulthandler`` prints all tracebacks and ends the process 2 minutes later, without a result.
 
     Args:
-        seconds: Time from one step to the next, and from the start to the first step.
-        write: Writes the result of the task; is given the name of the step that took too long.
+        seconds: Longest time of a step.
+        write: Writes the result of the task; takes the name of the step that took too long.
     """
 
     def __init__(self, seconds: float, write: Callable[[str], Any]) -> None:
@@ -44,7 +44,7 @@ class Watchdog:
         faulthandler.cancel_dump_traceback_later()
 
     def step(self, name: str) -> None:
-        """Begins a step, which has all of the time again."""
+        """Begins a step and restarts the clock."""
         self._step, self._end = name, time.monotonic() + self.seconds
         faulthandler.dump_traceback_later(self.seconds + _GRACE, exit=True, file=2)  # standard error
 

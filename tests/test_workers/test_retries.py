@@ -75,8 +75,8 @@ def test_one_that_others_have_finished_before_says_nothing_of_the_workers():
     with pytest.raises(WorkersBroken) as caught:
         next(outcomes)
     assert isinstance(caught.value, DetNASError)
-    assert str(caught.value).startswith('c was killed 3 times by signal 9 (SIGKILL), and nothing else has finished')
-    assert 'see candidates/c/log.txt' in str(caught.value)
+    assert str(caught.value).startswith('c was killed 3 times by signal 9 (SIGKILL), and no other one has finished')
+    assert 'See candidates/c/log.txt' in str(caught.value)
     assert str(caught.value).endswith('To resume and try it again: python tools/search.py x.py')
 
 

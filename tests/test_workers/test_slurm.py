@@ -22,7 +22,7 @@ def test_a_config_names_them():
 @pytest.mark.parametrize(
     ('setting', 'said'),
     [
-        (dict(), 'SlurmWorkers need timeout, the minutes that slurm gives to a candidate before it kills it'),
+        (dict(), 'SlurmWorkers need timeout, the minutes after which slurm kills a candidate'),
         (dict(timeout='1:00'), "timeout must be a whole number of at least 1; got '1:00'"),
         (dict(timeout=9, gpus=-1), 'gpus must be a whole number of at least 0; got -1'),
         (dict(timeout=9, threads=4, cpus=2), 'cpus must be a whole number of at least 4; got 2'),
@@ -88,7 +88,7 @@ def test_squeue_that_gives_no_answer_is_said_once(monkeypatch, tmp_path, capsys)
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
     queue = slurm._Queue('mine')
     assert [queue.ask({'7': 0}) for _ in range(6)] == [None] * 6
-    assert capsys.readouterr().err == 'squeue gives no answer (error: no route); it is asked again.\n'
+    assert capsys.readouterr().err == 'squeue fails (error: no route) and is called again.\n'
 
 
 @pytest.mark.parametrize(

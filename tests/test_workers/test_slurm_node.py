@@ -133,7 +133,7 @@ def test_a_job_that_is_killed_is_lost_and_run_again(tmp_path, victim):
     assert totals(outcomes) == totals(run_in_order(LocalWorkers(3), toys(tmp_path / 'local')))
     assert job_of(tasks[0]) != job and one_at_a_time(tasks[0]) and len({pid for pid, _ in steps(tasks[0])}) == 2
     assert lines == [
-        f'Lost at attempt 1 of 3: 1 of 3 tasks, such as c0 (unknown to squeue, without a result; see {tasks[0].log}).'
+        f'Lost at attempt 1 of 3: 1 of 3 tasks, such as c0 (no longer in squeue, without a result; see {tasks[0].log}).'
     ]
     assert not survivors(tmp_path)
 
@@ -209,7 +209,7 @@ def test_sbatch_may_fail_twice(tmp_path, monkeypatch, times):
     if times == 2:
         assert [outcome.lost for _, outcome in outcomes] == [None]
     else:
-        with pytest.raises(DetNASError, match='slurm takes no jobs: error: Unable to contact slurm controller'):
+        with pytest.raises(DetNASError, match='slurm refuses the jobs: error: Unable to contact slurm controller'):
             next(outcomes)
 
 
@@ -218,16 +218,16 @@ def test_squeue_may_fail_for_a_while(tmp_path, monkeypatch, capfd):
     tasks = toys(tmp_path, 1, steps=5, seconds=2)
     assert len(list(run_in_order(workers(1, tmp_path), tasks, retries=0))) == 1
     assert len(calls.read_text().split()) >= 8 and len({pid for pid, _ in steps(tasks[0])}) == 1
-    assert capfd.readouterr().err.count('squeue gives no answer') in (1, 2)  # once a driver
+    assert capfd.readouterr().err.count('squeue fails') in (1, 2)  # once a driver
 
 
 @pytest.mark.parametrize(
     ('settings', 'said'),
     [
         (dict(partition='nowhere'), 'invalid partition specified: nowhere.*Its partitions are: main brief'),
-        (dict(partition='brief'), 'timeout is 6 minutes, but partition brief runs no job for longer than 5:00'),
-        (dict(gpus=1), r'slurm refuses such a job \(.*--gpus-per-node=1\): .*Invalid generic resource'),
-        (dict(cpus=99), r'slurm refuses such a job \(.*--cpus-per-task=99\)'),
+        (dict(partition='brief'), 'timeout is 6 minutes, but the time limit of partition brief is 5:00'),
+        (dict(gpus=1), r'slurm refuses a job with .*--gpus-per-node=1.*: .*Invalid generic resource'),
+        (dict(cpus=99), r'slurm refuses a job with .*--cpus-per-task=99'),
         (dict(options=dict(no_such_option=1)), "unrecognized option '--no-such-option=1'"),
     ],
 )
@@ -239,7 +239,7 @@ def test_what_the_cluster_has_not_is_refused_before_anything_begins(tmp_path, se
 def test_a_command_that_keeps_its_limit_has_a_result_and_one_that_does_not_is_lost(ended_by_time):
     outcomes = ended_by_time()
     assert outcomes[0].result == dict(key='key of keeps', status='failed')
-    assert outcomes[1].lost.startswith('unknown to squeue, without a result; ')
+    assert outcomes[1].lost.startswith('no longer in squeue, without a result; ')
 
 
 def test_a_driver_without_a_gpu_is_started_by_the_script(tmp_path):

@@ -1,4 +1,4 @@
-"""Candidates that are trained as whole configs, each in a process of its own."""
+"""Evaluator that trains each candidate as a whole config, in a process of its own."""
 
 from __future__ import annotations
 
@@ -45,32 +45,32 @@ from detnas_mm.spaces import Architecture
 from detnas_mm.workers import Outcome, Task, Workers
 from detnas_mm.workers.folder import RESULT
 
-#: What of a search's config is none of its candidates'.
+#: Keys of the searched config that candidates do not inherit.
 _OF_THE_SEARCH = ('search', 'work_dir', 'resume', 'launcher')
 
 
 @EVALUATORS.register_module()
 class ShortTraining(Evaluator):
-    """Trains each candidate by the searched config's own schedule, and judges it on search-val.
+    """Trains each candidate by the schedule of the searched config, and evaluates it on search-val.
 
     A candidate is ``space.configure(searched config, architecture)``: a whole config, which a process of its own trains
-    in ``candidates/ID/`` of the search's folder. Its ``result.json`` is all that the search goes by. Metrics are those
-    of ``val_evaluator`` on ``val_dataloader``, unrounded.
+    in ``candidates/ID/`` of the work dir. The search reads only its ``result.json``. Metrics are those of
+    ``val_evaluator`` on ``val_dataloader``, unrounded.
 
     Args:
-        workers: What runs the trainings, such as ``dict(type='LocalWorkers', count=2, threads=1)``. Defaults to one
-            worker of one thread on this machine.
-        time_limit: Seconds that a candidate may take, its evaluation included; one that takes longer has failed, and
-            is trained further when a search resumes with a higher limit. Defaults to None: as long as it takes.
-        halving: ``dict(at=[3, 6], keep=0.5)``, see :class:`.Halving`: a generation's trainings are stopped at these
-            epochs (or iterations), and the best share is trained further; the others are dropped. Defaults to None.
-        inherit: Whether a child begins with what fits of the weights of its first parent that still has some.
-            Defaults to False.
-        keep: Whose weights stay: ``'front'``, of those that would be exported now; ``'all'``; ``'none'``. Defaults to
-            ``'front'``.
-        retries: How often a training is started again that its machine has lost. Defaults to 2.
-        trials: How many candidates are trained for a few iterations before the first one, for a forecast of the
-            hours; 0 for none. Defaults to 2.
+        workers: Workers that run the trainings, such as ``dict(type='LocalWorkers', count=2, threads=1)``. Defaults to
+            one worker of one thread on this machine.
+        time_limit: Seconds that training and evaluation of a candidate may take; a candidate that takes longer has
+            failed, and is resumed when the search is started with a higher limit. Defaults to None: no limit.
+        halving: ``dict(at=[3, 6], keep=0.5)``, see :class:`.Halving`: all trainings of a generation are paused at these
+            epochs (or iterations), the best share is resumed, and the others are dropped. Defaults to None.
+        inherit: Whether children are initialised with the weights of their first parent whose weights are kept, as far
+            as names and shapes agree. Defaults to False.
+        keep: Which weights are kept: ``'front'``, those of nets that would be exported now; ``'all'``; ``'none'``.
+            Defaults to ``'front'``.
+        retries: How often a lost training is started again. Defaults to 2.
+        trials: Number of candidates that are trained for a few iterations first, to forecast the hours; 0 for none.
+            Defaults to 2.
 
     Raises:
         ValueError: If a setting does not fit.
@@ -93,7 +93,7 @@ class ShortTraining(Evaluator):
         self.workers: Workers = build_from(WORKERS, dict(type='LocalWorkers') if workers is None else workers)
         self.time_limit = None if time_limit is None else real('evaluator.time_limit', time_limit)
         if self.time_limit is not None and not 0 < self.time_limit < math.inf:
-            raise DetNASError(f'evaluator.time_limit must be seconds, more than 0, or None; got {time_limit!r}.')
+            raise DetNASError(f'evaluator.time_limit must be None or seconds, more than 0; got {time_limit!r}.')
         self.halving = None if halving is None else Halving.from_config(halving)
         self.inherit = flag('evaluator.inherit', inherit)
         if keep not in ('front', 'all', 'none'):
@@ -111,7 +111,7 @@ class ShortTraining(Evaluator):
     # -- before the search --------------------------------------------------------------------------------------
 
     def check(self, job: SearchJob) -> None:
-        """See :meth:`Evaluator.check`: search-val, the schedule, workers, and whether a candidate's model builds."""
+        """See :meth:`Evaluator.check`: checks search-val, the schedule, the workers, and builds one candidate."""
         if job.work_dir is None:
             raise DetNASError('ShortTraining trains candidates in folders of the search, which has none: set work_dir.')
         check_search(job, self._searched(job), self.halving)
@@ -138,7 +138,7 @@ class ShortTraining(Evaluator):
 
     @staticmethod
     def _searched(job: SearchJob) -> dict[str, Any]:
-        """The searched config as a candidate's, with a seed."""
+        """Returns the searched config without its search, and with a seed."""
         cfg = job.cfg.to_dict() if hasattr(job.cfg, 'to_dict') else copy.deepcopy(dict(job.cfg))
         for key in _OF_THE_SEARCH:
             cfg.pop(key, None)
@@ -147,13 +147,13 @@ class ShortTraining(Evaluator):
         return cfg
 
     def spec(self) -> dict[str, Any]:
-        """See :meth:`Evaluator.spec`: limits, retries and the number of workers change no result."""
+        """See :meth:`Evaluator.spec`: without limits, retries and the number of workers, which change no result."""
         return self._spec
 
     # -- rows of earlier starts, and of finished generations ----------------------------------------------------
 
     def outdated(self, record: Record) -> bool:
-        """See :meth:`Evaluator.outdated`: it failed by a limit of time that is higher now."""
+        """See :meth:`Evaluator.outdated`: whether it failed by a time limit that is higher now."""
         return self._more_time_now(record.details.get('time_limit'))
 
     def _more_time_now(self, limit: float | None) -> bool:
@@ -161,14 +161,14 @@ class ShortTraining(Evaluator):
         return limit is not None and (now is None or now > limit)
 
     def forget(self, records: Sequence[Record]) -> None:
-        """See :meth:`Evaluator.forget`: their results; what they have trained stays, where it can be resumed."""
+        """See :meth:`Evaluator.forget`: deletes their results; trainings that can be resumed are kept."""
         for record in records:
             drop_result(self.folder / record.id, self.schedule.unit)
 
     def observe(self, records: Sequence[Record]) -> None:
-        """See :meth:`Evaluator.observe`: deletes weights of those that will not be exported, and what failed ones left.
+        """See :meth:`Evaluator.observe`: deletes weights of nets that will not be exported, and files of trainings.
 
-        Whoever is not on the front of some rows never is on that of more, so it does not matter when this is called.
+        A net that is dominated by some rows is dominated by more rows, too, so the moment of the call does not matter.
         """
         self._rows = list(records)
         kept = {record.id for record in self._kept(records)}
@@ -192,7 +192,7 @@ class ShortTraining(Evaluator):
         return best[: self.job.export.top_k]
 
     def expect(self, proposals: Sequence[Proposal]) -> None:
-        """See :meth:`Evaluator.expect`: halving compares all of a generation, and children inherit from parents."""
+        """See :meth:`Evaluator.expect`: halving compares a whole generation, and children inherit from parents."""
         self._generation = list(proposals)
 
     # -- a generation -------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class ShortTraining(Evaluator):
         return self.folder / id / WEIGHTS
 
     def _sizes(self, generation: Sequence[Architecture]) -> dict[Architecture, int]:
-        """Bytes of the weights of some candidates of a generation."""
+        """Returns the bytes of the weights of some candidates of a generation."""
         step = max(len(generation) // 16, 1)
         return {arch: size_of(self.job, self.searched, arch) for arch in generation[::step]}
 
@@ -283,14 +283,15 @@ class ShortTraining(Evaluator):
     # -- what was found -----------------------------------------------------------------------------------------
 
     def weights(self, arch: Architecture) -> dict[str, Any] | None:
-        """See :meth:`Evaluator.weights`; None for candidates whose weights are not kept."""
+        """See :meth:`Evaluator.weights`: None for candidates whose weights are not kept."""
         file = self.folder / arch.id / WEIGHTS
         if file.is_file():
             return dict(weights_in(load_checkpoint_file(file), file))
         if arch.id in {record.id for record in self._kept(self._rows)}:
             self.job.log(
-                f'The weights of {self.job.space.describe(arch)} are gone: others were better at an earlier start, '
-                f'whose rows were taken back or which kept fewer. Its config alone is exported; train that.'
+                f'The weights of {self.job.space.describe(arch)} are gone: they were deleted at an earlier start, when '
+                f'better nets were found in rows that were taken back, or fewer weights were kept. Only its config is '
+                f'exported; train it.'
             )
         return None
 

@@ -1,4 +1,4 @@
-"""What a search of trainings takes: how many there are, hours, disk; said before the first one begins."""
+"""Forecasts the number of trainings, the hours and the disk space of a search, before its first training."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from detnas_mm.workers.folder import RESULT
 if TYPE_CHECKING:
     from detnas_mm.search import Record, SearchJob
 
-#: Iterations of a trial, and what its time may be off by: evaluation, and images that are not in memory yet, come on
-#: top of it.
+#: Iterations of a trial, and the factor by which trainings may take longer than trials predict: evaluation, and images
+#: that are not cached.
 ITERATIONS, SLOWER = 6, 1.5
-#: Weights, and the two moments that Adam has of each: the largest checkpoint of an optimiser in use.
+#: Size of a checkpoint relative to the weights: weights and both moments of Adam, the largest optimiser state in use.
 _CHECKPOINT = 3
 _HIGHER = ', with a higher search.evaluator.time_limit'
 
 
 class Forecast:
-    """Says what a search takes.
+    """Forecasts what a search needs.
 
     Args:
         job: The search.
-        workers: What runs its trainings.
-        trials: How many candidates are tried out.
-        keep: Whose weights stay, see :class:`.ShortTraining`.
+        workers: Workers that run its trainings.
+        trials: Number of candidates that are trained for a few iterations to measure their time.
+        keep: Which weights are kept, see :class:`.ShortTraining`.
     """
 
     def __init__(self, job: SearchJob, workers: Workers, trials: int, keep: str) -> None:
@@ -45,16 +45,16 @@ class Forecast:
         sizes: Mapping[Architecture, int],
         trial: Callable[[Architecture, int], Task],
     ) -> None:
-        """Logs the forecast; tries some candidates out for it.
+        """Logs the forecast; runs trial trainings if no row shows how long a training takes.
 
         Args:
-            generation: The one that is about to be trained.
-            rows: Those of the generations before.
+            generation: The generation that is about to be trained.
+            rows: Rows of the generations before.
             sizes: Bytes of the weights of some candidates.
             trial: Makes a task that trains a candidate for a few iterations.
 
         Raises:
-            DetNASError: If the disk cannot hold what the search writes.
+            DetNASError: If there is not enough disk space, or a trial reaches its time limit.
         """
         total = self.job.generations * len(generation)
         if self.job.space.size:
@@ -66,7 +66,7 @@ class Forecast:
         if not seconds:
             seconds, unknown = self._tried(sizes, trial)
         assert self.job.work_dir is not None
-        for killed in (self.job.work_dir / CANDIDATES).glob(f'*{TRIAL}'):  # by a search that was killed at its forecast
+        for killed in (self.job.work_dir / CANDIDATES).glob(f'*{TRIAL}'):  # left by a killed search
             shutil.rmtree(killed, ignore_errors=True)
         if seconds:
             share = left / min(self.workers.count, len(generation)) / 3600
@@ -80,26 +80,26 @@ class Forecast:
         )
 
     def _disk(self, weights: int, population: int, total: int) -> str:
-        """What of the disk it needs.
+        """Returns a text about the disk space that the search needs.
 
         Raises:
-            DetNASError: If there is not as much.
+            DetNASError: If there is less.
         """
         assert self.job.work_dir is not None
-        # a generation keeps its weights until it is compared with the front, which is taken to be as large
+        # all weights of a generation are kept until it is compared with the front, which is assumed to be as large
         kept = weights * (total if self.keep == 'all' else min(2 * population, total))
         under_way = 2 * self.workers.count * _CHECKPOINT * weights
         work_dir = self.job.work_dir.absolute()
         folder = next(one for one in (work_dir, *work_dir.parents) if one.is_dir())
         free = shutil.disk_usage(folder).free
-        text = f'up to {_size(kept)} of weights and {_size(under_way)} of checkpoints under way'
+        text = f'up to {_size(kept)} of weights and {_size(under_way)} of checkpoints of running trainings'
         if kept + under_way > free:
             raise DetNASError(
-                f'The disk of {folder} has {_size(free)} free, and the search may need {text}. Make room, choose '
-                f'another --work-dir, a smaller population or fewer workers'
+                f'The disk of {folder} has {_size(free)} free, and the search may need {text}. Free some space, or '
+                f'choose another --work-dir, a smaller population or fewer workers'
                 f'{", or search.evaluator.keep=front" if self.keep == "all" else ""}.'
             )
-        return f'{text} on the disk, of {_size(free)} free'
+        return f'disk: {text}, {_size(free)} free'
 
     def _tried(
         self, sizes: Mapping[Architecture, int], trial: Callable[[Architecture, int], Task]
@@ -118,7 +118,7 @@ class Forecast:
         last = len(ordered) - 1
         picked = {round(place * last / max(self.trials - 1, 1)) for place in range(self.trials)}
         tasks = [trial(ordered[place], ITERATIONS) for place in sorted(picked)]
-        self.job.log(f'Trying out {len(tasks)} candidates for {ITERATIONS} iterations each, to forecast the hours …')
+        self.job.log(f'Training {len(tasks)} candidates for {ITERATIONS} iterations each, to forecast the hours …')
         seconds, reason = [], ''
         with closing(self.workers.run(tasks)) as outcomes:
             for place, outcome in outcomes:
@@ -128,11 +128,11 @@ class Forecast:
                 elif 'time_limit' in result:
                     (tasks[place].folder / RESULT).unlink()  # the next start tries again
                     raise DetNASError(
-                        f'The trial training of {tasks[place].folder.name} has not done {ITERATIONS} iterations within '
-                        f'{result["time_limit"]:g} s, so a whole training would not end: it hangs, or the machine is '
-                        f'overloaded. Read {tasks[place].log}, then start the same command again'
-                        f'{_HIGHER if result["time_limit"] < TRIAL_LIMIT else ""}. search.evaluator.trials=0 leaves '
-                        f'the trials out.'
+                        f'The trial training {tasks[place].folder.name} has not done {ITERATIONS} iterations '
+                        f'within {result["time_limit"]:g} s: it hangs, or the machine is overloaded. See '
+                        f'{tasks[place].log}, then start the same command again'
+                        f'{_HIGHER if result["time_limit"] < TRIAL_LIMIT else ""}. search.evaluator.trials=0 skips '
+                        f'trial trainings.'
                     )
                 else:
                     reason = str(result.get('reason', outcome.lost))
