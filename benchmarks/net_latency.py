@@ -67,7 +67,7 @@ def main() -> None:
     ]
     print(table(rows))
     for session in sessions[1:]:
-        print(f'the nets in common took {1 / session["ratio"]:.3f} times as long (unlike by {session["unlike"]:.1%})')
+        print(f'slowdown of the reference nets: {1 / session["ratio"]:.3f} (they differ by {session["unlike"]:.1%})')
     write_json(args.out, dict(rows=rows, sessions=sessions))
 
 

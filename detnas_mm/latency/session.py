@@ -1,7 +1,7 @@
-"""A session of measuring whole nets, in a process of its own: ``python -m detnas_mm.latency.session FOLDER --key KEY``.
+"""Measures whole nets in a process of its own: ``python -m detnas_mm.latency.session FOLDER --key KEY``.
 
-Loads torch. The folder holds ``session.json``, what to measure and how, and a config file for every net; what was
-measured is left in ``result.json``.
+Imports torch. The folder holds ``session.json``, the settings, and a config file for each net; latencies are written to
+``result.json``.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from detnas_mm.latency.timing import Pace, interleaved, spread, steadied
 from detnas_mm.latency.whole import SESSION
 from detnas_mm.workers import OUT_OF_MEMORY, Watchdog, failure_of, hold, read_result, write_result
 
-#: Parts of torch's messages about an operator that a device, or a type of numbers, does not have.
+#: Parts of torch's messages about operators that a device or a number type does not support.
 _NO_OPERATOR = ('Could not run', 'not implemented for')
 
 
 class _NetFailed(Exception):
-    """A net failed while nets were measured in turn."""
+    """A net has failed while nets were measured."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key, self.reason = key, reason
 
 
 def measure_session(folder: Path, step: Callable[[str], Any] = lambda name: None) -> dict[str, Any]:
-    """Measures the nets of a folder in turn, each at its own input size.
+    """Measures the nets of a folder in interleaved order, each at its own input size.
 
-    All are built and run once before the first is measured, so a net that does not run is found within seconds. A net
-    that fails is left out, and the others are measured.
+    All are built and run once before the first is measured, so a net that does not run is found within seconds. The
+    others are measured without it.
 
     Args:
         folder: See the module.
@@ -52,8 +52,8 @@ def measure_session(folder: Path, step: Callable[[str], Any] = lambda name: None
 
     Returns:
         ``machine``, ``clock``, ``load`` (load average of the machine over the last minute, before and after), ``nets``
-        by key: ``ms`` (median of steadied rounds), ``iqr_ms`` (between rounds as they were) and ``boxes`` (of the last
-        image); and ``failed``: reasons by key.
+        by key: ``ms`` (median of corrected rounds), ``iqr_ms`` (of uncorrected rounds) and ``boxes`` (in the last
+        image); and ``failed``: reasons of failures by key.
     """
     asked = json.loads((folder / SESSION).read_text())
     torch.set_num_threads(asked['threads'])
@@ -100,7 +100,7 @@ def measure_session(folder: Path, step: Callable[[str], Any] = lambda name: None
 
 
 def _measured(key: str, run: Callable[[], Any], step: Callable[[], Any]) -> Callable[[], Any]:
-    """Returns a run that says whose it is when it fails."""
+    """Returns a run that names its net when it fails."""
 
     def measured() -> Any:
         step()
@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
 
 @torch.no_grad()
 def _boxes(run: Run, inputs: Inputs) -> int:
-    """How many boxes a net finds in the last image."""
+    """Returns the number of boxes that a net finds in the last image."""
     found = [run(value) for value in inputs.values][-1]
     return len(found[0].pred_instances)
 
