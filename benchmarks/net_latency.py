@@ -48,8 +48,8 @@ def main() -> None:
         write_session(folder, listed, device='cpu', threads=args.threads, pace=pace)
         for _ in range(args.sessions):
             result = measure_session(folder)
-            if 'failed' in result:
-                raise SystemExit('error: {arch} does not run: {reason}'.format(**result['failed']))
+            if result['failed']:
+                raise SystemExit(f'error: {result["failed"]}')
             file = NetFile(folder / 'latency.json', dict(result['machine'], protocol=PROTOCOL))
             sessions.append(file.add(nets, result, pace=pace))
             for net in nets:

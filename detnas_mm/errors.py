@@ -81,6 +81,15 @@ def from_library(error: BaseException, alone: bool = False) -> bool:
     return all(library or name in _ON_THE_WAY for name, library in zip(modules, libraries, strict=True))
 
 
+def is_bug(error: BaseException) -> bool:
+    """Returns whether this package's own code raised an error that it does not raise on purpose.
+
+    The innermost frame outside Python's standard library decides, see :func:`from_library`.
+    """
+    modules = (name for name in _modules(error) if name.partition('.')[0] not in sys.stdlib_module_names)
+    return not isinstance(error, DetNASError) and next(modules, '').partition('.')[0] == __name__.partition('.')[0]
+
+
 def _modules(error: BaseException) -> Iterator[str]:
     """The modules that an error came through, the innermost first; the text of a config has none: ''."""
     text = _of_worker(error)

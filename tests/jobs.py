@@ -27,7 +27,8 @@ def prepared(cfg, log=print):
     return job
 
 
-def run(cfg, log=lambda text: None):
+def run(cfg, log=lambda text: None, retry_failed=False):
     """Runs the search of a config; returns it and its rows, the best first."""
     job = prepared(cfg, log)
+    job.retry_failed = retry_failed
     return job, run_search(job)

@@ -35,6 +35,12 @@ def main() -> None:
         '--retry-failed', action='store_true',
         help='evaluate candidates again that failed at an earlier start, and what follows from them',
     )  # fmt: skip
+    args_parser.add_argument(
+        '--fail-lost', action='store_true',
+        help='record candidates as failed that are lost at every attempt (their process is killed each time), although '
+        'nothing else has finished since; by default the search stops, since the machine may be broken. '
+        '--retry-failed takes them up again',
+    )  # fmt: skip
     add_check_images(args_parser)
     measuring = args_parser.add_argument_group('measuring latencies')
     measuring.add_argument('--measure', action='store_true', help='measure tables before, and what was found after')
@@ -67,7 +73,10 @@ def main() -> None:
     if not args.measure:
         from detnas_mm.engine.launch import search
 
-        search(read_config(args), args.checkpoint, args.seed, args.trust_checkpoint, retry_failed=args.retry_failed)
+        search(
+            read_config(args), args.checkpoint, args.seed, args.trust_checkpoint,
+            retry_failed=args.retry_failed, fail_lost=args.fail_lost,
+        )  # fmt: skip
         return
 
     import torch
@@ -81,7 +90,7 @@ def main() -> None:
     search_and_measure(
         read_config(args), args.checkpoint, args.device or ('cuda' if cuda_usable() else 'cpu'),
         Pace(args.rounds or 30), args.threads, args.input_size, args.test, args.seed, args.trust_checkpoint,
-        retry_failed=args.retry_failed,
+        retry_failed=args.retry_failed, fail_lost=args.fail_lost,
     )  # fmt: skip
 
 

@@ -49,6 +49,20 @@ class CostModel(ABC):
             archs: The candidates of a generation that have no row yet.
         """
 
+    def failure(self, arch: Architecture) -> str | None:
+        """Returns why an architecture could not be measured; None, the default, if it has a cost.
+
+        The row of such a candidate has failed, and :meth:`totals` has NaN for it, which meets no constraint.
+        """
+        return None
+
+    def forget(self, archs: Sequence[Architecture]) -> None:  # noqa: B027
+        """Drops failures of architectures, so that they are measured again; most costs have none.
+
+        Args:
+            archs: Candidates whose failed rows are taken back.
+        """
+
     def confirm(self, known: Mapping[Architecture, float]) -> None:  # noqa: B027
         """Called when a search resumes, before more is evaluated; for costs that are dear.
 

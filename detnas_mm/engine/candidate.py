@@ -1,123 +1,86 @@
-"""Trains one candidate of a search, and writes its result: ``python -m detnas_mm.engine.candidate FOLDER --key KEY``.
+"""Trains one candidate of a search and writes its result: ``python -m detnas_mm.engine.candidate FOLDER --key KEY``.
 
 The folder holds the candidate's ``config.py``. The command may be killed at any moment and started again: it resumes
-from its last checkpoint, to the bit, or from the start where that is not possible. What it writes last,
-``result.json``, is all that the search goes by.
+exactly from its last checkpoint, or begins again from the start if the config cannot be resumed exactly. It writes
+``result.json`` last, and the search reads nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import contextlib
 import os
 import resource
 import socket
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from detnas_mm.engine.candidate_training import Training
-from detnas_mm.engine.hooks.candidate_hook import CandidateFailed
 from detnas_mm.engine.provenance import environment
-from detnas_mm.errors import DetNASError, said
 from detnas_mm.evaluators.training.folder import drop_training, standing
-from detnas_mm.workers import hold, read_result, write_result
-
-#: What the machine says, and not the candidate: the task is lost then, and tried again.
-_MACHINE = ('CUDA error', 'CUDA driver', 'cuDNN', 'CUDNN', 'NCCL', 'DataLoader worker', 'No space left')
-_MEMORY = ('out of memory', "can't allocate memory", 'not enough memory')
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def failure_of(error: Exception) -> str | None:
-    """Why a candidate failed, in words that are the same in every run; None if its machine has."""
-    errors = list(_chain(error))
-    texts = [str(one) for one in errors]
-    if any(type(one).__name__ in ('OutOfMemoryError', 'MemoryError') for one in errors) or any(
-        part in text for part in _MEMORY for text in texts
-    ):
-        return 'out of memory'
-    if any(isinstance(one, (OSError, ImportError)) for one in errors) or any(
-        part in text for part in _MACHINE for text in texts
-    ):
-        return None
-    return str(error) if isinstance(error, (CandidateFailed, DetNASError)) else said(error)
+from detnas_mm.workers import Watchdog, failure_of, hold, read_result, write_result
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory that this process had, in MiB: of the machine and of the GPU."""
+    """Returns the peak memory of this process in MiB, on the CPU and on the GPU."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
     cuda = {'GPU': torch.cuda.max_memory_allocated() / 2**20} if torch.cuda.is_initialized() else {}
     return {'CPU': peak} | cuda
 
 
 class Result:
-    """Writes the one result of a start: the training's, or that its time was over.
+    """Writes the result of a training.
 
     Args:
-        training: What is run.
-        key: Of the task.
-        limit: Seconds that it may take, those of earlier starts included; None for any.
+        training: The training that runs.
+        key: Key of the task.
+        limit: Seconds that the training may take, those of earlier starts included; None for no limit.
     """
 
     def __init__(self, training: Training, key: str, limit: float | None) -> None:
         self.training, self.key, self.limit = training, key, limit
-        self._turn = threading.Lock()
-        if limit is not None:
-            timer = threading.Timer(max(limit - training.before, 0.1), self._time_over)
-            timer.daemon = True
-            timer.start()
 
     def write(self, status: str, **more: Any) -> None:
-        """Writes it, once: whoever comes second waits for the end of the process."""
-        self._turn.acquire()
+        """Writes the result, as the last step of this process."""
         rungs = (standing(self.training.folder, self.training.work) or {}).get('rungs', {})
         about = dict(peak_memory_mb=peak_memory(), made_with=environment(), host=socket.gethostname())
         write_result(self.training.folder, self.key, dict(status=status, rungs=rungs) | more | about)
 
-    def _time_over(self) -> None:
-        load = round(os.getloadavg()[0], 1)
-        status = 1
-        try:
-            self.write(
-                'failed',
-                reason=f'not finished within the limit of {self.limit:g} s',
-                seconds=dict(training=self.training.seconds),
-                time_limit=self.limit,
-                load=load,
-                cores=os.cpu_count(),
-            )
-            status = 0
-        except Exception:  # such as a full disk: the task is lost
-            traceback.print_exc()
-        for child in multiprocessing.active_children():
-            child.kill()
-        os._exit(status)  # the training may hang
+    def limited(self) -> contextlib.AbstractContextManager[Any]:
+        """Returns a context manager that ends the process with a failed result at the time limit."""
+        if self.limit is None:
+            return contextlib.nullcontext()
+        return Watchdog(max(self.limit - self.training.before, 0.1), self.time_over)
+
+    def time_over(self, step: str = '') -> None:
+        """Writes that the training has reached its time limit."""
+        self.write(
+            'failed',
+            reason=f'not finished within the limit of {self.limit:g} s',
+            seconds=dict(training=self.training.seconds),
+            time_limit=self.limit,
+            load=round(os.getloadavg()[0], 1),
+            cores=os.cpu_count(),
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog='python -m detnas_mm.engine.candidate', description=__doc__)
-    parser.add_argument('folder', type=Path, help='holds config.py; gets result.json')
-    parser.add_argument('--key', required=True, help='what the result is of; one that stands is kept')
-    parser.add_argument('--threads', type=int, default=1, help='of the CPU; the last digits depend on it')
-    parser.add_argument('--until', type=int, help='epoch, or iteration, at which it stops for now; default: its end')
-    parser.add_argument('--time-limit', type=float, help='seconds that it may take, all starts together')
-    parser.add_argument('--inherit', type=Path, help='weights that it begins with as far as they fit')
-    parser.add_argument('--trial', type=int, help='train for so many iterations alone, to see how long they take')
+    parser.add_argument('folder', type=Path, help='holds config.py; result.json is written there')
+    parser.add_argument('--key', required=True, help='key of the result; an existing result with this key is kept')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads; the last digits of results depend on them')
+    parser.add_argument('--until', type=int, help='epoch or iteration at which it stops for now; default: its end')
+    parser.add_argument('--time-limit', type=float, help='seconds that the training may take, all starts together')
+    parser.add_argument('--inherit', type=Path, help='file of weights for tensors of equal name and shape')
+    parser.add_argument('--trial', type=int, help='train for this many iterations only, to measure their time')
     args = parser.parse_args(arguments)
-    startup = time.process_time()  # imports, whatever else ran on the machine meanwhile
+    startup = time.process_time()  # of the imports; processor time, which other programs do not change
     with hold(args.folder):
         if read_result(args.folder, args.key) is not None:
             return
@@ -126,7 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
         result = Result(training, args.key, args.time_limit)
         found: dict[str, Any]
         try:
-            found = training.run() if args.trial is None else training.try_out()
+            with result.limited():
+                found = training.run() if args.trial is None else training.try_out()
         except Exception as error:
             reason = failure_of(error)
             if reason is None:  # the task is lost, and tried again

@@ -1,4 +1,4 @@
-"""The training of one candidate of a search, and its judging, from wherever they stand."""
+"""Trains and evaluates one candidate of a search, from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 
 from detnas_mm.checkpoints import load_checkpoint_file, weights_in
 from detnas_mm.cli import read_file
-from detnas_mm.config_types import is_hook, nodes
+from detnas_mm.config_types import is_hook
 from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.hooks import EpochSeedHook, IterationSeedHook
 from detnas_mm.engine.hooks.candidate_hook import CandidateFailed, CandidateHook, TrialOver
@@ -39,17 +39,17 @@ from detnas_mm.files import replacing, write_json
 
 
 class Training:
-    """One candidate's training, from wherever it stands.
+    """Training of one candidate, from its last checkpoint.
 
     Args:
         folder: The candidate's folder.
-        key: Of the task.
-        until: Epoch or iteration at which it stops for now; None for its end.
-        inherit: File of weights that it begins with as far as they fit.
-        trial: Iterations after which it ends without a result of its own: to see how long they take.
+        key: Key of the task.
+        until: Epoch or iteration at which the training stops for now; None for its end.
+        inherit: File of weights that initialise the tensors of equal name and shape.
+        trial: Train for this many iterations only, to measure their time.
 
     Attributes:
-        before: Seconds of the starts before this one.
+        before: Seconds that earlier starts took.
     """
 
     def __init__(
@@ -63,61 +63,62 @@ class Training:
         self.begun = time.monotonic()
         noted = read_progress(folder)
         if noted.get('work') != self.work or self.schedule.inexact or not self._resumes():
-            drop_training(folder)  # of another config, or nothing that can be resumed
+            drop_training(folder)  # of another config, or it cannot be resumed
             noted = {}
         elif self._position() > self.until:
-            drop_training(folder)  # weights of a later rung are none of this one's
+            drop_training(folder)  # its weights are those of a later rung
             noted = {}
         self.before = float(noted.get('seconds', 0))
         self.note(float(noted.get('done', 0)), self.until)
 
     @property
     def seconds(self) -> float:
-        """Of this start and of those before it."""
+        """Seconds of this start and of earlier ones."""
         return self.before + time.monotonic() - self.begun
 
     def note(self, done: float, until: int) -> None:
-        """Writes how far it is, for the search's log, and for the limit of time of the next start."""
+        """Writes the progress, for the log of the search and for the time limit of the next start."""
         write_json(
             self.folder / PROGRESS,
             dict(work=self.work, done=done, until=until, unit=self.schedule.unit, seconds=self.seconds),
         )
 
     def run(self) -> dict[str, Any]:
-        """Trains and judges; returns what the result says of both.
+        """Trains and evaluates; returns metrics, times and more for the result.
 
         Raises:
-            CandidateFailed: If the training breaks down.
+            CandidateFailed: If a loss is not finite, or there are no detections.
         """
         if self._position() < self.until:
             self._train()
         checkpoint = last_checkpoint(self.folder / TRAINING)
         assert checkpoint is not None  # the hook has written one
         trained = self.seconds
-        metrics, own = self._judge(checkpoint)
+        metrics, own = self._evaluate(checkpoint)
         written = written_metrics(metrics)
         if self.until == self.schedule.total:
             _keep_weights(checkpoint, self.folder / WEIGHTS)
-        more = {} if self.inherit is None else dict(inherited=_shared(self.inherit, own))
+        before = standing(self.folder, self.work) or {}
+        more = {} if self.inherit is None else dict(inherited=before.get('inherited') or _shared(self.inherit, own))
         return dict(
             metrics=written,
-            rungs=(standing(self.folder, self.work) or {}).get('rungs', {}) | {str(self.until): written},
+            rungs=before.get('rungs', {}) | {str(self.until): written},
             seconds=dict(training=trained, evaluation=self.seconds - trained),
             **{self.schedule.unit: self.until},
             **more,
         )
 
     def try_out(self) -> dict[str, Any]:
-        """Trains for a few iterations; returns how long one takes, and how many the whole training has."""
+        """Trains for a few iterations; returns the seconds of one, and their number in the whole training."""
         hook = self._train()
         return dict(iteration=statistics.median(hook.seconds[1:] or hook.seconds), iterations=hook.iterations)
 
     def _resumes(self) -> bool:
-        """Whether there is nothing to resume from yet, or something that can be read."""
+        """Returns whether the last checkpoint can be read, if there is one."""
         try:
             last_checkpoint(self.folder / TRAINING)
         except DetNASError as error:
-            print(f'{error} This candidate begins from its start.', flush=True)
+            print(f'{error} This candidate is trained from the start.', flush=True)
             return False
         return True
 
@@ -138,15 +139,14 @@ class Training:
         return hook
 
     def _training_config(self) -> Config:
-        """The candidate's config without validation, with checkpoints, seeded so that it resumes to the bit."""
+        """Returns the candidate's config without validation, with checkpoints and seeds for exact resuming."""
         cfg = self._of_a_run(self.cfg.to_dict(), 'train')
         for split in ('val', 'test'):
             for part in ('dataloader', 'evaluator', 'cfg'):
                 cfg[f'{split}_{part}'] = None
         by_epoch = self.schedule.by_epoch
         hooks = cfg.get('default_hooks') or ConfigDict()
-        step = max([one.get('accumulative_counts', 1) for one in nodes(cfg.optim_wrapper)], default=1)
-        interval = checkpoint_interval(hooks.get('checkpoint') or {}, by_epoch, self.schedule.total, self.until, step)
+        interval = checkpoint_interval(hooks.get('checkpoint') or {}, by_epoch, self.schedule.total, self.until)
         hooks.checkpoint = dict(
             type='detnas_mm.AtomicCheckpointHook', by_epoch=by_epoch, interval=interval, max_keep_ckpts=1
         )
@@ -162,12 +162,12 @@ class Training:
             resume(cfg)
         return cfg
 
-    def _judge(self, checkpoint: str) -> tuple[dict[str, float], dict[str, Any]]:
-        """Metrics on search-val, as a test of its exported files gives them, and the model's state."""
+    def _evaluate(self, checkpoint: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """Returns metrics on search-val, equal to those of a test of the exported net, and the model's state."""
         cfg = self._of_a_run(judged_on_search_val(self.cfg.to_dict()), 'test')
         cfg.load_from, cfg.resume = checkpoint, False
         runner = build_runner(fit_to_machine(cfg))
-        metrics = runner._test_evaluator = UnroundedMetrics(cfg.test_evaluator)  # mmengine has no public name for it
+        metrics = runner._test_evaluator = UnroundedMetrics(cfg.test_evaluator)  # mmengine has no public setter
         runner.test()
         if not metrics.values:
             raise CandidateFailed('no detections on search-val')
@@ -180,32 +180,31 @@ class Training:
         return cfg
 
 
-def checkpoint_interval(given: Mapping[str, Any], by_epoch: bool, total: int, until: int, step: int = 1) -> int:
-    """Every how many iterations there is a checkpoint: about as often as the config says, and one at ``until``.
+def checkpoint_interval(given: Mapping[str, Any], by_epoch: bool, total: int, until: int) -> int:
+    """Returns the number of iterations (or epochs) between checkpoints: close to the config's, a divisor of ``until``.
 
     Args:
-        given: The config's checkpoint hook.
+        given: Settings of the config's checkpoint hook.
         by_epoch: Whether the schedule counts epochs.
-        total: How many it trains for.
-        until: Where it stops for now.
-        step: Iterations over which gradients are accumulated; those of a part of a step are in no checkpoint.
+        total: Number of epochs or iterations of the schedule.
+        until: Epoch or iteration at which the training stops for now.
     """
     if by_epoch:
         return 1
     own = given.get('interval', 0) if given.get('by_epoch', True) is False else 0
     wanted = own if 0 < own <= total else max(total // 10, 1)
-    divisors = [n for n in range(1, until + 1) if until % n == 0 and (n % step == 0 or n == until)]
+    divisors = [n for n in range(1, until + 1) if until % n == 0]
     return min(divisors, key=lambda number: abs(math.log(number / wanted)))
 
 
 def _keep_weights(checkpoint: str, file: Path) -> None:
-    """Writes a checkpoint's weights alone."""
+    """Writes the weights of a checkpoint to a file of their own."""
     content = load_checkpoint_file(checkpoint)
     with replacing(file) as draft:
         torch.save(dict(state_dict=dict(weights_in(content, checkpoint))), draft)
 
 
 def _shared(file: Path, own: Mapping[str, Any]) -> list[int]:
-    """How many tensors a candidate took from a file of weights, and how many it has."""
+    """Returns how many tensors a candidate inherited from a file of weights, and how many it has."""
     there = weights_in(load_checkpoint_file(file), file)
     return [sum(name in there and there[name].shape == value.shape for name, value in own.items()), len(own)]

@@ -31,7 +31,7 @@ from detnas_mm.latency.text import found_text
 from detnas_mm.latency.timing import Pace, spread
 from detnas_mm.registry import building
 from detnas_mm.search import CONFIG, LEDGER, Objective, SearchJob, counted, read_ledger
-from detnas_mm.search.ledger import differences
+from detnas_mm.search.ledger_file import differences
 from detnas_mm.search.pareto import front_ranks
 from detnas_mm.terminal import doing
 from detnas_mm.visualization import plot_front

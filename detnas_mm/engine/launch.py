@@ -43,6 +43,7 @@ def search_job(
     seed: int | None = None,
     ready: Callable[[SearchJob], Any] = lambda job: None,
     retry_failed: bool = False,
+    fail_lost: bool = False,
 ) -> SearchJob:
     """Parses and checks the ``search`` section of a config, once a process.
 
@@ -52,6 +53,7 @@ def search_job(
         seed: Replaces ``search.seed``.
         ready: Called when the section is parsed, before it is checked: files that it names may be made there.
         retry_failed: See :class:`SearchJob`.
+        fail_lost: See :class:`SearchJob`.
 
     Raises:
         SystemExit: With one sentence, if the section is missing or does not fit.
@@ -68,7 +70,7 @@ def search_job(
         written.load_from = checkpoint
     try:
         job = SearchJob.from_config(written)
-        job.retry_failed = retry_failed
+        job.retry_failed, job.fail_lost = retry_failed, fail_lost
         if job.evaluator is not None and not job.needs_model and checkpoint:
             print_log(f'{type(job.evaluator).__name__} needs no model: {checkpoint} is not read.', logger='current')
             job.cfg.pop('load_from')
@@ -91,6 +93,7 @@ def search(
     ready: Callable[[SearchJob], Any] = lambda job: None,
     at_end: Callable[[SearchJob], Any] | None = measure_found,
     retry_failed: bool = False,
+    fail_lost: bool = False,
 ) -> SearchJob:
     """Runs the search of a config; nothing is trained unless the search itself is a training run.
 
@@ -102,6 +105,7 @@ def search(
         ready: See :func:`search_job`; where the evaluator needs a checkpoint, one was given.
         at_end: See :func:`run`.
         retry_failed: See :class:`SearchJob`.
+        fail_lost: See :class:`SearchJob`.
 
     Returns:
         The search that was run.
@@ -118,7 +122,7 @@ def search(
             )
         ready(job)
 
-    job = search_job(cfg, checkpoint, seed, with_checkpoint, retry_failed)
+    job = search_job(cfg, checkpoint, seed, with_checkpoint, retry_failed, fail_lost)
     if job.evaluator is None and job.strategy is None:  # a training run, which resumes as a search does
         training = copy.deepcopy(job.cfg)
         resume(training, trust=trust)

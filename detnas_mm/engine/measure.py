@@ -34,6 +34,7 @@ def search_and_measure(
     trust: bool = False,
     say: Callable[[str], None] = print,
     retry_failed: bool = False,
+    fail_lost: bool = False,
 ) -> dict[str, Any]:
     """Measures the table of a search where there is none yet, searches, measures and re-scores the exported nets.
 
@@ -51,6 +52,7 @@ def search_and_measure(
         trust: Whether the checkpoint may hold more than tensors.
         say: Receives lines of text.
         retry_failed: See :class:`SearchJob`.
+        fail_lost: See :class:`SearchJob`.
 
     Returns:
         What ``measured.json`` in the work dir holds.
@@ -69,7 +71,9 @@ def search_and_measure(
         measure_tables(job, device, pace, threads, input_size, trust, say)
         inputs = FoundInputs(job, device, input_size)
 
-    job = search(cfg, checkpoint, seed, trust, ready, at_end=None, retry_failed=retry_failed)
+    job = search(
+        cfg, checkpoint, seed, trust, ready, at_end=None, retry_failed=retry_failed, fail_lost=fail_lost
+    )  # fmt: skip
     tests = [key for key, wanted in (('tested', True), ('test_set', test)) if wanted]
     found = measure_found(job, pace, device, inputs, tests, say)
     assert found is not None  # the device is there

@@ -135,6 +135,7 @@ def take_back_failed(job: SearchJob, ledger: Ledger) -> None:
         if job.retry_failed:
             job.log('No row has failed: there is nothing to evaluate again.')
         return
+    job.budget.forget(again)
     job.evaluator.forget(again)  # before the rows go: a search that is killed in between has them still
     first = next(row.index for row in ledger.records if row.generation == again[0].generation)
     count = len(ledger.records) - first

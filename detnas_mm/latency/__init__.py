@@ -1,4 +1,4 @@
-"""Latency: measured on the device at hand, kept in files, and used as a cost. What is imported here loads no torch."""
+"""Latency as a cost: measured on a device and kept in files. Imports no torch."""
 
 from detnas_mm.latency.file import MeasuredLatency
 from detnas_mm.latency.net_cost import NetMacs

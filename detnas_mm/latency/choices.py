@@ -1,4 +1,4 @@
-"""What is measured of a supernet's space: every choice at every position. Imports torch."""
+"""Measures each choice at each position of a supernet's space. Imports torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import extract_subnet
 from detnas_mm.spaces import Architecture, ChoiceSpace
 
-#: How many paths of the table hold each choice at each position.
+#: Number of measured paths that hold each choice at each position.
 PATHS_PER_CHOICE = 4
 
 
 def covering_paths(space: ChoiceSpace, times: int, rng: np.random.Generator) -> list[Architecture]:
-    """Random paths in which every choice stands at every position as often; more often where there are few.
+    """Draws random paths in which all choices of a position are equally frequent.
 
     Args:
         space: The space.
-        times: How often.
+        times: Paths that hold each choice, at the positions with most choices; more at others.
         rng: Draws the paths.
     """
     found: list[Architecture] = []
@@ -37,10 +37,10 @@ def covering_paths(space: ChoiceSpace, times: int, rng: np.random.Generator) -> 
 
 
 class ChoiceSubject(LatencySubject):
-    """Paths cut out of a supernet: what :class:`~detnas_mm.latency.LatencyTable` reads is measured in them.
+    """Measures the table of :class:`~detnas_mm.latency.LatencyTable` in paths that are cut out of a supernet.
 
-    BN of each net has the statistics of the inputs, since post-processing takes longer where more is found. Takes the
-    arguments of :class:`LatencySubject`; the space must be a :class:`ChoiceSpace`.
+    BN statistics of each net are computed on the inputs, since the time of post-processing depends on the number of
+    boxes. Takes the arguments of :class:`LatencySubject`; the space must be a :class:`ChoiceSpace`.
     """
 
     parts = ('backbone', 'detector')
@@ -50,7 +50,7 @@ class ChoiceSubject(LatencySubject):
         """See :meth:`LatencySubject.setup`."""
         if not isinstance(self.space, ChoiceSpace):
             raise DetNASError(
-                f'Tables of choices are of spaces of one choice a position; this supernet has {self.space!r}.'
+                f'A table of choices needs a space with one choice at each position; this supernet has {self.space!r}.'
             )
         self.supernet = find_supernet(self.model)
         self.supernet.check_space(self.space)
@@ -59,7 +59,7 @@ class ChoiceSubject(LatencySubject):
 
     @abstractmethod
     def modules(self, net: Any) -> Sequence[nn.Module]:
-        """The stem of a fixed net, then its module at every position."""
+        """Returns the stem of a fixed net, then its module at each position."""
 
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         drawn: dict[Architecture, None] = {}
@@ -79,7 +79,7 @@ class ChoiceSubject(LatencySubject):
         return {number: (self.inputs.run(self.model, net), self.modules(net)) for number, net in enumerate(nets)}
 
     def cells(self, samples: Mapping[Hashable, np.ndarray]) -> dict[str, Any]:
-        """See :meth:`LatencySubject.cells`: means over the paths that hold a choice; the same for what all pay."""
+        """See :meth:`LatencySubject.cells`: means over the paths that hold a choice; constants over all paths."""
         seconds = np.stack([samples[number] for number in range(len(self.paths))])  # (paths, rounds, parts)
         genes = self.space.encode(self.paths)
         table = [

@@ -1,4 +1,4 @@
-"""Multiply-adds of a detector by its config. Imports torch."""
+"""Counts multiply-adds of a detector by its config. Imports torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from detnas_mm.models import build_model, without_memory
 
 
 def macs_of(net: WholeNet) -> int:
-    """Multiply-adds for one image.
+    """Returns the multiply-adds for one image.
 
     Raises:
-        DetNASError: If the net does not build, or cannot be counted; names it.
+        DetNASError: If the net cannot be built or counted; names it.
     """
     try:
         with quiet(), without_memory():
             model = build_model(Config.fromstring(net.text, '.py'))
         return count_detector_macs(model, net.input_size, net.channels)
-    except Exception as error:  # whatever it is, it is of this net
+    except Exception as error:  # of any kind: it names the net
         reason = error if isinstance(error, DetNASError) else said(error)
         raise DetNASError(f'{net.arch} cannot be counted: {reason}') from error

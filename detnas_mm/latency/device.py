@@ -1,4 +1,4 @@
-"""What a latency was measured on."""
+"""Device of a measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detnas_mm.errors import DetNASError
 
 
 def describe_device(kind: str, threads: int | None = None) -> dict[str, Any]:
-    """Names a device of this machine.
+    """Describes a device of this machine.
 
     Args:
         kind: ``'cpu'`` or ``'cuda'``.
@@ -26,7 +26,7 @@ def describe_device(kind: str, threads: int | None = None) -> dict[str, Any]:
         raise DetNASError(f"A device is 'cpu' or 'cuda'; got {kind!r}.")
     if kind == 'cpu' and threads is not None:
         return dict(kind=kind, name=_cpu_name(), threads=threads)
-    import torch  # only who measures or loads a measured table needs it
+    import torch  # not needed to describe a CPU with given threads
 
     if kind == 'cuda':
         return dict(kind=kind, name=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
@@ -43,6 +43,6 @@ def _cpu_name() -> str:
 
 
 def device_text(device: dict[str, Any]) -> str:
-    """A device in words, such as ``'AMD EPYC, 1 thread'``."""
+    """Returns a device as text, such as ``'AMD EPYC, 1 thread'``."""
     threads = device.get('threads')
     return f'{device["name"]}' + (f', {threads} thread{"s" if threads != 1 else ""}' if threads else '')

@@ -1,4 +1,4 @@
-"""A latency that was measured: its file, how it is read and refused, and what all such costs have in common."""
+"""Base of costs that are read from a file of measured latencies; reads and checks the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detnas_mm.spaces import SearchSpace
 
 SCHEMA = 1
 PARTS = ('backbone', 'detector')
-#: What every file holds, and of which type; each kind of file holds more.
+#: Fields of every file and their types; each kind of file has more.
 FIELDS: dict[str, Any] = dict(
     schema=int, part=str, model=str, space=dict, input_size=list, device=dict, clock=str, versions=dict, measured=str,
     pace=dict, constant_ms=(int, float),
@@ -29,17 +29,17 @@ FIELDS: dict[str, Any] = dict(
 
 
 class MeasuredLatency(CostModel):
-    """A latency that is read from a file, which ``tools/analysis_tools/measure_latency.py`` writes.
+    """Latency that is read from a file of ``tools/analysis_tools/measure_latency.py``.
 
-    The file is opened on first use of the numbers: a search section can be parsed before its table is measured.
+    The file is opened when a number is first needed, so a search section can be parsed before its table is measured.
 
     Args:
         space: The search space.
         file: The measured table, JSON.
-        part: ``'backbone'`` or ``'detector'``, if the file must be of that one; None for whatever it has.
-        input_size: (height, width) in pixels, if the file must be of that one; None for whatever it has.
-        relative_to: Name of a net that was measured with the table: latencies are then multiples of its own. Defaults
-            to None: milliseconds.
+        part: ``'backbone'`` or ``'detector'``: a file of the other part is an error. Defaults to None: either.
+        input_size: (height, width) in pixels: a file of another size is an error. Defaults to None: any.
+        relative_to: Name of a net that was measured with the table: latencies are multiples of its latency. Defaults to
+            None: latencies are in milliseconds.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -47,7 +47,7 @@ class MeasuredLatency(CostModel):
 
     name = 'latency'
     lazy = True
-    #: What files of this kind hold besides :data:`FIELDS`.
+    #: Fields of this kind of file besides :data:`FIELDS`, and their types.
     fields: Mapping[str, Any] = {}
 
     def __init__(
@@ -64,33 +64,33 @@ class MeasuredLatency(CostModel):
         self.file = file
         self.relative_to = relative_to
         self.unit = 'ms' if relative_to is None else f'× {relative_to}'
-        #: What the file must be of, by its fields; None for whatever it has.
+        #: Required values of fields of the file; None for any.
         self.asked = dict(part=part, input_size=None if input_size is None else checked_input_size(input_size))
 
     @abstractmethod
     def problem(self, found: dict[str, Any]) -> str | None:
-        """What is wrong with the numbers of a file that has all fields; None if nothing is."""
+        """Returns what is wrong with the numbers of a file that has all fields; None if they are valid."""
 
     @abstractmethod
     def numbers(self) -> list[Any]:
-        """The numbers of the file that decide latencies, JSON-ready."""
+        """Returns the numbers of the file that latencies depend on, JSON-ready."""
 
     @property
     def missing(self) -> bool:
-        """Whether there is no such file yet."""
+        """True if the file does not exist yet."""
         return not Path(self.file).is_file()
 
     @cached_property
     def measurement(self) -> dict[str, Any]:
-        """What the file holds.
+        """Content of the file.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is no such table, or was measured of another space, part or input size, or without the net
-                that latencies are multiples of.
+            ValueError: If it is no such table, was measured for another space, part or input size, or has no latency of
+                ``relative_to``.
 
         Warns:
-            UserWarning: If it was measured on another device than this machine has.
+            UserWarning: If it was measured on another device than that of this machine.
         """
         found = self._read()
         wanted = {
@@ -102,26 +102,26 @@ class MeasuredLatency(CostModel):
             if ours is not None and ours != theirs:
                 raise DetNASError(
                     f'{self.file} was measured with {what} {theirs}; this search has {ours}. Measure again into '
-                    f'another file, {how_to(self.file)}, or change search.costs.'
+                    f'another file: {how_to(self.file)}; or change search.costs.'
                 )
         references = found.get('references_ms', {})
         if self.relative_to is not None and self.relative_to not in list(references):
             raise DetNASError(
-                f'{self.file} holds no latency of {self.relative_to!r}; it holds those of {sorted(references)}.'
+                f'{self.file} has no latency of {self.relative_to!r}, only of {sorted(references)}: change relative_to.'
             )
         device = found['device']
         here = describe_device(device['kind'])
         if here['name'] != device['name']:
             warnings.warn(
                 f'{self.file} was measured on {device_text(device)}; this machine has '
-                f'{here["name"] or "no " + device["kind"]}. The latencies hold for the former.',
+                f'{here["name"] or "no " + device["kind"]}. The latencies are those of the former.',
                 stacklevel=3,
             )
         return found
 
     @property
     def device(self) -> dict[str, Any]:
-        """What it was measured on, see :func:`~detnas_mm.latency.device.describe_device`."""
+        """Device of the measurement, see :func:`~detnas_mm.latency.device.describe_device`."""
         return self.measurement['device']
 
     @property
@@ -136,12 +136,12 @@ class MeasuredLatency(CostModel):
 
     @property
     def unit_ms(self) -> float:
-        """The milliseconds of the net that latencies are multiples of; 1 without one."""
+        """Milliseconds of the net ``relative_to``; 1 without one."""
         return 1.0 if self.relative_to is None else self.measurement['references_ms'][self.relative_to]
 
     @property
     def scope(self) -> str:  # type: ignore[override]
-        """What was measured, where and when, and a digest of the numbers."""
+        """Line about the measurement: part, device, date and a digest of the numbers."""
         found = self.measurement
         unit = '' if self.relative_to is None else f'multiples of the {self.unit_ms:g} ms of {self.relative_to}; '
         return (
@@ -151,7 +151,7 @@ class MeasuredLatency(CostModel):
         )
 
     def spec(self) -> dict[str, Any]:
-        """See :meth:`CostModel.spec`: a digest of the numbers, which decide all."""
+        """See :meth:`CostModel.spec`: a digest of the numbers."""
         unit = {} if self.relative_to is None else dict(relative_to=self.relative_to, unit_ms=self.unit_ms)
         return dict(type=type(self).__name__, table=self._digest()) | unit
 
@@ -159,7 +159,7 @@ class MeasuredLatency(CostModel):
         return hashlib.sha256(repr(self.numbers()).encode()).hexdigest()[:16]
 
     def _read(self) -> dict[str, Any]:
-        """What the file holds, if it is a table of this kind."""
+        """Reads the file and checks that it is a table of this kind."""
         if self.missing:
             raise MissingFileError(f'there is no latency table {self.file}. Measure it: {how_to(self.file)}')
         try:
@@ -178,12 +178,12 @@ class MeasuredLatency(CostModel):
 
 
 def how_to(file: str | Path) -> str:
-    """The command that measures."""
+    """Returns the command that measures."""
     return f'{typed("analysis_tools/measure_latency.py", "CONFIG")} [CHECKPOINT] --out {shlex.quote(str(file))}'
 
 
 def _problem(found: Any, fields: Mapping[str, Any]) -> str | None:
-    """What is wrong with what files of all kinds hold."""
+    """Returns what is wrong with the fields of a file; None if they are valid."""
     if not isinstance(found, dict):
         return f'it holds {type(found).__name__}, not an object'
     missing = [name for name in fields if name not in found]

@@ -1,4 +1,4 @@
-"""What nets are run on while they are measured, and building the nets. Imports torch."""
+"""Builds nets for measurements, and their inputs. Imports torch."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from detnas_mm.models import build_model, checked_weights
 from detnas_mm.registry import building
 from detnas_mm.spaces.images import RGB
 
-#: Images that a detector runs on: what follows the heads takes longer where there is more to see.
+#: Number of images that a detector is run on: the time of post-processing depends on the image.
 NUM_IMAGES = 4
 #: Runs a net on one input.
 Run = Callable[[Any], Any]
 
 
 class Inputs:
-    """What is run, on what, on one device: a backbone alone, or the detector around it.
+    """Inputs of a measured backbone or detector on a device.
 
     Args:
         part: ``'backbone'``, on noise, or ``'detector'``: preprocessing, backbone, neck, head and post-processing.
         input_size: (height, width) in pixels.
         device: ``'cpu'`` or ``'cuda'``.
-        images: What a detector looks at, of shape (channels, h, w) each; resized to the input size. Defaults to None:
+        images: Images for a detector, of shape (channels, h, w) each; resized to the input size. Defaults to None:
             noise.
         channels: Channels of the images.
 
     Attributes:
         images: ``'search-val'`` or ``'noise'``.
-        values: What to run a net on; times are means over them.
+        values: Inputs that a net is run on; times are means over them.
 
     Raises:
         ValueError: If something does not fit.
@@ -70,7 +70,7 @@ class Inputs:
         return torch.randn(count, self.channels, *self.size, generator=torch.Generator().manual_seed(0)).to(self.device)
 
     def _samples(self, images: Sequence[Tensor]) -> list[Any]:
-        """Batches of one image, as a detector's ``test_step`` takes them."""
+        """Returns batches of one image for a detector's ``test_step``."""
         from mmdet.structures import DetDataSample
 
         resized = [nn.functional.interpolate(one[None].float(), self.size, mode='bilinear')[0] for one in images]
@@ -84,13 +84,13 @@ class Inputs:
         ]
 
     def batch(self, model: nn.Module | None = None) -> Tensor:
-        """Images as the backbone gets them, several in a batch, shape (n, channels, h, w)."""
+        """Returns a batch of preprocessed images, shape (n, channels, h, w)."""
         if self.part == 'backbone' or model is None:
             return self._noise(NUM_IMAGES)
         return torch.cat([model.data_preprocessor(one, False)['inputs'] for one in self.values])
 
     def run(self, model: Any, backbone: nn.Module) -> Run:
-        """What runs a backbone on one input, inside the model if that is the part."""
+        """Returns a function that runs a backbone, or the model with this backbone, on one input."""
 
         def inside(data: Any) -> Any:
             model.backbone = backbone
@@ -100,7 +100,7 @@ class Inputs:
 
 
 def search_val_images(cfg: Any) -> list[Tensor]:
-    """Images from all over the set that a config is tested on, as its pipeline gives them."""
+    """Returns images spread over the test set of a config, after its pipeline."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         with building('test_dataloader.dataset'):
             dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
@@ -108,7 +108,7 @@ def search_val_images(cfg: Any) -> list[Tensor]:
 
 
 def load_model(cfg: Any, checkpoint: str | None, device: str, trust: bool = False) -> nn.Module:
-    """The model of a config on a device, in evaluation mode, with a checkpoint's weights or its initial ones."""
+    """Builds the model of a config in evaluation mode, with the weights of a checkpoint or its initial ones."""
     with quiet(), DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = build_model(cfg)
         if checkpoint:
@@ -119,7 +119,7 @@ def load_model(cfg: Any, checkpoint: str | None, device: str, trust: bool = Fals
 
 
 def load_backbone(settings: Mapping[str, Any], inputs: Inputs, scope: str | None = None) -> nn.Module:
-    """A backbone alone, with random weights, and BN statistics that fit them."""
+    """Builds a backbone with random weights and BN statistics computed for them."""
     with quiet(), DefaultScope.overwrite_default_scope(scope), building('model.backbone'):
         net = MODELS.build({**settings, 'init_cfg': None})
         net.init_weights()
@@ -127,12 +127,12 @@ def load_backbone(settings: Mapping[str, Any], inputs: Inputs, scope: str | None
 
 
 def load_net(cfg: Any, checkpoint: str | None, inputs: Inputs) -> Run:
-    """What runs the net of an ordinary config.
+    """Builds the net of an ordinary config; returns a function that runs it on one input.
 
     Args:
-        cfg: The config; may hold a backbone alone.
-        checkpoint: Its weights; without one they are random, and BN has the statistics of the inputs.
-        inputs: What it is run on.
+        cfg: The config; its model may be a backbone only.
+        checkpoint: File of its weights; if None, they are random and BN statistics are computed on the inputs.
+        inputs: Inputs that it is run on.
     """
     if checkpoint is None and inputs.part == 'backbone':
         return load_backbone(cfg['model']['backbone'], inputs, cfg.get('default_scope'))
@@ -143,12 +143,12 @@ def load_net(cfg: Any, checkpoint: str | None, inputs: Inputs) -> Run:
 
 
 def settled(net: nn.Module, batch: Tensor) -> nn.Module:
-    """Gives a net's BN the statistics of a batch, as activations out of all proportion would change what comes after.
+    """Computes BN statistics on a batch: activations of unusual size would change the time of later layers.
 
     Args:
         net: A backbone.
-        batch: Images as the backbone gets them, shape (n, c, h, w), n at least 2.
+        batch: Preprocessed images, shape (n, c, h, w), n at least 2.
     """
     update_bn([batch], net)
-    net.eval()  # of some backbones it returns nothing
+    net.eval()  # returns None for some backbones
     return net

@@ -1,4 +1,4 @@
-"""Measuring latencies: the table of a space, and whole nets. Imports torch."""
+"""Measures the latency table of a space, and whole nets. Imports torch."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def measure_table(
     nets: int = 30,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
-    """Measures the table of a space, whole nets to check its sums by, and nets to compare with; all take turns.
+    """Measures the table of a space, whole nets to validate its sums, and reference nets, in interleaved order.
 
     Args:
-        subject: What is measured.
+        subject: The nets of the table and how the table is computed.
         watch: See :func:`~detnas_mm.latency.stopwatch.stopwatch`.
-        pace: How thoroughly.
-        nets: Whole nets to check the sums by.
-        progress: Wraps what is iterated over, such as a progress bar.
+        pace: Number of rounds and their length.
+        nets: Number of whole nets that validate the sums.
+        progress: Wraps an iterable, such as a progress bar does.
 
     Returns:
         The subject's settings and its table, ``iqr_ms`` (the spreads of the table), ``constant_ms`` and its parts,
         ``factor``, see :func:`common_factor`, that all of these were multiplied by, ``references_ms``,
-        ``other_work_bytes`` (read before each run) and ``check``, see :func:`compared`; JSON-ready. Medians are those
-        of steadied rounds, spreads those of the rounds as they were.
+        ``other_work_bytes`` (read before each run) and ``check``, see :func:`compared`; JSON-ready. Medians are over
+        corrected rounds (:func:`~detnas_mm.latency.timing.steadied`), spreads over uncorrected ones.
     """
     rng = np.random.default_rng(pace.seed)
     archs = subject.nets_to_check(nets, rng)
@@ -73,17 +73,17 @@ def measure_table(
 
 
 def other_work(count: int, device: str) -> Callable[[], Any]:
-    """What empties caches before a run, by reading so many bytes, as a detector's neck and head do between images."""
+    """Returns a function that empties caches by reading bytes, as neck and head of a detector do between images."""
     return torch.ones(count // 4, device=device).sum if count else lambda: None
 
 
 def _of(kind: str, samples: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
-    """Samples of one kind by what is left of their keys."""
+    """Returns the samples of one kind, by the second part of their keys."""
     return {key[1]: rounds for key, rounds in samples.items() if key[0] == kind}
 
 
 def _each(how: Callable[[np.ndarray], Any], cells: Any) -> Any:
-    """Cells with something done to each array of them."""
+    """Applies a function to each array in nested cells."""
     if isinstance(cells, Mapping):
         return {key: _each(how, part) for key, part in cells.items()}
     return [_each(how, part) for part in cells] if isinstance(cells, list) else how(cells)
@@ -97,18 +97,19 @@ def measure_nets(
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     before: Callable[[], Any] = lambda: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Measures whole nets in turn.
+    """Measures whole nets in interleaved order.
 
     Args:
-        runs: What runs a net on one input, by name.
-        inputs: What to run each on, by name.
+        runs: Functions that run a net on one input, by name.
+        inputs: Inputs of each net, by name.
         watch: See :func:`~detnas_mm.latency.stopwatch.stopwatch`.
-        pace: How thoroughly.
-        progress: Wraps what is iterated over, such as a progress bar.
+        pace: Number of rounds and their length.
+        progress: Wraps an iterable, such as a progress bar does.
         before: See :class:`TimedRun`.
 
     Returns:
-        Seconds for one input by name, shape (rounds, 1); as measured, and steadied.
+        Seconds for one input by name, shape (rounds, 1): uncorrected, and corrected by
+        :func:`~detnas_mm.latency.timing.steadied`.
     """
     things = {name: TimedRun(run, inputs[name], watch, before=before) for name, run in runs.items()}
     samples = interleaved(things, pace, progress)
@@ -116,14 +117,14 @@ def measure_nets(
 
 
 def common_factor(predicted: np.ndarray, measured: Sequence[np.ndarray]) -> float:
-    """What predictions are multiplied by to agree with what was measured, in the median of the nets.
+    """Returns the median ratio of measured to predicted latency.
 
-    Sums of parts are off by as much for all nets where taking the time of parts changes what they take: a GPU that
-    has much to do hides what marks cost, and one that waits for Python does not.
+    Where timing the parts of a net changes their time, all sums are off by about the same factor: a busy GPU hides the
+    cost of the marks, and one that waits for Python does not.
 
     Args:
         predicted: Seconds by net, shape (nets,).
-        measured: Seconds of every net, shape (rounds, 1) each.
+        measured: Seconds of each net, shape (rounds, 1).
     """
     return float(np.median(np.median(np.concatenate(measured, axis=1), axis=0) / predicted))
 
@@ -131,18 +132,17 @@ def common_factor(predicted: np.ndarray, measured: Sequence[np.ndarray]) -> floa
 def compared(
     predicted: Mapping[str, float], measured: Mapping[str, np.ndarray], even: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """How well predictions agree with what was measured.
+    """Compares predicted with measured latencies.
 
     Args:
         predicted: Seconds by name of the net.
         measured: Seconds by name, shape (rounds, 1): for the spreads.
-        even: The same, see :func:`~detnas_mm.latency.timing.steadied`: for all else.
+        even: The same, corrected by :func:`~detnas_mm.latency.timing.steadied`: for all other values.
 
     Returns:
-        Mean absolute error and bias in percent of what was measured; the factor between the two (the median), and the
-        error that is left when all predictions are multiplied by it; rank correlations; how well two halves of the
-        rounds agree with one another in rank, which shows what noise leaves of it; and a row for each net.
-        Correlations are None where all values are alike.
+        Mean absolute error and bias in percent of the measured latency; the median ratio of both, and the error after
+        all predictions are multiplied by it; rank correlations; the rank correlation of two halves of the rounds, which
+        shows the effect of noise; and a row for each net. Correlations are None if all values are equal.
     """
     names = list(predicted)
     wanted = np.array([predicted[name] for name in names])
@@ -178,5 +178,5 @@ def _correlation(how: Callable[[Any, Any], Any], first: np.ndarray, second: np.n
 
 
 def milliseconds(seconds: Any) -> Any:
-    """Milliseconds with the digits that a measurement may have."""
+    """Converts seconds to milliseconds, rounded to nanoseconds."""
     return np.round(np.asarray(seconds, dtype=float) * 1000, 6).tolist()

@@ -1,7 +1,8 @@
-"""Costs of whole detectors: what they have in common, and operators counted. Loads torch only to count."""
+"""Base of costs of whole detectors, and their multiply-adds. Loads torch only to count."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class NetCost(CostModel):
-    """A cost of whole detectors, as ``space.configure`` puts them into the searched config.
+    """Cost of whole detectors, as ``space.configure`` renders them into the searched config.
 
     Args:
-        space: The space, or the config of one; its ``configure`` must give whole detectors.
-        input_size: (height, width) in pixels, for candidates whose test pipeline names no scale. Defaults to None: such
-            a candidate is refused.
+        space: The space, or the config of one; its ``configure`` must return whole detectors.
+        input_size: (height, width) in pixels, for candidates whose test pipeline has no scale. Defaults to None: such
+            a candidate is an error.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -40,24 +41,24 @@ class NetCost(CostModel):
         self._searched: dict[str, Any] | None = None
         self._nets: dict[Architecture, WholeNet] = {}
         self._seen: dict[Architecture, float] = {}
+        self._job: SearchJob | None = None
         self._log: Any = print
-        self._resume = ''
 
     def setup(self, job: SearchJob) -> None:
-        """See :meth:`CostModel.setup`: takes the searched config."""
+        """See :meth:`CostModel.setup`: keeps the searched config."""
         self._searched = {key: value for key, value in job.cfg.to_dict().items() if key != 'search'}
-        self._log, self._resume = job.log, job.resume_command.removeprefix(': ')
+        self._job, self._log = job, job.log
         self._nets, self._seen = {}, {}
 
     def net(self, arch: Architecture) -> WholeNet:
-        """The detector that is measured for an architecture.
+        """Returns the detector that is measured or counted for an architecture.
 
         Raises:
             DetNASError: If there is none.
         """
         if self._searched is None:
             raise DetNASError(
-                f'{type(self).__name__} needs the searched config, whose detectors it looks at: call setup(job) first.'
+                f'{type(self).__name__} needs the searched config to render detectors: call setup(job) first.'
             )
         if arch not in self._nets:
             self._nets[arch] = whole_net(self.space, self._searched, arch, self.input_size)
@@ -65,14 +66,14 @@ class NetCost(CostModel):
 
     @abstractmethod
     def value(self, arch: Architecture) -> float:
-        """The cost of one that :meth:`measure` has seen to."""
+        """Returns the cost of an architecture that was measured; NaN if that failed."""
 
     def totals(self, ids: np.ndarray) -> np.ndarray:
-        """See :meth:`CostModel.totals`; what is not known yet is measured."""
+        """See :meth:`CostModel.totals`: measures those that are not known yet."""
         archs = self.space.decode(ids)
         self.measure(archs)
         found = [self.value(arch) for arch in archs]
-        self._seen.update(zip(archs, found, strict=True))
+        self._seen.update((arch, value) for arch, value in zip(archs, found, strict=True) if not math.isnan(value))
         return np.array(found)
 
     def seen(self) -> list[float]:
@@ -80,17 +81,16 @@ class NetCost(CostModel):
         return list(self._seen.values())
 
     def bounds(self) -> tuple[float, float]:
-        """0 and infinity: the range of the space is not known before all of it was measured."""
+        """Returns 0 and infinity: the range is not known before the whole space was measured."""
         return 0.0, float('inf')
 
 
 @COSTS.register_module()
 class NetMacs(NetCost):
-    """Multiply-adds of whole detectors for one image, counted operator by operator: the cheap stand-in for latency.
+    """Multiply-adds of whole detectors for one image, counted operator by operator: a cheap substitute for latency.
 
-    Counted on torch's meta device, which needs no memory, at the input size of each candidate; papers call a thousand
-    million of them GFLOPs. See :func:`~detnas_mm.cost.count.count_detector_macs`. Takes the arguments of
-    :class:`NetCost`.
+    Counted on torch's meta device, which needs no memory, at the input size of each candidate; papers call 1e9 of them
+    GFLOPs. See :func:`~detnas_mm.cost.count.count_detector_macs`. Takes the arguments of :class:`NetCost`.
     """
 
     name = 'macs'
@@ -111,7 +111,7 @@ class NetMacs(NetCost):
         """See :meth:`CostModel.measure`: counts those that were not counted yet.
 
         Raises:
-            DetNASError: If a net does not build, or cannot be counted; names it.
+            DetNASError: If a net cannot be built or counted; names it.
         """
         for arch in archs:
             net = self.net(arch)

@@ -1,7 +1,7 @@
-"""Timing a net and its parts, on a CPU or a GPU. Imports torch.
+"""Times a net and its parts, on a CPU or a GPU. Imports torch.
 
-torch.utils.benchmark times statements as a whole; here the parts of one and the same run are timed, so that they add up
-to it, and caches are as they are inside a net.
+torch.utils.benchmark times whole statements. Here the parts of the same run are timed, so their times add up to that of
+the run, and caches have the state that they have inside a net.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from torch import nn
 
 
 class Stopwatch:
-    """Marks moments in a run, on a CPU.
+    """Takes time marks in a run, on a CPU.
 
     Args:
-        threads: How many threads torch uses. With one, what counts is the processor time of that thread, which other
-            programs on the machine cannot stretch; on a machine at rest it is the time that passes. With more it is
-            the time that passes.
+        threads: Number of threads that torch uses. With one, marks are processor time of the thread, which hardly
+            depends on other programs and equals elapsed time on an idle machine. With more, they are elapsed time.
 
     Attributes:
-        name: Which clock that is.
+        name: Name of the clock.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -33,16 +32,16 @@ class Stopwatch:
         self._clock = time.thread_time if threads == 1 else time.perf_counter
 
     def mark(self) -> Any:
-        """This moment."""
+        """Returns a time mark."""
         return self._clock()
 
     def seconds(self, marks: Sequence[Any]) -> list[float]:
-        """The seconds between moments, one fewer than there are."""
+        """Returns the seconds between consecutive marks."""
         return np.diff(marks).tolist()
 
 
 class CudaStopwatch(Stopwatch):
-    """Marks moments in the stream of a GPU, by events; waits for the last before the next run begins."""
+    """Takes time marks in the stream of a GPU by events; waits for the last one before the next run."""
 
     def __init__(self) -> None:
         self.name = 'CUDA events'
@@ -58,20 +57,20 @@ class CudaStopwatch(Stopwatch):
 
 
 def stopwatch(device: str) -> Stopwatch:
-    """What measures on ``'cpu'`` or ``'cuda'``, with the threads that torch has now."""
+    """Returns the stopwatch for ``'cpu'`` or ``'cuda'``, with the current number of torch threads."""
     return CudaStopwatch() if device == 'cuda' else Stopwatch(torch.get_num_threads())
 
 
 class TimedRun:
-    """Runs a net on every input in turn; a call returns the mean seconds of its parts.
+    """Runs a net on all inputs; a call returns the mean seconds of its parts.
 
     Args:
         run: Runs the net on one input.
-        inputs: What to run it on.
+        inputs: The inputs.
         watch: See :func:`stopwatch`.
-        parts: Modules that run one after another: the call returns the seconds before the first of them, in each, and
-            after the last. Without any, the seconds of the whole.
-        before: What is done before each input; takes no time.
+        parts: Modules that run one after another: a call returns the seconds before the first, in each, and after the
+            last. Without parts it returns the seconds of the whole run.
+        before: Called before each input; its time is not counted.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class TimedRun:
 
     @torch.no_grad()
     def __call__(self) -> np.ndarray:
-        """Seconds, shape (parts + 2,) or (1,)."""
+        """Returns seconds, shape (parts + 2,) or (1,)."""
         seconds = []
         for one in self.inputs:
             self.before()

@@ -1,4 +1,4 @@
-"""What a system gives so that a table of its space's latencies can be measured. Imports torch."""
+"""Interface by which a system has the latency table of its space measured. Imports torch."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from detnas_mm.spaces.images import unless_rgb
 
 
 class LatencySubject(ABC):
-    """The nets that the table of a space is measured in, their parts, and how the table is made of their times.
+    """Defines the nets in which the table of a space is measured, their parts, and how the table is computed.
 
     Registered in :data:`~detnas_mm.registry.LATENCY_SUBJECTS`, in ``latency.py`` of a system, and named by
-    :attr:`SearchSpace.latency_subject`. All times are seconds.
+    :attr:`SearchSpace.latency_subject`. All times are in seconds.
 
     Args:
         space: The space.
-        inputs: What nets are run on.
-        model: With a supernet of the space, if ``needs_model``: trained, or with random weights.
-        backbone: The config that the supernet was built of.
-        grid: How finely widths are measured, where the space has any; None for the subject's own choice.
+        inputs: Inputs that nets are run on.
+        model: Model with a supernet of the space, if ``needs_model``; trained, or with random weights.
+        backbone: Config of the supernet.
+        grid: Step between measured widths, for spaces with widths; None for the default of the subject.
 
     Attributes:
-        parts: What can be measured, of :data:`~detnas_mm.latency.file.PARTS`.
-        needs_model: Whether nets are cut out of a supernet; if not, a checkpoint is refused.
-        has_grid: Whether ``grid`` means something.
-        references: Backbones to compare nets with, by name: configs of their own, which limits can be multiples of.
+        parts: Parts that can be measured, of :data:`~detnas_mm.latency.file.PARTS`.
+        needs_model: Whether nets are cut out of a supernet; if not, a checkpoint is an error.
+        has_grid: Whether ``grid`` is used.
+        references: Configs of reference backbones, by name; latencies can be given in multiples of theirs.
         other_work: Bytes that are read before each run, to empty caches; 0 for none.
-        table_key: What the file calls the table, in milliseconds.
-        settings: What the file holds of the subject's own settings, JSON-ready; set by :meth:`setup`.
-        model_name: What the file calls the model; set by :meth:`setup`.
+        table_key: Key of the table in the file, in milliseconds.
+        settings: Settings of the subject in the file, JSON-ready; set by :meth:`setup`.
+        model_name: Name of the model in the file; set by :meth:`setup`.
 
     Raises:
-        ValueError: If something does not fit.
+        ValueError: If an argument does not fit.
     """
 
     parts: tuple[str, ...] = ('backbone',)
@@ -67,51 +67,51 @@ class LatencySubject(ABC):
 
     @classmethod
     def reference_backbones(cls, in_channels: int) -> dict[str, dict[str, Any]]:
-        """The configs of :attr:`references`, for images of so many channels."""
+        """Returns the configs of :attr:`references`, for images with this number of channels."""
         return {name: {**settings, **unless_rgb(in_channels)} for name, settings in cls.references.items()}
 
     @abstractmethod
     def setup(self) -> None:
-        """Checks the arguments, and sets what is made of them."""
+        """Checks the arguments, and prepares the nets."""
 
     @abstractmethod
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """Whole nets that sums are checked by: about ``count`` members, 2 or more.
+        """Returns architectures whose whole nets validate the sums: about ``count``, 2 or more.
 
         Raises:
-            ValueError: If there are hardly any.
+            ValueError: If the space has too few.
         """
 
     @abstractmethod
     def net(self, arch: Architecture) -> Run:
-        """What runs a member on one input."""
+        """Returns a function that runs the net of an architecture on one input."""
 
     @abstractmethod
     def table_nets(self, rng: np.random.Generator) -> dict[Hashable, tuple[Run, Sequence[nn.Module]]]:
-        """The nets that the table is measured in, by keys of the subject's own.
+        """Returns the nets in which the table is measured, by any keys.
 
-        Each is what runs it on one input, and its parts: modules that run one after another. See
+        Each is a function that runs it on one input, and its parts: modules that run one after another, see
         :class:`~detnas_mm.latency.stopwatch.TimedRun`.
         """
 
     @abstractmethod
     def cells(self, samples: Mapping[Hashable, np.ndarray]) -> dict[str, Any]:
-        """What the table is made of, round by round.
+        """Computes the entries of the table in each round.
 
         Args:
-            samples: By the keys of :meth:`table_nets`, each of shape (rounds, parts + 2): before the first part, the
-                parts, after the last one. Without parts (rounds, 1).
+            samples: Seconds by the keys of :meth:`table_nets`, each of shape (rounds, parts + 2): before the first
+                part, the parts, after the last one. Without parts (rounds, 1).
 
         Returns:
-            ``table``, arrays in dicts and lists as the cost reads them, ``constant``, a dict of what all nets pay, and
-            what else the file is to hold, by its name; rounds are the first axis of all arrays.
+            ``table``, arrays in dicts and lists as the cost reads them; ``constant``, a dict of times that all nets
+            have in common; and further entries of the file, by name. Rounds are the first axis of all arrays.
         """
 
     @abstractmethod
     def sums(self, cells: Mapping[str, Any], archs: Sequence[Architecture]) -> np.ndarray:
-        """What members take by the table: shape (members,).
+        """Returns the latencies of architectures by the table: shape (architectures,).
 
         Args:
-            cells: As :meth:`cells` gives them, without the rounds.
-            archs: The members.
+            cells: Result of :meth:`cells`, without the axis of rounds.
+            archs: The architectures.
         """

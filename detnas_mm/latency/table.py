@@ -1,4 +1,4 @@
-"""Latency of the nets of a space of choices, from a table that was measured on the device at hand."""
+"""Latency from a measured table, for spaces with one choice at each position."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from detnas_mm.spaces import ChoiceSpace
 
 @COSTS.register_module()
 class LatencyTable(MeasuredLatency):
-    """Milliseconds for one image, as the sum of what was measured of the parts: one number a choice and position.
+    """Milliseconds for one image: sum of a constant and of one measured number for the choice at each position.
 
-    The file is written by ``tools/analysis_tools/measure_latency.py``, which also says how well the sum agrees with
-    whole nets. The constant is what all nets pay: for the part ``'backbone'`` the stem, for ``'detector'`` also
-    preprocessing, neck, head and post-processing.
+    The file is written by ``tools/analysis_tools/measure_latency.py``, which also reports how well sums agree with
+    measured whole nets. The constant is the time of the stem and, for the part ``'detector'``, of preprocessing, neck,
+    head and post-processing.
 
     Args:
         space: A :class:`ChoiceSpace`, or the config of one.
-        file: See :class:`MeasuredLatency`, where all other arguments are described too.
-        part: ``'backbone'`` or ``'detector'``, if the file must be of that one.
-        input_size: (height, width) in pixels, if the file must be of that one.
+        file: See :class:`MeasuredLatency`.
+        part: See :class:`MeasuredLatency`.
+        input_size: See :class:`MeasuredLatency`.
 
     Raises:
         ValueError: If an argument does not fit; on first use, if the file does not.
@@ -45,7 +45,7 @@ class LatencyTable(MeasuredLatency):
     ) -> None:
         space = build_from(SPACES, space)
         if not isinstance(space, ChoiceSpace):
-            raise DetNASError(f'A LatencyTable is of a space of one choice a position; got {space!r}.')
+            raise DetNASError(f'LatencyTable needs a space with one choice at each position; got {space!r}.')
         super().__init__(space, file, part, input_size)
         self.choices = tuple(space.choices)
 

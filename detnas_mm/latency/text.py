@@ -1,4 +1,4 @@
-"""What was measured, in words. Imports no torch."""
+"""Formats measurements as text. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 from detnas_mm.latency.device import device_text
 from detnas_mm.search import counted, number_text
 
-#: A larger spread between rounds, and a larger difference between two measurements, show a busy machine.
+#: Relative spread between rounds, or difference between measurements, above which a machine counts as busy.
 UNSTEADY = 0.1
-BUSY = 'This machine was busy, or changed its pace; ranks hold better than milliseconds. Measure again at rest.'
-OFF = 'The machine kept its pace: the tables are off for such nets. A finer --grid, or more --rounds, predict better.'
+BUSY = 'The machine was busy or changed its speed: ranks are more reliable than milliseconds. Measure again when idle.'
+OFF = 'The speed of the machine has not changed: the tables do not fit such nets. Use a finer --grid or more --rounds.'
 LOADED = (
-    'Before training nets were measured with their post-processing fully loaded (score threshold 0); as exported it '
-    'has less to do.'
+    'Predicted latencies are those of untrained nets with fully loaded post-processing (score threshold 0); exported '
+    'nets keep fewer boxes.'
 )
 
 
 def table_text(found: Mapping[str, Any], table: str) -> str:
-    """A measured table in a few lines.
+    """Formats a measured table.
 
     Args:
-        found: What the file holds.
-        table: What it calls the table.
+        found: Content of the file.
+        table: Key of the table.
     """
     cells, spreads = (np.array(list(_numbers(found[key]))) for key in (table, 'iqr_ms'))
     constant = ', '.join(f'{name} {ms:.3f}' for name, ms in found['constant_parts_ms'].items())
@@ -42,10 +42,10 @@ def table_text(found: Mapping[str, Any], table: str) -> str:
         f'  constant {found["constant_ms"]:.3f} ms: {constant}',
         f'  {len(cells)} cells of {cells.min():.3f} to {cells.max():.3f} ms; spread between rounds (IQR): median '
         f'{np.median(spreads[cells > 0] / cells[cells > 0]):.1%} of a cell, at most {spreads.max():.3f} ms',
-        f'  sums against {check["nets"]} whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
+        f'  sums vs {check["nets"]} measured whole nets of {low:.3f} to {high:.3f} ms (spread between rounds '
         f'{check["iqr_percent"]:.1f} %):',
         f'    mean absolute error {check["mean_absolute_error_percent"]:.2f} %, bias {check["bias_percent"]:+.2f} %, '
-        f'now that all cells were multiplied by {found["factor"]:.3f} to agree with them',
+        f'after all cells were scaled by {found["factor"]:.3f}, the median ratio of measured to predicted latency',
         f'    rank correlation: Spearman {shown(check["spearman"])}, Kendall {shown(check["kendall"])}; of two halves '
         f'of the rounds: Kendall {shown(check["kendall_of_two_halves"])}',
     ] + [BUSY] * (check['iqr_percent'] > 100 * UNSTEADY)
@@ -58,7 +58,7 @@ def table_text(found: Mapping[str, Any], table: str) -> str:
 
 
 def _numbers(node: Any) -> Iterator[float]:
-    """All numbers in dicts and lists."""
+    """Yields all numbers in nested dicts and lists."""
     if isinstance(node, (Mapping, list)):
         for part in node.values() if isinstance(node, Mapping) else node:
             yield from _numbers(part)
@@ -67,58 +67,56 @@ def _numbers(node: Any) -> Iterator[float]:
 
 
 def size_text(found: Mapping[str, Any]) -> str:
-    """At which size nets were measured: ``'of 480x640'``, or that each had its own."""
+    """Returns the size at which nets were measured, such as ``'of 480x640'``."""
     size = found['input_size']
-    return 'of the input size of each' if size is None else f'of {size[0]}x{size[1]}'
+    return 'of the input size of each net' if size is None else f'of {size[0]}x{size[1]}'
 
 
 def predictions_text(check: Mapping[str, Any], kept_pace: bool | None = False) -> list[str]:
-    """How well the latencies of nets that were found had been predicted, in lines.
+    """Formats how well the latencies of found nets were predicted.
 
     Args:
         check: See :func:`~detnas_mm.latency.measure.compared`.
-        kept_pace: Whether another net took as long as with the tables: then it is not the machine that was off. None if
-            nets were measured untrained before: then the difference is first of all that of post-processing.
+        kept_pace: Whether the reference nets take as long as when the tables were measured, so that the machine is not
+            the cause of differences. None if nets were measured untrained: post-processing is the main cause then.
     """
     off = LOADED if kept_pace is None else OFF if kept_pace else BUSY
-    kendall = '' if check['kendall'] is None else f', Kendall {check["kendall"]:.2f}'
+    kendall = '' if check['kendall'] is None else f'; rank correlation: Kendall {check["kendall"]:.2f}'
     return [
-        f'predicted against measured: mean absolute error {check["mean_absolute_error_percent"]:.1f} %, bias '
-        f'{check["bias_percent"]:+.1f} %{kendall}; {check["error_after_factor_percent"]:.1f} % once a common factor of '
-        f'{check["factor"]:.2f} is taken out'
+        f'predicted vs measured latency: mean absolute error {check["mean_absolute_error_percent"]:.1f} % (bias '
+        f'{check["bias_percent"]:+.1f} %), {check["error_after_factor_percent"]:.1f} % after scaling by '
+        f'{check["factor"]:.2f}{kendall}'
     ] + [off] * (abs(check['factor'] - 1) > UNSTEADY)
 
 
 def session_text(nets: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) -> str:
-    """A session of measuring whole nets in a line or two.
+    """Formats a session of measuring whole nets.
 
     Args:
-        nets: What the file holds of its nets.
-        session: What it holds of the session.
+        nets: Its nets in the file.
+        session: Its entry in the file.
     """
     times = [net['ms'] for net in nets]
     shares = [net['iqr_ms'] / net['ms'] for net in nets]
     lines = [
-        f'Latency of {counted(len(nets), "net")} before training: {min(times):.3f} to {max(times):.3f} ms, spread '
-        f'between rounds (IQR) {np.median(shares):.1%} in the median'
+        f'Latency of {counted(len(nets), "net")} before training: {min(times):.3f} to {max(times):.3f} ms; median '
+        f'spread between rounds (IQR): {np.median(shares):.1%}'
     ]
     if session['references']:
         lines[0] += (
-            f'; nets of the first session took {1 / session["ratio"]:.3f} times as long as then (unlike by '
-            f'{session["unlike"]:.1%}), and that was divided out'
+            f'; divided by {1 / session["ratio"]:.3f}, the slowdown of the reference nets since the first session '
+            f'(they differ by {session["unlike"]:.1%})'
         )
-    lines += [
-        f'  {net["arch"]} finds no box, so its post-processing costs nothing.' for net in nets if not net['boxes']
-    ]
+    lines += [f'  {net["arch"]} finds no boxes, so its latency is without NMS.' for net in nets if not net['boxes']]
     unsteady = max(np.median(shares), session['unlike'], abs(session['ratio'] - 1))
     return '\n'.join(lines + [f'  {BUSY}'] * bool(unsteady > UNSTEADY))
 
 
 def found_text(found: Mapping[str, Any]) -> str:
-    """Found nets as a table, predicted beside measured, and how well latencies were predicted.
+    """Formats found nets as a table, with predicted and measured latencies.
 
     Args:
-        found: What ``measured.json`` holds.
+        found: Content of ``measured.json``.
     """
     metric, nets = found['objectives'][0]['name'], found['nets']
     predicted = found['predictions'] is not None
@@ -142,9 +140,9 @@ def found_text(found: Mapping[str, Any]) -> str:
         lines.append(f'{net["id"]:14}' + ''.join(f'{text(net):>{w}}' for _, w, text in columns) + f'  {net["arch"]}')
         broken = ', '.join(f'{name} {number_text(net["as_measured"][name])}' for name in net['breaks'])
         if broken:
-            lines.append(f'{"":14}breaks {" and ".join(net["breaks"].values())} as measured: {broken}')
+            lines.append(f'{"":14}violates {" and ".join(net["breaks"].values())} (measured): {broken}')
         if net['beaten']:
-            lines.append(f'{"":14}beaten as measured')
+            lines.append(f'{"":14}dominated (measured)')
     if not predicted:
         return '\n'.join(lines)
     if found.get('untrained'):
@@ -152,7 +150,7 @@ def found_text(found: Mapping[str, Any]) -> str:
     tables, now = found['references_ms']['tables'], found['references_ms']['now']
     for name, ms in now.items():
         before = f'{tables[name]:10.3f}' if name in tables else f'{"–":>10}'
-        lines.append(f'{name:26}{before}{ms:10.3f}  (with the tables, and now)')
+        lines.append(f'{name:26}{before}{ms:10.3f}  (when the tables were measured, and now)')
     kept_pace = bool(now) and found['predictions']['iqr_percent'] <= 100 * UNSTEADY
     kept_pace &= all(name in tables and abs(ms / tables[name] - 1) <= UNSTEADY for name, ms in now.items())
     return '\n'.join(lines + predictions_text(found['predictions'], kept_pace))

@@ -1,4 +1,4 @@
-"""Timing many things fairly on a machine that does other work too. Imports no torch."""
+"""Times several functions under equal conditions on a machine with other load. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Key = TypeVar('Key', bound=Hashable)
 
 @dataclass(frozen=True)
 class Pace:
-    """How thoroughly something is measured.
+    """Number and length of measurements.
 
     Args:
-        rounds: How often everything is measured; one more round comes first and warms up.
-        min_time: Seconds for which a thing is repeated within a round.
-        pause: Seconds of rest after a thing, in which a processor cools down.
-        seed: Fixes the order in which things are measured.
+        rounds: Number of rounds; one more round comes first as a warm-up.
+        min_time: Seconds for which each function is repeated within a round.
+        pause: Seconds of rest after each function, in which the processor cools down.
+        seed: Seed of the order of measurements.
 
     Raises:
         ValueError: If a number does not fit.
@@ -48,21 +48,21 @@ def interleaved(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[Key, np.ndarray]:
-    """Measures things in turn, round after round in ever new order.
+    """Measures functions in rounds, in another random order in each round.
 
-    What disturbs a machine for a while (other programs, throttling) then hits all things alike and shows as a spread
-    between rounds. Within a round a thing is repeated for ``min_time``, and its quickest run counts, with all its
-    parts: on a busy machine that is the one which was disturbed least, and its parts add up to it.
+    So temporary disturbances (other programs, throttling) affect all of them alike, and show as a spread between
+    rounds. Within a round a function is repeated for ``min_time``, and its fastest run counts with all its parts: it
+    was disturbed least, and its parts add up to its time.
 
     Args:
-        things: What runs one of them once and returns the seconds that its parts took, always as many.
-        pace: How thoroughly.
-        progress: Wraps what is iterated over, such as a progress bar; has a length.
-        clock: Seconds, for ``min_time``.
-        sleep: Rests that many seconds.
+        things: Functions that run once and return the seconds of their parts, always the same number.
+        pace: Number of rounds and their length.
+        progress: Wraps a list, such as a progress bar does.
+        clock: Returns seconds, for ``min_time``.
+        sleep: Sleeps for seconds.
 
     Returns:
-        For each thing an array of shape (rounds, parts), in seconds.
+        For each function an array of shape (rounds, parts), in seconds.
     """
     rng = np.random.default_rng(pace.seed)
     keys = list(things)
@@ -80,12 +80,10 @@ def interleaved(
 
 
 def steadied(samples: Mapping[Key, np.ndarray]) -> dict[Key, np.ndarray]:
-    """The same samples with each round divided by how slow it was for all things together.
-
-    All things were measured in every round, so what slowed a whole round says nothing of any one of them.
+    """Returns samples corrected for slow rounds: each round is divided by its median slowdown over all functions.
 
     Args:
-        samples: What :func:`interleaved` returns.
+        samples: Result of :func:`interleaved`.
     """
     totals = np.stack([rounds.sum(axis=1) for rounds in samples.values()])  # (things, rounds)
     slowness = np.median(totals / np.median(totals, axis=1, keepdims=True), axis=0)
@@ -93,6 +91,6 @@ def steadied(samples: Mapping[Key, np.ndarray]) -> dict[Key, np.ndarray]:
 
 
 def spread(samples: np.ndarray) -> np.ndarray:
-    """The interquartile range of the rounds: shape (rounds, …) → (…)."""
+    """Returns the interquartile range over the rounds: shape (rounds, …) → (…)."""
     low, high = np.percentile(samples, (25, 75), axis=0)
     return high - low

@@ -1,4 +1,4 @@
-"""Whole detectors as they are measured and counted: what of a config decides it, and a digest of that. No torch."""
+"""Whole detectors to measure or count, with a digest of all that their cost depends on. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from detnas_mm.files import write_json, write_text
 from detnas_mm.spaces import Architecture, SearchSpace
 from detnas_mm.spaces.images import RGB
 
-#: The file that says what a session measures, see :mod:`detnas_mm.latency.session`.
+#: File with the settings of a session, see :mod:`detnas_mm.latency.session`.
 SESSION = 'session.json'
-#: What of a config is kept: all that building the model takes.
+#: Keys of a config that the model is built from.
 _KEPT = ('model', 'data_preprocessor', 'default_scope', 'custom_imports')
 
 
 @dataclass(frozen=True)
 class WholeNet:
-    """A detector that is measured before it is trained.
+    """Detector that is measured before it is trained.
 
     Attributes:
-        arch: The text of its architecture.
+        arch: Text of its architecture.
         input_size: (height, width) in pixels of its images.
         channels: Channels of its images.
-        text: Of a config file with its model.
-        key: A digest of all that decides its latency: model, input size and channels. Two architectures of equal key,
-            be they of two spaces, are the same net.
+        text: Text of a config file with its model.
+        key: Digest of all that its latency depends on: model, input size and channels. Architectures with equal keys,
+            also of different spaces, are the same net.
     """
 
     arch: str
@@ -48,24 +48,24 @@ class WholeNet:
 def whole_net(
     space: SearchSpace, cfg: Mapping[str, Any], arch: Architecture, input_size: tuple[int, int] | None = None
 ) -> WholeNet:
-    """The detector of an architecture, with its post-processing fully loaded and its weights random.
+    """Returns the detector of an architecture, with random weights and fully loaded post-processing.
 
     Args:
-        space: Its space; ``configure`` must give whole detectors.
+        space: Its space; ``configure`` must return whole detectors.
         cfg: The searched config, as nested dicts.
-        arch: A member.
-        input_size: (height, width) in pixels, where the test pipeline of a candidate names no scale.
+        arch: The architecture.
+        input_size: (height, width) in pixels, if the test pipeline of the candidate has no scale.
 
     Raises:
-        DetNASError: If that is no detector, or its input size is not known; names the architecture.
+        DetNASError: If it is no detector, or its input size is not known; names the architecture.
     """
     name = space.describe(arch)
     net = space.configure(cfg, arch)
     model = None if net is None else net.get('model')
     if net is None or not isinstance(model, Mapping) or 'type' not in model or 'backbone' not in model:
         raise DetNASError(
-            f'{name}: {type(space).__name__}.configure gives no whole detector for it, so it has no latency before it '
-            f'is trained. Take a table of the backbone, or a space of detectors.'
+            f'{name}: {type(space).__name__}.configure returns no whole detector for it, so its latency cannot be '
+            f'measured before training. Use a LatencyTable of the backbone, or a space of whole detectors.'
         )
     return whole_detector(name, net, input_size, space.in_channels or RGB)
 
@@ -73,10 +73,10 @@ def whole_net(
 def whole_detector(
     name: str, net: Mapping[str, Any], input_size: tuple[int, int] | None = None, channels: int = RGB
 ) -> WholeNet:
-    """The detector of an ordinary config as it is measured, such as a hand-made one to compare with.
+    """Returns the detector of an ordinary config as it is measured, such as a hand-made one to compare with.
 
     Args:
-        name: What it is called.
+        name: Its name in messages.
         net: Its config, as nested dicts.
         input_size: See :func:`whole_net`.
         channels: Channels of its images.
@@ -87,7 +87,7 @@ def whole_detector(
     size = test_scale(net) or input_size
     if size is None:
         raise DetNASError(
-            f'{name}: no step of its test pipeline names a scale, so its input size is not known. Give the cost '
+            f'{name}: no step of its test pipeline has a scale, so its input size is not known. Give the cost '
             f'input_size=(height, width), or the pipeline a Resize.'
         )
     kept = as_text({key: net[key] for key in _KEPT if net.get(key) is not None}).to_dict()
@@ -99,14 +99,13 @@ def whole_detector(
 
 
 def loaded(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A model with random weights whose post-processing has all there is to do.
+    """Returns a copy of a model config with fully loaded post-processing and without pretrained weights.
 
-    An untrained detector is sure of nothing, so no box would pass its score threshold, and post-processing would cost
-    nothing. Score thresholds of ``test_cfg`` become 0; ``nms_pre``, ``max_per_img`` and all else stay. Pretrained
-    weights are left out, since they change no latency.
+    Scores of an untrained detector are low: no box would pass the score threshold, and post-processing would cost
+    nothing. Score thresholds of ``test_cfg`` become 0; ``nms_pre``, ``max_per_img`` and all other settings are kept.
 
     Args:
-        model: The ``model`` of a config; left as it is.
+        model: The ``model`` of a config.
     """
     out = copy.deepcopy(dict(model))
     for name, node in named_nodes('model', out):
@@ -123,9 +122,9 @@ def loaded(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def test_scale(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) that a config's test pipeline resizes images to, as mmdet's ``Resize`` has it.
+    """Returns the (height, width) of the ``Resize`` in a config's test pipeline; None if no step has a scale.
 
-    Where it keeps the aspect ratio, that of an image which fills the scale. None where no step names a scale.
+    If the aspect ratio is kept, it is the size of an image that fills the scale.
     """
     scales = [node.get('scale') for key in ('test_dataloader', 'val_dataloader') for node in nodes(cfg.get(key))]
     pairs = [scale for scale in scales if isinstance(scale, (list, tuple)) and len(scale) == 2]
@@ -133,12 +132,12 @@ def test_scale(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def write_session(folder: Path, nets: Sequence[Mapping[str, Any]], **how: Any) -> None:
-    """Writes what to measure.
+    """Writes the files of a session.
 
     Args:
-        folder: Made if missing.
-        nets: ``key``, ``arch``, ``input_size``, ``channels`` and ``text`` of each.
-        **how: ``device``, ``threads`` and ``pace``.
+        folder: Folder of the session; created if missing.
+        nets: ``key``, ``arch``, ``input_size``, ``channels`` and ``text`` of each net.
+        **how: ``device``, ``threads``, ``pace`` and ``step_limit``.
     """
     for number, net in enumerate(nets):
         write_text(folder / f'net_{number}.py', net['text'])

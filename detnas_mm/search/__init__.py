@@ -2,7 +2,8 @@
 
 from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
 from detnas_mm.search.job import CONFIG, LEDGER, ExportSettings, NetWriter, SearchJob
-from detnas_mm.search.ledger import Ledger, LedgerError, read_ledger, read_snapshots, refuse_if_in_use
+from detnas_mm.search.ledger import Ledger, refuse_if_in_use
+from detnas_mm.search.ledger_file import LedgerError, read_ledger, read_snapshots
 from detnas_mm.search.objective import (
     Budget,
     Constraint,

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from detnas_mm.errors import DetNASError, MissingFileError
-from detnas_mm.search.ledger import BEGINNING, Ledger, LedgerError, differences, read_ledger
+from detnas_mm.search.ledger import Ledger
+from detnas_mm.search.ledger_file import BEGINNING, LedgerError, differences, read_ledger
 from detnas_mm.search.record import Record
 
 #: Fields of a row that a condition may name, beside its metrics and costs.

@@ -12,7 +12,7 @@ import numpy as np
 
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.search.job import LEDGER
-from detnas_mm.search.ledger import differences, read_ledger
+from detnas_mm.search.ledger_file import differences, read_ledger
 from detnas_mm.search.objective import Objective, pareto_front
 from detnas_mm.search.pareto import hypervolume
 from detnas_mm.search.record import Record

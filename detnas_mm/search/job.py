@@ -84,6 +84,8 @@ class SearchJob:
         log: Receives lines of text, on rank 0 alone.
         show_progress: Whether to draw a progress bar, on rank 0 alone.
         retry_failed: Whether rows that failed at an earlier start are evaluated again.
+        fail_lost: Whether candidates that are lost at every attempt become failed rows although nothing else has
+            finished since; else the search stops.
         exporter: Writes what is found as configs and checkpoints; None for a search whose nets are not written.
     """
 
@@ -100,6 +102,7 @@ class SearchJob:
     log: Callable[[str], None] = print
     show_progress: bool = True
     retry_failed: bool = False
+    fail_lost: bool = False
     exporter: NetWriter | None = None
 
     def __post_init__(self) -> None:
@@ -200,12 +203,11 @@ class SearchJob:
             **more,
         )
 
-    @property
-    def resume_command(self) -> str:
-        """``: python …``, what to type to resume; empty for a search without a folder."""
+    def command(self, *options: str) -> str:
+        """Returns the command that resumes the search; empty for a search without a folder."""
         if self.work_dir is None:
             return ''
-        return f': {typed("search.py", self.work_dir / CONFIG, "--work-dir", self.work_dir)}'
+        return typed('search.py', self.work_dir / CONFIG, '--work-dir', self.work_dir, *options)
 
 
 def _built(registry: Any, cfg: Any) -> Any:

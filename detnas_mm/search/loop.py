@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.search.ledger import Ledger, LedgerError
+from detnas_mm.search.ledger import Ledger
+from detnas_mm.search.ledger_file import LedgerError
 from detnas_mm.search.record import Evaluation, Proposal, Record
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
         metrics=_finite(evaluation.metrics),
         costs=costs,
         time=evaluation.time,
-        host=socket.gethostname(),
+        host=evaluation.host or socket.gethostname(),
         attempt=ledger.attempt,
         details=_finite(evaluation.details),
     )

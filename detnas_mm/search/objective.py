@@ -209,7 +209,22 @@ class Budget:
         rows = list(records)
         for name, cost in self._costs.items():
             if cost.dear:
-                cost.confirm({self.space.parse(row.arch): row.costs[name] for row in rows})
+                cost.confirm({self.space.parse(row.arch): row.costs[name] for row in rows if name in row.costs})
+
+    def failures(self, archs: Iterable[Architecture]) -> dict[Architecture, str]:
+        """Returns why candidates could not be measured; those without a failure are left out."""
+        out: dict[Architecture, str] = {}
+        for arch in archs:
+            reasons = [f'{name}: {reason}' for name, cost in self._costs.items() if (reason := cost.failure(arch))]
+            if reasons:
+                out[arch] = '; '.join(reasons)
+        return out
+
+    def forget(self, records: Iterable[Record]) -> None:
+        """Lets costs measure failed candidates again, see :meth:`CostModel.forget`."""
+        archs = [self.space.parse(record.arch) for record in records]
+        for cost in self._costs.values():
+            cost.forget(archs)
 
     def allows(self, archs: Sequence[Architecture]) -> np.ndarray:
         """Boolean array of shape (candidates,): which of them meet all constraints."""
@@ -246,8 +261,9 @@ class Budget:
         return excess
 
     def costs(self, arch: Architecture) -> dict[str, float]:
-        """All costs of one architecture by name."""
-        return self.costs_of_codes(self.space.encode([arch]))[0]
+        """All costs of one architecture by name; without those that could not be measured."""
+        costs = self.costs_of_codes(self.space.encode([arch]))[0]
+        return {name: value for name, value in costs.items() if not math.isnan(value)}
 
     def costs_of_codes(self, codes: np.ndarray) -> list[dict[str, float]]:
         """The same for rows of :meth:`SearchSpace.encode`."""

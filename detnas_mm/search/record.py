@@ -40,6 +40,7 @@ class Evaluation:
             candidates by the search itself.
         lost: Why nobody knows how it did, or None: the machine that evaluated it is gone. No row is written; it is
             tried again.
+        host: Machine that evaluated it; empty for this one.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Evaluation:
     dropped: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     lost: str | None = None
+    host: str = ''
 
     @property
     def status(self) -> str:

@@ -1,11 +1,11 @@
-"""Runs one command; ends it, and all processes of its group, when the command or the driver has ended.
+"""Runs one command, and ends all processes of its group when the command or the driver has ended.
 
 A program by itself, which imports nothing of this package: ``python -I -S keeper.py COMMAND…``, started as the leader
-of a session. Its standard input is a pipe that the driver keeps open and never writes to; on its standard output it
-says in one line of JSON how the command has ended; what the command prints goes to its standard error.
+of a session. Its standard input is a pipe that the driver keeps open and never writes to. On its standard output it
+writes one line of JSON about the end of the command. The command's output goes to its standard error.
 
-Whoever is killed, the rest ends: of a killed driver the pipe closes; a killed command is waited for; a killed keeper is
-noticed by the driver, which ends the group, and on Linux by the kernel, which ends the command with it.
+Whichever process is killed, all others end. When the driver is killed, the pipe closes. When the command is killed, the
+keeper ends its group. When the keeper is killed, the driver ends the group, and on Linux the kernel ends the command.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-#: Seconds between looks at whether the driver lives, should a copy of its end of the pipe be open elsewhere.
+#: Seconds between checks that the driver lives, in case another process has a copy of its end of the pipe.
 _LOOK = 1.0
 _PR_SET_PDEATHSIG = 1
 
@@ -33,7 +33,7 @@ def _end_with(parent: int, prctl: Callable[..., int] | None) -> None:
 
 
 def keep(command: list[str]) -> dict:
-    """Runs a command until it ends or the driver does; how it has ended, as JSON-ready values."""
+    """Runs a command until it or the driver ends; returns its status and peak memory, JSON-ready."""
     driver, me = os.getppid(), os.getpid()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)

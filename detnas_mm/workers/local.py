@@ -1,4 +1,4 @@
-"""Workers on this machine: slots, each with its GPU; standard library alone."""
+"""Workers on this machine: slots, each with its own GPU. Needs only the standard library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,50 +26,50 @@ _KEEPER = str(Path(__file__).with_name('keeper.py'))
 class LocalWorkers(Workers):
     """Runs commands on this machine, ``count`` at a time.
 
-    A command runs in a process group of its own, which ends as a whole with the command and with this process, however
-    they end.
+    A command runs in a process group of its own. The whole group is killed when the command or this process ends, for
+    whatever reason.
 
     Args:
-        count: How many at a time; at least 1. Defaults to 1.
+        count: Number of commands that run at a time; at least 1. Defaults to 1.
         threads: CPU threads of a command; at least 1. Defaults to 1.
-        gpus: The GPUs to deal out, one to each worker, by the names that ``CUDA_VISIBLE_DEVICES`` takes; one may stand
-            there twice, for two workers. Empty: none, commands see no GPU. Defaults to None: those that this process
-            sees, one each; where it sees none, nothing is set.
+        gpus: GPUs to assign, one for each worker, as ``CUDA_VISIBLE_DEVICES`` names them; a GPU that is listed twice is
+            used by two workers. An empty list hides all GPUs. Defaults to None: the GPUs that this process sees, one
+            for each worker; if it sees none, ``CUDA_VISIBLE_DEVICES`` is not changed.
     """
 
     def __init__(self, count: int = 1, threads: int = 1, gpus: Sequence[int | str] | None = None) -> None:
         super().__init__(count, threads)
         if gpus is not None and (isinstance(gpus, (str, int)) or not all(isinstance(g, (int, str)) for g in gpus)):
-            raise DetNASError(f'gpus must be a list of GPUs, such as [0, 1], empty for none; got {gpus!r}.')
+            raise DetNASError(f'gpus must be a list of GPUs, such as [0, 1], or [] for none; got {gpus!r}.')
         self.gpus = None if gpus is None else [str(gpu) for gpu in gpus]
 
     def check(self, work_dir: Path) -> None:
-        given = self._dealt_out()
+        given = self._assigned()
         if given and self.count > len(given):
             raise DetNASError(
-                f'{self.count} workers of one GPU each, but there are {len(given)}: {", ".join(given)}. Set count to '
-                f'at most {len(given)}; or gpus=[] for the CPU, or a list in which a GPU stands more than once.'
+                f'{self.count} workers need a GPU each, and there are {len(given)}: {", ".join(given)}. Set count to '
+                f'at most {len(given)}, or gpus=[] for the CPU, or list a GPU more than once in gpus.'
             )
         visible = _visible_gpus()
-        strange = [gpu for gpu in self.gpus or [] if gpu.isdecimal() and gpu not in visible]
-        if strange:
+        unknown = [gpu for gpu in self.gpus or [] if gpu.isdecimal() and gpu not in visible]
+        if unknown:
             raise DetNASError(
-                f'There is no GPU {", ".join(strange)}; this process sees: {", ".join(visible) or "none"}.'
+                f'gpus: there is no GPU {", ".join(unknown)}; this process sees: {", ".join(visible) or "none"}.'
             )
 
-    def _dealt_out(self) -> list[str]:
+    def _assigned(self) -> list[str]:
         return _visible_gpus() if self.gpus is None else self.gpus
 
     def _environments(self) -> list[dict[str, str]]:
-        """The environment of each slot's commands."""
-        given = self._dealt_out()
+        """Returns the environment of the commands of each slot."""
+        given = self._assigned()
         if given:
             gpus = [dict(CUDA_VISIBLE_DEVICES=given[slot % len(given)]) for slot in range(self.count)]
         else:
             gpus = [dict(CUDA_VISIBLE_DEVICES='') if self.gpus is not None else {}] * self.count
         return [os.environ | self.environment() | gpu for gpu in gpus]
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         waiting = []
         for place, task in enumerate(tasks):
             result = read_result(task.folder, task.key)
@@ -116,13 +116,13 @@ class _Running:
         return self.keeper.stdout
 
     def end(self) -> None:
-        """Kills the whole group. Until the keeper is waited for, its number can be no other group's."""
+        """Kills the whole group. The system reuses its number only after the keeper was waited for."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.keeper.pid, signal.SIGKILL)
         self.keeper.communicate()
 
     def outcome(self) -> Outcome:
-        """How a command has ended, once its keeper has said so or is gone."""
+        """Returns the outcome of a command, after its keeper has written it or has ended."""
         line = self.output.readline()
         self.end()
         said = json.loads(line) if line.endswith(b'\n') else {}
@@ -132,18 +132,18 @@ class _Running:
 
 
 def _reason(said: dict[str, Any], keeper: int, task: Task) -> str:
-    """Why a command has left no result.
+    """Returns why a command has left no result.
 
     Args:
-        said: What its keeper has said.
-        keeper: How the keeper has ended.
+        said: The line that its keeper has written.
+        keeper: Exit status of the keeper.
         task: Its task.
     """
     status = said.get('status')
     if 'refused' in said:
         return f'cannot be started: {said["refused"]}'
     if status is None:
-        return 'killed with all its processes' if keeper < 0 else f'its keeper has failed; see {task.log}'
+        return 'killed with all its processes' if keeper < 0 else f'its parent process has failed; see {task.log}'
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else 'unknown'
         return f'killed by signal {-status} ({name})'
@@ -151,7 +151,7 @@ def _reason(said: dict[str, Any], keeper: int, task: Task) -> str:
 
 
 def _visible_gpus() -> list[str]:
-    """The GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Returns the GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them."""
     named = os.environ.get('CUDA_VISIBLE_DEVICES')
     if named is not None:
         return [gpu.strip() for gpu in named.split(',') if gpu.strip() not in ('', '-1')]

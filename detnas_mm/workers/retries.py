@@ -1,8 +1,8 @@
-"""Tasks that are lost: tried again, and what it means if they are lost each time."""
+"""Runs lost tasks again, and decides whether the task or the machine is at fault."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from detnas_mm.errors import DetNASError
@@ -10,7 +10,15 @@ from detnas_mm.workers.base import Outcome, Task, Workers
 
 
 class WorkersBroken(DetNASError):
-    """A task was lost at every try, and no other one has finished since."""
+    """A task was lost at every attempt, and no other one has finished since.
+
+    Attributes:
+        reason: How it was lost, such as ``'killed 3 times by signal 9 (SIGKILL)'``.
+    """
+
+    def __init__(self, message: str, reason: str = '') -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def run_in_order(
@@ -19,27 +27,30 @@ def run_in_order(
     retries: int = 2,
     resume: str = '',
     log: Callable[[str], None] | None = None,
-) -> Iterator[Outcome]:
-    """Runs tasks, and those that are lost again, after the others.
+    fail_lost: bool = False,
+    give_up: str = '',
+) -> Generator[Outcome, None, None]:
+    """Runs tasks; lost ones are run again after the others.
 
     Args:
-        workers: What runs them.
+        workers: Workers that run the tasks.
         tasks: The tasks.
-        retries: How often a task is run again that was lost.
-        resume: The command that resumes all this, for the error.
-        log: Takes a line about tasks that are run again.
+        retries: How often a lost task is run again.
+        resume: Command that resumes the search, for the error.
+        log: Takes a line when tasks are run again.
+        fail_lost: Whether a task that is lost at every attempt is given up although no other one has finished since.
+        give_up: Command that resumes the search with ``fail_lost``, for the error.
 
     Yields:
-        Outcomes in the order of the tasks. One without a result was lost ``retries`` + 1 times, while others have
-        finished since it was lost for the first time: the fault lies with the task. Its ``lost`` says how it ended each
-        time.
+        Outcomes in the order of the tasks. A task without a result was lost at all ``retries`` + 1 attempts, and other
+        tasks have finished since its first loss, so the task is at fault. Its ``lost`` names the reasons.
 
     Raises:
-        WorkersBroken: If a task was lost that often and no other has finished since. What stands in the folders stays.
+        WorkersBroken: If a task is lost at every attempt and no other one has finished since. All files stay.
     """
     found: dict[int, Outcome] = {}
     losses: dict[int, list[Outcome]] = {}
-    proven: set[int] = set()  # lost ones after whose first loss another task has finished
+    proven: set[int] = set()  # lost tasks since whose first loss another one has finished
     missing, given = list(range(len(tasks))), 0
     for attempt in range(1, retries + 2):
         lost = []
@@ -65,11 +76,13 @@ def run_in_order(
                 f'{tasks[first].folder.name} ({losses[first][-1].lost}).'
             )
     for index in missing:
-        if index not in proven:
+        if index not in proven and not fail_lost:
+            other_way = f'To record it as failed and resume: {give_up}; to' if give_up else 'To'
             raise WorkersBroken(
-                f'{tasks[index].folder.name} was {_summary(losses[index])}, and nothing else has finished since: the '
-                f'machine is broken, or this needs more memory than it has; see {tasks[index].log}. What is finished '
-                f'is kept. To resume: {resume or "the same command"}'
+                f'{tasks[index].folder.name} was {_summary(losses[index])}, and no other one has finished since: '
+                f'either the machine is broken, or this one is at fault (memory?). See {tasks[index].log}. Finished '
+                f'results are kept. {other_way} resume and try it again: {resume or "the same command"}',
+                _summary(losses[index]),
             )
         killed = all(str(one.lost).startswith('killed ') for one in losses[index])
         found[index] = replace(
@@ -83,7 +96,7 @@ def run_in_order(
 
 
 def _summary(lost: Sequence[Outcome]) -> str:
-    """How a task was lost each time."""
+    """Returns how often and why a task was lost."""
     reasons = list(dict.fromkeys(str(one.lost) for one in lost))
     times = 'once' if len(lost) == 1 else f'{len(lost)} times'
     if all(reason.startswith('killed ') for reason in reasons):

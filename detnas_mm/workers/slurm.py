@@ -1,4 +1,4 @@
-"""Workers on a cluster that slurm manages; submitit submits, files and ``squeue`` say what has become of a job."""
+"""Workers on a slurm cluster: submitit submits jobs; result files and ``squeue`` show when they are over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,37 @@ from detnas_mm.registry import WORKERS
 from detnas_mm.workers.base import Outcome, Task, Workers
 from detnas_mm.workers.folder import read_result
 
-#: Seconds between questions to ``squeue``, at least, and between looks for results.
+#: Seconds between calls of ``squeue``, at least, and between checks for results.
 ASK, LOOK = 10.0, 1.0
-#: Answers in a row that do not know a job, after which it is over.
+#: Consecutive answers without a job after which the job is over.
 _ANSWERS = 2
-#: Failures in a row after which it is said, of ``squeue``, and after which it is given up, of ``sbatch``.
+#: Consecutive failures after which ``squeue`` is reported, and ``sbatch`` is given up.
 _FAILURES = 3
-#: What a command has to end by itself before slurm ends it: seconds, or a share of the time if that is less.
+#: Time of a command to end by itself before slurm ends it: seconds, or a share of the timeout if that is less.
 _MARGIN, _SHARE = 300.0, 0.2
 _COMMANDS = ('sbatch', 'squeue', 'scancel', 'sinfo')
-#: Runs a command; what it prints, and how it failed, is added to the file that ``$0`` names.
+#: Runs a command; appends its output, and its exit status if it fails, to the file ``$0``.
 _SCRIPT = '"$@" >>"$0" 2>&1 </dev/null; end=$?; [ $end -eq 0 ] || echo "exit status $end" >>"$0"; exit $end'
-#: In a task's folder: the job that runs it.
+#: File in a task's folder: its latest job.
 _JOB = 'slurm.json'
 
 
 @WORKERS.register_module()
 class SlurmWorkers(Workers):
-    """Runs commands as jobs of slurm: one array for all that are handed over together.
+    """Runs commands as jobs of slurm: one job array for each call of :meth:`run`.
 
-    Jobs outlive this process if it is killed; the next one waits for those that slurm still knows. If it ends in order,
-    by Ctrl-C or an error, they are cancelled. A job that slurm requeues resumes from what lies in its folder.
+    If this process is killed, its jobs keep running, and the next process waits for them. If it ends by Ctrl-C or an
+    error, its jobs are cancelled. A job that slurm requeues resumes from the files in its folder.
 
     Args:
-        partition: The partition. All its nodes see the folders of the tasks.
-        timeout: Minutes after which slurm kills a command, at each of its starts. One that keeps its own limit of time
-            ends before (:attr:`longest`); one that has none is lost.
-        count: How many run at a time, at most. Defaults to 1.
+        partition: The partition. All its nodes must see the folders of the tasks.
+        timeout: Minutes after which slurm kills a command, counted from each start. A command with a time limit of its
+            own ends before (:attr:`longest`); one without is lost.
+        count: Largest number of jobs that run at a time. Defaults to 1.
         threads: CPU threads of a command. Defaults to 1.
         gpus: GPUs of a command. Defaults to 0.
-        cpus: CPUs of a command, which its threads and its data loaders' workers share. Defaults to ``threads``.
-        options: More options of ``sbatch`` by their long names, such as ``dict(account='vision', mem='16G')``.
+        cpus: CPUs of a command, for its threads and the workers of its data loaders. Defaults to ``threads``.
+        options: Further long options of ``sbatch``, such as ``dict(account='vision', mem='16G')``.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class SlurmWorkers(Workers):
         super().__init__(count, threads)
         if timeout is None:
             raise DetNASError(
-                'SlurmWorkers need timeout, the minutes that slurm gives to a candidate before it kills it: several '
-                'times what a training takes, and at most the time limit of the partition (sinfo shows it).'
+                'SlurmWorkers need timeout, the minutes after which slurm kills a candidate: several times the length '
+                'of a training, and at most the time limit of the partition (shown by sinfo).'
             )
         self.partition = partition
         self.timeout = whole('timeout', timeout, 1)
@@ -83,8 +83,8 @@ class SlurmWorkers(Workers):
         missing = [name for name in _COMMANDS if shutil.which(name) is None]
         if missing:
             raise DetNASError(
-                f'SlurmWorkers need slurm, but this machine has no {", ".join(missing)}: start the search where jobs '
-                f"are submitted, or use dict(type='LocalWorkers')."
+                f'SlurmWorkers need slurm, but this machine has no {", ".join(missing)}: start the search on a node '
+                f"that can submit jobs, or use dict(type='LocalWorkers')."
             )
         if importlib.util.find_spec('submitit') is None:
             raise DetNASError("SlurmWorkers need submitit; install it by: pip install 'submitit>=1.5.2,<2'")
@@ -94,17 +94,17 @@ class SlurmWorkers(Workers):
         if tried.returncode:
             partitions = ' '.join(dict.fromkeys(_call('sinfo', '--noheader', '--format=%R').stdout.split()))
             raise DetNASError(
-                f'slurm refuses such a job ({" ".join(asked)}): {_said(tried)}. Its partitions are: {partitions}.'
+                f'slurm refuses a job with {" ".join(asked)}: {_said(tried)}. Its partitions are: {partitions}.'
             )
         for limit in _call('sinfo', '--noheader', f'--partition={self.partition}', '--format=%l').stdout.split():
             if self.timeout > _minutes(limit):
                 raise DetNASError(
-                    f'timeout is {self.timeout} minutes, but partition {self.partition} runs no job for longer than '
-                    f'{limit} ([days-]hours:minutes:seconds); such a job would wait forever.'
+                    f'timeout is {self.timeout} minutes, but the time limit of partition {self.partition} is {limit} '
+                    f'([days-]hours:minutes:seconds), and such a job would never start: lower timeout.'
                 )
         self._folder = work_dir / 'slurm'
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         for task in tasks:
             self.time_limit(task.time_limit)
         waiting = []
@@ -116,8 +116,8 @@ class SlurmWorkers(Workers):
                 yield place, Outcome(result)
         if not waiting:
             return
-        folder = (self._folder or tasks[0].folder.parent / 'slurm').absolute()
-        queue = _Queue('detnas_mm-' + hashlib.sha256(str(folder).encode()).hexdigest()[:12])
+        folder = self._logs(tasks)
+        queue = _Queue(_name(folder))
         jobs = self._adopt(queue, tasks, waiting)
         try:
             new = [place for place in waiting if place not in jobs.values()]
@@ -127,19 +127,35 @@ class SlurmWorkers(Workers):
         finally:
             if jobs:
                 _call('scancel', *jobs)
-                for place in jobs.values():  # what is being cancelled is not to be waited for
+                for place in jobs.values():  # the next process must not wait for a cancelled job
                     (tasks[place].folder / _JOB).unlink(missing_ok=True)
 
-    def _adopt(self, queue: _Queue, tasks: Sequence[Task], waiting: Sequence[int]) -> dict[str, int]:
-        """Jobs that an earlier process has submitted, and slurm knows, with the places of their tasks.
+    def end_others(self, tasks: Sequence[Task]) -> None:
+        """See :meth:`Workers.end_others`: cancels jobs, and waits until slurm does not know them any more."""
+        queue = _Queue(_name(self._logs(tasks)))
+        own = {job['job'] for task in tasks if (job := _noted(task))}
+        cancelled: set[str] = set()
+        while (known := queue.ask()) is None or known.keys() - own:
+            others = (known or {}).keys() - own
+            if others - cancelled:
+                print(f'Cancelling jobs that an earlier start has left: {", ".join(sorted(others))}', flush=True)
+                _call('scancel', *sorted(others))
+                cancelled |= others
+            time.sleep(min(LOOK, ASK) if others else ASK)
 
-        One that works for another key, as after a change of settings, is cancelled.
+    def _logs(self, tasks: Sequence[Task]) -> Path:
+        """Returns the folder of submitit's files."""
+        return (self._folder or tasks[0].folder.parent / 'slurm').absolute()
+
+    def _adopt(self, queue: _Queue, tasks: Sequence[Task], waiting: Sequence[int]) -> dict[str, int]:
+        """Returns jobs of an earlier process that slurm still knows, with the indices of their tasks.
+
+        A job for another key, as after a change of settings, is cancelled.
         """
         noted, others = {}, set()
         for place in waiting:
-            file = tasks[place].folder / _JOB
-            if file.is_file():
-                job = json.loads(file.read_text(encoding='utf-8'))
+            job = _noted(tasks[place])
+            if job:
                 noted[job['job']] = place
                 if job.get('key') != tasks[place].key:
                     others.add(job['job'])
@@ -152,10 +168,10 @@ class SlurmWorkers(Workers):
         return {job: place for job, place in there.items() if job not in others}
 
     def _submit(self, name: str, folder: Path, tasks: Sequence[Task]) -> list[str]:
-        """Submits tasks as an array; the jobs' numbers.
+        """Submits tasks as a job array; returns the numbers of the jobs.
 
         Raises:
-            DetNASError: What slurm says, if it refuses them each time.
+            DetNASError: If slurm refuses them at every attempt; quotes its message.
         """
         import submitit
 
@@ -172,27 +188,27 @@ class SlurmWorkers(Workers):
                 break
             except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
                 if failures == _FAILURES:
-                    raise DetNASError(f'slurm takes no jobs: {" ".join(str(error).split())}') from error
+                    raise DetNASError(f'slurm refuses the jobs: {" ".join(str(error).split())}') from error
                 time.sleep(ASK)
         for job, task in zip(jobs, tasks, strict=True):
             write_json(task.folder / _JOB, dict(job=job, key=task.key))
         return jobs
 
     def _asked(self) -> list[tuple[str, Any]]:
-        """What a job is to have, as long options of ``sbatch``."""
+        """Returns the settings of a job, as long options of ``sbatch``."""
         own: dict[str, Any] = {'partition': self.partition, 'time': self.timeout, 'cpus-per-task': self.cpus}
         if self.gpus:
             own['gpus-per-node'] = self.gpus
         return [*own.items(), *self.options.items()]
 
     def _command(self, task: Task) -> list[str]:
-        """A task's command with its environment, what it prints going to the task's log."""
+        """Returns a task's command with its environment; its output goes to the task's log."""
         env = self.environment() | ({} if self.gpus else dict(CUDA_VISIBLE_DEVICES=''))
         variables = [f'{key}={value}' for key, value in env.items()]
         return ['/usr/bin/env', *variables, '/bin/sh', '-c', _SCRIPT, str(task.log.absolute()), *task.command]
 
     def _follow(self, queue: _Queue, tasks: Sequence[Task], jobs: dict[str, int]) -> Iterator[tuple[int, Outcome]]:
-        """Yields outcomes as jobs end; takes those out of ``jobs``."""
+        """Yields outcomes as jobs end; removes these jobs from ``jobs``."""
         unknown = dict.fromkeys(jobs, 0)
         nodes: dict[str, str] = {}
         asked = time.monotonic()
@@ -205,44 +221,57 @@ class SlurmWorkers(Workers):
                     nodes |= {job: node for job, node in known.items() if node}
             for job, place in list(jobs.items()):
                 task = tasks[place]
-                os.listdir(task.folder)  # has a network file system look at the folder again
+                os.listdir(task.folder)  # makes a network file system read the folder again
                 result = read_result(task.folder, task.key)
                 if result is None and unknown[job] < _ANSWERS:
                     continue
                 del jobs[job]
-                lost = None if result is not None else f'unknown to squeue, without a result; {_where(task)}'
-                yield place, Outcome(result, lost, f'{nodes.get(job, "slurm")}, job {job}')
+                lost = None if result is not None else f'no longer in squeue, without a result; {_where(task)}'
+                node = nodes.get(job, '')
+                yield place, Outcome(result, lost, f'{node or "slurm"}, job {job}', host=node)
             if jobs:
                 time.sleep(min(LOOK, ASK))
 
 
 class _Queue:
-    """What slurm knows of jobs of one name."""
+    """Asks slurm for the jobs of one name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._failures = 0
 
-    def ask(self, jobs: Mapping[str, int]) -> dict[str, str] | None:
-        """The jobs that are waiting or running, with their nodes ('' without one); None if there is no answer.
+    def ask(self, jobs: Iterable[str] = ()) -> dict[str, str] | None:
+        """Returns the jobs that are waiting or running, with their nodes ('' without one); None without an answer.
 
         Args:
-            jobs: Their numbers.
+            jobs: Their numbers. Defaults to all of the name.
         """
         numbers = ','.join(dict.fromkeys(job.partition('_')[0] for job in jobs))
-        answer = _call('squeue', '--noheader', '--array', '--format=%i|%j|%N', f'--jobs={numbers}')
+        which = f'--jobs={numbers}' if numbers else f'--name={self.name}'
+        answer = _call('squeue', '--noheader', '--array', '--format=%i|%j|%N', which)
         if answer.returncode and 'Invalid job id' not in answer.stderr:
             self._failures += 1
             if self._failures == _FAILURES:
-                print(f'squeue gives no answer ({_said(answer)}); it is asked again.', file=sys.stderr, flush=True)
+                print(f'squeue fails ({_said(answer)}) and is called again.', file=sys.stderr, flush=True)
             return None
         self._failures = 0
         lines = (line.split('|') for line in answer.stdout.splitlines())
         return {job: node for job, name, node in lines if name == self.name}
 
 
+def _name(folder: Path) -> str:
+    """Returns the name of all jobs whose files are in a folder."""
+    return 'detnas_mm-' + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+
+
+def _noted(task: Task) -> dict[str, Any]:
+    """Returns the latest job of a task, ``job`` and ``key``; empty if it had none."""
+    file = task.folder / _JOB
+    return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
+
+
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command of slurm; one that does not answer counts as failed."""
+    """Runs a command of slurm; no answer within 2 minutes counts as a failure."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(('SQUEUE_', 'SINFO_'))}
     try:
         return subprocess.run(command, env=env | dict(LC_ALL='C'), capture_output=True, text=True, timeout=120)
@@ -255,14 +284,14 @@ def _said(answer: subprocess.CompletedProcess[str]) -> str:
 
 
 def _where(task: Task) -> str:
-    """Where to read why a job left no result."""
+    """Returns which file shows why a job left no result."""
     if task.log.exists():
         return f'see {task.log}'
-    return f'it has printed nothing: do the nodes see {task.folder.absolute()}?'
+    return f'it has no log: check that the nodes see {task.folder.absolute()}'
 
 
 def _minutes(limit: str) -> float:
-    """Minutes of a limit as slurm writes it: ``'infinite'``, ``'1-00:00:00'``, ``'12:00:00'``, ``'5:00'``."""
+    """Reads a time limit of slurm, ``'infinite'``, ``'1-00:00:00'``, ``'12:00:00'`` or ``'5:00'``; returns minutes."""
     if not limit[:1].isdigit():
         return float('inf')
     days, _, rest = limit.rpartition('-')

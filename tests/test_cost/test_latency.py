@@ -104,7 +104,7 @@ def test_positions_may_have_unequal_numbers_of_choices(tmp_path):
 
 
 def test_spaces_without_choices_are_refused(tmp_path):
-    with pytest.raises(ValueError, match='of a space of one choice a position; got '):
+    with pytest.raises(ValueError, match='needs a space with one choice at each position; got '):
         LatencyTable(MAEDetSpace(), tmp_path / 'a.json')
     table = LatencyTable(dict(type='DetNASSpace', space='small'), latency.write(tmp_path / 'a.json', DetNASSpace()))
     assert len(table.choices) == 20 and table.bounds()[0] > 0

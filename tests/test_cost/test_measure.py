@@ -89,7 +89,7 @@ def test_a_small_space_is_checked_by_all_its_nets(watch):
 
 
 def test_another_kind_of_space_is_refused(watch):
-    with pytest.raises(ValueError, match='of spaces of one choice a position; this supernet has'):
+    with pytest.raises(ValueError, match='needs a space with one choice at each position; this supernet has'):
         DetNASLatencySubject(MAEDetSpace(), Inputs('backbone', SIZE, 'cpu'), DetNASSupernet(TINY), {})
 
 

@@ -11,12 +11,13 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.latency import NetLatency, NetMacs
 from detnas_mm.latency.net_file import NetFile
 from detnas_mm.latency.whole import SESSION, loaded, whole_net
-from detnas_mm.registry import WORKERS
-from detnas_mm.search import SearchJob
+from detnas_mm.registry import EVALUATORS, WORKERS
+from detnas_mm.search import Evaluation, SearchJob, read_ledger
 from detnas_mm.spaces.images import RGB
 from detnas_mm.testing import check_cost_model
 from detnas_mm.workers import Outcome, Workers
-from tests.test_toys.detectors import DetectorSpace, search_config
+from tests import jobs
+from tests.test_toys.detectors import DetectorSpace, UntrainedLoss, search_config
 
 SPACE = DetectorSpace()
 ARCHS = [SPACE.parse(text) for text in ('RetinaHead@64', 'GFLHead@64', 'RetinaHead@96', 'GFLHead@96')]
@@ -31,36 +32,54 @@ class PaperWorkers(Workers):
     lost = 0
     machine = dict(device=dict(kind='cpu', name='Analytical Engine', threads=1), versions=VERSIONS)
     unlike = dict.fromkeys(map(SPACE.describe, ARCHS), 1.0)
-    failed = None
+    failing: dict = {}  # by the name of a net: why it fails
+    hung = None
     sessions: list = []
 
     def __init__(self):
         super().__init__(1, 1)
 
+    def end_others(self, tasks):
+        type(self).kept = [task.folder for task in tasks]
+
     def run(self, tasks):
         (task,) = tasks
+        assert self.kept == [task.folder], 'what a killed search has left is ended'
         asked = json.loads((task.folder / SESSION).read_text())
         type(self).sessions.append([net['arch'] for net in asked['nets']])
         if self.lost:
             type(self).lost -= 1
             yield 0, Outcome(None, 'killed by signal 9 (SIGKILL)')
             return
-        nets = {}
+        names = [net['arch'] for net in asked['nets']]
+        if any(self.failing.get(name) == 'killed' for name in names):
+            yield 0, Outcome(None, 'killed by signal 9 (SIGKILL)')
+            return
+        if self.hung in names:
+            result = dict(hung=f'measuring {self.hung}', key=task.key)
+            (task.folder / 'result.json').write_text(json.dumps(result))
+            yield 0, Outcome(result)
+            return
+        nets, failed = {}, {}
         for number, net in enumerate(asked['nets']):
+            reason = self.failing.get(net['arch'])
+            if reason == 'out of memory beside others':
+                reason = 'out of memory' if len(names) > 2 else None
+            if reason:
+                failed[net['key']] = reason
+                continue
             model = Config.fromfile(task.folder / f'net_{number}.py').model
             ms = np.prod(net['input_size']) / 100 * (1.5 if model.type == 'GFL' else 1)
             ms *= self.pace * self.unlike[net['arch']]
             nets[net['key']] = dict(ms=ms, iqr_ms=ms / 100, boxes=100)
-        result = dict(machine=self.machine, clock='paper', load=[0.5, 0.75], nets=nets)
-        if self.failed and nets:
-            result = dict(failed=dict(arch=self.failed, reason='RuntimeError: no kernel'))
+        result = dict(machine=self.machine, clock='paper', load=[0.5, 0.75], nets=nets, failed=failed)
         (task.folder / 'result.json').write_text(json.dumps(result))
         yield 0, Outcome(result, worker='paper')
 
 
 @pytest.fixture(autouse=True)
 def paper(monkeypatch):
-    for name, value in dict(pace=1.0, lost=0, failed=None, sessions=[]).items():
+    for name, value in dict(pace=1.0, lost=0, failing={}, hung=None, sessions=[]).items():
         monkeypatch.setattr(PaperWorkers, name, value)
 
 
@@ -87,7 +106,7 @@ def test_nets_are_measured_once_and_kept(prepared, tmp_path):
     _, cost, lines = prepared()
     cost.measure(ARCHS[:2])
     assert measured(ARCHS[:2]) and lines == [
-        'Latency of 2 nets before training: 40.960 to 61.440 ms, spread between rounds (IQR) 1.0% in the median'
+        'Latency of 2 nets before training: 40.960 to 61.440 ms; median spread between rounds (IQR): 1.0%'
     ]
     assert [cost.total(arch) for arch in ARCHS[:2]] == [40.96, 61.44] and cost.spread(ARCHS[0]) == 0.4096
     _, again, lines = prepared()
@@ -110,20 +129,21 @@ def test_sessions_are_comparable(prepared, tmp_path):
         cost.measure(ARCHS[3:])
     finally:
         PaperWorkers.unlike = dict.fromkeys(PaperWorkers.unlike, 1.0)
-    assert measured(ARCHS[:3], [ARCHS[3], ARCHS[0], ARCHS[2]]), 'in turn with the quickest and the slowest'
+    assert measured(ARCHS[:3], [ARCHS[0], ARCHS[2], ARCHS[3]]), 'in turn with the quickest and the slowest'
     # The nets in common took 1.5 and 1.5 * 1.21 times as long: 1.5 * 1.1 together.
     assert cost.total(ARCHS[3]) == pytest.approx(138.24 * 1.5 / (1.5 * 1.1))
     assert cost.spread(ARCHS[3]) == pytest.approx(0.1 * cost.total(ARCHS[3]))
     assert cost.total(ARCHS[0]) == 40.96, 'what stands in the file never changes'
     session = json.loads((tmp_path / 'latency.json').read_text())['machines'][0]['sessions'][1]
     assert session['ratio'] == pytest.approx(1 / 1.65) and session['unlike'] == pytest.approx(0.1)
-    assert 'took 1.650 times as long as then (unlike by 10.0%)' in lines[1] and 'This machine was busy' in lines[1]
+    assert 'divided by 1.650, the slowdown of the reference nets' in lines[1] and '(they differ by 10.0%)' in lines[1]
+    assert 'The machine was busy' in lines[1]
 
 
 def test_memory_bounds_a_session(prepared):
     _, cost, _ = prepared(at_once=2)
     cost.measure(ARCHS)
-    assert measured(ARCHS[:2], [*ARCHS[2:], *ARCHS[:2]])
+    assert measured(ARCHS[:2], ARCHS)
 
 
 def test_numbers_of_other_machines_are_kept_and_not_used(prepared, tmp_path, monkeypatch):
@@ -133,12 +153,12 @@ def test_numbers_of_other_machines_are_kept_and_not_used(prepared, tmp_path, mon
     monkeypatch.setattr(PaperWorkers, 'machine', PaperWorkers.machine | dict(versions=VERSIONS | dict(torch='2.11.0')))
     _, cost, lines = prepared()
     cost.measure(ARCHS[:1])
-    assert len(lines) == 2 and 'holds 2 nets of Analytical Engine, 1 thread (torch 2.10.0, ' in lines[0]
+    assert len(lines) == 2 and 'has latencies of 2 nets of Analytical Engine, 1 thread (torch 2.10.0, ' in lines[0]
     assert 'They are not used: this is Analytical Engine, 1 thread (torch 2.11.0, ' in lines[0]
     there = json.loads((tmp_path / 'latency.json').read_text())['machines']
     assert there[0] == first and len(there) == 2 and measured(ARCHS[:2], ARCHS[:1])
     monkeypatch.setattr(PaperWorkers, 'machine', PaperWorkers.machine | dict(versions=VERSIONS))
-    with pytest.raises(DetNASError, match='was measured on Analytical Engine, 1 thread, that of others on'):
+    with pytest.raises(DetNASError, match='was measured on Analytical Engine, 1 thread, those of others on'):
         cost.measure(ARCHS[2:])
 
 
@@ -146,7 +166,7 @@ def test_numbers_of_other_machines_are_kept_and_not_used(prepared, tmp_path, mon
     ('content', 'match'),
     [
         ('{', 'is no JSON'),
-        ('{"schema": 1, "part": "detector"}', 'it holds something else'),
+        ('{"schema": 1, "part": "detector"}', 'it has another schema or kind'),
         (
             json.dumps(dict(schema=1, kind='latencies of whole nets', machines=[dict(nets={})])),
             'lacks device, versions',
@@ -161,16 +181,41 @@ def test_other_files_are_left_alone(prepared, tmp_path, content, match):
     assert (tmp_path / 'other.json').read_text() == content
 
 
-def test_a_net_that_does_not_run_is_named(prepared, tmp_path):
-    _, cost, _ = prepared()
-    PaperWorkers.failed = 'GFLHead@64'
-    with pytest.raises(
-        DetNASError, match='GFLHead@64 does not run, so its latency cannot be .*: RuntimeError: no kern'
-    ):
-        cost.measure(ARCHS)
-    PaperWorkers.failed = None
+def test_a_net_that_does_not_run_has_failed_and_the_others_are_measured(prepared, tmp_path):
+    job, cost, lines = prepared()
+    PaperWorkers.failing = {'GFLHead@64': 'NotImplementedError: no kernel'}
     cost.measure(ARCHS)
-    assert cost.total(ARCHS[1]) == 61.44, 'its cause is gone, and so is the failure'
+    assert measured(ARCHS) and np.isnan(cost.total(ARCHS[1])) and cost.total(ARCHS[2]) == 92.16
+    (folder,) = (tmp_path / 'latency.json.sessions').iterdir()
+    reason = f'NotImplementedError: no kernel; log: latency.json.sessions/{folder.name}/log.txt'
+    assert lines[1] == f'GFLHead@64 has no latency and counts as failed: {reason}'
+    assert job.budget.failures(ARCHS) == {ARCHS[1]: f'latency: {reason}'} and job.budget.costs(ARCHS[1]) == {}
+    with pytest.raises(DetNASError, match='GFLHead@64 was not measured'):
+        cost.spread(ARCHS[1])
+    PaperWorkers.failing = {}
+    again, cost, _ = prepared(constraints=[dict(cost='latency', high=1000)])
+    assert again.budget.failures(ARCHS) == job.budget.failures(ARCHS), 'it is in the file'
+    assert again.budget.allows(ARCHS).tolist() == [True, False, True, True] and measured(ARCHS)
+    again.budget.forget([SimpleNamespace(arch='GFLHead@64')])
+    cost.measure(ARCHS)
+    assert cost.total(ARCHS[1]) == 61.44 and again.budget.failures(ARCHS) == {}
+
+
+def test_one_that_lacks_memory_beside_others_is_measured_alone(prepared):
+    _, cost, _ = prepared()
+    PaperWorkers.failing = {'RetinaHead@64': 'out of memory beside others', 'GFLHead@96': 'out of memory'}
+    cost.measure([ARCHS[0], ARCHS[1], ARCHS[3]])
+    assert measured([ARCHS[0], ARCHS[1], ARCHS[3]], [ARCHS[1], ARCHS[0]], [ARCHS[1], ARCHS[3]])
+    assert cost.total(ARCHS[0]) == 40.96 and cost.failure(ARCHS[3]).startswith('out of memory; log: ')
+
+
+def test_one_that_ran_before_and_fails_now_is_the_machines_fault(prepared):
+    _, cost, _ = prepared()
+    cost.measure(ARCHS[:2])
+    PaperWorkers.failing = {'RetinaHead@64': 'out of memory'}
+    with pytest.raises(DetNASError, match='The reference net RetinaHead@64 ran in the first session .* out of memory'):
+        cost.measure(ARCHS[2:])
+    assert not cost._kept.failed
 
 
 def test_a_lost_session_is_begun_again(prepared):
@@ -179,9 +224,79 @@ def test_a_lost_session_is_begun_again(prepared):
     PaperWorkers.lost = 2
     cost.measure(ARCHS[:1])
     assert cost.total(ARCHS[0]) == 40.96 and 'Lost at attempt 2 of 3' in lines[1]
-    PaperWorkers.lost = 3
-    with pytest.raises(DetNASError, match=r'measures latencies \(RetinaHead@96, .*killed .*signal 9'):
-        cost.measure(ARCHS[2:3])
+
+
+def test_one_that_kills_its_session_has_failed_if_another_session_finishes_since(prepared):
+    _, cost, lines = prepared()
+    PaperWorkers.failing = {'GFLHead@64': 'killed'}
+    cost.measure(ARCHS[:3])
+    assert any('GFLHead@64, RetinaHead@96 was killed 3 times by signal 9' in line for line in lines)
+    assert cost.failure(ARCHS[1]) == 'killed 3 times by signal 9 (SIGKILL)'
+    assert [cost.total(ARCHS[place]) for place in (0, 2)] == [40.96, 92.16]
+
+
+@pytest.mark.parametrize('hung', [True, False])
+def test_if_none_finishes_since_the_search_stops_with_the_ways_on(prepared, hung):
+    """Killed, or hung: the machine may be at fault. With ``fail_lost`` the net is."""
+    job, cost, _ = prepared()
+    PaperWorkers.failing, PaperWorkers.hung = ({}, 'GFLHead@64') if hung else ({'GFLHead@64': 'killed'}, None)
+    ways = r'record it as failed and resume: python \S*search.py .* --fail-lost; to resume and try it again: python '
+    why = 'ended, since it made no step for 1800 s .step_limit; the step: measuring GFL' if hung else 'killed 3 times'
+    with pytest.raises(DetNASError, match=f'measures the latency of GFLHead@64 was {why}.*log.txt.*{ways}'):
+        cost.measure([ARCHS[0], ARCHS[1]])
+    assert cost.total(ARCHS[0]) == 40.96, 'what was measured is kept'
+    job.fail_lost = True
+    cost.measure([ARCHS[0], ARCHS[1]])
+    assert why.partition(',')[0] in cost.failure(ARCHS[1])
+
+
+def test_two_that_are_lost_in_a_row_are_the_machines_fault(prepared):
+    _, cost, _ = prepared()
+    PaperWorkers.failing = dict.fromkeys(map(SPACE.describe, ARCHS), 'killed')
+    with pytest.raises(DetNASError, match='measures the latency of RetinaHead@64 was killed'):
+        cost.measure(ARCHS)
+    names = [names for names in PaperWorkers.sessions if names]
+    assert names[3:] == [['RetinaHead@64']] * 3 + [['GFLHead@64']] * 3 and not cost._kept.failed
+
+
+@EVALUATORS.register_module(force=True)
+class CountsLetters(UntrainedLoss):
+    asked: list = []
+
+    def evaluate(self, archs):
+        for arch in archs:
+            name = self.job.space.describe(arch)
+            self.asked.append(name)
+            yield Evaluation(dict(score=float(len(name))))
+
+    def weights(self, arch):
+        return None
+
+
+def test_a_candidate_that_cannot_be_measured_is_a_failed_row(digits_folder, tmp_path):
+    """It is not evaluated, and the others are; a search that resumes has the same rows, and may measure it again."""
+    PaperWorkers.failing = {'GFLHead@64': 'NotImplementedError: no kernel'}
+    cost = dict(type='NetLatency', file=str(tmp_path / 'latency.json'), workers=dict(type='PaperWorkers'))
+    cfg = search_config(
+        tmp_path / 'search', costs=dict(latency=cost), evaluator=dict(type='CountsLetters'),
+        strategy=dict(type='ListStrategy', archs=[SPACE.describe(ARCHS[place]) for place in (1, 0, 3)]),
+        objectives=[dict(name='score'), dict(name='latency', direction='minimize')], budget=dict(generations=1),
+        export=dict(),
+    )  # fmt: skip
+    CountsLetters.asked = []
+
+    def rows(**options):
+        jobs.run(cfg, **options)
+        return read_ledger(tmp_path / 'search' / 'ledger.jsonl')[1]
+
+    found = rows()
+    expected = [('GFLHead@64', 'failed'), ('RetinaHead@64', 'ok'), ('GFLHead@96', 'ok')]
+    assert [(row.arch, row.status) for row in found] == expected
+    assert found[0].reason.startswith('latency: NotImplementedError: no kernel; log: ') and found[0].costs == {}
+    assert found[1].costs == dict(latency=40.96) and 'GFLHead@64' not in CountsLetters.asked
+    PaperWorkers.failing = {}
+    assert rows() == found
+    assert [row.status for row in rows(retry_failed=True)] == ['ok'] * 3
 
 
 def test_limits_on_what_is_not_known_beforehand(prepared):
@@ -212,6 +327,7 @@ def test_few_candidates_are_measured_in_vain(prepared):
         (dict(pace=dict(round=3)), 'pace must be as in'),
         (dict(pace=dict(rounds=1)), 'rounds must be at least 2'),
         (dict(at_once=0), 'at_once must be'),
+        (dict(step_limit=0), 'step_limit must be seconds, more than 0; got 0'),
         (dict(workers=dict(type='NoWorkers')), "'NoWorkers' is no worker"),
     ],
 )
@@ -242,10 +358,10 @@ def test_what_decides_a_latency(digits_folder, tmp_path):
     for part in ('train', 'test', 'val'):
         pipeline = cfg[f'{part}_dataloader']['dataset']['pipeline'] if cfg.get(f'{part}_dataloader') else []
         pipeline[:] = [step for step in pipeline if step['type'] != 'Resize']
-    with pytest.raises(DetNASError, match=r'RetinaHead@64: no step of its test pipeline names a scale.*input_size='):
+    with pytest.raises(DetNASError, match=r'RetinaHead@64: no step of its test pipeline has a scale.*input_size='):
         whole_net(SPACE, cfg, ARCHS[0])
     assert whole_net(SPACE, cfg, ARCHS[0], (32, 48)).input_size == (32, 48)
-    with pytest.raises(DetNASError, match='RetinaHead@64: DetectorSpace.configure gives no whole detector'):
+    with pytest.raises(DetNASError, match='RetinaHead@64: DetectorSpace.configure returns no whole detector'):
         whole_net(SPACE, cfg | dict(model=dict(type='RetinaNet', bbox_head={})), ARCHS[0])
 
 
@@ -290,11 +406,13 @@ def test_a_search_goes_on_with_the_file_that_it_began_with_alone(prepared, tmp_p
     _, cost, _ = prepared()
     known = dict(zip(ARCHS, cost.totals(SPACE.encode(ARCHS)).tolist()))
     prepared()[1].confirm(known)
-    with pytest.raises(DetNASError, match=r'holds 40.96 ms of RetinaHead@64 as it is now, and the ledger says 41 ms'):
+    with pytest.raises(DetNASError, match=r'has 40.96 ms for RetinaHead@64, and the ledger has 41 ms'):
         prepared()[1].confirm(known | {ARCHS[0]: 41.0})
     (tmp_path / 'latency.json').unlink()
     job, cost, _ = prepared()
-    with pytest.raises(DetNASError, match=r'latency.json holds no latency of RetinaHead@64.*Give search.costs.latency'):
+    with pytest.raises(
+        DetNASError, match=r'latency.json has no latency for RetinaHead@64.*Restore the file of search.costs.latency'
+    ):
         cost.confirm(known)
     row = SimpleNamespace(arch='GFLHead@64', costs=dict(latency=61.44))
     with pytest.raises(DetNASError, match='GFLHead@64'):

@@ -72,7 +72,7 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     assert first['as_measured']['ratio'] == second['as_measured']['ratio'] == 1.25
     assert first['breaks'] == second['breaks'] == dict(ratio='ratio ≤ 1')
     assert not first['beaten'] and second['beaten'] and first['fitness']['entropy'] > second['fitness']['entropy']
-    assert 'breaks ratio ≤ 1 as measured: ratio 1.25' in lines[1] and lines[1].count('beaten as measured') == 1
+    assert 'violates ratio ≤ 1 (measured): ratio 1.25' in lines[1] and lines[1].count('dominated (measured)') == 1
     assert found['references_ms']['now'] == dict(resnet50=4.0)
     # The best was predicted to take 0.8 and took 1.25: at a limit of 0.64 it takes 1.
     ((number, limit),) = [(i, c) for i, c in enumerate(job.cfg.search.constraints) if c.cost == 'ratio']

@@ -70,12 +70,15 @@ def test_found_nets_as_text(found):
     )
     assert lines[1].split() == ['net', 'fitness', 'tested', 'predicted', 'measured', 'spread', 'macs', 'architecture']
     assert lines[2].split() == ['0', '0.3500', '0.350', '4.000', '4.200', '0.250', '5,000,000', '0|1|23|0']
-    assert [line.strip() for line in lines].index('beaten as measured') == 4
+    assert [line.strip() for line in lines].index('dominated (measured)') == 4
     ends = [line.index('0|1|23|') for line in (lines[2], lines[3], lines[5])]
     assert set(ends) == {lines[1].index('architecture')}
-    assert '7.5 %, bias -7.5 %, Kendall 0.50; 6.2 % once a common factor of 1.05' in lines[6] and len(lines) == 7
+    assert (
+        '7.5 % (bias -7.5 %), 6.2 % after scaling by 1.05; rank correlation: Kendall 0.50' in lines[6]
+        and len(lines) == 7
+    )
     found['predictions']['factor'] = 1.7
-    assert 'This machine was busy' in found_text(found)
+    assert 'The machine was busy' in found_text(found)
     found['nets'][1]['test_set'] = {'coco/bbox_mAP': 0.3}
     assert found_text(found).splitlines()[2].split()[1:4] == ['0.3500', '0.350', '–']
     assert found_text(found).splitlines()[3].split()[1:4] == ['0.3400', '0.340', '0.300']
@@ -88,9 +91,9 @@ def test_nets_of_unlike_input_sizes_as_text(found, tmp_path):
     found |= dict(input_size=None, untrained=True)
     found['predictions']['factor'] = 0.6
     lines = found_text(found).splitlines()
-    assert ', one image of the input size of each (search-val), ' in lines[0]
+    assert ', one image of the input size of each net (search-val), ' in lines[0]
     assert lines[1].split()[-3:] == ['input', 'macs', 'architecture'] and lines[2].split()[-3] == '96x64'
-    assert lines[-1].startswith('Before training nets were measured with their post-processing fully loaded')
+    assert lines[-1].startswith('Predicted latencies are those of untrained nets')
     assert matplotlib.image.imread(plot_front(found, [], tmp_path / 'front.png')).std() > 0.02
 
 
@@ -264,7 +267,7 @@ def test_measuring_a_backbone(tmp_path):
     done = run('analysis_tools/measure_latency.py', path, *arguments, '--input-size', 32, 64)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'backbone (DetNASSupernet), one image of 32x64 (noise)' in done.stdout
-    assert 'sums against 3 whole nets' in done.stdout and 'Kendall' in done.stdout
+    assert 'sums vs 3 measured whole nets' in done.stdout and 'Kendall' in done.stdout
     found = json.loads(file.read_text())
     table = LatencyTable(DetNASSpace(found['space']), file, 'backbone', (32, 64))
     assert found['device']['threads'] == 1 and found['pace']['rounds'] == 2 and len(found['check']['rows']) == 3

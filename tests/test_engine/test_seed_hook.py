@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from detnas_mm.engine import EpochSeedHook, seed_loader, seed_process
-from detnas_mm.engine.resume import last_checkpoint
+from detnas_mm.engine.hooks.seed_hook import GRADIENTS
+from detnas_mm.engine.resume import last_checkpoint, resume
 from detnas_mm.engine.runner import NamedRunner
 from detnas_mm.errors import DetNASError
-from tests.test_engine.seeded_training import config, final, in_process
+from tests.test_engine.seeded_training import as_lists, config, final, in_process
 
 MOMENTS = [('iteration', 1), ('iteration', 4), ('row', 1), ('writing', 1), ('checkpoint', 1)]
 
@@ -216,9 +219,48 @@ def test_a_seed_must_be_a_whole_number():
         EpochSeedHook(seed='1')
 
 
-def test_gradients_that_an_epoch_cuts_are_warned_of(tmp_path):
-    wrapper = dict(type='OptimWrapper', accumulative_counts=2, optimizer=dict(type='SGD', lr=0.1))
-    cfg = config(tmp_path, workers=0, optim_wrapper=wrapper, experiment_name=tmp_path.name)
-    NamedRunner.from_cfg(cfg).train()
-    (log,) = tmp_path.glob('*/*.log')
-    assert 'accumulated over 2 iterations, and an epoch has 3' in log.read_text()
+class Stopped(Exception):
+    pass
+
+
+@HOOKS.register_module(force=True)
+class Stops(Hook):
+    """Ends a training within an iteration, as a kill does, but stays in this process."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at:
+            raise Stopped
+
+
+ACCUMULATED = dict(type='OptimWrapper', accumulative_counts=2, optimizer=dict(type='Adam', lr=0.1))
+BY_ITERATION = dict(
+    train_cfg=dict(type='IterBasedTrainLoop', max_iters=7),
+    default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3)),
+    param_scheduler=[],
+)
+
+
+@pytest.mark.parametrize('kind, changes', [('EpochSeedHook', {}), ('IterationSeedHook', BY_ITERATION)])
+def test_gradients_of_an_unfinished_step_are_in_the_checkpoint(tmp_path, kind, changes):
+    """An epoch has 3 iterations and a step 2, so the checkpoint of iteration 3 is written within a step."""
+
+    def weights(folder, *stops):
+        hooks = [dict(type=f'detnas_mm.{kind}'), *stops]
+        cfg = config(folder, workers=0, optim_wrapper=ACCUMULATED, custom_hooks=hooks, **changes)
+        cfg.experiment_name = f'{folder.name} {len(stops)} {kind}'
+        resume(cfg)
+        runner = NamedRunner.from_cfg(cfg)
+        runner.train()
+        return as_lists(runner.model.state_dict())
+
+    with pytest.raises(Stopped):
+        weights(tmp_path / 'stopped', dict(type='Stops', at=4))
+    saved = torch.load(last_checkpoint(tmp_path / 'stopped'), weights_only=False)
+    assert saved['meta']['iter'] == 3 and saved[GRADIENTS].keys() == saved['state_dict'].keys() - set(BUFFERS)
+    assert weights(tmp_path / 'stopped') == weights(tmp_path / 'whole')
+
+
+BUFFERS = [f'layers.1.{name}' for name in ('running_mean', 'running_var', 'num_batches_tracked')]

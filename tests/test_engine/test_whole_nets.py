@@ -84,7 +84,7 @@ def test_front_members_are_measured_again_each_at_its_own_size(digits_folder, tm
     sizes = {tuple(net['input_size']) for net in found['nets']}
     assert found['input_size'] is None if len(sizes) > 1 else tuple(found['input_size']) in sizes
     text = '\n'.join(lines)
-    assert 'post-processing fully loaded' in text and text.count('search-val') >= 2
+    assert 'fully loaded post-processing' in text and text.count('search-val') >= 2
     assert matplotlib.image.imread(tmp_path / 'search' / 'front.png').std() > 0.02
 
 

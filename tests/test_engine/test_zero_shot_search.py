@@ -209,7 +209,7 @@ def test_measuring_and_searching_by_latency(tmp_path):
     done = run_tool('analysis_tools/measure_latency.py', *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'backbone (MAEDetNet), one image of 32x48 (noise)' in done.stdout
-    assert 'sums against 4 whole nets' in done.stdout and "relative_to='resnet50'" in done.stdout
+    assert 'sums vs 4 measured whole nets' in done.stdout and "relative_to='resnet50'" in done.stdout
     found = json.loads(file.read_text())
     assert found['device']['threads'] == 1 and found['pace']['rounds'] == 2 and len(found['check']['rows']) == 4
     table = StructureLatency(TINY, file, (32, 48))
@@ -222,9 +222,9 @@ def test_measuring_and_searching_by_latency(tmp_path):
     assert all(entry['costs']['latency'] == pytest.approx(table.total(entry['arch'])) for entry in entries)
     again = json.loads((tmp_path / 'w/measured.json').read_text())
     assert [net['arch'] for net in again['nets']] == [entry['arch'] for entry in entries]
-    assert 'predicted against measured' in done.stdout and again['pace']['rounds'] == 10
+    assert 'predicted vs measured' in done.stdout and again['pace']['rounds'] == 10
     found = run_tool('analysis_tools/measure_latency.py', path, '--found', '--work-dir', tmp_path / 'w', '--rounds', 2)
-    assert found.returncode == 0 and 'predicted against measured' in found.stdout, found.stderr[-3000:]
+    assert found.returncode == 0 and 'predicted vs measured' in found.stdout, found.stderr[-3000:]
     assert json.loads((tmp_path / 'w/measured.json').read_text())['pace']['rounds'] == 2
     refused = run_tool('analysis_tools/measure_latency.py', path, '--part', 'detector')
     assert refused.returncode == 1 and 'measured as the part backbone' in refused.stderr

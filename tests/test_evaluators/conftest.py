@@ -34,13 +34,16 @@ def search(tmp_path, digits_folder, monkeypatch):
     """Runs a search with fake workers; returns these and the rows, without what may differ between two runs."""
     monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, False))  # yapf: half the time
 
-    def run(evaluator=None, workers=None, folder='search', log=lambda text: None, retry=False, change=None, **settings):
+    def run(
+        evaluator=None, workers=None, folder='search', log=lambda text: None, retry=False, give_up=False, change=None,
+        **settings,
+    ):  # fmt: skip
         cfg = training.config(tmp_path / folder, evaluator, **settings)
         if change is not None:
             change(cfg)
         workers = workers or training.FakeWorkers()
         job = training.job(cfg, log)
-        job.evaluator.workers, job.retry_failed = workers, retry
+        job.evaluator.workers, job.retry_failed, job.fail_lost = workers, retry, give_up
         with DefaultScope.overwrite_default_scope('mmdet'):
             run_search(job)
         return workers, training.rows(tmp_path / folder)

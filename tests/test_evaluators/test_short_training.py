@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -147,13 +148,62 @@ def test_lost_ones_are_tried_again_then_failed_then_the_workers_are_broken(searc
         search(workers=FakeWorkers(lost=dict.fromkeys(SCORES, 9)), folder='all')
 
 
+def test_one_that_is_lost_last_is_a_failed_row_if_the_user_says_so_and_can_be_resumed(search, tmp_path):
+    """Nothing else finishes after it, at every start: without the option the search would never end."""
+    lost = {'GFLHead@64': 9}
+    with pytest.raises(WorkersBroken, match=r'record it as failed and resume: python \S*search.py .* --fail-lost; to'):
+        search(workers=FakeWorkers(lost=lost), change=only_gfl)
+    with pytest.raises(WorkersBroken):
+        search(workers=FakeWorkers(lost=lost), change=only_gfl)
+    _, found = search(workers=HalfTrained(lost=lost), change=only_gfl, give_up=True)
+    assert [row['status'] for row in found] == ['failed', 'ok']
+    assert found[0]['reason'].startswith('killed 3 times by signal 9 (SIGKILL); memory?')
+    assert read_ledger(tmp_path / 'search' / 'ledger.jsonl')[1][0].host == 'node7'
+    half = tmp_path / 'search' / CANDIDATES / found[0]['id'] / 'training' / 'half'
+    assert half.is_file(), 'nothing that was computed is deleted'
+    again, found = search(change=only_gfl, retry=True)
+    assert [row['status'] for row in found] == ['ok', 'ok'] and again.ran == [('GFLHead@64', None)]
+
+
+def only_gfl(cfg):
+    cfg.search.pop('strategy')
+    cfg.search.strategy = dict(type='ListStrategy', archs=['GFLHead@64', 'GFLHead@96'])
+
+
+class HalfTrained(FakeWorkers):
+    """Leaves a checkpoint of what is lost, on another machine."""
+
+    def _outcome(self, task):
+        (task.folder / 'training').mkdir(exist_ok=True)
+        (task.folder / 'training' / 'half').touch()
+        return replace(super()._outcome(task), host='node7')
+
+
+def test_rows_name_the_machine_that_trained(search, tmp_path):
+    class Elsewhere(FakeWorkers):
+        def _train(self, task, arch, until):
+            super()._train(task, arch, until)
+            result = json.loads((task.folder / 'result.json').read_text())
+            write_result(task.folder, task.key, result | dict(host=f'node of {arch}'))
+
+    search(dict(halving=dict(at=[2], keep=0.5)), Elsewhere())
+    records = read_ledger(tmp_path / 'search' / 'ledger.jsonl')[1]
+    assert {record.status for record in records} == {'ok', 'dropped'}
+    assert all(record.host == f'node of {record.arch}' for record in records)
+
+
 @STRATEGIES.register_module(force=True)
 class ParentsStrategy(RandomStrategy):
-    """Gives each candidate all before it for parents, the worst first."""
+    """Gives each candidate all before it for parents, the worst first; candidates are random, or as listed."""
+
+    def __init__(self, population, archs=()):
+        super().__init__(population)
+        self.archs = archs
 
     def propose(self, generation, rng):
         parents = tuple(row.id for row in reversed(self.objectives[0].best_first(self.records)))
-        return [Proposal(one.arch, 'mutation', parents) for one in super().propose(generation, rng)]
+        drawn = [Proposal(self.space.parse(self.archs[generation]))] if self.archs else super().propose(generation, rng)
+        return [Proposal(one.arch, 'mutation', parents) for one in drawn]
 
 
 def test_children_inherit_from_the_first_parent_whose_weights_are_kept(search, tmp_path):
@@ -173,6 +223,33 @@ def test_children_inherit_from_the_first_parent_whose_weights_are_kept(search, t
     assert not any('--inherit' in task.command for task in plain.tasks)
     keys = [{task.folder.name: task.key for task in one.tasks} for one in (workers, plain)]
     assert all(keys[0][name] != key for name, key in keys[1].items()), 'another work'
+
+
+def test_a_parent_whose_weights_are_gone_since_rows_were_taken_back_is_named(search, tmp_path):
+    """A cut ledger gives the same rows while results stand; what must be trained again cannot inherit the same."""
+    order = ['RetinaHead@64', 'RetinaHead@96', 'GFLHead@64']
+    settings = dict(population=1, generations=3, change=lambda cfg: cfg.search.update(
+        strategy=dict(type='ParentsStrategy', population=1, archs=order), export=dict(top_k=1)))  # fmt: skip
+    _, expected = search(dict(inherit=True), **settings)
+    ids = [row['id'] for row in expected]
+    assert [row['details'].get('inherited', {}).get('parent') for row in expected] == [None, ids[0], ids[1]]
+    ledger = tmp_path / 'search' / 'ledger.jsonl'
+    lines = ledger.read_text().splitlines(keepends=True)
+
+    logged = []
+    ledger.write_text(''.join(lines[:2]))  # the first row alone; the weights of its net are gone
+    again, found = search(dict(inherit=True), log=logged.append, **settings)
+    assert found == expected and again.ran == [] and not any('cannot inherit' in line for line in logged)
+
+    ledger.write_text(''.join(lines[:2]))
+    (tmp_path / 'search' / CANDIDATES / ids[1] / 'result.json').unlink()
+    again, found = search(dict(inherit=True), log=logged.append, **settings)
+    (line,) = [line for line in logged if 'cannot inherit' in line]
+    assert (
+        line.startswith(f'RetinaHead@96 cannot inherit from {ids[0]}, whose weights are gone') and 'taken back' in line
+    )
+    assert 'It is trained from its own initial weights, so its score may differ' in line
+    assert again.ran[0] == ('RetinaHead@96', None) and '--inherit' not in again.tasks[0].command
 
 
 def test_settings_that_change_no_result_are_not_in_the_ledger(search, tmp_path):
@@ -241,7 +318,7 @@ def test_what_has_come_to_a_rung_is_under_way_to_the_next(tmp_path):
     note = dict(work='work', done=3, until=4, unit='epochs')
     (tmp_path / 'progress.json').write_text(json.dumps(note))
     one = Candidate('abc', tmp_path, 'work')
-    assert progress.Watched(None, [one], 4).line() == '0 of 1 trainings finished; under way: abc 3/4 epochs'
+    assert progress.Watched(None, [one], 4).line() == '0 of 1 trainings finished; running: abc 3/4 epochs'
     assert progress.Watched(None, [one], 2).line() == '1 of 1 trainings finished'
 
 

@@ -10,6 +10,7 @@ import pytest
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training import forecast, progress
 from detnas_mm.evaluators.training.folder import CANDIDATES, work_of
+from detnas_mm.workers import Outcome, read_result, write_result
 from tests.test_evaluators import training
 from tests.test_evaluators.training import FakeWorkers, files
 
@@ -23,11 +24,11 @@ from tests.test_evaluators.training import FakeWorkers, files
         ({}, dict(train_cfg=dict(by_epoch=True)), 'give it max_epochs, or'),
         ({}, dict(model=dict(bbox_head=dict(feat_channels='many'))), 'The candidate .*@.* cannot be built: '),
         (dict(halving=dict(at=[6])), {}, 'candidates train for 6 iterations: each number must be smaller'),
-        (dict(halving=dict(at=[3, 2])), {}, r'halving.at must be growing numbers'),
+        (dict(halving=dict(at=[3, 2])), {}, r'halving.at must be increasing numbers'),
         (dict(halving=dict(at=[3], keep=1)), {}, 'halving.keep must be more than 0 and less than 1'),
         (dict(halving=dict(keep=0.5)), {}, 'search.evaluator.halving must be as in'),
         (dict(workers=dict(type='Nobody')), {}, "'Nobody' is no workers. There are: .*LocalWorkers"),
-        (dict(time_limit=0), {}, 'evaluator.time_limit must be seconds'),
+        (dict(time_limit=0), {}, 'evaluator.time_limit must be None or seconds'),
         (dict(keep='some'), {}, "evaluator.keep must be 'front', 'all' or 'none'; got 'some'"),
         (dict(keep='none', inherit=True), {}, 'evaluator.inherit needs weights'),
     ],
@@ -45,12 +46,12 @@ def test_what_does_not_fit_is_refused_before_anything_long(digits_folder, tmp_pa
 def test_halving_needs_trainings_that_resume_exactly(digits_folder, tmp_path):
     cfg = training.config(tmp_path, dict(halving=dict(at=[2])))
     cfg.train_dataloader.dataset.pipeline.insert(3, dict(type='CachedMosaic', img_scale=(96, 96)))
-    with pytest.raises(DetNASError, match='CachedMosaic keeps a random state of its own. Leave halving out'):
+    with pytest.raises(DetNASError, match='CachedMosaic keeps a random state of its own. Remove halving'):
         training.job(cfg)
     cfg.search.evaluator.halving = None
     lines = []
     training.job(cfg, lines.append)
-    assert any('begins again from its start, since CachedMosaic' in line for line in lines)
+    assert any('begin again from the start, since CachedMosaic' in line for line in lines)
 
 
 def test_a_search_val_that_is_the_test_set_is_named(digits_folder, tmp_path):
@@ -73,7 +74,9 @@ def test_a_forecast_before_the_first_training(search, tmp_path):
     lines = []
     workers, _ = search(dict(trials=2), population=2, generations=2, log=lines.append)
     (line,) = [line for line in lines if line.startswith('Forecast: ')]
-    assert line.startswith('Forecast: 4 trainings at most (2 generations of 2); 2 to 3 hours with 2 at a time; up to ')
+    assert line.startswith(
+        'Forecast: 4 trainings at most (2 generations of 2); 2 to 3 hours with 2 at a time; disk: up to '
+    )
     assert [task.key.endswith('-trial-end') for task in workers.tasks[:3]] == [True, True, False]
     assert files(tmp_path / 'search', 'config.py') == files(tmp_path / 'search', 'result.json'), 'no folders of trials'
     lines.clear()
@@ -88,12 +91,33 @@ def test_a_forecast_before_the_first_training(search, tmp_path):
     assert line.startswith('Forecast: 2 trainings at most (2 generations of 2, 2 done); 0.6 to 0.6 minutes'), line
 
 
+def test_a_trial_that_hangs_ends_the_search_with_what_to_do(search, tmp_path):
+    class Hanging(FakeWorkers):
+        def _outcome(self, task):
+            if '--trial' in task.command:
+                self.tasks.append(task)
+                limit = float(task.command[task.command.index('--time-limit') + 1])
+                write_result(task.folder, task.key, dict(status='failed', reason='late', time_limit=limit))
+                return Outcome(read_result(task.folder, task.key))
+            return super()._outcome(task)
+
+    hanging = Hanging()
+    with pytest.raises(DetNASError, match=r'has not done 6 iterations within 3600 s.*_trial/log.txt.*trials=0 skips'):
+        search(dict(trials=1), hanging)
+    assert hanging.tasks[0].time_limit == 3600 and hanging.ran == []
+    with pytest.raises(DetNASError, match=r'within 60 s.*with a higher search.evaluator.time_limit'):
+        search(dict(trials=1, time_limit=60), Hanging(), folder='short')
+    lines = []
+    search(dict(trials=1), log=lines.append)  # the machine is well again
+    assert any('; 1 to 1.5 hours' in line or '; 2 to 3 hours' in line for line in lines), lines
+
+
 def test_a_disk_that_cannot_hold_it_is_refused(search, monkeypatch):
     Usage = namedtuple('Usage', 'total used free')
     monkeypatch.setattr(forecast.shutil, 'disk_usage', lambda folder: Usage(10**9, 0, 10**6))
     workers = FakeWorkers()
     with pytest.raises(
-        DetNASError, match=r'has 1 MB free, and the search may need up to .* MB of checkpoints under way'
+        DetNASError, match=r'has 1 MB free, and the search may need up to .* MB of checkpoints of running trainings'
     ):
         search(workers=workers)
     assert workers.ran == []
@@ -117,7 +141,7 @@ def test_it_says_how_far_candidates_are(search, monkeypatch, tmp_path):
 
     search(workers=Slow(), log=lines.append)
     said = [line for line in lines if 'trainings finished' in line]
-    assert any(re.fullmatch(r'1 of 4 trainings finished; under way: \w{12} 3.5/6 iterations.*', line) for line in said)
+    assert any(re.fullmatch(r'1 of 4 trainings finished; running: \w{12} 3.5/6 iterations.*', line) for line in said)
 
 
 def test_a_forecast_that_was_killed_leaves_no_trials(search, tmp_path):

@@ -76,7 +76,8 @@ def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, monkeypatch, 
         cut.run()
     assert str(error.value) == (
         f'{texts[place]} was lost 3 times: the machine went away. Rows so far are kept. Check the machines, then '
-        f"resume with the same command: python {TOOL} '{folder}/search_config.py' --work-dir '{folder}'."
+        f"resume with the same command: python {TOOL} '{folder}/search_config.py' --work-dir '{folder}'; or, to record "
+        f"it as failed: python {TOOL} '{folder}/search_config.py' --work-dir '{folder}' --fail-lost"
     )
     assert cut.evaluator.asked.count(texts[place]) == 3
     assert sum(line.startswith('Lost at attempt') for line in lines) == 3
@@ -90,8 +91,18 @@ def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, monkeypatch, 
 
 def test_a_search_in_memory_names_no_command(whole):
     texts = [row.arch for row in whole.ledger.records]
-    with pytest.raises(DetNASError, match='Check the machines, then resume with the same command.$'):
+    with pytest.raises(DetNASError, match='Check the machines, then resume with the same command$'):
         search(None, {texts[2]: 3}).run()
+
+
+def test_what_is_lost_each_time_is_a_failed_row_if_the_user_says_so(tmp_path, whole):
+    texts = [row.arch for row in whole.ledger.records]
+    again = search(tmp_path / 'lost.jsonl', {texts[3]: 99})
+    again.job.fail_lost = True
+    again.run()
+    rows = again.ledger.records
+    assert [row.arch for row in rows[:6]] == texts[:6] and len(rows) == len(texts)
+    assert [row.reason for row in rows if not row.ok] == ['lost 3 times: the machine went away']
 
 
 @pytest.mark.parametrize('retries', [0, 1, 5])

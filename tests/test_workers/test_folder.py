@@ -45,7 +45,9 @@ def test_a_result_that_json_cannot_hold_is_refused_and_the_old_one_stays(tmp_pat
 
 def test_a_folder_in_use_names_who_uses_it(tmp_path):
     with hold(tmp_path):
-        said = rf'{re.escape(str(tmp_path))} is in use by process {os.getpid()} on .+; wait for its end, or end it'
+        said = (
+            rf'{re.escape(str(tmp_path))} is in use by process {os.getpid()} on .+; wait until it has ended, or end it'
+        )
         with pytest.raises(FolderInUse, match=said), hold(tmp_path, wait=False):
             pass
     with hold(tmp_path, wait=False):

@@ -34,7 +34,7 @@ def test_a_config_names_them():
     [
         (dict(count=0), 'count must be a whole number of at least 1; got 0'),
         (dict(threads=1.5), 'threads must be a whole number of at least 1; got 1.5'),
-        (dict(gpus=2), r'gpus must be a list of GPUs, such as \[0, 1\], empty for none; got 2'),
+        (dict(gpus=2), r'gpus must be a list of GPUs, such as \[0, 1\], or \[\] for none; got 2'),
         (dict(gpus='01'), "gpus must be a list .*; got '01'"),
         (dict(slots=2), "LocalWorkers has no argument 'slots'"),
     ],
@@ -47,10 +47,10 @@ def test_settings_that_cannot_be_are_refused(setting, said):
 @pytest.mark.parametrize(
     ('there', 'setting', 'said'),
     [
-        ('0,1', dict(count=3), '3 workers of one GPU each, but there are 2: 0, 1. Set count to at most 2'),
-        ('0,1', dict(count=2, gpus=[0]), '2 workers of one GPU each, but there are 1: 0.'),
-        ('0,1', dict(gpus=[2]), 'There is no GPU 2; this process sees: 0, 1.'),
-        ('', dict(gpus=[0]), 'There is no GPU 0; this process sees: none.'),
+        ('0,1', dict(count=3), '3 workers need a GPU each, and there are 2: 0, 1. Set count to at most 2'),
+        ('0,1', dict(count=2, gpus=[0]), '2 workers need a GPU each, and there are 1: 0.'),
+        ('0,1', dict(gpus=[2]), 'gpus: there is no GPU 2; this process sees: 0, 1.'),
+        ('', dict(gpus=[0]), 'gpus: there is no GPU 0; this process sees: none.'),
     ],
 )
 def test_more_gpus_than_there_are_is_refused_before_anything_begins(monkeypatch, tmp_path, there, setting, said):

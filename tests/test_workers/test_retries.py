@@ -75,9 +75,17 @@ def test_one_that_others_have_finished_before_says_nothing_of_the_workers():
     with pytest.raises(WorkersBroken) as caught:
         next(outcomes)
     assert isinstance(caught.value, DetNASError)
-    assert str(caught.value).startswith('c was killed 3 times by signal 9 (SIGKILL), and nothing else has finished')
-    assert 'see candidates/c/log.txt' in str(caught.value)
-    assert str(caught.value).endswith('To resume: python tools/search.py x.py')
+    assert str(caught.value).startswith('c was killed 3 times by signal 9 (SIGKILL), and no other one has finished')
+    assert 'See candidates/c/log.txt' in str(caught.value)
+    assert str(caught.value).endswith('To resume and try it again: python tools/search.py x.py')
+
+
+def test_the_last_one_missing_is_given_up_if_the_user_says_so():
+    c = list(run_in_order(Scripted(dict(c=3)), tasks('abc'), fail_lost=True))[2]
+    assert c.result is None and c.lost == 'killed 3 times by signal 9 (SIGKILL); memory?'
+    way_out = 'To record it as failed and resume: search.py --fail-lost; to resume and try it again: search.py$'
+    with pytest.raises(WorkersBroken, match=way_out):
+        list(run_in_order(Scripted(dict(a=3)), tasks('a'), resume='search.py', give_up='search.py --fail-lost'))
 
 
 def test_a_result_that_stood_already_says_nothing_of_the_workers():

@@ -22,7 +22,7 @@ def test_a_config_names_them():
 @pytest.mark.parametrize(
     ('setting', 'said'),
     [
-        (dict(), 'SlurmWorkers need timeout, the minutes that slurm gives to a candidate before it kills it'),
+        (dict(), 'SlurmWorkers need timeout, the minutes after which slurm kills a candidate'),
         (dict(timeout='1:00'), "timeout must be a whole number of at least 1; got '1:00'"),
         (dict(timeout=9, gpus=-1), 'gpus must be a whole number of at least 0; got -1'),
         (dict(timeout=9, threads=4, cpus=2), 'cpus must be a whole number of at least 4; got 2'),
@@ -88,7 +88,7 @@ def test_squeue_that_gives_no_answer_is_said_once(monkeypatch, tmp_path, capsys)
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
     queue = slurm._Queue('mine')
     assert [queue.ask({'7': 0}) for _ in range(6)] == [None] * 6
-    assert capsys.readouterr().err == 'squeue gives no answer (error: no route); it is asked again.\n'
+    assert capsys.readouterr().err == 'squeue fails (error: no route) and is called again.\n'
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,24 @@ def test_squeue_that_gives_no_answer_is_said_once(monkeypatch, tmp_path, capsys)
 )
 def test_limits_as_slurm_writes_them(limit, minutes):
     assert slurm._minutes(limit) == minutes
+
+
+def test_jobs_of_an_earlier_process_are_cancelled_but_for_those_of_the_same_tasks(monkeypatch, tmp_path, capsys):
+    workers = SlurmWorkers('gpu', 10)
+    task = Task('now', ('true',), tmp_path / 'now')
+    task.folder.mkdir()
+    (task.folder / 'slurm.json').write_text(json.dumps(dict(job='7', key='now')))
+    name = slurm._name(tmp_path / 'slurm')
+    program(tmp_path, 'squeue', f'echo "$*" >>{tmp_path}/asked; printf "7|{name}|n1\\n"; '
+            f'[ -e {tmp_path}/cancelled ] || printf "8|{name}|n2\\n9_0|{name}|\\n"')  # fmt: skip
+    program(tmp_path, 'scancel', f'echo "$*" >>{tmp_path}/cancelled')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(slurm, 'LOOK', 0.01)
+    workers.end_others([task])
+    assert (tmp_path / 'cancelled').read_text() == '8 9_0\n'
+    assert len((tmp_path / 'asked').read_text().splitlines()) == 2, 'it waits until they are gone'
+    assert f'--name={name}' in (tmp_path / 'asked').read_text()
+    assert capsys.readouterr().out == 'Cancelling jobs that an earlier start has left: 8, 9_0\n'
 
 
 def test_jobs_of_other_settings_are_cancelled_and_not_adopted(monkeypatch, tmp_path):

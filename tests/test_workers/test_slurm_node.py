@@ -133,7 +133,7 @@ def test_a_job_that_is_killed_is_lost_and_run_again(tmp_path, victim):
     assert totals(outcomes) == totals(run_in_order(LocalWorkers(3), toys(tmp_path / 'local')))
     assert job_of(tasks[0]) != job and one_at_a_time(tasks[0]) and len({pid for pid, _ in steps(tasks[0])}) == 2
     assert lines == [
-        f'Lost at attempt 1 of 3: 1 of 3 tasks, such as c0 (unknown to squeue, without a result; see {tasks[0].log}).'
+        f'Lost at attempt 1 of 3: 1 of 3 tasks, such as c0 (no longer in squeue, without a result; see {tasks[0].log}).'
     ]
     assert not survivors(tmp_path)
 
@@ -160,7 +160,7 @@ def test_a_job_that_is_requeued_goes_on(tmp_path):
     assert first[0] != last[0] and [s for p, s in steps(tasks[0]) if p == last[0]][0] > 0  # went on, not from its start
 
 
-def test_a_second_driver_takes_over_the_jobs_of_a_killed_one(tmp_path):
+def test_a_second_driver_takes_over_the_jobs_of_a_killed_one_or_ends_them(tmp_path):
     settings = dict(type='SlurmWorkers', partition='main', timeout=1, count=3, gpus=0)
     tasks = toys(tmp_path)
     driver = start_driver(tmp_path, **settings)
@@ -168,9 +168,12 @@ def test_a_second_driver_takes_over_the_jobs_of_a_killed_one(tmp_path):
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     jobs = [job_of(task) for task in tasks]
+    workers(3, tmp_path).end_others(tasks[:2])
+    assert not of_folder(tasks[2].folder, TOY)
     assert start_driver(tmp_path, **settings).wait() == 0
     assert [row[0]['total'] for row in rows(tmp_path)] == totals(run_in_order(LocalWorkers(3), toys(tmp_path / 'l')))
-    assert [job_of(task) for task in tasks] == jobs and all(one_at_a_time(task) for task in tasks)
+    assert [job_of(task) for task in tasks[:2]] == jobs[:2] and job_of(tasks[2]) != jobs[2]
+    assert all(one_at_a_time(task) for task in tasks)
 
 
 def test_an_error_in_the_driver_cancels_its_jobs(tmp_path):
@@ -206,7 +209,7 @@ def test_sbatch_may_fail_twice(tmp_path, monkeypatch, times):
     if times == 2:
         assert [outcome.lost for _, outcome in outcomes] == [None]
     else:
-        with pytest.raises(DetNASError, match='slurm takes no jobs: error: Unable to contact slurm controller'):
+        with pytest.raises(DetNASError, match='slurm refuses the jobs: error: Unable to contact slurm controller'):
             next(outcomes)
 
 
@@ -215,16 +218,16 @@ def test_squeue_may_fail_for_a_while(tmp_path, monkeypatch, capfd):
     tasks = toys(tmp_path, 1, steps=5, seconds=2)
     assert len(list(run_in_order(workers(1, tmp_path), tasks, retries=0))) == 1
     assert len(calls.read_text().split()) >= 8 and len({pid for pid, _ in steps(tasks[0])}) == 1
-    assert capfd.readouterr().err.count('squeue gives no answer') in (1, 2)  # once a driver
+    assert capfd.readouterr().err.count('squeue fails') in (1, 2)  # once a driver
 
 
 @pytest.mark.parametrize(
     ('settings', 'said'),
     [
         (dict(partition='nowhere'), 'invalid partition specified: nowhere.*Its partitions are: main brief'),
-        (dict(partition='brief'), 'timeout is 6 minutes, but partition brief runs no job for longer than 5:00'),
-        (dict(gpus=1), r'slurm refuses such a job \(.*--gpus-per-node=1\): .*Invalid generic resource'),
-        (dict(cpus=99), r'slurm refuses such a job \(.*--cpus-per-task=99\)'),
+        (dict(partition='brief'), 'timeout is 6 minutes, but the time limit of partition brief is 5:00'),
+        (dict(gpus=1), r'slurm refuses a job with .*--gpus-per-node=1.*: .*Invalid generic resource'),
+        (dict(cpus=99), r'slurm refuses a job with .*--cpus-per-task=99'),
         (dict(options=dict(no_such_option=1)), "unrecognized option '--no-such-option=1'"),
     ],
 )
@@ -236,7 +239,7 @@ def test_what_the_cluster_has_not_is_refused_before_anything_begins(tmp_path, se
 def test_a_command_that_keeps_its_limit_has_a_result_and_one_that_does_not_is_lost(ended_by_time):
     outcomes = ended_by_time()
     assert outcomes[0].result == dict(key='key of keeps', status='failed')
-    assert outcomes[1].lost.startswith('unknown to squeue, without a result; ')
+    assert outcomes[1].lost.startswith('no longer in squeue, without a result; ')
 
 
 def test_a_driver_without_a_gpu_is_started_by_the_script(tmp_path):

@@ -1,4 +1,4 @@
-"""What a training needs that is one candidate of a search."""
+"""Hook for the trainings of candidates of a search."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-#: Seconds between two notes of how far a training is.
+from detnas_mm.errors import DetNASError
+
+#: Seconds between writes of the progress.
 _EVERY = 2.0
 
 
-class CandidateFailed(Exception):
+class CandidateFailed(DetNASError):
     """The candidate cannot be trained; the message says why, in the same words in every run."""
 
 
@@ -23,17 +25,17 @@ class TrialOver(Exception):
 
 
 class CandidateHook(Hook):
-    """Notes how far a training is, stops it at a rung or where its loss is not finite.
+    """Writes the progress of a training; stops it at a rung, or when a loss is not finite.
 
     Args:
-        by_epoch: Whether its schedule counts epochs; else iterations.
-        until: Epoch or iteration after which it stops; another start resumes from there.
-        note: Takes what is done and what there is to do, in epochs or iterations.
-        trial: Iterations after which a trial ends; None for a training.
+        by_epoch: Whether the schedule counts epochs; else iterations.
+        until: Epoch or iteration after which the training stops; another start resumes there.
+        note: Takes the finished and the total number of epochs or iterations.
+        trial: Number of iterations of a trial training; None for a whole training.
 
     Attributes:
-        seconds: Of each iteration of a trial, its loading included.
-        iterations: Of the whole training.
+        seconds: Seconds of each iteration of a trial, data loading included.
+        iterations: Number of iterations of the whole training.
     """
 
     priority = 'LOWEST'  # after the checkpoint
@@ -48,7 +50,7 @@ class CandidateHook(Hook):
         self._last = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Trains nothing where the rung is reached already."""
+        """Stops the training at once if it has reached the rung."""
         self.iterations, self._last = runner.max_iters, time.perf_counter()
         if (runner.epoch if self.by_epoch else runner.iter) >= self.until:
             runner.train_loop.stop_training = True
@@ -56,11 +58,11 @@ class CandidateHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
     ) -> None:
-        """See above.
+        """Checks the losses and writes the progress.
 
         Raises:
             CandidateFailed: If a loss is not finite.
-            TrialOver: If a trial is over.
+            TrialOver: After the last iteration of a trial.
         """
         values = {key: torch.as_tensor(value) for key, value in (outputs or {}).items()}
         wrong = [key for key, value in values.items() if not torch.isfinite(value).all()]

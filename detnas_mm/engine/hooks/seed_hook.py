@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mmengine.dist import broadcast
+from typing import Any
+
+from mmengine.dist import broadcast, get_world_size
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -13,9 +15,53 @@ from detnas_mm.engine.seeding import SeededPasses, seed_loader, seed_process
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import HOOKS
 
+#: Of a checkpoint that was written within a step: the gradients accumulated so far, by parameter.
+GRADIENTS = 'accumulated_gradients'
+
+
+class _SeedHook(Hook):
+    """Saves and restores the gradients of an unfinished step, where they are accumulated over several iterations.
+
+    mmengine's checkpoints lack them. With several processes each has gradients of its own, and a checkpoint is of the
+    first one alone: they are not saved, and a warning says so.
+    """
+
+    priority = 'VERY_HIGH'
+    _gradients: dict[str, Any] | None = None
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Adds the gradients of an unfinished step to a checkpoint."""
+        if get_world_size() == 1 and any(map(_is_within_step, _wrappers(runner))):
+            named = runner.model.named_parameters()
+            checkpoint[GRADIENTS] = {name: p.grad.cpu() for name, p in named if p.grad is not None}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Takes the gradients out of a checkpoint that the training resumes from."""
+        self._gradients = checkpoint.get(GRADIENTS) if runner._resume else None
+
+    def _restore_gradients(self, runner: Runner) -> None:
+        gradients, self._gradients = self._gradients, None
+        if not gradients:
+            return
+        for name, parameter in runner.model.named_parameters():
+            if name in gradients:
+                parameter.grad = gradients[name].to(parameter)
+        runner.logger.info('Restored the gradients of the unfinished step from the checkpoint.')
+
+
+def _wrappers(runner: Runner) -> list[Any]:
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _is_within_step(wrapper: Any) -> bool:
+    """Returns whether an optimiser has accumulated gradients that it has not used yet."""
+    done = getattr(wrapper, '_inner_count', 0)  # mmengine has no public names for these
+    return bool(done % getattr(wrapper, '_accumulative_counts', 1)) and done != wrapper._max_counts
+
 
 @HOOKS.register_module()
-class EpochSeedHook(Hook):
+class EpochSeedHook(_SeedHook):
     """Seeds all random numbers at the start of every training epoch.
 
     The generators of this process are seeded by (seed, epoch, rank), the train loader by
@@ -23,14 +69,12 @@ class EpochSeedHook(Hook):
     training that was killed and resumed from a checkpoint of an epoch's end has the weights, to the bit, of one that
     was never killed. A loop with further loaders calls ``seed_loader`` for each of them.
 
-    mmengine's loop accumulates gradients across the end of an epoch, where checkpoints do not hold them: a warning says
-    so. A loop whose optimisers step at the end of every epoch has ``steps_at_epoch_end = True``, and gets none.
+    mmengine's loop accumulates gradients across the end of an epoch: the checkpoint holds them if there is one process,
+    else a warning is logged. A loop whose optimisers step at the end of every epoch sets ``steps_at_epoch_end = True``.
 
     Args:
         seed: Seed of the training's random numbers. Defaults to 0.
     """
-
-    priority = 'VERY_HIGH'
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = whole('EpochSeedHook.seed', seed)
@@ -59,17 +103,16 @@ class EpochSeedHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
                 _check_checkpoints(self, hook, by_epoch=True)
-        if getattr(loop, 'steps_at_epoch_end', False):
-            return
-        wrapper = runner.optim_wrapper
-        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-        counts = {getattr(one, '_accumulative_counts', 1) for one in wrappers}
-        if any(len(loop.dataloader) % count for count in counts):
+        within = not getattr(loop, 'steps_at_epoch_end', False)
+        counts = {getattr(one, '_accumulative_counts', 1) for one in _wrappers(runner)}
+        if within and get_world_size() > 1 and any(len(loop.dataloader) % count for count in counts):
             runner.logger.warning(
                 f'Gradients are accumulated over {max(counts)} iterations, and an epoch has {len(loop.dataloader)}: '
-                f'those of its last iterations are in no checkpoint, so a resumed training differs a little. Choose '
-                f'accumulative_counts that divides the iterations of an epoch (train_dataloader.num_batch_per_epoch).'
+                f'with several processes those of its last iterations are in no checkpoint, so a resumed training '
+                f'differs slightly. Choose accumulative_counts that divides the iterations of an epoch '
+                f'(train_dataloader.num_batch_per_epoch).'
             )
+        self._restore_gradients(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seeds the process and the train loader; all ranks get the buffers of rank 0, which checkpoints hold."""
@@ -81,7 +124,7 @@ class EpochSeedHook(Hook):
 
 
 @HOOKS.register_module()
-class IterationSeedHook(Hook):
+class IterationSeedHook(_SeedHook):
     """Seeds all random numbers at every iteration: :class:`EpochSeedHook` for trainings by ``IterBasedTrainLoop``.
 
     A training that was killed and resumed from a checkpoint of any iteration has the weights, to the bit, of one that
@@ -90,8 +133,6 @@ class IterationSeedHook(Hook):
     Args:
         seed: Seed of the training's random numbers. Defaults to 0.
     """
-
-    priority = 'VERY_HIGH'
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = whole('IterationSeedHook.seed', seed)
@@ -117,6 +158,7 @@ class IterationSeedHook(Hook):
             if isinstance(hook, CheckpointHook):
                 _check_checkpoints(self, hook, by_epoch=False)
         loop.dataloader_iterator = SeededPasses(loop.dataloader, self.seed)
+        self._restore_gradients(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Seeds the process."""

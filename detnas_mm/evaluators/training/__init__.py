@@ -1,4 +1,4 @@
-"""Trained candidates: whole configs, each trained by a process of its own."""
+"""Trains candidates as whole configs, each in a process of its own."""
 
 from detnas_mm.evaluators.training.evaluator import ShortTraining
 

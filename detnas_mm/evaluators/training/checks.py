@@ -1,4 +1,4 @@
-"""What of a search is looked at before any of its candidates is trained."""
+"""Checks a search before any of its candidates is trained."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from detnas_mm.spaces import Architecture
 
 
 def check_search(job: SearchJob, cfg: Mapping[str, Any], halving: Halving | None) -> None:
-    """Refuses a search whose candidates cannot be trained or judged; logs what is to be known of it.
+    """Checks that the candidates of a search can be trained and evaluated; logs which cannot resume exactly.
 
     Args:
         job: The search.
-        cfg: What its candidates are configured from.
-        halving: Of its trainings.
+        cfg: The searched config, from which candidates are configured.
+        halving: Successive halving of its trainings; None without it.
 
     Raises:
-        DetNASError: Names what is missing or does not fit.
+        DetNASError: If the config lacks something or does not fit; names the key.
     """
     missing = [key for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
     if missing:
         raise DetNASError(
-            f'ShortTraining trains candidates as the searched config says, which has no {", ".join(missing)}: inherit '
+            f'ShortTraining trains candidates by the searched config, which has no {", ".join(missing)}: inherit '
             f'a config that trains a detector.'
         )
     line = check_search_val(cfg)
@@ -44,13 +44,13 @@ def check_search(job: SearchJob, cfg: Mapping[str, Any], halving: Halving | None
         job.log(line)
     if schedule.inexact:
         job.log(
-            f'A candidate whose training is killed begins again from its start, since {schedule.inexact}; all others '
-            f'resume where they were.'
+            f'Trainings that are killed begin again from the start, since {schedule.inexact}: they cannot be resumed '
+            f'exactly.'
         )
 
 
 def size_of(job: SearchJob, cfg: Mapping[str, Any], arch: Architecture) -> int:
-    """Bytes of a candidate's weights; builds its model without memory.
+    """Returns the bytes of a candidate's weights; builds its model on the meta device.
 
     Raises:
         DetNASError: If the space describes no configs, or the model of this one cannot be built; names the candidate.
@@ -59,8 +59,8 @@ def size_of(job: SearchJob, cfg: Mapping[str, Any], arch: Architecture) -> int:
     text = job.space.describe(arch)
     if own is None:
         raise DetNASError(
-            f'{type(job.space).__name__} does not say how a config of its architectures looks, such as {text}, so '
-            f'none can be trained.'
+            f'{type(job.space).__name__}.configure returns no config for {text}, so it cannot be trained. Choose an '
+            f'evaluator that trains no candidates, or a space that configures its architectures.'
         )
     try:
         with without_memory():

@@ -1,4 +1,4 @@
-"""Candidates that are trained as whole configs, each in a process of its own."""
+"""Evaluator that trains each candidate as a whole config, in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import copy
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,51 +27,50 @@ from detnas_mm.evaluators.training.folder import (
     Candidate,
     drop_result,
     drop_training,
-    key_of,
     read_json,
     settings_digest,
     standing,
 )
 from detnas_mm.evaluators.training.forecast import Forecast
 from detnas_mm.evaluators.training.halving import Halving
-from detnas_mm.evaluators.training.progress import Watched
 from detnas_mm.evaluators.training.rows import evaluation_of
+from detnas_mm.evaluators.training.rungs import halved
 from detnas_mm.evaluators.training.schedule import Schedule
 from detnas_mm.evaluators.training.search_val import judged_on_search_val
-from detnas_mm.files import write_json, write_text
+from detnas_mm.evaluators.training.trainings import Trainings
+from detnas_mm.files import write_text
 from detnas_mm.registry import EVALUATORS, WORKERS, build_from
 from detnas_mm.search import Evaluation, Evaluator, Proposal, Record, SearchJob, pareto_front
 from detnas_mm.spaces import Architecture
-from detnas_mm.workers import Outcome, Task, Workers, run_in_order
+from detnas_mm.workers import Outcome, Task, Workers
 from detnas_mm.workers.folder import RESULT
 
-#: What of a search's config is none of its candidates'.
+#: Keys of the searched config that candidates do not inherit.
 _OF_THE_SEARCH = ('search', 'work_dir', 'resume', 'launcher')
-_COMMAND = 'detnas_mm.engine.candidate'
 
 
 @EVALUATORS.register_module()
 class ShortTraining(Evaluator):
-    """Trains each candidate by the searched config's own schedule, and judges it on search-val.
+    """Trains each candidate by the schedule of the searched config, and evaluates it on search-val.
 
     A candidate is ``space.configure(searched config, architecture)``: a whole config, which a process of its own trains
-    in ``candidates/ID/`` of the search's folder. Its ``result.json`` is all that the search goes by. Metrics are those
-    of ``val_evaluator`` on ``val_dataloader``, unrounded.
+    in ``candidates/ID/`` of the work dir. The search reads only its ``result.json``. Metrics are those of
+    ``val_evaluator`` on ``val_dataloader``, unrounded.
 
     Args:
-        workers: What runs the trainings, such as ``dict(type='LocalWorkers', count=2, threads=1)``. Defaults to one
-            worker of one thread on this machine.
-        time_limit: Seconds that a candidate may take, its evaluation included; one that takes longer has failed, and
-            is trained further when a search resumes with a higher limit. Defaults to None: as long as it takes.
-        halving: ``dict(at=[3, 6], keep=0.5)``, see :class:`.Halving`: a generation's trainings are stopped at these
-            epochs (or iterations), and the best share is trained further; the others are dropped. Defaults to None.
-        inherit: Whether a child begins with what fits of the weights of its first parent that still has some.
-            Defaults to False.
-        keep: Whose weights stay: ``'front'``, of those that would be exported now; ``'all'``; ``'none'``. Defaults to
-            ``'front'``.
-        retries: How often a training is started again that its machine has lost. Defaults to 2.
-        trials: How many candidates are trained for a few iterations before the first one, for a forecast of the
-            hours; 0 for none. Defaults to 2.
+        workers: Workers that run the trainings, such as ``dict(type='LocalWorkers', count=2, threads=1)``. Defaults to
+            one worker of one thread on this machine.
+        time_limit: Seconds that training and evaluation of a candidate may take; a candidate that takes longer has
+            failed, and is resumed when the search is started with a higher limit. Defaults to None: no limit.
+        halving: ``dict(at=[3, 6], keep=0.5)``, see :class:`.Halving`: all trainings of a generation are paused at these
+            epochs (or iterations), the best share is resumed, and the others are dropped. Defaults to None.
+        inherit: Whether children are initialised with the weights of their first parent whose weights are kept, as far
+            as names and shapes agree. Defaults to False.
+        keep: Which weights are kept: ``'front'``, those of nets that would be exported now; ``'all'``; ``'none'``.
+            Defaults to ``'front'``.
+        retries: How often a lost training is started again. Defaults to 2.
+        trials: Number of candidates that are trained for a few iterations first, to forecast the hours; 0 for none.
+            Defaults to 2.
 
     Raises:
         ValueError: If a setting does not fit.
@@ -94,7 +93,7 @@ class ShortTraining(Evaluator):
         self.workers: Workers = build_from(WORKERS, dict(type='LocalWorkers') if workers is None else workers)
         self.time_limit = None if time_limit is None else real('evaluator.time_limit', time_limit)
         if self.time_limit is not None and not 0 < self.time_limit < math.inf:
-            raise DetNASError(f'evaluator.time_limit must be seconds, more than 0, or None; got {time_limit!r}.')
+            raise DetNASError(f'evaluator.time_limit must be None or seconds, more than 0; got {time_limit!r}.')
         self.halving = None if halving is None else Halving.from_config(halving)
         self.inherit = flag('evaluator.inherit', inherit)
         if keep not in ('front', 'all', 'none'):
@@ -107,11 +106,12 @@ class ShortTraining(Evaluator):
         self._generation: list[Proposal] = []
         self._rows: list[Record] = []
         self._forecast: Forecast | None = None
+        self._logged: set[tuple[str, str]] = set()
 
     # -- before the search --------------------------------------------------------------------------------------
 
     def check(self, job: SearchJob) -> None:
-        """See :meth:`Evaluator.check`: search-val, the schedule, workers, and whether a candidate's model builds."""
+        """See :meth:`Evaluator.check`: checks search-val, the schedule, the workers, and builds one candidate."""
         if job.work_dir is None:
             raise DetNASError('ShortTraining trains candidates in folders of the search, which has none: set work_dir.')
         check_search(job, self._searched(job), self.halving)
@@ -126,6 +126,7 @@ class ShortTraining(Evaluator):
         self.searched = self._searched(job)
         self.schedule = Schedule.read(self.searched)
         self.folder = Path(job.work_dir).absolute() / CANDIDATES
+        self.trainings = Trainings(job, self.workers, self.time_limit, self.retries)
         self._spec = dict(
             type='ShortTraining',
             trained_and_judged_as=settings_digest(self.searched),
@@ -137,7 +138,7 @@ class ShortTraining(Evaluator):
 
     @staticmethod
     def _searched(job: SearchJob) -> dict[str, Any]:
-        """The searched config as a candidate's, with a seed."""
+        """Returns the searched config without its search, and with a seed."""
         cfg = job.cfg.to_dict() if hasattr(job.cfg, 'to_dict') else copy.deepcopy(dict(job.cfg))
         for key in _OF_THE_SEARCH:
             cfg.pop(key, None)
@@ -146,13 +147,13 @@ class ShortTraining(Evaluator):
         return cfg
 
     def spec(self) -> dict[str, Any]:
-        """See :meth:`Evaluator.spec`: limits, retries and the number of workers change no result."""
+        """See :meth:`Evaluator.spec`: without limits, retries and the number of workers, which change no result."""
         return self._spec
 
     # -- rows of earlier starts, and of finished generations ----------------------------------------------------
 
     def outdated(self, record: Record) -> bool:
-        """See :meth:`Evaluator.outdated`: it failed by a limit of time that is higher now."""
+        """See :meth:`Evaluator.outdated`: whether it failed by a time limit that is higher now."""
         return self._more_time_now(record.details.get('time_limit'))
 
     def _more_time_now(self, limit: float | None) -> bool:
@@ -160,14 +161,14 @@ class ShortTraining(Evaluator):
         return limit is not None and (now is None or now > limit)
 
     def forget(self, records: Sequence[Record]) -> None:
-        """See :meth:`Evaluator.forget`: their results; what they have trained stays, where it can be resumed."""
+        """See :meth:`Evaluator.forget`: deletes their results; trainings that can be resumed are kept."""
         for record in records:
             drop_result(self.folder / record.id, self.schedule.unit)
 
     def observe(self, records: Sequence[Record]) -> None:
-        """See :meth:`Evaluator.observe`: deletes weights of those that will not be exported, and what failed ones left.
+        """See :meth:`Evaluator.observe`: deletes weights of nets that will not be exported, and files of trainings.
 
-        Whoever is not on the front of some rows never is on that of more, so it does not matter when this is called.
+        A net that is dominated by some rows is dominated by more rows, too, so the moment of the call does not matter.
         """
         self._rows = list(records)
         kept = {record.id for record in self._kept(records)}
@@ -177,7 +178,7 @@ class ShortTraining(Evaluator):
                 continue
             if record.id not in kept:
                 (folder / WEIGHTS).unlink(missing_ok=True)
-            if 'time_limit' not in record.details:
+            if 'time_limit' not in record.details and not (folder / LOST).is_file():  # these can be resumed
                 drop_training(folder)
 
     def _kept(self, records: Sequence[Record]) -> list[Record]:
@@ -191,13 +192,13 @@ class ShortTraining(Evaluator):
         return best[: self.job.export.top_k]
 
     def expect(self, proposals: Sequence[Proposal]) -> None:
-        """See :meth:`Evaluator.expect`: halving compares all of a generation, and children inherit from parents."""
+        """See :meth:`Evaluator.expect`: halving compares a whole generation, and children inherit from parents."""
         self._generation = list(proposals)
 
     # -- a generation -------------------------------------------------------------------------------------------
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """See :meth:`Evaluator.evaluate`. What diverges, needs too much memory or takes too long has failed."""
+        """See :meth:`Evaluator.evaluate`; a loss that is not finite, too little memory or time are failures."""
         expected = [proposal.arch for proposal in self._generation]
         generation = expected if set(archs) <= set(expected) else list(archs)
         candidates = {arch: self._candidate(arch) for arch in generation}
@@ -208,133 +209,89 @@ class ShortTraining(Evaluator):
         if self._forecast is None and any(standing(one.folder, one.work) is None for one in candidates.values()):
             self._forecast = Forecast(self.job, self.workers, self.trials, self.keep)
             self._forecast.announce(generation, self._rows, self._sizes(generation), self._trial)
-        dropped = {} if self.halving is None else self._halved(generation, candidates)
-        going_on = [arch for arch in archs if arch not in dropped]
-        outcomes = self._run([candidates[arch] for arch in going_on], None)
-        for arch in archs:
-            yield (
-                dropped[arch]
-                if arch in dropped
-                else evaluation_of(candidates[arch], next(outcomes), self.schedule.total)
-            )
-        for _ in outcomes:  # lets the last worker end
-            pass
+        out = {}
+        if self.halving is not None:
+            out = halved(self.job, self.halving, self.trainings, candidates, self.schedule.unit)
+        with closing(self.trainings.run([candidates[arch] for arch in archs if arch not in out], None)) as outcomes:
+            for arch in archs:
+                yield out[arch] if arch in out else self._evaluation(candidates[arch], next(outcomes))
+            for _ in outcomes:  # lets the last worker end
+                pass
+
+    def _evaluation(self, candidate: Candidate, outcome: Outcome) -> Evaluation:
+        return evaluation_of(candidate, outcome, self.schedule.total)
 
     def _candidate(self, arch: Architecture) -> Candidate:
-        """A candidate, its config written."""
+        """Returns a candidate; writes its config."""
         cfg = self.job.space.configure(self.searched, arch)
         assert cfg is not None  # checked
         folder = self.folder / arch.id
-        parents = next((one.parents for one in self._generation if one.arch == arch), ())
-        parent = next((one for one in parents if (self.folder / one / WEIGHTS).is_file()), None)
-        parent = parent if self.inherit else None
-        source = None if parent is None else read_json(self.folder / parent / RESULT).get('key')
-        what = json.dumps([self._spec, settings_digest(cfg), source], sort_keys=True)
-        work = hashlib.sha256(what.encode()).hexdigest()[:16]
         text = config_text(Config(cfg))
         file = folder / CONFIG
         if not file.is_file() or file.read_text(encoding='utf-8') != text:
             write_text(file, text)
-        return Candidate(arch.id, folder, work, None if parent is None else self.folder / parent / WEIGHTS, parent)
+        parent, work = self._parent(arch, cfg)
+        return Candidate(arch.id, folder, work, None if parent is None else self._weights(parent), parent)
 
-    def _task(self, candidate: Candidate, until: int | None, *more: str) -> Task:
-        limit = self.workers.time_limit(self.time_limit)
-        options = {
-            '--key': (key := key_of(candidate.work, until)),
-            '--threads': self.workers.threads,
-            '--until': until,
-            '--time-limit': limit,
-            '--inherit': candidate.inherit,
-        }
-        words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
-        command = (sys.executable, '-m', _COMMAND, str(candidate.folder), *words, *more)
-        return Task(key, command, candidate.folder, limit)
+    def _parent(self, arch: Architecture, cfg: Mapping[str, Any]) -> tuple[str | None, str]:
+        """Returns the parent that a candidate inherits from, and the digest of all that its result depends on.
 
-    def _run(self, candidates: Sequence[Candidate], until: int | None) -> Iterator[Outcome]:
-        """Outcomes of trainings in the order asked for; what stands already is not run."""
-        tasks = [self._task(candidate, until) for candidate in candidates]
-        with Watched(self.job, candidates, until) as watched:
-            for outcome in run_in_order(
-                self.workers, tasks, self.retries, self.job.resume_command.removeprefix(': '), self.job.log
-            ):
-                watched.finished()
-                yield outcome
-
-    def _halved(
-        self, generation: Sequence[Architecture], candidates: Mapping[Architecture, Candidate]
-    ) -> dict[Architecture, Evaluation]:
-        """Trains a generation from rung to rung; returns those that are not trained to the end."""
-        assert self.halving is not None
-        out: dict[Architecture, Evaluation] = {}
-        for rung in self.halving.at:
-            running = [arch for arch in generation if arch not in out]
-            found = dict(self._at_rung(running, candidates, rung))
-            ok = [arch for arch in running if found[arch].status == 'ok']
-            promoted = self.halving.promoted(
-                ok, [found[arch].metrics for arch in ok], self.job.objectives, self.job.budget
-            )
-            for arch in running:
-                if found[arch].status != 'ok':
-                    out[arch] = found[arch]
-                elif arch.id not in promoted:
-                    drop_training(candidates[arch].folder)
-                    reason = f'not among the best {len(promoted)} of {len(ok)} after {rung} {self.schedule.unit}'
-                    details = found[arch].details | dict(partial=found[arch].metrics)
-                    out[arch] = Evaluation(dropped=reason, time=found[arch].time, details=details)
-        return out
-
-    def _at_rung(
-        self, archs: Sequence[Architecture], candidates: Mapping[Architecture, Candidate], rung: int
-    ) -> Iterator[tuple[Architecture, Evaluation]]:
-        """What candidates had, or have now, at a rung; one that trained on since is not trained again.
-
-        One that was lost each time stays lost when a search resumes within its generation: it may have its row.
+        The parent is the first one whose weights are kept by the rows of the generations before, be its file there or
+        not. If the file is gone, since rows were taken back, the next parent takes its place and a line says so, unless
+        the candidate has its result already.
         """
-        missing = []
-        for arch in archs:
-            result = standing(candidates[arch].folder, candidates[arch].work) or {}
-            there = result.get('rungs', {}).get(str(rung))
-            lost = read_json(candidates[arch].folder / LOST)
-            if there is not None:
-                at_rung = result | dict(status='ok', metrics=there) | {self.schedule.unit: rung}
-                yield arch, evaluation_of(candidates[arch], Outcome(at_rung), rung)
-            elif result.get('status') == 'failed':
-                yield arch, evaluation_of(candidates[arch], Outcome(result), rung)
-            elif lost.get('key') == key_of(candidates[arch].work, rung):
-                yield arch, evaluation_of(candidates[arch], Outcome(None, lost['lost'], memory=lost['memory']), rung)
-            else:
-                missing.append(arch)
-        outcomes = self._run([candidates[arch] for arch in missing], rung)
-        for arch, outcome in zip(missing, outcomes, strict=True):
-            if outcome.result is None:
-                key = key_of(candidates[arch].work, rung)
-                write_json(candidates[arch].folder / LOST, dict(key=key, lost=outcome.lost, memory=outcome.memory))
-            yield arch, evaluation_of(candidates[arch], outcome, rung)
+        kept = {record.id for record in self._kept(self._rows)} if self.inherit else set()
+        parents = [one for proposal in self._generation if proposal.arch == arch for one in proposal.parents]
+        parents = [one for one in parents if one in kept]
+        folder = self.folder / arch.id
+        first = next(iter(parents), None)
+        work = self._work(cfg, first)
+        if first is None or self._weights(first).is_file() or standing(folder, work) is not None:
+            return first, work
+        other = next((one for one in parents if self._weights(one).is_file()), None)
+        work = self._work(cfg, other)
+        if standing(folder, work) is None and (arch.id, first) not in self._logged:
+            self._logged.add((arch.id, first))
+            self.job.log(
+                f'{self.job.space.describe(arch)} cannot inherit from {first}, whose weights are gone: they were '
+                f'deleted when better candidates were found, in rows that were taken back. It '
+                f'{f"inherits from {other}" if other else "is trained from its own initial weights"}, so its score '
+                f'may differ from that of a search without interruption.'
+            )
+        return other, work
+
+    def _work(self, cfg: Mapping[str, Any], parent: str | None) -> str:
+        source = None if parent is None else read_json(self.folder / parent / RESULT).get('key')
+        what = json.dumps([self._spec, settings_digest(cfg), source], sort_keys=True)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+    def _weights(self, id: str) -> Path:
+        return self.folder / id / WEIGHTS
 
     def _sizes(self, generation: Sequence[Architecture]) -> dict[Architecture, int]:
-        """Bytes of the weights of some candidates of a generation."""
+        """Returns the bytes of the weights of some candidates of a generation."""
         step = max(len(generation) // 16, 1)
         return {arch: size_of(self.job, self.searched, arch) for arch in generation[::step]}
 
     def _trial(self, arch: Architecture, iterations: int) -> Task:
-        """A task that trains a candidate for a few iterations, in a folder of its own."""
+        """Returns a task that trains a candidate for a few iterations, in a folder of its own."""
         own = self._candidate(arch)
         folder = own.folder.with_name(f'{own.id}{TRIAL}')
         write_text(folder / CONFIG, (own.folder / CONFIG).read_text(encoding='utf-8'))
-        trial = Candidate(own.id, folder, f'{own.work}-trial')
-        return self._task(trial, None, '--trial', str(iterations))
+        return self.trainings.task(Candidate(own.id, folder, f'{own.work}-trial'), None, iterations)
 
     # -- what was found -----------------------------------------------------------------------------------------
 
     def weights(self, arch: Architecture) -> dict[str, Any] | None:
-        """See :meth:`Evaluator.weights`; None for candidates whose weights are not kept."""
+        """See :meth:`Evaluator.weights`: None for candidates whose weights are not kept."""
         file = self.folder / arch.id / WEIGHTS
         if file.is_file():
             return dict(weights_in(load_checkpoint_file(file), file))
         if arch.id in {record.id for record in self._kept(self._rows)}:
             self.job.log(
-                f'The weights of {self.job.space.describe(arch)} are gone: others were better at an earlier start, '
-                f'whose rows were taken back or which kept fewer. Its config alone is exported; train that.'
+                f'The weights of {self.job.space.describe(arch)} are gone: they were deleted at an earlier start, when '
+                f'better nets were found in rows that were taken back, or fewer weights were kept. Only its config is '
+                f'exported; train it.'
             )
         return None
 

@@ -1,4 +1,4 @@
-"""What lies in the folder of a candidate that is trained."""
+"""Files in the folder of a candidate that is trained."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from detnas_mm.datasets.described import described
 from detnas_mm.files import drafts
 from detnas_mm.workers.folder import RESULT, write_result
 
-#: Of a search's folder: one folder a candidate, by its id.
+#: Folder in the work dir that has one folder for each candidate, by its id.
 CANDIDATES = 'candidates'
-#: In a candidate's folder: its config; its weights, when it is trained; how far it is; what its training writes.
+#: In a candidate's folder: its config; its trained weights; its progress; files of its training.
 CONFIG, WEIGHTS, PROGRESS, TRAINING = 'config.py', 'weights.pth', 'progress.json', 'training'
-#: In the folder of one that was lost each time at a rung: which, and how.
+#: In the folder of a candidate that was lost at every attempt: the key of its task, and how it was lost.
 LOST = 'lost.json'
-#: What the folder of a trial, for a forecast, adds to the name of its candidate's.
+#: Suffix of the folder of a trial training, for a forecast.
 TRIAL = '_trial'
-#: Until when a candidate trains that is not stopped at a rung.
+#: In the key of a task that trains to the end, in place of the rung.
 END = 'end'
-#: What of a config belongs to a run or is about other images than those of training and search-val. At its top alone:
-#: a model's ``test_cfg`` decides its score.
+#: Keys of a config that change no result: those of a run, and of images other than those of training and search-val.
+#: Skipped at the top level only, since a model's ``test_cfg`` decides its score.
 _NO_RESULT = (
     'search', 'work_dir', 'experiment_name', 'resume', 'launcher', 'log_level', 'log_processor', 'visualizer',
     'vis_backends', 'default_hooks', 'test_dataloader', 'test_evaluator', 'test_cfg',
 )  # fmt: skip
-#: Where data lie, and how types are written: at any depth.
+#: Keys that change no result at any depth: where data are, and the scope of types.
 _ANYWHERE = ('data_root', '_scope_')
 
 
 def key_of(work: str, until: int | None) -> str:
-    """The key of a task: which work it is, and until when it trains.
+    """Returns the key of a task.
 
     Args:
         work: Digest of all that the candidate's result depends on.
-        until: Epoch or iteration at which it stops for a while; None for its end.
+        until: Epoch or iteration at which it stops for now; None for its end.
     """
     return f'{work}-{END if until is None else until}'
 
 
 def work_of(key: str) -> str:
-    """The inverse of :func:`key_of`, as far as the work."""
+    """Returns the digest in a key, see :func:`key_of`."""
     return key.rpartition('-')[0]
 
 
 def settings_digest(cfg: Mapping[str, Any]) -> str:
-    """A hash of what a config's training and its score depend on: settings, and the content of annotation files."""
+    """Returns a digest of all that a training and its score depend on: settings, and content of annotation files."""
 
     def content(value: Any) -> str:
         if isinstance(value, str) and '\n' not in value and len(value) < 1000 and Path(value).is_file():
@@ -86,8 +86,9 @@ class Candidate:
         id: The architecture's id.
         folder: Its folder.
         work: Digest of all that its result depends on.
-        inherit: File of weights that it begins with as far as they fit; None if it begins as its config says.
-        parent: Whose weights these are.
+        inherit: File of weights that initialise the tensors of equal name and shape; None for the initial weights of
+            its config.
+        parent: Id of the candidate that these weights are from.
     """
 
     id: str
@@ -98,23 +99,23 @@ class Candidate:
 
     @property
     def log(self) -> str:
-        """Its log, seen from the search's folder."""
+        """Path of its log, relative to the work dir."""
         return f'{CANDIDATES}/{self.id}/log.txt'
 
 
 def standing(folder: Path, work: str) -> dict[str, Any] | None:
-    """The result that stands in a folder, if it is of this work, be it of a rung or of the end; else None."""
+    """Returns the result in a folder, of a rung or of the end, if it is of this work; else None."""
     result = read_json(folder / RESULT)
     return result if work_of(str(result.get('key', ''))) == work else None
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
-    """What ``progress.json`` of a candidate says; empty if it says nothing."""
+    """Reads ``progress.json`` of a candidate; empty if there is none."""
     return read_json(folder / PROGRESS)
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; empty if there is none."""
+    """Reads a JSON object; empty if there is none."""
     try:
         content = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError):
@@ -123,7 +124,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def drop_training(folder: Path) -> None:
-    """Deletes checkpoints, and whatever else a training has written beside its log; weights half written, too."""
+    """Deletes all files of a training but its log, result and weights; also weights that were not written whole."""
     shutil.rmtree(folder / TRAINING, ignore_errors=True)
     for draft in drafts(folder / WEIGHTS):
         draft.unlink(missing_ok=True)
@@ -133,11 +134,12 @@ def drop_training(folder: Path) -> None:
 def drop_result(folder: Path, unit: str) -> None:
     """Deletes a result, so that its training resumes.
 
-    What it had at rungs stays, if its training does: it has gone on since, so that this cannot be judged again.
+    Metrics at rungs are kept if the checkpoints are: the training is past these rungs, and they cannot be computed
+    again.
 
     Args:
-        folder: The candidate's.
-        unit: What its schedule counts, see :class:`.Schedule`.
+        folder: The candidate's folder.
+        unit: Unit of the schedule, see :class:`.Schedule`.
     """
     (folder / LOST).unlink(missing_ok=True)
     result = read_json(folder / RESULT)
@@ -145,6 +147,7 @@ def drop_result(folder: Path, unit: str) -> None:
     if rungs and read_progress(folder).get('work') == work:
         last = max(map(int, rungs))
         at_rung = {'status': 'ok', 'metrics': rungs[str(last)], 'rungs': rungs, unit: last}
-        write_result(folder, key_of(work, last), at_rung | dict(seconds=result.get('seconds', {})))
+        more = {name: result[name] for name in ('seconds', 'host', 'inherited') if name in result}
+        write_result(folder, key_of(work, last), at_rung | more)
     else:
         (folder / RESULT).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Successive halving within a generation: which candidates train on after a rung (Jamieson and Talwalkar, 2016)."""
+"""Successive halving within a generation (Jamieson and Talwalkar, 2016)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _EXAMPLE = 'dict(at=[3, 6], keep=0.5)'
 
 
 class Halving:
-    """Stops the schedule of a generation's candidates at some points, and resumes the best of them.
+    """Pauses the trainings of a generation at rungs, and resumes the best share of them.
 
     Args:
-        at: Epochs of the schedule, or iterations where it counts these, at which candidates are compared.
-        keep: Share of a generation that is resumed after each: more than 0 and less than 1. Defaults to 0.5.
+        at: Rungs: epochs of the schedule, or iterations for schedules by iteration, at which candidates are compared.
+        keep: Share of the candidates that is resumed after each rung: more than 0 and less than 1. Defaults to 0.5.
 
     Raises:
         ValueError: If a number does not fit.
@@ -32,7 +32,7 @@ class Halving:
     def __init__(self, at: Sequence[int], keep: float = 0.5) -> None:
         self.at = [whole('halving.at', point, 1) for point in listed('halving.at', at, '[3, 6]')]
         if not self.at or self.at != sorted(set(self.at)):
-            raise DetNASError(f'halving.at must be growing numbers, such as [3, 6]; got {list(at)!r}.')
+            raise DetNASError(f'halving.at must be increasing numbers, such as [3, 6]; got {list(at)!r}.')
         self.keep = real('halving.keep', keep)
         if not 0 < keep < 1:
             raise DetNASError(f'halving.keep must be more than 0 and less than 1; got {keep!r}.')
@@ -43,14 +43,14 @@ class Halving:
         return cls(**keyed('search.evaluator.halving', cfg, ('at', 'keep'), _EXAMPLE, ('at',)))
 
     def spec(self) -> dict[str, Any]:
-        """Settings that decide which trainings are resumed, JSON-ready."""
+        """Returns the settings that decide which trainings are resumed, JSON-ready."""
         return dict(at=self.at, keep=self.keep)
 
     def check(self, schedule: Schedule) -> None:
-        """Refuses rungs that a schedule does not have.
+        """Checks that a schedule can be paused at the rungs.
 
         Raises:
-            DetNASError: If one is not before the schedule's end, or a stopped training would not resume exactly.
+            DetNASError: If a rung is not before the schedule's end, or a paused training would not resume exactly.
         """
         if self.at[-1] >= schedule.total:
             raise DetNASError(
@@ -59,8 +59,8 @@ class Halving:
             )
         if schedule.inexact:
             raise DetNASError(
-                f'search.evaluator.halving stops trainings and resumes them, which this config cannot do exactly: '
-                f'{schedule.inexact}. Leave halving out, or that part of the config.'
+                f'search.evaluator.halving pauses trainings, and trainings of this config do not resume exactly: '
+                f'{schedule.inexact}. Remove halving, or that part of the config.'
             )
 
     def promoted(
@@ -70,16 +70,16 @@ class Halving:
         objectives: Sequence[Objective],
         budget: Budget,
     ) -> set[str]:
-        """Ids of the candidates that are resumed.
+        """Returns the ids of the candidates that are resumed.
 
-        With one objective the best of them; with several those of the first fronts, and of the last front that does
-        not fit whole those with most room around them.
+        With one objective, these are the best. With several they are chosen by non-dominated sorting, and by crowding
+        distance within the last front.
 
         Args:
-            archs: Candidates of one generation that have come to the same rung.
-            metrics: What they have there.
-            objectives: Of the search.
-            budget: Of the search; an objective may be a cost.
+            archs: Candidates of one generation at the same rung.
+            metrics: Their metrics there.
+            objectives: Objectives of the search.
+            budget: Costs of the search; an objective may be a cost.
         """
         gains = np.array([_gains(arch, one, objectives, budget) for arch, one in zip(archs, metrics, strict=True)])
         usable = np.flatnonzero(np.isfinite(gains).all(axis=1)) if len(gains) else np.zeros(0, dtype=int)
@@ -102,8 +102,8 @@ def _gains(
     lacking = [objective.name for objective in objectives if objective.name not in values]
     if lacking:
         raise DetNASError(
-            f'The objective {lacking[0]!r} is no metric of val_evaluator, which gives {sorted(metrics)}, and no cost. '
-            f'Change search.objectives.'
+            f'The objective {lacking[0]!r} is neither a cost nor a metric of val_evaluator, which returns '
+            f'{sorted(metrics)}. Change search.objectives.'
         )
     return [
         values[objective.name] if objective.direction == 'maximize' else -values[objective.name]

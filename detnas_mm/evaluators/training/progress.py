@@ -1,4 +1,4 @@
-"""How far the candidates are that train now: a line for the log, or a bar."""
+"""Shows the progress of running trainings: a line in the log, or a progress bar."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EVERY, EVERY_OF_BAR = 25.0, 2.0
 
 
 class Watched:
-    """Says how far some trainings are while it is entered, at least every half minute.
+    """Context manager that shows the progress of trainings at least every half minute.
 
     Args:
         job: The search.
-        candidates: What is trained.
-        until: The rung that they are trained to; None for the end.
+        candidates: Candidates that are trained.
+        until: Rung that they are trained to; None for the end.
     """
 
     def __init__(self, job: SearchJob, candidates: Sequence[Candidate], until: int | None) -> None:
@@ -50,11 +50,11 @@ class Watched:
             self._bar.close()
 
     def finished(self) -> None:
-        """Notes that one more has come to its end, in the order asked for."""
+        """Counts one more finished training."""
         self._done += 1
 
     def line(self) -> str:
-        """What is finished, and how far the others are."""
+        """Returns a line about the progress of all trainings."""
         going = []
         finished = 0
         for candidate in self.candidates:
@@ -64,7 +64,7 @@ class Watched:
             noted = read_progress(candidate.folder)
             if noted.get('work') == candidate.work:
                 going.append(f'{candidate.id} {noted["done"]:.4g}/{noted["until"]} {noted["unit"]}')
-        under_way = f'; under way: {", ".join(going[:8])}{" …" if len(going) > 8 else ""}' if going else ''
+        under_way = f'; running: {", ".join(going[:8])}{" …" if len(going) > 8 else ""}' if going else ''
         return f'{max(finished, self._done)} of {len(self.candidates)} trainings finished{under_way}'
 
     def _watch(self) -> None:
@@ -73,4 +73,4 @@ class Watched:
                 self.job.log(self.line())
             else:
                 self._bar.n = self._done
-                self._bar.set_postfix_str(self.line().partition('under way: ')[2])
+                self._bar.set_postfix_str(self.line().partition('running: ')[2])

@@ -1,4 +1,4 @@
-"""How long a config trains, and whether a killed training of it resumes exactly."""
+"""Length of a config's training, and whether the training resumes exactly."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from detnas_mm.errors import DetNASError
 
 @dataclass(frozen=True)
 class Schedule:
-    """The training loop of a config.
+    """Training schedule of a config.
 
     Attributes:
         by_epoch: Whether it counts epochs; else iterations.
-        total: How many it trains for.
-        inexact: Why a training that was killed begins from its start again; empty if it resumes to the bit.
+        total: Number of epochs or iterations.
+        inexact: Why a training cannot be resumed exactly, so that it begins again from the start when it is killed;
+            empty if it resumes to the last bit.
     """
 
     by_epoch: bool
@@ -34,13 +35,13 @@ class Schedule:
 
     @classmethod
     def read(cls, cfg: Mapping[str, Any]) -> Schedule:
-        """Reads ``train_cfg`` and what keeps a random state of its own.
+        """Reads the schedule of a whole config.
 
         Args:
-            cfg: A whole config.
+            cfg: The config.
 
         Raises:
-            DetNASError: If it does not train, or does not say for how long.
+            DetNASError: If its ``train_cfg`` has no number of epochs or iterations.
         """
         settings = cfg.get('train_cfg') or {}
         own = EpochBasedTrainLoop if settings.get('by_epoch', True) else IterBasedTrainLoop
@@ -49,7 +50,7 @@ class Schedule:
         total = settings.get('max_epochs' if by_epoch else 'max_iters')
         if isinstance(total, bool) or not isinstance(total, int) or total < 1:
             raise DetNASError(
-                f'Candidates are trained as the config says, and its train_cfg is {dict(settings)!r:.200}: give it '
+                f'Candidates are trained by the config, and its train_cfg is {dict(settings)!r:.200}: give it '
                 f"max_epochs, or type='IterBasedTrainLoop' and max_iters, of at least 1."
             )
         return cls(by_epoch, total, _inexact(cfg, loop))

@@ -1,4 +1,4 @@
-"""Search-val of candidates that are trained: ``val_dataloader`` and ``val_evaluator`` of the searched config."""
+"""Evaluates trained candidates on search-val: ``val_dataloader`` and ``val_evaluator`` of the searched config."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from detnas_mm.evaluators.detection.metrics import available, build_metric, comp
 
 
 def check_search_val(cfg: Mapping[str, Any]) -> str:
-    """Refuses a config without search-val.
+    """Checks that a config has search-val.
 
     Args:
         cfg: The searched config.
 
     Returns:
-        What is to be said of it: a line where search-val is the test set; else ''.
+        A warning if search-val is the test set; else ''.
 
     Raises:
-        DetNASError: Names what is missing.
+        DetNASError: If ``val_dataloader`` or ``val_evaluator`` is missing.
     """
     missing = [key for key in ('val_dataloader', 'val_evaluator') if not cfg.get(key)]
     if missing:
         raise DetNASError(
-            f'Trained candidates are judged on search-val, and the config has no {" and no ".join(missing)}. Give it '
-            f'val_dataloader and val_evaluator of images that are neither trained on nor in the test set; '
-            f'tools/dataset_converters/ split them off.'
+            f'Candidates are evaluated on search-val, and the config has no {" and no ".join(missing)}. Give it '
+            f'val_dataloader and val_evaluator of images that are in neither the training set nor the test set; '
+            f'tools in tools/dataset_converters/ split a training set.'
         )
     val, test = (_images(cfg.get(f'{split}_dataloader')) for split in ('val', 'test'))
     if val and val == test:
         return (
-            'Search-val is the test set (val_dataloader and test_dataloader read the same annotations): what is found '
-            'was chosen by these images, so its test is no measure of new ones.'
+            'Search-val is the test set: val_dataloader and test_dataloader read the same annotations. The found nets '
+            'are selected on these images, so their test results are biased upwards.'
         )
     return ''
 
@@ -49,7 +49,7 @@ def _images(loader: Any) -> Any:
 
 
 def judged_on_search_val(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a copy of a config whose test is its validation; nothing of it is trained.
+    """Returns a copy of a config that tests on its validation set.
 
     Args:
         cfg: A candidate's config.
@@ -60,19 +60,19 @@ def judged_on_search_val(cfg: Mapping[str, Any]) -> dict[str, Any]:
     out['val_evaluator'] = out['test_evaluator'] = available(out['val_evaluator'])
     settings = out.get('val_cfg') or {}
     out['test_cfg'] = dict(type='TestLoop') | ({'fp16': settings['fp16']} if 'fp16' in settings else {})
-    if any('indices' in node for node in nodes(out['val_dataloader'])):  # mmdet counts the boxes of all images
+    if any('indices' in node for node in nodes(out['val_dataloader'])):  # mmdet's metrics count the boxes of all images
         out['custom_hooks'] = [*(out.get('custom_hooks') or ()), dict(type='detnas_mm.TruthHook')]
     return out
 
 
 class UnroundedMetrics(MetricRunner):
-    """Takes the place of the evaluator of a test: the same values, with all digits.
+    """Evaluator of a test loop that returns unrounded metrics.
 
     Args:
         cfg: ``test_evaluator``: one metric or several.
 
     Attributes:
-        values: What the last test gave, by name.
+        values: Metrics of the last test, by name.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -89,10 +89,10 @@ class UnroundedMetrics(MetricRunner):
 
 
 def written_metrics(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics as JSON holds them: what is no finite number is None."""
+    """Returns metrics as JSON values; those that are not finite become None."""
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def read_metrics(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The inverse of :func:`written_metrics`; what was not finite is NaN."""
+    """Reads metrics of :func:`written_metrics`; None becomes NaN."""
     return {name: math.nan if value is None else value for name, value in values.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -197,16 +197,21 @@ class AskTell(Strategy):
         missing = proposals[len(known) :]
         bar.update(len(known))
         evaluator.observe(ledger.records[:first])
+        failed: dict[Architecture, str] = {}  # could not be measured; known ones too, which nothing is compared with
         if missing:
             self.budget.measure([proposal.arch for proposal in missing])
-            evaluator.expect(proposals)
+            failed = self.budget.failures([proposal.arch for proposal in proposals])
+            evaluator.expect([proposal for proposal in proposals if proposal.arch not in failed])
         # The very first candidate goes alone, so that a mistaken objective costs one evaluation.
-        alone = 0 if ledger.records or not evaluator.first_alone else 1
+        alone = 0
+        if not ledger.records and evaluator.first_alone:
+            alone = 1 + next((i for i, proposal in enumerate(missing) if proposal.arch not in failed), len(missing))
         for part in (missing[:alone], missing[alone:]):
             if not part:
                 continue
             # An error here ends what still runs for the others, whoever holds on to the error.
-            with closing(_with_retries(evaluator, [p.arch for p in part], self.job)) as evaluations:
+            archs = [proposal.arch for proposal in part]
+            with closing(_evaluations(evaluator, archs, failed, self.job)) as evaluations:
                 for proposal, evaluation in zip(part, evaluations, strict=True):
                     ledger.append(make_record(self.job, ledger, generation, proposal, evaluation))
                     bar.update(1)
@@ -244,6 +249,24 @@ class AskTell(Strategy):
         )
 
 
+def _evaluations(
+    evaluator: Evaluator, archs: list[Architecture], failed: Mapping[Architecture, str], job: SearchJob
+) -> Generator[Evaluation, None, None]:
+    """Yields the evaluation of each candidate, in order; those that have failed already are not evaluated.
+
+    Args:
+        evaluator: The evaluator.
+        archs: The candidates.
+        failed: Reasons of failures.
+        job: The search.
+    """
+    rest = [arch for arch in archs if arch not in failed]
+    with closing(_with_retries(evaluator, rest, job)) as evaluations:
+        for arch in archs:
+            yield Evaluation(failure=failed[arch]) if arch in failed else next(evaluations)
+        yield from evaluations  # there are none, and the evaluator comes to its end
+
+
 def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJob) -> Generator[Evaluation, None, None]:
     """Evaluates candidates; those whose machine was lost are tried again, after the others.
 
@@ -251,10 +274,13 @@ def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJo
         Evaluations in the order of the candidates.
 
     Raises:
-        DetNASError: If one is lost more often than the evaluator's ``retries``; the rows before it are kept.
+        DetNASError: If one is lost more often than the evaluator's ``retries``, and the job does not say ``fail_lost``;
+            the rows before it are kept.
     """
     found: dict[int, Evaluation] = {}
     missing, given = list(range(len(archs))), 0
+    if not archs:
+        return
     for attempt in range(1, evaluator.retries + 2):
         lost: dict[int, str] = {}
         for place, evaluation in zip(missing, evaluator.evaluate([archs[i] for i in missing]), strict=True):
@@ -273,7 +299,14 @@ def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJo
             f'Lost at attempt {attempt} of {evaluator.retries + 1}: {counted(len(lost), "candidate")}, such as {name} '
             f'({reason}).'
         )
-    raise DetNASError(
-        f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then '
-        f'resume with the same command{job.resume_command}.'
-    )
+    if not job.fail_lost:
+        again = f': {job.command()}; or, to record it as failed: {job.command("--fail-lost")}' if job.command() else ''
+        raise DetNASError(
+            f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then '
+            f'resume with the same command{again}'
+        )
+    for place, why in lost.items():
+        found[place] = Evaluation(failure=f'lost {evaluator.retries + 1} times: {why}')
+    while given in found:
+        yield found.pop(given)
+        given += 1

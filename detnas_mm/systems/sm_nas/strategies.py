@@ -167,7 +167,8 @@ class ModularStrategy(AskTell):
         self._measured += len(measured)
         self._unmeasured += len(out)
         self.budget.measure(measured)
-        for arch in measured:
+        failed = self.budget.failures(measured)  # these become failed rows
+        for arch in (arch for arch in measured if arch not in failed):
             reason = pruning.reason(arch, self._cost(arch), self._spread(arch))
             if reason is not None:
                 out.add(arch)
