@@ -47,7 +47,7 @@ def test_sums_and_scope(tmp_path):
 
 
 def test_two_measurements_are_two_scopes(tmp_path):
-    """The scope stands in a ledger's first line, so a search does not go on with another table."""
+    """The scope is part of a ledger's first line, so a search does not resume with another table."""
     first = LatencyTable(TINY, latency.write(tmp_path / 'a.json', TINY))
     same = LatencyTable(TINY, latency.write(tmp_path / 'b.json', TINY))
     other = LatencyTable(TINY, latency.write(tmp_path / 'c.json', TINY, constant_ms=1.2500001))

@@ -35,7 +35,7 @@ def measured(watch, spec=TINY, nets=6, run=lambda net, image: net(image)):
 
 
 def test_a_table_of_multiply_adds(watch):
-    """Where time passes with multiply-adds the measured table is theirs, and its sums are the whole nets."""
+    """If time is proportional to multiply-adds, so is the measured table, and its sums equal the whole nets."""
     macs = MacsTable(TINY, SIZE)
     found = measured(watch)
     assert np.allclose(found['table_ms'], macs.table / 1000)

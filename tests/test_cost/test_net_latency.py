@@ -391,7 +391,7 @@ def test_multiply_adds_of_whole_detectors(digits_folder, tmp_path):
 
 
 def test_two_processes_wait_for_one_another(prepared, tmp_path):
-    """What the other one has measured meanwhile is taken from the file."""
+    """Values that the other process has measured meanwhile are read from the file."""
     _, cost, lines = prepared()
     _, other, _ = prepared()
     cost.spec()

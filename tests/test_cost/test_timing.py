@@ -1,4 +1,4 @@
-"""How things are measured in turn, on a clock on paper."""
+"""Measuring in turn, with a fake clock."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
 @pytest.fixture
 def log(caplog):
-    """What mmengine logs."""
+    """Collects the log lines of mmengine."""
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
     caplog.set_level(logging.INFO)
