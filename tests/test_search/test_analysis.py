@@ -81,8 +81,8 @@ def test_ids_of_digits_are_text(tmp_path, capsys):
         (['--where', 'acc<None'], 'None is compared by = or != alone'),
         (['--top', '-1'], '--top must be 1 or more; got -1'),
         (['--top', '0'], '--top must be 1 or more; got 0'),
-        (['--csv', '/nowhere/x.csv'], 'cannot write /nowhere/x.csv: No such file'),
-        (['--by', 'mAP'], "'mAP' is no metric or cost of these rows. There are: acc, macs"),
+        (['--csv', '/nowhere/x.csv'], 'cannot write --csv /nowhere/x.csv: No such file'),
+        (['--by', 'mAP'], "'mAP' is no metric or cost of these rows. Allowed: acc, macs"),
         (['--front', 'acc', 'origin'], "'origin' is no metric or cost"),
         (['/nowhere'], 'there is no ledger /nowhere'),
         (['--by', 'acc:up'], "'maximize' or 'minimize'"),
@@ -179,7 +179,7 @@ def test_csv(folder, tmp_path, capsys):
 
 def test_a_table_does_not_overwrite_a_ledger(folder, capsys):
     before = (folder / 'ledger.jsonl').read_bytes()
-    with pytest.raises(SystemExit, match='error: .*ledger.jsonl is a ledger, which a table would overwrite'):
+    with pytest.raises(SystemExit, match='error: --csv .*ledger.jsonl would overwrite a ledger'):
         run(capsys, folder, '--csv', folder / 'ledger.jsonl')
     assert (folder / 'ledger.jsonl').read_bytes() == before
 

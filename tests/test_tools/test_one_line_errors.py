@@ -1,4 +1,4 @@
-"""What the tools print: one line of what was refused, the traceback of what is a bug."""
+"""Tools print one line for an invalid input, and a traceback for a bug."""
 
 import json
 import re
