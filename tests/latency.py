@@ -14,7 +14,7 @@ from detnas_mm.systems.mae_det.structure import RESNET50
 
 
 def content(space, part='detector', input_size=(96, 96), **changes):
-    """What the file of a space of choices holds; latencies are random, between 0.1 and 0.5 ms a position."""
+    """Returns the content of a table file of a space of choices, with random latencies of 0.1 to 0.5 ms per block."""
     rng = np.random.default_rng(0)
     table = [rng.uniform(0.1, 0.5, choices) for choices in space.choices]
     found = dict(

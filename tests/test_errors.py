@@ -1,4 +1,4 @@
-"""Which errors are expected: ours by their class, a stranger's by the method that raised them."""
+"""Expected errors: this package's by their class, those of libraries by the method that raised them."""
 
 import ast
 import builtins

@@ -1,4 +1,4 @@
-"""What golden.py compares; on results made by hand, and on one search of MAE-DET by two trees."""
+"""Comparisons of golden.py, on hand-made results and on one search of MAE-DET by two trees."""
 
 import json
 import subprocess
@@ -121,7 +121,7 @@ def test_cases_need_what_is_made(load):
 
 @pytest.fixture
 def commands(load, tmp_path, monkeypatch):
-    """What a case runs in a tree that has these files, and the config that it writes."""
+    """Returns the command of a case in a tree with these files, and the config that it writes."""
 
     def commands(name, files):
         trees, run = load('golden.trees'), load('golden.run')

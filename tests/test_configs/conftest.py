@@ -15,7 +15,7 @@ from .leaves import LEAVES
 
 @pytest.fixture(scope='session')
 def load(tmp_path_factory):
-    """Loads a config by name, with a latency table on paper where it wants one; what is returned may be changed."""
+    """Loads a config by name, with a synthetic latency table if it needs one; the result may be changed."""
     folder = tmp_path_factory.mktemp('latency')
 
     @functools.cache

@@ -28,7 +28,7 @@ def heads(model):
 
 @pytest.mark.parametrize('name', DETNAS)
 def test_builds(name, load):
-    """The model builds, of the space and the number of classes that the name tells, and its parts fit together."""
+    """The model builds, with the space and the number of classes of its name, and its parts match."""
     cfg = load(name)
     assert 'custom_imports' not in cfg
     cfg = fit_to_machine(cfg)

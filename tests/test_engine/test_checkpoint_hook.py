@@ -50,7 +50,7 @@ def files(folder):
 
 @pytest.fixture
 def moments(monkeypatch):
-    """What is in the folder whenever a file of it gets its content or is deleted."""
+    """Records the content of the folder whenever a file of it is written or deleted."""
     seen = []
 
     def watched(name, method):

@@ -48,7 +48,7 @@ def rows(work_dir):
 
 
 def sampler(work_dir):
-    """How the supernet's paths were sampled, as the ledger tells."""
+    """Returns the path sampling of the supernet, from the ledger."""
     return json.loads((Path(work_dir) / 'ledger.jsonl').read_bytes().splitlines()[0])['environment']['sampler']
 
 

@@ -1,4 +1,4 @@
-"""What the structural space renders is mmdet's own detectors where mmdet has them."""
+"""The structural space renders mmdet's own detectors where mmdet has them."""
 
 from mmengine.config import Config
 

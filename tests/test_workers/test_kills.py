@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='looks f
 
 @pytest.fixture(scope='module')
 def expected(tmp_path_factory):
-    """What an undisturbed driver with one worker writes."""
+    """Returns the rows of an undisturbed driver with one worker."""
     folder = tmp_path_factory.mktemp('undisturbed')
     assert start_driver(folder, 1).wait() == 0
     assert [row[1] for row in rows(folder)] == [None] * 3 and len({row[0]['total'] for row in rows(folder)}) == 3
