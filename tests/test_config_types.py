@@ -16,7 +16,7 @@ from detnas_mm.systems.detnas import MacsTable
 
 
 class OwnSearchHook(EvolutionSearchHook):
-    """A user's."""
+    """A search hook of a user."""
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def data(data_folders):
 
 @pytest.fixture(scope='module')
 def quick():
-    """Turns off what takes most of the time of a single step, and is not what is tested.
+    """Turns off slow parts of a step that are not tested.
 
     mmengine formats every config five times by yapf, and collects garbage for every data set.
     """

@@ -90,7 +90,7 @@ def test_search(name, load):
 
 
 def test_the_large_space_has_what_the_small_one_has():
-    """But published nets, and the MAC bins of the authors' ImageNet script, in which no large path lies."""
+    """Except published nets, and the MAC bins of the authors' ImageNet script, which no large path meets."""
     kinds = {
         space: {rest for name in DETNAS for rest in [name.removeprefix(f'detnas-{space}_')] if rest != name}
         for space in ('small', 'large')

@@ -1,4 +1,4 @@
-"""Tables that were measured: read, refused, added up."""
+"""Measured tables: reading, errors, sums."""
 
 import itertools
 import json
@@ -63,7 +63,7 @@ def test_a_constraint_on_latency(tmp_path):
 
 
 def test_the_file_is_opened_on_first_use(tmp_path):
-    """Until then a search by it can be parsed; what is missing is named with the command that makes it."""
+    """A search can be parsed without the file; on use, the error names the command that measures it."""
     table = LatencyTable(TINY, tmp_path / 'none.json')
     limits = [Constraint('latency', high=0.1)]
     budget = Budget(TINY, dict(latency=table, macs=MacsTable(TINY)), limits)

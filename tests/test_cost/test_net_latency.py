@@ -26,7 +26,7 @@ VERSIONS = dict(torch='2.10.0', mmcv='2.3.6', mmdet='3.5.1', detnas_mm='0.1.0')
 
 @WORKERS.register_module(force=True)
 class PaperWorkers(Workers):
-    """Measures on paper: a millisecond for a hundred pixels, times ``pace``, half as long again for GFL."""
+    """Fake measurements: 1 ms per 100 pixels, times ``pace``, times 1.5 for GFL."""
 
     pace = 1.0
     lost = 0

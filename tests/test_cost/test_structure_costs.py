@@ -79,7 +79,7 @@ def test_bounds_hold_and_are_reached(kind):
 
 
 def test_depth_to_width():
-    """Written out: the stem, and three convolutions a bottleneck."""
+    """Compares with the formula written out: the stem, and three convolutions per bottleneck."""
     arch = MAEDetSpace('relaxed').parse('maedet-s')
     stem, blocks = unpack(arch)
     inputs = [3 * stem.kernel**2]

@@ -1,4 +1,4 @@
-"""Latency of structures: measured on a clock on paper, read, interpolated, refused."""
+"""Latency of structures: measured with a fake clock, reading, interpolation, errors."""
 
 import json
 import warnings
@@ -30,7 +30,7 @@ PACE = Pace(rounds=2, min_time=0, pause=0)
 
 
 def test_sums_are_interpolated_between_points(tmp_path):
-    """On paper, where time passes with multiply-adds, it is exact between the points of the grid too."""
+    """With times proportional to multiply-adds, it is also exact between the points of the grid."""
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         cost = StructureLatency('authors', latency.write_structures(tmp_path / 'a.json', 'authors'), (480, 480))
@@ -59,7 +59,7 @@ def test_keeps_the_contract(tmp_path, spec):
 
 
 def test_grows_with_every_gene_although_measured_with_noise(tmp_path):
-    """So that the bounds are those of the space, and a wider net is never taken for a quicker one."""
+    """So that the bounds are those of the space, and a wider net is never predicted to be faster."""
     spec = dict(SMALL, strides=[2, 1], depths=[1, 2])
     found, rng = latency.structures(spec, SIZE), np.random.default_rng(0)
     for place in found['tables_ms']:

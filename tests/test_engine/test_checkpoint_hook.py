@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole, of the steps that are to be kept, and the best ones."""
+"""Checkpoints are written completely, kept for the right iterations and for the best scores."""
 
 import os
 from pathlib import Path

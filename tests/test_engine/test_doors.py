@@ -1,4 +1,4 @@
-"""The ways into a search: the launcher hands the hook its job; under any other train script the hook parses its own.
+"""Ways to start a search: the launcher passes its job to the hook; with any other train script the hook parses its own.
 
 The supernet is a Faster R-CNN with SyncBN in backbone, neck and head, of random weights.
 """

@@ -1,4 +1,4 @@
-"""``--resume`` as a cluster types it: always, whether there is something to resume or not."""
+"""``--resume`` as cluster scripts use it: always, whether there is something to resume or not."""
 
 from pathlib import Path
 

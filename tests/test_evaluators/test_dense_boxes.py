@@ -1,4 +1,4 @@
-"""Boxes made for a batch together are mmdet's own, made image by image, to the bit."""
+"""Boxes computed for a whole batch are bit-identical to mmdet's own, computed per image."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Three ways to the same entropy: closed form, closed form with borders, and noise through a real net."""
+"""Entropy by three methods: closed form, closed form with borders, and forward passes of noise."""
 
 import math
 
@@ -21,13 +21,13 @@ SLIM = MAEDetSpace(dict(stem_widths=[16, 32], widths=[16, 128], growth=[1, 4], d
 
 
 def test_figures_of_the_reference():
-    """The authors' code gives the first to the last digit but one."""
+    """The authors' code gives the first value, except for its last digit."""
     assert EntropyScore().score('maedet-s') == pytest.approx(1731.907009966715, rel=1e-15)
     assert EntropyScore().score('maedet-init') == pytest.approx(400.7261, abs=5e-5)
 
 
 def test_written_out():
-    """Convolution by convolution, stage by stage."""
+    """Compares with the sum written out by convolution and stage."""
     arch = read_structure('16k5s2|24k3s2x2b16|40k5s1x1b8|64k3s2x3b24')
     stem, blocks = unpack(arch)
     sums, stage_ends = 0.5 * math.log(3 * 25), {0: 0.5 * math.log(3 * 25) + math.log(16)}

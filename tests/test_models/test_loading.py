@@ -1,4 +1,4 @@
-"""Loading says how much of a backbone a checkpoint holds, and refuses too little, by whatever door it comes."""
+"""Loading logs the share of a backbone in a checkpoint, and fails if it is too small, in all ways of loading."""
 
 import logging
 

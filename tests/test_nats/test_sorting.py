@@ -1,4 +1,4 @@
-"""Sorted channels: equal dilations lie together, outputs are the same, and nothing moves that may not."""
+"""Sorted channels: equal dilations are contiguous, outputs are equal, and channels read elsewhere are not moved."""
 
 import re
 import runpy

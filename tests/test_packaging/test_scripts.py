@@ -1,4 +1,4 @@
-"""The shell scripts: they say what they want, and start what they promise."""
+"""Shell scripts: their errors, and the commands that they start."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""The evolution of MAE-DET: a function of seed and last snapshot; killed anywhere it ends as if it had not been."""
+"""The evolution of MAE-DET depends only on seed and last snapshot; killed and resumed it gives the same result."""
 
 import json
 import os
@@ -277,7 +277,7 @@ def test_what_proves_must_be_a_strategy_that_can():
 
 
 def test_where_nothing_can_be_proven_it_says_how_to_search_without():
-    """The default of the configs proves: who adds a lower bound, or a finer grid, has not asked for a proof."""
+    """Configs prove by default, so users who add a lower bound or a finer grid did not ask for a proof."""
     low = [Constraint('flops', low=1e9, high=188e8)]
     message = 'Nothing can be proven of this search: .*{}.*search.strategy.proof=None'
     with pytest.raises(ValueError, match=message.format('one upper limit')):

@@ -1,4 +1,4 @@
-"""Toy tasks, a driver that runs them, and who is still there."""
+"""Toy tasks, a driver that runs them, and queries for their processes."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def wait_for(condition, seconds=60):
 
 
 def survivors(folder, seconds=5):
-    """Processes of a folder that are still there after a while."""
+    """Returns processes of a folder that still run after a while."""
     end = time.monotonic() + seconds
     while (left := of_folder(folder)) and time.monotonic() < end:
         time.sleep(0.02)

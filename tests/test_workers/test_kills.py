@@ -1,4 +1,4 @@
-"""Worker, driver, keeper or several are killed at many points: nobody survives, and the results are the same."""
+"""Worker, driver, keeper or several are killed at many points: no process survives, and results are the same."""
 
 import contextlib
 import os
