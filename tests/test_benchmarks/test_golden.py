@@ -161,7 +161,7 @@ def test_a_project_of_its_own_names_no_training_config_where_there_is_such_a_key
 
 def test_the_package_of_another_tree_is_refused(load, tmp_path):
     trees = load('golden.trees')
-    with pytest.raises(trees.RunError, match='would use another package'):
+    with pytest.raises(trees.RunError, match='would import another package'):
         trees.Tree(tmp_path, 'BASE', 1, tmp_path).check(tmp_path)
     trees.Tree(ROOT, 'BASE', 1, tmp_path).check(tmp_path)
 

@@ -330,7 +330,7 @@ def test_several_processes_are_refused_with_what_to_type():
     config, more = digits.CONFIGS / f'{NAME}.py', ('--measure', '--rounds', 2)
     done = run('search.py', config, 'my net.pth', *more, '--launcher', 'pytorch')
     assert done.returncode == 1 and done.stderr.count('\n') == 1
-    wanted = f'without --measure; then type: {typed("search.py", config, "my net.pth", *more)}\n'
+    wanted = f'without --measure first; then: {typed("search.py", config, "my net.pth", *more)}\n'
     assert done.stderr.endswith(wanted)
 
 

@@ -154,7 +154,7 @@ def test_a_wrong_number_of_weights_is_an_error_before_the_search(weights, match)
 
 @pytest.mark.parametrize('weights', [(), (0, 0), (1, -1), (1, math.nan), ('1',), '11', 3, (1, True)])
 def test_weights_that_make_no_sense_are_refused(weights):
-    with pytest.raises(ValueError, match='weights must be one number of at least 0 per stage'):
+    with pytest.raises(ValueError, match='weights must be numbers of at least 0'):
         EntropyScore(weights)
 
 

@@ -155,7 +155,7 @@ class TestSetUp:
         (tmp_path / '.detnas_mm-setup').write_text('openmmlab /somewhere\n')
         run = bash('setup_env.sh', DETNAS_VENV=str(tmp_path))
         assert run.returncode != 0
-        assert 'holds the openmmlab family' in run.stderr
+        assert 'contains the openmmlab family' in run.stderr
 
 
 def test_run_tests_refuses_what_it_does_not_know():

@@ -95,7 +95,7 @@ def test_it_draws_them_with_detectors_made_by_hand(searches, run, tmp_path):
 def test_what_it_cannot_use_is_one_line(searches, run, tmp_path):
     assert 'There is no ledger' in run(tmp_path / 'nowhere')
     assert '--names: 1 names for 2 searches' in run(*searches, '--names', 'a')
-    assert '--draw writes a PNG' in run(*searches, '--draw', 'fronts.pdf')
+    assert '--draw must be a .png file' in run(*searches, '--draw', 'fronts.pdf')
     marks = tmp_path / 'marks.json'
     assert 'cannot be read' in run(*searches, '--marks', marks)
     for text in ('{', '[{"name": "a"}]', '[1]', '[{"name": "a", "mAP": "much", "ms": 3}]'):

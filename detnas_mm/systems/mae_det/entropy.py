@@ -29,7 +29,7 @@ def checked_weights(weights: Any) -> tuple[float, ...]:
     found = tuple(listed) if isinstance(listed, (list, tuple)) else ()
     if not all(type(w) in (int, float) and 0 <= w < float('inf') for w in found) or not any(found):
         raise DetNASError(
-            f'weights must be one number of at least 0 per stage, not all 0, such as {WEIGHTS}; got {weights!r}.'
+            f'weights must be numbers of at least 0, one per stage, not all 0, such as {WEIGHTS}; got {weights!r}.'
         )
     return tuple(map(float, found))
 
