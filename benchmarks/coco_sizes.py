@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What a search costs at COCO's image sizes: seconds a candidate and where they go, and the days of the paper's search.
+"""Measures the cost of a search at COCO's image sizes: seconds per candidate by part, and days for the paper's search.
 
-Images are random, 1333x800, written as JPEG and read again; weights are random, too. Such a detector is sure of
-nothing, so the threshold for scores is set to let about as many boxes through (--boxes) as a trained one might. On a
-GPU if there is one. From what batches, images and metrics take here follows what 1,000 candidates on 500 + 5,000 images
-would take on this device: the paper took 20 GPUs for a day.
+Images are random, 1333x800, written as JPEG and read again; weights are random, too. Scores of such a detector are low,
+so the score threshold is set such that about --boxes boxes per image exceed it, as for a trained one. Uses a GPU if
+available. The times of batches, images and metrics are extrapolated to 1,000 candidates on 500 + 5,000 images; the
+paper's search took 20 GPUs a day.
 
 Example:
   python benchmarks/coco_sizes.py configs/detnas/detnas-small_search_retinanet_coco.py \
@@ -44,7 +44,7 @@ HEIGHT, WIDTH, BOXES, CLASSES = 800, 1333, 7, 80
 
 
 def make_images(folder: Path, name: str, count: int, height: int, width: int) -> Path:
-    """Smooth random images with random boxes, in COCO's format; returns the annotation file."""
+    """Writes smooth random images with random boxes, in COCO's format; returns the annotation file."""
     rng = np.random.default_rng(count)
     (folder / name).mkdir()
     images, annotations = [], []
@@ -65,14 +65,14 @@ def make_images(folder: Path, name: str, count: int, height: int, width: int) ->
 
 
 def categories() -> list[dict[str, Any]]:
-    """COCO's, by mmdet's names."""
+    """Returns COCO's categories by mmdet's names."""
     from mmdet.datasets import CocoDataset
 
     return [dict(id=number + 1, name=name) for number, name in enumerate(CocoDataset.METAINFO['classes'])]
 
 
 def prepared(path: str, args: argparse.Namespace, precision: str, size: int | None, folder: Path) -> Any:
-    """The config of a search, on random images."""
+    """Returns the config of a search, on random images."""
     cfg = Config.fromfile(path)
     evaluator = cfg.search.evaluator
     for one, name in ((evaluator.calibration, 'calibration'), (evaluator, 'evaluation')):
@@ -96,14 +96,14 @@ def prepared(path: str, args: argparse.Namespace, precision: str, size: int | No
 
 
 def built(cfg: Any) -> torch.nn.Module:
-    """A config's model with the weights of seed 0, on the GPU if there is one."""
+    """Builds a config's model with the weights of seed 0, on the GPU if there is one."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return build_model(cfg).to('cuda' if cuda_usable() else 'cpu')
 
 
 def score_of_rank(cfg: Any, rank: int) -> float:
-    """The score of an image's box of this rank, where all boxes are kept: for one path and the first images."""
+    """Returns the score of the box of this rank per image, without a threshold, for one path and the first images."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope), quiet(), torch.no_grad():
         job = SearchJob.from_config(cfg)
         evaluator: Any = job.evaluator
@@ -116,12 +116,12 @@ def score_of_rank(cfg: Any, rank: int) -> float:
 
 
 def papers_search(found: dict[str, Any]) -> dict[str, float]:
-    """Seconds a candidate of the paper's search would take on this device, by what takes them.
+    """Returns seconds per candidate of the paper's search on this device, by part.
 
-    Images are loaded once a generation, as if none were kept from one to the next.
+    Images are counted as loaded once per generation, that is, without an image cache.
 
     Args:
-        found: What :func:`one_shot_candidate.measure` returned.
+        found: Result of :func:`one_shot_candidate.measure`.
     """
     seconds = {
         name: statistics.mean(found['batches'][name]) * images / found['batch_sizes'][name]
@@ -135,7 +135,7 @@ def papers_search(found: dict[str, Any]) -> dict[str, float]:
 
 
 def row_of(found: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`papers_search` says, as a row of the table."""
+    """Returns the result of :func:`papers_search` as a row of the table."""
     seconds = papers_search(found)
     whole = sum(seconds.values())
     return {'images a second': sum(IMAGES.values()) / whole} | {
@@ -147,18 +147,20 @@ def row_of(found: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', help='configs of searches on COCO')
-    parser.add_argument('--images', type=int, nargs=2, default=[40, 80], help='calibration, search-val [40 80]')
-    parser.add_argument('--size', type=int, nargs=2, default=[HEIGHT, WIDTH], help='height, width [800 1333]')
-    parser.add_argument('--batch-size', type=int, help="images a batch [each config's own]")
     parser.add_argument(
-        '--evaluation-batch-size', type=int, nargs='+', default=[None], help='of search-val alone; each in turn'
+        '--images', type=int, nargs=2, default=[40, 80], help='calibration and search-val images [40 80]'
     )
-    parser.add_argument('--candidates', type=int, default=10, help='evaluated together [%(default)s]')
+    parser.add_argument('--size', type=int, nargs=2, default=[HEIGHT, WIDTH], help='height, width [800 1333]')
+    parser.add_argument('--batch-size', type=int, help='images per batch [that of each config]')
+    parser.add_argument(
+        '--evaluation-batch-size', type=int, nargs='+', default=[None], help='of search-val only; each in turn'
+    )
+    parser.add_argument('--candidates', type=int, default=10, help='candidates evaluated together [%(default)s]')
     parser.add_argument('--rounds', type=int, default=3, help='[%(default)s]')
-    parser.add_argument('--precision', nargs='+', default=['fp32'], help='fp32, fp16, bf16: each in turn [fp32]')
+    parser.add_argument('--precision', nargs='+', default=['fp32'], help='fp32, fp16 or bf16; each in turn [fp32]')
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument(
-        '--boxes', type=int, default=1000, help='of an image that exceed the score threshold, before NMS [%(default)s]'
+        '--boxes', type=int, default=1000, help='boxes per image above the score threshold, before NMS [%(default)s]'
     )
     parser.add_argument('--threads', type=int, default=1, help='[%(default)s]')
     add_output(parser, 'coco_sizes.json')

@@ -1,4 +1,4 @@
-"""What the benchmarks share: rivals timed in turn, a table, a JSON file."""
+"""Common functions of the benchmarks: timing in turn, tables, JSON files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from detnas_mm import files
 
 
 def interleave(rivals: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Times functions in turn, so that a busy or throttled machine slows all of them alike.
+    """Times functions in turn, so that load and throttling of the machine affect all of them equally.
 
-    Every function runs once beforehand, untimed; each round starts with another one.
+    Every function runs once without timing first; each round starts with another function.
 
     Args:
         rivals: Functions by name.
-        rounds: How often each is timed.
+        rounds: Number of timed calls of each.
 
     Returns:
         Seconds of every call by name, in the order of the rounds.
@@ -41,12 +41,12 @@ def interleave(rivals: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, smallest and largest."""
+    """Returns median, minimum and maximum."""
     return dict(median=statistics.median(values), min=min(values), max=max(values))
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Describes the machine."""
     cpu = next(
         (line.partition(':')[2].strip() for line in _lines('/proc/cpuinfo') if line.startswith('model name')),
         platform.processor(),
@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of equal keys as a text table, numbers to the right."""
+    """Formats rows of equal keys as a text table, with numbers right-aligned."""
     heads = list(rows[0])
     cells = [heads, *([_text(row[head]) for head in heads] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
@@ -75,12 +75,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
-    """The option that says where the JSON goes."""
+    """Adds the option for the JSON file."""
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmarks', default), help='[%(default)s]')
 
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
-    """Writes a result with the machine it was measured on."""
+    """Writes a result with a description of the machine."""
     files.write_json(path, dict(result, machine=machine()), indent=2)
     print(f'\nwritten to {path}')
 

@@ -1,17 +1,17 @@
-r"""Does Digits separate good backbones from bad ones?
+r"""Measures whether Digits separates good backbones from bad ones.
 
-Trains paths of the Digits space (all-3x3, all-7x7, all-Xception, and random ones) with several seeds each, by the
-configs that the quickstart uses: pre-training on crops, fine-tuning in a RetinaNet, test mAP. A search can only find
-what stands out, so the number of interest is
+Trains paths of the Digits space (all-3x3, all-7x7, all-Xception, and random ones) with several seeds each, with the
+configs of the quickstart: pre-training on crops, fine-tuning in a RetinaNet, test mAP. A search can only find
+differences that exceed the noise, so the result is the ratio
 
     standard deviation between paths (of their means over seeds) / standard deviation between seeds of one path (pooled)
 
-Every finished run is a line in WORK_DIR/runs.jsonl; started again, only missing runs are done.
+Every finished run is a line in WORK_DIR/runs.jsonl; run again, the script resumes with the missing ones.
 
 Examples:
   python benchmarks/digits_discrimination.py                  # 30 runs; about 80 minutes on 2 quiet cores
   python benchmarks/digits_discrimination.py --work-dir /tmp/try --random-paths 1 --seeds 2 \
-      --pretrain-iters 20 --finetune-iters 40                 # does it run at all? 5 minutes
+      --pretrain-iters 20 --finetune-iters 40                 # a smoke test: 5 minutes
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ ROOT = Path(__file__).parents[1]
 CLASSIFY = ROOT / 'configs/digits/detnas-digits_net_cls.py'
 DETECT = ROOT / 'configs/digits/detnas-digits_net_retinanet.py'
 NAMED = {'all-3x3': '0|0|00|0', 'all-7x7': '2|2|22|2', 'all-Xception': '3|3|33|3'}
-PATHS_SEED = 0  # of the random paths; fixed, so that every run of this script trains the same ones
+PATHS_SEED = 0  # fixed, so that every run of this script trains the same random paths
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/digits_discrimination'))
     parser.add_argument('--data', type=Path, default=Path('data/digits'), help='made if missing (default: data/digits)')
-    parser.add_argument('--processes', type=int, default=2, help='runs side by side, a thread each (default: 2)')
-    parser.add_argument('--seeds', type=int, default=3, help='seeds a path, at least 2 (default: 3)')
-    parser.add_argument('--random-paths', type=int, default=7, help='beside the three named ones (default: 7)')
-    parser.add_argument('--pretrain-iters', type=int, default=800, help='steps on crops, batch 64 (default: 800)')
-    parser.add_argument('--finetune-iters', type=int, default=1000, help='of RetinaNet, batch 16 (default: 1000)')
+    parser.add_argument('--processes', type=int, default=2, help='parallel runs, one thread each (default: 2)')
+    parser.add_argument('--seeds', type=int, default=3, help='seeds per path, at least 2 (default: 3)')
+    parser.add_argument('--random-paths', type=int, default=7, help='besides the three named ones (default: 7)')
+    parser.add_argument('--pretrain-iters', type=int, default=800, help='iterations on crops (default: 800)')
+    parser.add_argument('--finetune-iters', type=int, default=1000, help='iterations of RetinaNet (default: 1000)')
     args = parser.parse_args()
     for name, least in (
         ('processes', 1),
@@ -65,14 +65,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def choose_paths(count: int) -> dict[str, str]:
-    """The named paths and ``count`` different random ones, by name."""
+    """Returns the named paths and ``count`` different random ones, by name."""
     from mmengine.config import Config
 
     from detnas_mm.systems.detnas import DetNASSpace
 
     space = DetNASSpace(Config.fromfile(DETECT).space)
     if count + len(NAMED) > space.size:
-        sys.exit(f'--random-paths {count} is more than the space holds: {space.size - len(NAMED)}')
+        sys.exit(f'--random-paths must be at most {space.size - len(NAMED)}, the other paths of the space; got {count}')
     paths, rng = dict(NAMED), np.random.default_rng(PATHS_SEED)
     while len(paths) < count + len(NAMED):
         text = space.describe(space.sample(rng))
@@ -82,7 +82,7 @@ def choose_paths(count: int) -> dict[str, str]:
 
 
 def train(config: Path, arch: str, seed: int, iters: int, work_dir: str, checkpoint: str | None) -> tuple[str, dict]:
-    """Train and test one net as a config has it; returns its checkpoint and test metrics."""
+    """Trains and tests one net by a config; returns its checkpoint and test metrics."""
     import torch
     from mmengine.config import Config
     from mmengine.runner import Runner
@@ -103,7 +103,7 @@ def train(config: Path, arch: str, seed: int, iters: int, work_dir: str, checkpo
 
 
 def run(arch: str, seed: int, settings: dict) -> dict:
-    """Pre-train, fine-tune and test one path; what goes into the ledger."""
+    """Pre-trains, fine-tunes and tests one path; returns its row."""
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, 'w') as void, contextlib.redirect_stdout(void):
         started = time.perf_counter()
         pretrained, accuracy = train(CLASSIFY, arch, seed, settings['pretrain_iters'], f'{folder}/cls', None)
@@ -112,7 +112,7 @@ def run(arch: str, seed: int, settings: dict) -> dict:
         return {
             'arch': arch,
             'seed': seed,
-            'mAP': scores.get('coco/bbox_mAP', 0.0),  # three decimals; absent if nothing at all was detected
+            'mAP': scores.get('coco/bbox_mAP', 0.0),  # three decimals; missing if there are no detections
             'mAP_50': scores.get('coco/bbox_mAP_50', 0.0),
             'top1': accuracy['accuracy/top1'],
             'pretrain_s': round(between - started, 1),
@@ -122,31 +122,32 @@ def run(arch: str, seed: int, settings: dict) -> dict:
 
 
 def read_runs(ledger: Path, settings: dict) -> dict[tuple[str, int], dict]:
-    """The finished runs, by (arch, seed)."""
+    """Reads the finished runs, by (arch, seed)."""
     runs = {}
     for line in ledger.read_text().splitlines() if ledger.exists() else []:
         if not line:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # killed while writing; finish_runs begins a new line
-            print(f'{ledger}: a line that was cut short is left out')
+        except json.JSONDecodeError:  # the process was killed while writing; finish_runs begins a new line
+            print(f'{ledger}: skipped an incomplete line')
             continue
         if row['settings'] != settings:
             sys.exit(
-                f'{ledger} holds runs of other settings, {row["settings"]}, not {settings}; choose another --work-dir'
+                f'{ledger} contains runs with other settings, {row["settings"]} instead of {settings}; use another '
+                f'--work-dir'
             )
         runs[row['arch'], row['seed']] = row
     return runs
 
 
 def finish_runs(todo: list[tuple[str, int]], settings: dict, processes: int, ledger: Path) -> None:
-    """Do the missing runs, each in a process of its own, and append them to the ledger as they end."""
+    """Runs what is missing, each in its own process, and appends finished runs to the ledger."""
     started = time.perf_counter()
     if ledger.exists() and not ledger.read_bytes().endswith(b'\n'):
         with ledger.open('a') as file:
             file.write('\n')
-    os.environ.update(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')  # two threads on one net are slower than two nets
+    os.environ.update(OMP_NUM_THREADS='1', MKL_NUM_THREADS='1')  # faster for two nets in parallel
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
         running = {pool.submit(run, arch, seed, settings): (arch, seed) for arch, seed in todo}
@@ -155,7 +156,7 @@ def finish_runs(todo: list[tuple[str, int]], settings: dict, processes: int, led
                 row = future.result()
             except Exception:
                 pool.shutdown(cancel_futures=True)
-                print('failed: {} with seed {}; start again to do what is missing'.format(*running[future]))
+                print('failed: {} with seed {}; run again to resume'.format(*running[future]))
                 raise
             with ledger.open('a') as file:
                 file.write(json.dumps(row) + '\n')
@@ -166,9 +167,9 @@ def finish_runs(todo: list[tuple[str, int]], settings: dict, processes: int, led
 
 
 def summarise(scores: list[list[float]]) -> dict[str, float]:
-    """Standard deviations of scores[path][seed].
+    """Computes standard deviations of scores[path][seed].
 
-    ``between_paths`` is that of the paths' means; ``true_between_paths`` leaves out what seeds add to it.
+    ``between_paths`` is that of the paths' means; in ``true_between_paths`` the contribution of seeds is subtracted.
     """
     means = [statistics.mean(s) for s in scores]
     seeds = math.sqrt(statistics.mean(statistics.variance(s) for s in scores))
@@ -177,14 +178,14 @@ def summarise(scores: list[list[float]]) -> dict[str, float]:
         'paths': len(scores),
         'between_paths': paths,
         'between_seeds': seeds,
-        # mmdet rounds mAP to 0.001, which alone is a deviation of 0.0003: nothing finer can be seen.
+        # mmdet rounds mAP to 0.001, which adds a standard deviation of 0.0003.
         'ratio': paths / max(seeds, 0.0003),
         'true_between_paths': math.sqrt(max(paths**2 - seeds**2 / len(scores[0]), 0.0)),
     }
 
 
 def report(paths: dict[str, str], runs: dict[tuple[str, int], dict], seeds: int) -> tuple[str, dict[str, dict]]:
-    """The tables as Markdown, and the summaries as data."""
+    """Returns the tables as Markdown, and the summaries as data."""
     from mmengine.config import Config
 
     from detnas_mm.systems.detnas import DetNASSpace, MacsTable
@@ -200,7 +201,7 @@ def report(paths: dict[str, str], runs: dict[tuple[str, int], dict], seeds: int)
         arch = paths[name]
         top1 = statistics.mean(runs[arch, seed]['top1'] for seed in range(seeds))
         by_seed = ' '.join(f'{value:.3f}' for value in maps[name])
-        ops = arch.replace('|', ' ')  # a bar would end the cell
+        ops = arch.replace('|', ' ')  # "|" would end the cell
         cost = macs.total(space.parse(arch)) / 1e6
         lines.append(f'| {name} | {ops} | {cost:.2f} M | {by_seed} | {statistics.mean(maps[name]):.3f} | {top1:.1f} |')
     groups = {'all': list(maps.values()), 'random': [v for n, v in maps.items() if n.startswith('random')]}

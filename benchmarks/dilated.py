@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Time and memory of dilated nets and supernets against their plain backbones, which have the same multiply-adds.
+"""Compares time and memory of dilated nets and supernets with their plain backbones, of equal multiply-adds.
 
 Forward passes are in evaluation mode; training steps are forward, backward and SGD with BN in training mode. Each net
-runs with its channels in place and, where it has several runs a dilation, sorted. Rivals take turns; on a CPU their
-processor time counts, since other programs take part of the clock's. Peak memory of a training step is that of a
-process of its own on a CPU, of torch's allocator on a GPU; it is taken of supernets.
+is timed with its channels in place and, if a dilation has several runs of channels, sorted. Nets are timed in turn; on
+a CPU by processor time, which other programs do not affect. Peak memory of a training step, of supernets only, is that
+of a separate process on a CPU, and of torch's allocator on a GPU.
 
 Example:
   python benchmarks/dilated.py --sizes 800x1088 --rounds 3
@@ -33,7 +33,7 @@ R50 = dict(type='mmdet.ResNet', depth=50, norm_eval=False, frozen_stages=1)
 X101 = dict(type='mmdet.ResNeXt', depth=101, groups=32, base_width=4, norm_eval=False, frozen_stages=1)
 IC = dict(R50, frozen_stages=-1)
 SMALL = dict(R50, base_channels=8)
-#: What a ratio is to stay below: (net, what, channels).
+#: Upper limits of ratios by (net, pass, channels).
 AIMS = {
     ('NATS R50', 'forward', 'in place'): 1.15,
     ('NATS R50', 'forward', 'sorted'): 1.06,
@@ -46,12 +46,12 @@ AIMS = {
 
 
 def dilated(plain: dict, text: str) -> dict:
-    """Config of a dilated net."""
+    """Returns the config of a dilated net."""
     return dict(plain, type='detnas_mm.DilatedBackbone', plain=plain['type'], genotypes=text, channel_order='arbitrary')
 
 
 def of_nats(plain: dict) -> dict[str, dict]:
-    """Configs of the plain net and of random NATS genotypes, in place and sorted."""
+    """Returns configs of the plain net and of random NATS genotypes, in place and sorted."""
     space = DilationSpace(plain)
     text = space.describe(space.sample(np.random.default_rng(0)))
     done = sort_channels(plain, text, MODELS.build(plain).state_dict(), space.stages)
@@ -60,11 +60,11 @@ def of_nats(plain: dict) -> dict[str, dict]:
 
 
 def supernet(plain: dict) -> dict[str, dict]:
-    """Configs of the plain net and of the mixture of all genotypes."""
+    """Returns configs of the plain net and of the mixture of all genotypes."""
     return dict(plain=plain, mixture=dict(plain, type='detnas_mm.DilatedSupernet', plain=plain['type'], mixture=True))
 
 
-#: Nets by name: what gives the configs of the plain one and its rivals.
+#: Functions by name that return the configs of a plain net and of its dilated ones.
 NETS: dict[str, Callable[[], dict[str, dict]]] = {
     'NATS R50': lambda: of_nats(R50),
     'NATS X101-32x4d': lambda: of_nats(X101),
@@ -76,7 +76,7 @@ NETS: dict[str, Callable[[], dict[str, dict]]] = {
 
 
 def forward_of(net: torch.nn.Module, images: torch.Tensor) -> Callable[[], Any]:
-    """A forward pass as a function."""
+    """Returns a function that runs a forward pass."""
 
     def run() -> None:
         net.eval()
@@ -87,7 +87,7 @@ def forward_of(net: torch.nn.Module, images: torch.Tensor) -> Callable[[], Any]:
 
 
 def step_of(net: torch.nn.Module, images: torch.Tensor) -> Callable[[], Any]:
-    """A training step as a function."""
+    """Returns a function that runs a training step."""
     optimizer = torch.optim.SGD([one for one in net.parameters() if one.requires_grad], lr=1e-4, momentum=0.9)
 
     def run() -> None:
@@ -100,7 +100,7 @@ def step_of(net: torch.nn.Module, images: torch.Tensor) -> Callable[[], Any]:
 
 
 def seconds_of(rivals: dict[str, Callable[[], Any]], rounds: int, cuda: bool) -> dict[str, list[float]]:
-    """Times functions in turn, each round from another one on; processor time on a CPU, the clock's on a GPU."""
+    """Times functions in turn, each round starting with another one; by processor time on a CPU, wall time on a GPU."""
     clock = time.perf_counter if cuda else time.process_time
     names, found = list(rivals), {name: [] for name in rivals}
     for run in rivals.values():
@@ -116,7 +116,7 @@ def seconds_of(rivals: dict[str, Callable[[], Any]], rounds: int, cuda: bool) ->
 
 
 def measure(name: str, size: tuple[int, int], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of one net at one size."""
+    """Returns the rows of one net at one size."""
     configs = NETS[name]()
     nets = {rival: MODELS.build(dict(cfg)).to(args.device) for rival, cfg in configs.items()}
     images = torch.randn(args.batch, 3, *size, device=args.device)
@@ -144,26 +144,26 @@ def measure(name: str, size: tuple[int, int], args: argparse.Namespace) -> list[
 
 
 def peak_mb(cfg: dict, size: tuple[int, int], batch: int, device: str) -> float:
-    """MB that a net and a training step of it take at most: of this process, or of a GPU."""
+    """Returns the peak memory in MB of a net and a training step of it: of this process, or of a GPU."""
     torch.set_num_threads(1)
-    MODELS.build(dict(cfg))  # imports what it needs
-    Path('/proc/self/clear_refs').write_text('5')  # the most so far is forgotten
+    MODELS.build(dict(cfg))  # imports the needed modules
+    Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     before = most_kb()
     step_of(MODELS.build(dict(cfg)).to(device), torch.randn(batch, 3, *size, device=device))()
     return torch.cuda.max_memory_allocated() / 2**20 if device.startswith('cuda') else (most_kb() - before) / 1024
 
 
 def most_kb() -> int:
-    """Returns the most memory that this process ever held."""
+    """Returns the peak memory of this process."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM:'))
 
 
 def memory_rows(name: str, size: tuple[int, int], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Peak memory of a training step of one net and of its plain backbone."""
+    """Returns the peak memory of a training step of one net and of its plain backbone."""
     found = {}
     for rival, cfg in NETS[name]().items():
-        with multiprocessing.get_context('spawn').Pool(1) as pool:  # of its own: a process never shrinks again
+        with multiprocessing.get_context('spawn').Pool(1) as pool:  # one process each: its memory never shrinks
             found[rival] = pool.apply(peak_mb, (cfg, size, args.batch, args.device))
     return [
         dict(net=name, size=f'{size[0]}x{size[1]}', channels=rival, plain_mb=found['plain'], mb=mb)

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Candidates a minute, four ways in one run: what evaluating a generation together is worth.
+"""Measures candidates per minute of four methods of evaluating a generation.
 
-  a   the usual way of existing tools: for every candidate a new data loader, the whole detector run in training mode
-      to recalibrate BN, mmdet's test loop and metric; with CocoMetric, and with FasterCocoMetric
-  b   one candidate at a time by this package: images kept, the backbone alone recalibrated, boxes made in batches
-  c   a generation together: what paths share is computed once; scores equal to b's to the last bit (checked)
+  a   as existing tools do: for every candidate a new data loader, the whole detector in training mode to recalibrate
+      BN, mmdet's test loop and metric; with CocoMetric, and with FasterCocoMetric
+  b   this package, one candidate at a time: cached images, only the backbone recalibrated, boxes computed in batches
+  c   this package, a whole generation: what paths share is computed once; scores are bit-identical to b's (checked)
   d   the same with racing, which learns from the generations before
 
-Timed are generations of a real evolution, the first (random paths) and a late one (relatives, which share more and of
-which racing knows more). All run in this process on one thread, with the same batches, interleaved, and seconds are of
-processor time, so that other work on the machine counts less. The supernet is trained and the evolution run first, once
-a work folder. A rival that takes candidates one by one is timed on a few of them.
+The timed generations are those of a real evolution: the first (random paths) and a late one (related paths, which share
+more and about which racing knows more). All methods run in this process on one thread with the same batches, in turn;
+seconds are processor time, which other programs hardly affect. The supernet is trained and the evolution run first,
+once per work folder. Methods a and b are timed on a few candidates only.
 
 Example:
   python benchmarks/generation.py     # slim heads: trains 7 minutes, evolves 15, then 4 a round and generation
@@ -49,24 +49,27 @@ from detnas_mm.models import build_model
 from detnas_mm.search import LEDGER, Evaluation, Record, SearchJob, read_ledger
 
 HERE = Path(__file__).parent
-KEEP = 10  # parents, which racing must not lose
+KEEP = 10  # the parents, which racing must not drop
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', type=Path, default=HERE / 'generation/slim.py', help='[%(default)s]')
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/generation'), help='set and supernets')
-    parser.add_argument('--population', type=int, default=50, help='candidates of a generation [%(default)s]')
-    parser.add_argument('--generations', type=int, nargs='+', default=[1, 10], help='which are timed [1 10]')
-    parser.add_argument('--alone', type=int, default=4, help='candidates that a and b are timed on [%(default)s]')
-    parser.add_argument('--rounds', type=int, default=3, help='how often everything is timed [%(default)s]')
-    parser.add_argument('--shares', type=float, nargs='+', default=[0.25, 0.5], help='racing stops there [0.25 0.5]')
-    parser.add_argument('--confidence', type=float, default=0.99, help='of racing [%(default)s]')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/generation'), help='for data and supernets')
+    parser.add_argument('--population', type=int, default=50, help='candidates per generation [%(default)s]')
+    parser.add_argument('--generations', type=int, nargs='+', default=[1, 10], help='generations to time [1 10]')
+    parser.add_argument('--alone', type=int, default=4, help='candidates to time a and b with [%(default)s]')
+    parser.add_argument('--rounds', type=int, default=3, help='number of timings [%(default)s]')
+    parser.add_argument('--shares', type=float, nargs='+', default=[0.25, 0.5], help='where racing decides [0.25 0.5]')
+    parser.add_argument('--confidence', type=float, default=0.99, help='confidence of racing [%(default)s]')
     parser.add_argument(
-        '--calibration', type=float, default=1.0, help='share of the calibration images at first looks [%(default)s]'
+        '--calibration',
+        type=float,
+        default=1.0,
+        help='share of calibration images before the last decision [%(default)s]',
     )
-    parser.add_argument('--train-only', action='store_true', help='make the supernet, and end')
-    parser.add_argument('--val-images', type=int, default=200, help='2000 for the ratio of the paper [%(default)s]')
+    parser.add_argument('--train-only', action='store_true', help='only train the supernet')
+    parser.add_argument('--val-images', type=int, default=200, help='2000 is the ratio of the paper [%(default)s]')
     add_output(parser, 'generation.json')
     args = parser.parse_args()
     if min(args.rounds, args.alone, *args.generations) < 1 or args.population < args.alone:
@@ -89,7 +92,7 @@ def train(cfg: Config, folder: Path, pretrained: Path | None = None) -> Path:
 
 
 class UsualWay:
-    """Candidates one by one, by mmdet's and mmengine's own means."""
+    """Evaluates candidates one by one with the means of mmdet and mmengine."""
 
     def __init__(self, model: Any, search: Any, metric: str) -> None:
         self.model, self.evaluator = model, search.evaluator
@@ -100,7 +103,7 @@ class UsualWay:
         model.backbone.set_path(arch)
         model.train()
         for module in model.modules():
-            if isinstance(module, _BatchNorm) and module.training:  # the others were frozen in training
+            if isinstance(module, _BatchNorm) and module.training:  # the others are frozen
                 module.reset_running_stats()
                 module.momentum = None
         calibration = self.evaluator.calibration
@@ -126,12 +129,12 @@ class UsualWay:
 
 
 def racing(args: argparse.Namespace, keep: int) -> dict[str, Any]:
-    """Arguments of racing."""
+    """Returns the arguments of racing."""
     return dict(shares=args.shares, confidence=args.confidence, keep=keep, calibration=args.calibration)
 
 
 def evolution(cfg: Config, model: Any, folder: Path, args: argparse.Namespace) -> list[Record]:
-    """Rows of a search of as many generations as are timed, nobody dropped, all judged on the shares too."""
+    """Runs a search up to the last timed generation without dropping; all are also evaluated on the shares."""
     cfg = cfg.copy()
     cfg.work_dir = str(folder)
     cfg.search.strategy = dict(type='EvolutionStrategy', population=args.population, parents=KEEP)
@@ -172,7 +175,7 @@ def main() -> None:
 
 
 def measure(number: int, records: list[Record], job: SearchJob, usual: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Times one generation in all ways; prints and returns what came out."""
+    """Times one generation with all methods; prints and returns the results."""
     evaluator: Any = job.evaluator
     known = [record for record in records if record.generation < number - 1]
     mine = [record for record in records if record.generation == number - 1]

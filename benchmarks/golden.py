@@ -1,21 +1,21 @@
 #!/usr/bin/env python
-"""Does the code here find, to the last bit, what another commit's finds? For changes that should change nothing.
+"""Checks that searches give bit-identical results with this tree and with another commit; for refactorings.
 
-Checks commit BASE out into a scratch folder (a git worktree, removed in the end); makes Digits, trains one small
-supernet a detector and measures latency tables with BASE's code; then runs the same searches from both trees, by
-command lines alone, on this machine, with the same threads, checkpoints and tables. Compared are rows in their order
-(id, architecture, origin, parents, status, metrics, costs, racing's values), the best, certificates, tensors of
-exported files, and model and preprocessing of exported configs. A line a case says what was equal, or what differs
-first, with both values; the exit status is 1 if anything differs.
+Checks commit BASE out into a scratch folder (a git worktree, removed at the end); makes Digits, trains one small
+supernet per detector and measures latency tables with BASE's code; then runs the same searches from both trees, only by
+command lines, on this machine, with the same threads, checkpoints and tables. It compares rows in their order (id,
+architecture, origin, parents, status, metrics, costs, racing's values), the best nets, certificates, tensors of
+exported files, and model and preprocessing of exported configs. It prints a line per case: what was equal, or the
+first difference with both values. The exit status is 1 if anything differs.
 
-Everything runs on the CPU. Nothing of it is to be committed: last bits differ between processors. What BASE gave is
-kept in the work folder, for the next run with the same BASE, cases, threads, torch and processor; the logs and folders
-of all searches are there, too.
+Everything runs on the CPU. Do not commit results: last bits depend on the processor. BASE's results are cached in the
+work folder for the next run with the same BASE, cases, threads, torch and processor; logs and folders of all searches
+are there, too.
 
 Examples:
   python benchmarks/golden.py main               # all cases
   python benchmarks/golden.py main --cases evolution maedet-exact --jobs 2
-  python benchmarks/golden.py --list             # the cases; what is not compared, and why
+  python benchmarks/golden.py --list             # lists the cases, and what is not compared
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('base', nargs='?', help='commit to compare with, such as main or HEAD~3')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), metavar='NAME', help='default: all')
-    parser.add_argument('--tree', type=Path, default=HERE.parent, help='what is compared; default: where this stands')
-    parser.add_argument('--threads', type=int, default=1, help='of every process [%(default)s]')
-    parser.add_argument('--jobs', type=int, default=1, help='cases at a time, a core for each [%(default)s]')
+    parser.add_argument('--tree', type=Path, default=HERE.parent, help='the tree to compare; default: this one')
+    parser.add_argument('--threads', type=int, default=1, help='threads per process [%(default)s]')
+    parser.add_argument('--jobs', type=int, default=1, help='parallel cases; each needs a core [%(default)s]')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/golden'), help='[%(default)s]')
-    parser.add_argument('--keep', action='store_true', help="keep BASE's worktree, in the work folder")
-    parser.add_argument('--list', action='store_true', help='list cases, and what is not compared')
+    parser.add_argument('--keep', action='store_true', help="keep BASE's worktree in the work folder")
+    parser.add_argument('--list', action='store_true', help='list the cases and what is not compared')
     args = parser.parse_args()
     if args.base is None and not args.list:
-        parser.error('name the commit to compare with, such as: python benchmarks/golden.py main')
+        parser.error('give the commit to compare with, such as: python benchmarks/golden.py main')
     if min(args.threads, args.jobs) < 1:
         parser.error('--threads and --jobs must be at least 1')
     if not (args.tree / 'detnas_mm/__init__.py').is_file():
-        parser.error(f'--tree {args.tree}: no checkout of this project, as it has no detnas_mm/__init__.py')
+        parser.error(f'--tree {args.tree} is no checkout of this project: it has no detnas_mm/__init__.py')
     return args
 
 
@@ -74,30 +74,30 @@ def listing() -> str:
 
 
 def digest(*parts: object) -> str:
-    """A few digits that change with any of the parts; of files among them, with what they hold."""
+    """Returns a short hash of the parts; of files, their content is hashed."""
     texts = [part.read_text() if isinstance(part, Path) else repr(part) for part in parts]
     return hashlib.sha256('\0'.join(texts).encode()).hexdigest()[:8]
 
 
 def key_of(commit: str, threads: int) -> str:
-    """Names what decides BASE's bits: the commit, how its programs start, what they are given, and the machine."""
+    """Returns the key of BASE's results: commit, command lines, inputs and machine."""
     started = inspect.getsource(Tree.environment)
     return f'{commit[:12]}-{digest(threads, version("torch"), machine()["cpu"], started, HERE / "golden/inputs.py")}'
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps another run from the same work folder.
+    """Locks the work folder.
 
     Raises:
-        RunError: If one is there.
+        RunError: If another run has locked it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / 'lock').open('w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f'another golden.py is at work in {folder}; wait for it, or give --work-dir') from None
+            raise RunError(f'another golden.py is running in {folder}; wait for it, or change --work-dir') from None
         yield
 
 
@@ -105,9 +105,9 @@ class Comparison:
     """Compares one tree with BASE, case by case.
 
     Args:
-        folder: Where all goes that belongs to this BASE.
-        worktree: Of BASE.
-        args: Of the command line.
+        folder: Folder of everything that belongs to this BASE.
+        worktree: The worktree of BASE.
+        args: The command-line arguments.
     """
 
     def __init__(self, folder: Path, worktree: Worktree, args: argparse.Namespace) -> None:
@@ -124,7 +124,7 @@ class Comparison:
         return Tree(root, name, self.args.threads, self.folder / 'inputs/digits')
 
     def base(self) -> Tree:
-        """BASE's tree, checked out at the first call."""
+        """Returns BASE's tree; checks it out at the first call."""
         with self._lock:
             if self._base is None:
                 self._base = self._tree(self.worktree.get(), 'BASE')
@@ -132,11 +132,11 @@ class Comparison:
         return self._base
 
     def prepare(self) -> None:
-        """Makes what the cases need, by BASE's code."""
+        """Makes the inputs of the cases with BASE's code."""
         self.inputs.prepare({need for name in self.args.cases for need in CASES[name].all_needs})
 
     def compare(self, name: str) -> bool:
-        """Runs a case in both trees and says in one line what came out; whether all was equal."""
+        """Runs a case in both trees and prints one line of result; returns True if all was equal."""
         try:
             verdict, equal = self._verdict(name)
         except (RunError, OSError, ValueError, KeyError) as error:
@@ -149,7 +149,7 @@ class Comparison:
         base = self._result('base', name, self.worktree.folder)
         nothing = CASES[name].shows(base)
         if nothing:
-            return f'FAILS: BASE shows nothing of what the case is about: {nothing}', False
+            return f'FAILS: the result of BASE does not exercise the case: {nothing}', False
         seconds = self._run('here', name, self.here)
         found = list(differences(base, self._result('here', name, self.here.root)))
         if found:
@@ -157,7 +157,7 @@ class Comparison:
         return f'equal: {summary(base)} (BASE {kept}, the tree {seconds:.0f} s)', True
 
     def _run_base(self, name: str) -> str:
-        """Runs a case in BASE, unless that was done before."""
+        """Runs a case in BASE, unless its result is cached."""
         stamp = self.folder / 'base' / f'{name}.made'
         now = digest(CASES[name], OPTIONS, HERE / 'golden/run.py')
         if stamp.exists() and stamp.read_text() == now:
@@ -177,7 +177,7 @@ class Comparison:
 
 
 def compare_all(args: argparse.Namespace) -> bool:
-    """Compares all cases; whether all were equal."""
+    """Compares all cases; returns True if all were equal."""
     commit = git(HERE, 'rev-parse', '--verify', f'{args.base}^{{commit}}')
     with locked(args.work_dir):
         folder = args.work_dir.resolve() / key_of(commit, args.threads)
@@ -196,13 +196,13 @@ def main() -> None:
     if args.list:
         say(listing())
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kills what runs, and removes the worktree
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kills running programs and removes the worktree
     try:
         equal = compare_all(args)
     except RunError as error:
         raise SystemExit(f'error: {error}') from error
     except KeyboardInterrupt:
-        print('\nstopped; what BASE has given so far is kept', file=sys.stderr)
+        print("\nstopped; BASE's results so far are kept", file=sys.stderr)
         sys.exit(130)
     sys.exit(0 if equal else 1)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How quickly does a ledger load, against a bare ``json.loads`` of the same lines?
+"""Times loading of a ledger, compared with a bare ``json.loads`` of its lines.
 
 Example:
   python benchmarks/ledger.py          # half a minute
@@ -18,7 +18,7 @@ from detnas_mm.search import Ledger, Record, read_ledger
 
 
 def record(index: int) -> Record:
-    """A row as a search writes it."""
+    """Returns a row as a search writes it."""
     return Record(
         index, index // 50, f'{index:012x}', '2120|2112|33130031|3132', 'crossover', (f'{index:012x}',) * 2, 'ok', None,
         {'coco/bbox_mAP': 0.3 + index * 1e-7, 'coco/bbox_mAP_50': 0.5},
@@ -29,8 +29,8 @@ def record(index: int) -> Record:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--rows', type=int, default=100_000, help='rows of the ledger [%(default)s]')
-    parser.add_argument('--rounds', type=int, default=5, help='how often each way is timed [%(default)s]')
+    parser.add_argument('--rows', type=int, default=100_000, help='number of rows [%(default)s]')
+    parser.add_argument('--rounds', type=int, default=5, help='number of timings [%(default)s]')
     add_output(parser, 'ledger.json')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What a search that keeps images in memory saves: bytes as read, decoded images, resized ones (what it does), none.
+"""Compares image caches of a search: file contents, decoded images, resized images (as the search does), none.
 
-Made-up pictures of 640x480 that weigh what COCO's do go through the pipeline of a search on COCO. From the time of each
-step, and of receiving an image from the process that loaded it, follows what is left to load for a chunk of candidates,
-and the share of the search that waits for it: loading continues while candidates are evaluated, receiving does not.
-Times are of the CPU, so that a busy machine changes little.
+Synthetic images of 640x480 with the file sizes of COCO's go through the pipeline of a search on COCO. The times of each
+step, and of receiving an image from the worker that loaded it, give the remaining loading time per chunk of candidates
+and the share of the search that waits for it: loading overlaps with evaluation, receiving does not. Times are processor
+times, which other programs hardly affect.
 
 Example:
   python benchmarks/loading.py                              # evaluation as on an H200 (benchmarks/measured.md)
@@ -38,17 +38,17 @@ IMAGES = 5000
 
 
 class Same:
-    """Copies of one item that is loaded already."""
+    """A data set of copies of one loaded item."""
 
     def __init__(self, item: Any) -> None:
         self.item = item
 
     def __getitem__(self, index: int) -> Any:
-        return copy.deepcopy(self.item)  # of the same object a batch would hold one
+        return copy.deepcopy(self.item)  # a batch of the same object would be stored once
 
 
 def milliseconds(work: Callable[[int], Any], count: int) -> float:
-    """The median of what this process computes for each of some numbers; others may be busy meanwhile."""
+    """Returns the median processor time in ms of calling a function with each of some numbers."""
     taken = []
     for number in range(count):
         start = time.process_time()
@@ -58,7 +58,7 @@ def milliseconds(work: Callable[[int], Any], count: int) -> float:
 
 
 def steps(dataset: Any, files: Sequence[Path], batch_size: int, workers: int) -> dict[str, float]:
-    """Milliseconds an image for each step of loading."""
+    """Returns milliseconds per image for each step of loading."""
     contents = [file.read_bytes() for file in files]
     found = dict(
         read=milliseconds(lambda n: files[n].read_bytes(), len(files)),
@@ -66,7 +66,7 @@ def steps(dataset: Any, files: Sequence[Path], batch_size: int, workers: int) ->
     )
     found['resize and pack'] = milliseconds(lambda n: dataset[n], len(files)) - sum(found.values())
     sent = load_ahead(Same(dataset[0]), [range(batch_size)] * (len(files) // batch_size + workers), workers)
-    for _ in range(workers):  # which start
+    for _ in range(workers):  # wait until all workers have started
         next(sent)
     found['receive'] = milliseconds(lambda n: next(sent), len(files) // batch_size) / batch_size
     sent.close()
@@ -74,7 +74,7 @@ def steps(dataset: Any, files: Sequence[Path], batch_size: int, workers: int) ->
 
 
 def ways(taken: dict[str, float], bytes_each: dict[str, float], args: argparse.Namespace, workers: int) -> list[dict]:
-    """A row for each thing that may be kept."""
+    """Returns a row for each kind of cache."""
     spared = {
         'nothing': [],
         'bytes as read': ['read'],
@@ -103,11 +103,11 @@ def ways(taken: dict[str, float], bytes_each: dict[str, float], args: argparse.N
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--images', type=int, default=200, help='to measure with [%(default)s]')
+    parser.add_argument('--images', type=int, default=200, help='images to measure with [%(default)s]')
     parser.add_argument('--cache-mb', type=float, default=2048, help='[%(default)s]')
-    parser.add_argument('--candidates', type=int, default=10, help='evaluated together [%(default)s]')
+    parser.add_argument('--candidates', type=int, default=10, help='candidates evaluated together [%(default)s]')
     parser.add_argument(
-        '--evaluation-ms', type=float, default=7.6, help='of a candidate on an image [%(default)s, of an H200]'
+        '--evaluation-ms', type=float, default=7.6, help='of a candidate per image [%(default)s, of an H200]'
     )
     add_output(parser, 'loading.json')
     args = parser.parse_args(arguments)

@@ -1,9 +1,9 @@
-"""How many candidates a second can be checked against a MACs limit?
+"""Measures how many candidates per second can be checked against a limit on MACs.
 
-Rivals: the additive table for a whole array of candidates (``MacsTable.totals``); the same table for one candidate at
-a time (``MacsTable.total``); counting the operators of the built network, with shapes alone and no arithmetic
-(``count_macs``, which gives the same integers: checked here); and what existing implementations do, to copy the
-network and run it once on an image (its counting hooks would come on top). Networks are built beforehand, untimed.
+Compares the additive table for a whole array of candidates (``MacsTable.totals``); the same table for one candidate at
+a time (``MacsTable.total``); counting the operators of the built network on meta tensors (``count_macs``, which gives
+the same integers: checked here); and the method of existing implementations, to copy the network and run it once on an
+image (without the cost of their counting hooks). Building networks is not timed.
 
 Example:
   python benchmarks/macs_table.py          # a minute on 2 cores
@@ -23,7 +23,7 @@ from detnas_mm.systems.detnas import DetNASNet, MacsTable
 
 
 def measure(name: str, candidates: int, rounds: int) -> list[dict]:
-    """Rows of the result table for one space; every rival is timed on its own number of candidates."""
+    """Returns the rows of the result for one space; every method is timed on its own number of candidates."""
     cost = MacsTable.build(name)
     ids = cost.space.sample_ids(np.random.default_rng(0), candidates)
     singles = cost.space.sample_many(np.random.default_rng(1), 1000)

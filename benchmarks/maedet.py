@@ -1,10 +1,10 @@
-"""How fast are scoring and searching for MAE-DET, how good is what is found, and what do published nets score?
+"""Measures speed and results of MAE-DET: scores of published nets, scoring, evolution and exact search.
 
 Four tables: published structures (and ResNet-50 encoded as one: its max-pool becomes the stride of its first block);
-structures scored a second, by arrays and, as the authors' first release did it, by running noise through a built net;
-the evolution at ResNet-50's budget (188e8 FLOPs in the authors' count at 480x480, 91 layers, their space) over seeds;
-and exact search at that budget and at those of the published nets. Rates are by the clock, rivals in turn; searches are
-timed in CPU seconds, so that other work on the machine counts less.
+structures scored per second, as arrays and, as in the authors' first release, by a forward pass of noise through a
+built net; the evolution at ResNet-50's budget (188e8 FLOPs in the authors' count at 480x480, 91 layers, their space)
+over seeds; and exact search at that budget and at those of the published nets. Rates are in wall time, measured in
+turn; searches are timed in processor time, which other programs hardly affect.
 
 Example:
   OMP_NUM_THREADS=1 python benchmarks/maedet.py     # five minutes on 1 core
@@ -42,7 +42,7 @@ BUDGET = dict(flops=188e8, layers=91)
 
 
 def published() -> list[dict]:
-    """Score and costs of every published structure."""
+    """Returns score and costs of every published structure."""
     costs = dict(params=StructureParams(), macs=StructureMacs(), flops=StructureFlops(), layers=StructureLayers())
     return [
         dict(structure=name, entropy=f'{EntropyScore().score(arch):.4f}')
@@ -52,7 +52,7 @@ def published() -> list[dict]:
 
 
 def rates(rounds: int) -> list[dict]:
-    """Structures scored a second."""
+    """Measures structures scored per second."""
     space = MAEDetSpace('authors')
     codes = space.sample_codes(np.random.default_rng(0), 200_000)
     chunks = np.array_split(codes, 25)
@@ -60,7 +60,7 @@ def rates(rounds: int) -> list[dict]:
     plain, borders, flops = EntropyScore(), EntropyScore(input_size=480), StructureFlops(space)
 
     def authors() -> None:
-        """Builds a net, draws its weights, and runs noise through it once at 64x64."""
+        """Builds a net, draws its weights, and runs a forward pass of noise at 64x64."""
         with torch.device('meta'):
             net = MAEDetNet('maedet-s')
         forward_entropy(net.to_empty(device='cpu'), WEIGHTS[1:], 64, repeats=1)
@@ -83,7 +83,7 @@ def rates(rounds: int) -> list[dict]:
 
 
 def evolution(seeds: int) -> list[dict]:
-    """The best of 100,000 candidates by seed."""
+    """Returns the best of 100,000 candidates by seed."""
     space = MAEDetSpace('authors')
     costs = dict(flops=StructureFlops(space), layers=StructureLayers(space))
     budget = Budget(space, costs, [Constraint(name, high=high) for name, high in BUDGET.items()])
@@ -104,7 +104,7 @@ def evolution(seeds: int) -> list[dict]:
 
 
 def exact(nets: Sequence[str]) -> list[dict]:
-    """Best, bound and time by budget; those of the published nets named come after ResNet-50's."""
+    """Returns best, bound and time for ResNet-50's budget, then for those of the given published nets."""
     authors, relaxed = MAEDetSpace('authors'), MAEDetSpace('relaxed')
     jobs: list[tuple[str, MAEDetSpace, dict[str, float]]] = [
         ('ResNet-50: flops, layers', authors, BUDGET),
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5, help='[%(default)s]')
     parser.add_argument('--seeds', type=int, default=5, help='[%(default)s]')
     parser.add_argument(
-        '--nets', nargs='+', choices=FOUND, default=FOUND, help='at whose budgets exact search is run [all three]'
+        '--nets', nargs='+', choices=FOUND, default=FOUND, help='nets at whose budgets to run exact search [all three]'
     )
     add_output(parser, 'maedet.json')
     args = parser.parse_args()

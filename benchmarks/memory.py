@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""How much memory do candidates take that are evaluated together?
+"""Measures the memory of evaluating several candidates together.
 
-Each number of candidates is evaluated by a process of its own, all of them in one chunk, on the CPU. What counts is how
-far the process grew beyond what it held when one candidate had been evaluated.
+Each number of candidates is evaluated in a separate process, in one chunk, on the CPU. The result is the growth of the
+process beyond its size after the evaluation of one candidate.
 
 Example:
   python benchmarks/memory.py configs/digits/detnas-digits_search_retinanet.py \
@@ -22,7 +22,7 @@ from common import add_output, table, write_json
 
 
 def grown(config: str, checkpoint: str, candidates: int) -> float:
-    """MiB by which this process grows when so many candidates are evaluated together."""
+    """Returns the growth of this process in MiB when so many candidates are evaluated together."""
     import torch
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
@@ -51,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of a search')
     parser.add_argument('checkpoint', help='the trained supernet')
-    parser.add_argument('--candidates', type=int, nargs='+', default=[2, 10, 50], help='[2 10 50]')
-    parser.add_argument('--grown', type=int, help=argparse.SUPPRESS)  # what a process of this script is for
+    parser.add_argument('--candidates', type=int, nargs='+', default=[2, 10, 50], help='numbers of them [2 10 50]')
+    parser.add_argument('--grown', type=int, help=argparse.SUPPRESS)  # of the started processes
     add_output(parser, 'memory.json')
     args = parser.parse_args()
     if args.grown:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""COCO's metric of boxes, three ways in one run: this package's, and mmdet's two.
+"""Times COCO's box metric of this package and the two of mmdet.
 
-  here                    BoxMetric, which evaluations use: from arrays, by hotcoco
-  mmdet CocoMetric        a JSON file, and pycocotools
-  mmdet FasterCocoMetric  a JSON file, and faster-coco-eval, where this mmdet has it
+  here                    BoxMetric, as evaluators use it: from arrays, by hotcoco
+  mmdet CocoMetric        by a JSON file and pycocotools
+  mmdet FasterCocoMetric  by a JSON file and faster-coco-eval, if this mmdet has it
 
-All get the same made-up detections as `process` keeps them, in this process and with torch's number of threads.
-Values of the first two are compared; all round to the same three decimals.
+All get the same synthetic detections in the form of `process`, in this process and with torch's number of threads.
+The values of the first two are compared; all round to the same three decimals.
 
 Example:
   python benchmarks/metric.py                        # 5,000 images, 100 boxes each, 80 classes: 3 minutes
@@ -30,7 +30,7 @@ from detnas_mm.evaluators.temporary import quiet
 
 
 def made_up(images: int, boxes: int, classes: int, folder: Path) -> tuple[str, list]:
-    """An annotation file of about 7 objects an image, and detections, half of which lie near an object."""
+    """Makes an annotation file of about 7 objects per image, and detections, half of them near objects."""
     rng = np.random.default_rng(0)
     annotations: list[dict[str, Any]] = []
     results = []
@@ -66,9 +66,9 @@ def made_up(images: int, boxes: int, classes: int, folder: Path) -> tuple[str, l
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--images', type=int, default=5000, help='[%(default)s]')
-    parser.add_argument('--boxes', type=int, default=100, help='detections an image [%(default)s]')
+    parser.add_argument('--boxes', type=int, default=100, help='detections per image [%(default)s]')
     parser.add_argument('--classes', type=int, default=80, help='[%(default)s]')
-    parser.add_argument('--rounds', type=int, default=3, help='how often each is timed [%(default)s]')
+    parser.add_argument('--rounds', type=int, default=3, help='number of timings [%(default)s]')
     add_output(parser, 'metric.json')
     args = parser.parse_args()
 

@@ -1,8 +1,8 @@
-"""How near does evolution come to the known optimum in narrow windows of FLOPs?
+"""Measures how near evolution comes to the known optimum in narrow windows of FLOPs.
 
 MAE-DET's search at ResNet-50's budget (at most 188e8 FLOPs in the authors' count at 480x480 and 91 layers; their space,
-100,000 candidates) with a lower bound on FLOPs as well, in narrower and narrower windows. The optimum that exact search
-proves without a lower bound has 18,796,194,000 FLOPs and lies in all of them. Times are CPU seconds.
+100,000 candidates) with also a lower bound on FLOPs, in ever narrower windows. The optimum that exact search proves
+without a lower bound has 18,796,194,000 FLOPs and is in all windows. Times are processor seconds.
 
 Example:
   OMP_NUM_THREADS=1 python benchmarks/narrow_windows.py     # five minutes on 1 core
@@ -20,12 +20,12 @@ from detnas_mm.systems.mae_det import EntropyScore, MAEDetSpace, StructureFlops,
 
 HIGH = 188e8
 LOWS = (0.0, 150e8, 180e8, 187e8, 187.9e8)
-#: What exact search proves (benchmarks/maedet.py).
+#: The optimum that exact search proves (benchmarks/maedet.py).
 OPTIMUM = 2096.8485
 
 
 def search(low: float, seed: int, generations: int, candidates: int) -> dict:
-    """A row of the table."""
+    """Returns a row of the table."""
     space = MAEDetSpace('authors')
     costs = dict(flops=StructureFlops(space), layers=StructureLayers(space))
     budget = Budget(space, costs, [Constraint('flops', low, HIGH), Constraint('layers', high=91)])
@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument('--lows', type=float, nargs='+', default=LOWS, help='lower bounds of FLOPs [those of the docs]')
     parser.add_argument('--seeds', type=int, default=5, help='[%(default)s]')
     parser.add_argument('--generations', type=int, default=10, help='[%(default)s]')
-    parser.add_argument('--candidates', type=int, default=10_000, help='a generation [%(default)s]')
-    parser.add_argument('--smallest', action='store_true', help='one short search, to see that the script runs')
+    parser.add_argument('--candidates', type=int, default=10_000, help='candidates per generation [%(default)s]')
+    parser.add_argument('--smallest', action='store_true', help='run one short search, as a smoke test')
     add_output(parser, 'narrow_windows.json')
     args = parser.parse_args()
     if args.smallest:

@@ -1,23 +1,23 @@
-r"""NATS on Digits: are searched dilations better than plain ones, random ones, the found ones in other places?
+r"""Compares searched dilations of NATS on Digits with plain, random and permuted ones.
 
-Nets of one space (8 groups a convolution, ResNet-50 of 8 base channels), each trained alike in the slim RetinaNet from
-the same pre-trained plain backbone, and tested:
+Nets of one space (8 groups per convolution, ResNet-50 of 8 base channels), each trained with the same recipe in the
+slim RetinaNet from the same pre-trained plain backbone, and tested:
 
   plain       dilation 1 everywhere
-  random      genotypes drawn for every group (five nets a seed)
+  random      random genotypes for every group (five nets per seed)
   gradient    found by gradient
-  shuffled    the found net with the groups of each convolution in another order: does it matter which group?
-  evolution   found by evolution over a supernet of single paths, trained for as many steps
+  shuffled    the found net with the groups of each convolution permuted: shows whether their order matters
+  evolution   found by evolution over a supernet of single paths, trained for as many iterations
   mixture     found by evolution over the supernet of the search by gradient
-  EDO         genotypes of least representation error, one a channel, from a supernet with 9x9 kernels
-  EDO, own pre-training; plain, pre-trained twice as long     what EDO's two pre-trainings are worth
+  EDO         genotypes of least representation error, one per channel, from a supernet with 9x9 kernels
+  EDO, own pre-training; plain, pre-trained twice as long     show the effect of EDO's two pre-trainings
 
-Every finished job is a file in the work folder; started again, only missing jobs are done.
+Every finished job is a file in the work folder; run again, the script resumes with the missing ones.
 
 Examples:
   python benchmarks/nats_digits.py                             # 96x96, three seeds; about 50 minutes on 2 quiet cores
   python benchmarks/nats_digits.py --size 192 --heights 0.07 0.8 --work-dir work_dirs/nats_digits_192   # C5 of 6x6
-  python benchmarks/nats_digits.py --smallest --work-dir /tmp/try                              # does it run at all?
+  python benchmarks/nats_digits.py --smallest --work-dir /tmp/try                              # a smoke test
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from common import add_output, table, write_json
 from detnas_mm import files
 
 CONFIGS = Path(__file__).parents[1] / 'configs/digits'
-#: Steps of trainings: on crops, of single paths, of a net; and how many nets are drawn at random.
+#: Iterations of trainings: on crops, of single paths, of a net; and the number of random nets.
 STEPS = dict(crops=500, paths=500, net=600, random=5)
 SMALLEST = dict(crops=4, paths=4, net=4, random=1)
 SMALL_SET = dict(
@@ -55,19 +55,19 @@ def parse_args() -> argparse.Namespace:
         '--heights', nargs=2, type=float, metavar=('LOW', 'HIGH'),
         help='heights of the digits, as fractions of the side; default: those of make_digits.py',
     )  # fmt: skip
-    parser.add_argument('--seeds', type=int, default=3, help='how many [%(default)s]')
-    parser.add_argument('--first-seed', type=int, default=0, help='others on another day [%(default)s]')
-    parser.add_argument('--processes', type=int, default=2, help='jobs side by side, a thread each [%(default)s]')
-    parser.add_argument('--smallest', action='store_true', help='a few steps and images: does it run at all?')
+    parser.add_argument('--seeds', type=int, default=3, help='number of seeds [%(default)s]')
+    parser.add_argument('--first-seed', type=int, default=0, help='first of the seeds [%(default)s]')
+    parser.add_argument('--processes', type=int, default=2, help='parallel jobs, one thread each [%(default)s]')
+    parser.add_argument('--smallest', action='store_true', help='run a few iterations on a few images, as a smoke test')
     add_output(parser, 'nats_digits.json')
     return parser.parse_args()
 
 
-# -- jobs, each in a process of its own -------------------------------------------------------------------------------
+# -- jobs, each in its own process ------------------------------------------------------------------------------------
 
 
 def job(folder: Path, kind: str, **settings: Any) -> Any:
-    """Does a job, unless its result is there; returns the result."""
+    """Runs a job, unless its result exists; returns the result."""
     done = folder / 'result.json'
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def job(folder: Path, kind: str, **settings: Any) -> Any:
 
 
 def configured(config: str | Path, folder: Path, changes: Mapping[str, Any]) -> Any:
-    """A config of this package for Digits with what the experiment changes."""
+    """Returns a config of this package for Digits with the changes of the experiment."""
     import torch
     from mmengine.config import Config
 
@@ -89,14 +89,14 @@ def configured(config: str | Path, folder: Path, changes: Mapping[str, Any]) -> 
 
 
 def pretrained(checkpoint: str) -> dict[str, Any]:
-    """The setting by which a backbone begins with the weights of a classifier's."""
+    """Returns the ``init_cfg`` that initialises a backbone with the weights of a classifier."""
     return {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')}
 
 
 def train(
     folder: Path, name: str, steps: int, changes: Mapping[str, Any], config: str | None = None, test: bool = False
 ) -> dict[str, Any]:
-    """Trains by a config of this package, or by one that a search wrote; tests it if asked."""
+    """Trains with a config of this package or of a search; optionally tests."""
     from detnas_mm.engine import launch
 
     cfg = configured(config or CONFIGS / f'{name}.py', folder, changes)
@@ -111,12 +111,12 @@ def train(
 
 
 def search(folder: Path, name: str, checkpoint: str | None, changes: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Searches by a config of this package; returns the text of the best net."""
+    """Runs a search with a config of this package; returns the text of the best net."""
     from detnas_mm.engine import launch
 
     launch.search(configured(CONFIGS / f'{name}.py', folder, changes), checkpoint, seed)
     (best, *_) = json.loads((folder / 'best.json').read_text())
-    last = folder / 'last_checkpoint'  # of a search that is a training
+    last = folder / 'last_checkpoint'  # for a search by gradient
     checkpoint = last.read_text() if last.exists() else None
     return dict(genotypes=best['arch'], config=str(folder / best['config']), checkpoint=checkpoint)
 
@@ -128,7 +128,7 @@ JOBS: dict[str, Callable[..., Any]] = dict(train=train, search=search)
 
 
 def run(pool: ProcessPoolExecutor, jobs: Mapping[str, tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
-    """Does jobs that need nothing of one another; returns their results by name."""
+    """Runs independent jobs in parallel; returns their results by name."""
     futures = {name: pool.submit(job, folder, **settings) for name, (folder, settings) in jobs.items()}
     results = {}
     for name, future in futures.items():
@@ -138,7 +138,7 @@ def run(pool: ProcessPoolExecutor, jobs: Mapping[str, tuple[Path, dict[str, Any]
 
 
 def of_seed(pool: ProcessPoolExecutor, root: Path, seed: int, steps: Mapping[str, int]) -> dict[str, list[float]]:
-    """Searches and trains everything with one seed; returns test mAPs by the kind of net."""
+    """Runs all searches and trainings of one seed; returns test mAPs by kind of net."""
     folder = root / f'seed{seed}'
     own = {'randomness.seed': seed}
     few = {} if steps is not SMALLEST else FEW
@@ -208,32 +208,32 @@ def of_seed(pool: ProcessPoolExecutor, root: Path, seed: int, steps: Mapping[str
 
 
 def dilated(text: str, name: str) -> dict[str, Any]:
-    """The settings of a net with these dilations; EDO's are of all stages."""
+    """Returns the settings of a net with these dilations; EDO's apply to all stages."""
     stages = [f'layer{n}' for n in range(1 if name.startswith('EDO') else 2, 5)]
     return {'model.backbone.genotypes': text, 'model.backbone.stages': stages}
 
 
 def space() -> Any:
-    """The space that all nets but EDO's are of."""
+    """Returns the space of all nets except EDO's."""
     from detnas_mm.systems.nats import DilationSpace
 
     return DilationSpace(dict(type='mmdet.ResNet', depth=50, base_channels=8), groups=8)
 
 
 def random_nets(seed: int, count: int) -> list[str]:
-    """Nets drawn at random."""
+    """Draws random nets."""
     own, rng = space(), np.random.default_rng(seed)
     return [own.describe(own.sample(rng)) for _ in range(count)]
 
 
 def shuffled(text: str, seed: int) -> str:
-    """The same net with the groups of every convolution in another order."""
+    """Returns the same net with the groups of every convolution permuted."""
     own, rng = space(), np.random.default_rng(seed)
     genes = own.genes(own.parse(text))
     return own.describe(own.parse([gene for conv in genes for gene in rng.permutation(conv).tolist()]))
 
 
-#: What the smallest run changes of the searches.
+#: Changes of the searches in the smallest run.
 FEW: dict[str, dict[str, Any]] = dict(
     gradient={
         'train_dataloader.dataset.indices': 80, 'train_cfg.alpha_dataloader.dataset.indices': -80,

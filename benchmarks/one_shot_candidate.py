@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Seconds per candidate of the one-shot evaluation, and where they go.
+"""Measures seconds per candidate of the one-shot evaluation, by part.
 
-Candidates are random paths of the search's space, evaluated together as a search does with a generation, or with
-``--chunk-size 1`` one at a time. A part's time is what is spent in it and in nothing below it that has a row of its
-own; "other" is what is left: batches copied from the cache, statistics put in place. The seconds of every batch are
-written, too: benchmarks/scaling.py simulates many workers with them.
+Candidates are random paths of the search's space, evaluated together as a generation of a search, or one at a time with
+``--chunk-size 1``. The time of a part excludes that of inner parts with their own row; "other" is the rest: copying
+batches from the cache, setting statistics. The seconds of every batch are written, too: benchmarks/scaling.py simulates
+many workers with them.
 
 Example:
   python benchmarks/one_shot_candidate.py configs/digits/detnas-digits_search_retinanet.py \
@@ -36,7 +36,7 @@ from detnas_mm.evaluators.temporary import replaced
 from detnas_mm.models import build_model
 from detnas_mm.search import SearchJob
 
-#: Attribute path of a part below the model, its method, its row in the table. What a model lacks is left out.
+#: Attribute path of a part below the model, its method, its row in the table. Parts that do not exist are skipped.
 PARTS = [
     ('data_preprocessor', 'forward', 'images to floats'),
     ('neck', 'forward', 'neck'),
@@ -52,10 +52,10 @@ PARTS = [
 
 
 class Clock:
-    """Adds up the time of functions by label, without the time of labelled functions inside them.
+    """Sums the time of functions by label, excluding that of labelled functions inside them.
 
     Args:
-        device: Where they run; what a GPU has been given is waited for, so that time is spent where it is caused.
+        device: Device of the functions; a GPU is synchronised, so that time is attributed to its cause.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -65,12 +65,12 @@ class Clock:
         self._inner = [0.0]
 
     def now(self) -> float:
-        """Seconds, once the device is done."""
+        """Returns the time in seconds after synchronising the device."""
         self._wait()
         return time.perf_counter()
 
     def watch(self, owner: Any, method: str, label: str | Callable[[], str]) -> AbstractContextManager[None]:
-        """Replaces a method, for a while, by one that is timed while the clock is on."""
+        """Temporarily replaces a method by one that is timed while the clock is on."""
         original = getattr(owner, method)
 
         @functools.wraps(original)
@@ -90,7 +90,7 @@ class Clock:
 
 
 def timed(walk: Callable[..., Iterator], into: list[float]) -> Callable[..., Iterator]:
-    """A walk over batches that notes how long each took, what was done with it included."""
+    """Iterates over batches and records the seconds that each took, including its processing."""
 
     def run(*args: Any) -> Iterator:
         start = time.perf_counter()
@@ -106,19 +106,19 @@ def timed(walk: Callable[..., Iterator], into: list[float]) -> Callable[..., Ite
 def measure(
     cfg: Config, model: torch.nn.Module, candidates: int, chunk_size: int = 0, rounds: int = 3
 ) -> dict[str, Any]:
-    """Evaluates random paths, and says what took how long.
+    """Evaluates random paths and measures the times of its parts.
 
     Args:
-        cfg: Of a search.
-        model: Its supernet, where it is to run.
-        candidates: How many.
-        chunk_size: Evaluated together; 0 for all.
-        rounds: How often all of them are evaluated to time the whole, and as often again to time the parts.
+        cfg: Config of a search.
+        model: Its supernet, on the device to use.
+        candidates: Number of candidates.
+        chunk_size: Candidates evaluated together; 0 for all.
+        rounds: Number of evaluations of all candidates to time the whole, and again as many to time the parts.
 
     Returns:
-        JSON-ready, in seconds: ``seconds`` of a candidate in each round, ``parts`` of a candidate by name, ``batches``:
-        of a candidate and batch of the ``calibration`` and the ``evaluation``, and of a candidate's ``metric``;
-        ``loading`` of all images, once; ``images``, ``batch_sizes``: of both.
+        JSON-ready, in seconds: ``seconds`` per candidate in each round; ``parts`` per candidate by name; ``batches``:
+        per candidate and batch of ``calibration`` and ``evaluation``, and per candidate of ``metric``; ``loading`` of
+        all images once; and ``images`` and ``batch_sizes`` of both.
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         job = SearchJob.from_config(cfg)
@@ -128,7 +128,7 @@ def measure(
         paths = job.space.sample_many(np.random.default_rng(0), candidates)
         sets = dict(calibration=evaluator.calibration, evaluation=evaluator.batches)
         loading = {name: seconds_of(lambda one=one: list(one.walk(range(len(one))))) for name, one in sets.items()}
-        list(evaluator.evaluate(paths))  # warms up: memory, and on a GPU the algorithms of every shape
+        list(evaluator.evaluate(paths))  # warm-up: memory, and on a GPU the choice of algorithms for every shape
         clock = Clock(next(model.parameters()).device)
         batches: dict[str, list[float]] = dict(calibration=[], evaluation=[], metric=[])
         for name, one in sets.items():
@@ -161,7 +161,7 @@ def measure(
 
 @contextlib.contextmanager
 def watched(clock: Clock, evaluator: Any, model: Any) -> Iterator[None]:
-    """Lets a clock time the parts of an evaluation."""
+    """Times the parts of an evaluation with a clock."""
     phase = ''
 
     def label(text: str) -> Callable[[], str]:
@@ -198,14 +198,14 @@ def watched(clock: Clock, evaluator: Any, model: Any) -> Iterator[None]:
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """How long a function takes."""
+    """Returns the seconds that a function takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def print_parts(found: dict[str, Any]) -> None:
-    """The parts of a candidate's time, the largest first."""
+    """Prints the parts of a candidate's time, largest first."""
     whole = sum(found['parts'].values())
     lines = sorted(found['parts'].items(), key=lambda part: -part[1])
     print(table([dict(part=name, ms=1000 * taken, share=f'{taken / whole:.0%}') for name, taken in lines]))
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument('checkpoint', help='the trained supernet')
     parser.add_argument('--candidates', type=int, default=20, help='[%(default)s]')
     parser.add_argument('--chunk-size', type=int, default=0, help='candidates evaluated together; 0: all [%(default)s]')
-    parser.add_argument('--rounds', type=int, default=3, help='how often all of them are evaluated [%(default)s]')
+    parser.add_argument('--rounds', type=int, default=3, help='number of evaluations of all of them [%(default)s]')
     parser.add_argument('--threads', type=int, default=1, help='[%(default)s]')
     add_output(parser, 'one_shot_candidate.json')
     args = parser.parse_args()

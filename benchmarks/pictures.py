@@ -1,4 +1,4 @@
-"""Data sets of many files that link to a few made-up pictures. No script: rehearsal.py uses it."""
+"""Data sets of many files that are links to a few synthetic images. Used by rehearsal.py; not a script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH, HEIGHT, PICTURES, BOXES = 640, 480, 16, 7
 
 
 def draw(folder: Path) -> list[Path]:
-    """Pictures of 640x480 that weigh what COCO's do, about 160 KB."""
+    """Writes images of 640x480 with about the file size of COCO's, 160 KB."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     paths = []
@@ -29,7 +29,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def link(pictures: Sequence[Path], paths: Iterable[Path]) -> None:
-    """Makes files of these names that are the pictures in turn; a copy where a file system allows no more links."""
+    """Links these names to the images in turn; copies an image if the file system allows no more links."""
     links = list(pictures)
     for number, path in enumerate(paths):
         which = number % len(links)
@@ -42,7 +42,7 @@ def link(pictures: Sequence[Path], paths: Iterable[Path]) -> None:
 
 
 def boxes(count: int) -> np.ndarray:
-    """Boxes as (left, top, width, height) in whole pixels, shape (count, 7, 4)."""
+    """Returns boxes as (left, top, width, height) in whole pixels, shape (count, 7, 4)."""
     rng = np.random.default_rng(count)
     size = rng.uniform(0.08, 0.5, (count, BOXES, 2)) * (WIDTH, HEIGHT)
     corner = rng.uniform(0, 1, (count, BOXES, 2)) * ((WIDTH, HEIGHT) - size)
@@ -50,7 +50,7 @@ def boxes(count: int) -> np.ndarray:
 
 
 def coco(root: Path, search_val: int, train: int) -> None:
-    """COCO as split_coco.py leaves it: ``train2017/`` and two annotation files, with outlines as long as COCO's."""
+    """Makes COCO as after split_coco.py: ``train2017/`` and two annotation files, with polygons as long as COCO's."""
     from mmdet.datasets import CocoDataset
 
     names = CocoDataset.METAINFO['classes']
@@ -76,7 +76,7 @@ def coco(root: Path, search_val: int, train: int) -> None:
 
 
 def voc(root: Path, search_val: int, train: int) -> None:
-    """VOC2007 and VOC2012 as split_voc.py leaves them, 3 images in 10 of the first."""
+    """Makes VOC2007 and VOC2012 as after split_voc.py; 3 of 10 images are in VOC2007."""
     from mmdet.datasets import VOCDataset
 
     names = VOCDataset.METAINFO['classes']
@@ -102,7 +102,7 @@ def voc(root: Path, search_val: int, train: int) -> None:
 
 
 def imagenet(root: Path, search_val: int, train: int) -> None:
-    """ImageNet as split_imagenet.py leaves it, in 1,000 folders of classes."""
+    """Makes ImageNet as after split_imagenet.py, in 1,000 class folders."""
     pictures = draw(root / 'pictures')
     for label in range(1000):
         (root / 'train' / f'n{label:08d}').mkdir(parents=True)

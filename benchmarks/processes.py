@@ -1,4 +1,4 @@
-"""What a process and those that it started take, as Linux counts it. No script: rehearsal.py uses it."""
+"""Resources of a process and its descendants, from Linux's /proc. Used by rehearsal.py; not a script."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all below it."""
+    """Returns a process and all its descendants."""
     yield pid
     for task in Path(f'/proc/{pid}/task').iterdir():
         for child in (task / 'children').read_text().split():
-            with contextlib.suppress(OSError):  # ended meanwhile
+            with contextlib.suppress(OSError):  # it has ended
                 yield from tree(int(child))
 
 
 def memory_kb(pid: int, kind: str) -> int:
-    """Memory of a process: ``'Rss'``, or ``'Pss'`` where pages that several share count in parts."""
+    """Returns memory of a process in KB: ``'Rss'``, or ``'Pss'``, in which shared pages are divided by their users."""
     lines = Path(f'/proc/{pid}/smaps_rollup').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f'{kind}:'))
 
 
 class Watch:
-    """The most that a process and those below it take, by phase.
+    """Peak resources of a process and its descendants, by phase.
 
     Args:
-        pid: The process.
+        pid: Id of the process.
     """
 
     def __init__(self, pid: int) -> None:
@@ -38,7 +38,7 @@ class Watch:
         self._before = time.perf_counter()
 
     def look(self, phase: str) -> None:
-        """Looks once; the time since the last look counts for this phase."""
+        """Takes a sample; the time since the last sample is added to this phase."""
         now = time.perf_counter()
         row = self.most.setdefault(
             phase, dict.fromkeys(('seconds', 'open files', 'shared MB', 'memory MB', 'process MB'), 0.0)
@@ -64,5 +64,5 @@ class Watch:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a phase: seconds, open files of the process with most of them, MB of /dev/shm, of all, of the first."""
+        """Returns a row per phase: seconds, most open files of a process, MB of /dev/shm, of all, of the first."""
         return [dict(phase=phase, **row) for phase, row in self.most.items()]

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""What racing and a surrogate save, and what they cost: replayed over rows that were judged in full and on shares.
+"""Measures savings and errors of racing and of a surrogate, by replaying rows with full and partial evaluations.
 
-Over the ledger of a whole space, each way of searching runs with many seeds. Of every generation after the first: were
-the ten best so far, by the table's full scores, still the ten best that the search knows? The regret of racing is how
-much the best net that was asked for scores above the best that the search knows.
+With the ledger of a whole space, each kind of search runs with many seeds. For every generation after the first it
+counts whether the ten best so far by full scores are the ten best that the search knows. The regret of racing is the
+difference between the score of the best proposed net and of the best that the search knows.
 
-Over the ledger of one search that dropped nobody, racing goes through its generations again, with what it would have
-known, at several confidences; the candidates are those of the ledger.
+With the ledger of one search without dropped candidates, racing is replayed over its generations at several
+confidences; the candidates are those of the ledger.
 
 Example (the table takes a quarter of an hour; SUPERNET.pth is the quickstart's):
   python tools/search.py configs/digits/detnas-digits_search_retinanet.py SUPERNET.pth --work-dir work_dirs/table \
@@ -52,14 +52,14 @@ CONFIDENCES = (0.9, 0.95, 0.99, 0.999)
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('table', type=Path, help='ledger of a whole space, or of one search')
-    parser.add_argument('--macs', type=float, default=5.8e6, help='upper limit, at 96x96 [%(default)s]')
-    parser.add_argument('--population', type=int, default=20, help='candidates a generation [%(default)s]')
-    parser.add_argument('--generations', type=int, default=8, help='of each search [%(default)s]')
-    parser.add_argument('--seeds', type=int, default=20, help='searches of each way [%(default)s]')
-    parser.add_argument('--keep', type=int, default=10, help='how many of the best count; parents [%(default)s]')
+    parser.add_argument('--macs', type=float, default=5.8e6, help='upper limit on MACs, at 96x96 [%(default)s]')
+    parser.add_argument('--population', type=int, default=20, help='candidates per generation [%(default)s]')
+    parser.add_argument('--generations', type=int, default=8, help='generations per search [%(default)s]')
+    parser.add_argument('--seeds', type=int, default=20, help='searches of each kind [%(default)s]')
+    parser.add_argument('--keep', type=int, default=10, help='number of the best that must be kept [%(default)s]')
     parser.add_argument(
         '--shares', type=float, nargs='+', action='append', metavar='SHARE',
-        help='where racing stops; again for another way [0.25, and 0.25 0.5]',
+        help='shares of search-val after which racing decides; repeatable [0.25, and 0.25 0.5]',
     )  # fmt: skip
     add_output(parser, 'racing.json')
     args = parser.parse_args()
@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def ways_of_racing(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Racing's settings by name."""
+    """Returns settings of racing by name."""
     return {
         f'{", ".join(f"{share:.0%}" for share in shares)} at {confidence:.1%}': dict(
             shares=shares, confidence=confidence, keep=args.keep
@@ -79,18 +79,18 @@ def ways_of_racing(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def space_of(header: dict[str, Any]) -> DetNASSpace:
-    """The space that a ledger is of."""
+    """Returns the space of a ledger."""
     spec = dict(header['space'])
     return DetNASSpace(dict(stem=spec['stem'], channels=spec['channels'], blocks=spec['blocks']))
 
 
 def images_of(records: list[Record]) -> int:
-    """How many images candidates were judged on, in all."""
+    """Returns the total number of images that candidates were evaluated on."""
     return sum(judged_on(record) or 0 for record in records)
 
 
 def replay_search(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Racing over the generations of one search, after the first: what it would have dropped and lost in each."""
+    """Replays racing over the generations of one search after the first; returns what it drops and loses in each."""
     keep = settings['keep']
     header, records = read_ledger(path)
     space, objective = space_of(header), Objective(header['objectives'][0]['name'])
@@ -104,7 +104,7 @@ def replay_search(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
         for record, seen in zip(mine, evaluator.evaluate([space.parse(r.arch) for r in mine]), strict=True):
             known.append(replace(record, status=seen.status, metrics=seen.metrics, details=seen.details))
         if generation == 0:
-            continue  # racing has nothing to learn from yet
+            continue  # racing has no rows to learn from yet
         true = objective.best_first([r for r in records if r.generation <= generation])[:keep]
         best = objective.best_first(known)[:keep]
         now = known[-len(mine) :]
@@ -122,7 +122,7 @@ def replay_search(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main_of_one_search(args: argparse.Namespace) -> None:
-    """Racing over one search's own rows: prints and writes what came out."""
+    """Replays racing over the rows of one search; prints and writes the results."""
     everything = {name: replay_search(args.table, racing) for name, racing in ways_of_racing(args).items()}
     rows = [
         {
@@ -141,7 +141,7 @@ def main_of_one_search(args: argparse.Namespace) -> None:
 
 
 class Replay:
-    """Searches over one table."""
+    """Runs searches over one table."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -159,7 +159,7 @@ class Replay:
         self.paths = paths
 
     def search(self, seed: int, strategy: Strategy, racing: dict[str, Any] | None) -> list[Record]:
-        """All rows of one search."""
+        """Returns all rows of one search."""
         evaluator = TabularEvaluator(self.args.table, racing)
         job = SearchJob(
             self.space, [self.objective], self.budget, strategy, evaluator, self.args.generations, seed,
@@ -172,7 +172,7 @@ class Replay:
         return ledger.records
 
     def outcome(self, records: list[Record]) -> dict[str, Any]:
-        """Images judged, and what was lost to racing generation by generation."""
+        """Returns the evaluated images, and the losses by racing per generation."""
         whole = max(judged_on(r) or 0 for r in records)
         kept, regret = [], []
         for generation in range(1, self.args.generations):
@@ -186,7 +186,7 @@ class Replay:
 
 
 def cheap_ranks(replay: Replay) -> dict[str, float]:
-    """Rank correlation (Spearman's) with the fitness of all paths, of what needs no evaluation."""
+    """Returns the rank correlation (Spearman's) of training-free values with the fitness of all paths."""
     paths = replay.paths
     ids = replay.space.encode(paths)
     guesses = {
@@ -202,9 +202,11 @@ def main() -> None:
     header, records = read_ledger(args.table)
     size = space_of(header).size
     if len(records) < size:
-        print(f'{args.table} holds {len(records)} of {size:,} paths: one search, whose own generations are replayed.')
+        print(f'{args.table} contains {len(records)} of {size:,} paths: replaying the generations of one search.')
         if any(record.status == 'dropped' for record in records):
-            raise SystemExit('error: racing dropped some of them, so their full values are not known.')
+            raise SystemExit(
+                f'error: {args.table} contains dropped candidates, without full values. Use a ledger without them.'
+            )
         main_of_one_search(args)
         return
     replay = Replay(args)

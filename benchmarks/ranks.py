@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""How much sooner is a search done by two processes than by one? For real; benchmarks/scaling.py simulates many.
+"""Measures the speed-up of a search with two processes (benchmarks/scaling.py simulates many).
 
-Searches by ``tools/dist_search.sh`` with 1 and 2 processes in turn, one thread each. What counts is the time that
-passes from the last row of the first generation, when images are in memory, to the last row of all: waiting for one
-another, exchanging, judging and writing included, starting the processes not. The rows must be the same for any number
-of processes, which is checked. It needs as many idle cores as processes.
+Runs searches by ``tools/dist_search.sh`` with 1 and 2 processes in turn, one thread each. Measures the time from the
+last row of the first generation, when images are cached, to the last row: waiting, communication, evaluation and
+writing are included, starting the processes is not. Checks that rows do not depend on the number of processes. Needs
+as many idle cores as processes.
 
 Example:
   python benchmarks/ranks.py configs/digits/detnas-digits_search_retinanet.py \
@@ -32,7 +32,7 @@ GENERATIONS = 3
 
 
 def search(args: argparse.Namespace, processes: int, folder: Path) -> tuple[list[dict], float]:
-    """Rows of a search by so many processes, and the seconds that its later generations took."""
+    """Runs a search with so many processes; returns its rows and the seconds of the later generations."""
     changes = [
         f'search.strategy.population={args.population}',
         f'search.strategy.mutation={args.population // 2}',
@@ -60,10 +60,10 @@ def search(args: argparse.Namespace, processes: int, folder: Path) -> tuple[list
 
 
 def wait_for(job: subprocess.Popen, ledger: Path, rows: int) -> float | None:
-    """The moment at which a ledger has so many rows; None if the job has ended before."""
+    """Waits until a ledger has so many rows and returns the time; None if the job ended before."""
     while True:
         running = job.poll() is None
-        if ledger.is_file() and ledger.read_bytes().count(b'\n') > rows:  # the first line is none
+        if ledger.is_file() and ledger.read_bytes().count(b'\n') > rows:  # the first line is the header
             return time.perf_counter()
         if not running:
             return None
@@ -74,8 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of a search')
     parser.add_argument('checkpoint', help='the trained supernet')
-    parser.add_argument('--processes', type=int, nargs='+', default=[1, 2], help='in turn [1 2]')
-    parser.add_argument('--population', type=int, default=10, help='candidates a generation [%(default)s]')
+    parser.add_argument('--processes', type=int, nargs='+', default=[1, 2], help='numbers of processes, in turn [1 2]')
+    parser.add_argument('--population', type=int, default=10, help='candidates per generation [%(default)s]')
     parser.add_argument('--chunk', type=int, default=0, help='evaluated together; 0: a generation [%(default)s]')
     parser.add_argument('--rounds', type=int, default=3, help='searches of each kind [%(default)s]')
     add_output(parser, 'ranks.json')

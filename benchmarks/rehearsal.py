@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""A documented search at its real counts of images, on made-up pictures, within a container's limits.
+"""Runs a documented search with its real number of images, on synthetic images, within a container's limits.
 
-The config's own loaders, workers, batches and cache, a limit of open files and a small /dev/shm (where this is root,
-which can mount one). A few pictures stand for all: files are links to them. The supernet is the smallest that the
-space allows, with random weights and a slim head, so that a CPU does in an hour what the paper's does in days; a
-threshold for scores leaves few boxes. Prints what each phase takes at most: seconds, open files, shared memory, memory.
-Ends with exit code 1 if the search fails, or if the last generation takes more of them than the first.
+Uses the config's own loaders, workers, batches and cache, a limit on open files and a small /dev/shm (only as root,
+who can mount one). Image files are links to a few images. The supernet is the smallest of the space, with random
+weights and a slim head, so that a CPU takes an hour instead of days; a score threshold leaves few boxes. Prints the
+peak of each phase: seconds, open files, shared memory, memory. The exit code is 1 if the search fails, or if the last
+generation takes more than the first.
 
 Example:
   python benchmarks/rehearsal.py coco                         # 5,000 + 500 images of 640x480, resized to 1067x800
@@ -42,20 +42,20 @@ from detnas_mm.search import read_ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = dict(stem=2, channels=(4, 6, 8, 10), blocks=(1, 1, 1, 1), last=64)
-#: Config, what makes its data, the variable that names their folder, images to search and to train on.
+#: Config, function that makes its data, variable of their folder, numbers of search-val and training images.
 PIPELINES: dict[str, tuple[str, Any, str, int, int]] = {
     'coco': ('detnas-small_search_retinanet_coco', coco, 'DETNAS_COCO', 5000, 112_287),
     'voc': ('detnas-small_search_retinanet_voc', voc, 'DETNAS_VOC', 5000, 11_551),
     'imagenet': ('detnas-small_search_cls_imagenet', imagenet, 'DETNAS_IMAGENET', 50_000, 1_231_167),
 }
-#: By how much the last generation may exceed the first: a share, and an amount that does not count.
+#: Allowed increase from the first to the last generation: relative, and absolute.
 TOLERANCES = {'open files': (0.1, 8), 'shared MB': (0.0, 1), 'memory MB': (0.1, 32), 'process MB': (0.1, 32)}
-#: What mounts a /dev/shm of its own for a command.
+#: Command prefix that mounts a separate /dev/shm.
 MOUNTED = ['unshare', '-m', 'bash', '-c', 'mount -t tmpfs -o size="$0"m tmpfs /dev/shm && exec "$@"']
 
 
 def prepared(args: argparse.Namespace) -> Config:
-    """The documented config, with a slim model, and as many candidates and images as asked for."""
+    """Returns the documented config with a slim model and the given numbers of candidates and images."""
     cfg = Config.fromfile(ROOT / 'configs' / 'detnas' / f'{PIPELINES[args.pipeline][0]}.py')
     half = args.candidates // 2
     cfg.model.backbone.space = cfg.search.space.space = SPACE
@@ -81,7 +81,7 @@ def prepared(args: argparse.Namespace) -> Config:
 
 
 def write_supernet(cfg: Config, path: Path) -> None:
-    """Writes random weights, and sets the threshold so that a few boxes of an image exceed it, whichever the path."""
+    """Writes random weights, and sets the score threshold such that a few boxes per image exceed it for any path."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.no_grad():
         model: Any = build_model(cfg)
@@ -98,7 +98,7 @@ def write_supernet(cfg: Config, path: Path) -> None:
 
 
 def phase(path: Path, candidates: int, generations: int) -> str:
-    """Where a search is, by its ledger."""
+    """Returns the phase of a search, from its ledger."""
     lines = path.read_bytes().count(b'\n') if path.exists() else 0
     if not lines:
         return 'setup'
@@ -107,7 +107,7 @@ def phase(path: Path, candidates: int, generations: int) -> str:
 
 
 def grown(first: dict[str, Any], last: dict[str, Any]) -> list[str]:
-    """What the last generation takes more of than the first, in words."""
+    """Describes resources of which the last generation takes more than the first."""
     return [
         f'{name}: {first[name]:,.0f}, then {last[name]:,.0f}'
         for name, (share, amount) in TOLERANCES.items()
@@ -116,7 +116,7 @@ def grown(first: dict[str, Any], last: dict[str, Any]) -> list[str]:
 
 
 def limited(args: argparse.Namespace) -> tuple[list[str], str]:
-    """What is put before a command so that it has a small /dev/shm, and what to say of it."""
+    """Returns the command prefix for a small /dev/shm, and its description."""
     mount = [*MOUNTED, str(args.shm_mb)]
     if shutil.which('unshare') and not subprocess.run([*mount, 'true'], capture_output=True).returncode:
         return mount, f'{args.shm_mb} MB'
@@ -126,18 +126,16 @@ def limited(args: argparse.Namespace) -> tuple[list[str], str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('pipeline', choices=PIPELINES)
-    parser.add_argument('--images', type=int, help='of search-val [5,000; ImageNet: 50,000]')
-    parser.add_argument(
-        '--train-images', type=int, help='listed to train on, where 500 to calibrate by come from [all]'
-    )
-    parser.add_argument('--fraction', type=float, default=1, help='of all these counts, and of the 500 [%(default)s]')
-    parser.add_argument('--scale', type=int, nargs=2, help="to resize to, not for ImageNet [the config's: 1333 800]")
+    parser.add_argument('--images', type=int, help='search-val images [5,000; ImageNet: 50,000]')
+    parser.add_argument('--train-images', type=int, help='training images, of which 500 are used for calibration [all]')
+    parser.add_argument('--fraction', type=float, default=1, help='factor of all these counts [%(default)s]')
+    parser.add_argument('--scale', type=int, nargs=2, help="image scale, not for ImageNet [the config's: 1333 800]")
     parser.add_argument('--generations', type=int, default=2, help='[%(default)s]')
-    parser.add_argument('--candidates', type=int, default=4, help='of a generation [%(default)s]')
-    parser.add_argument('--max-files', type=int, default=1024, help='open files of a process [%(default)s]')
-    parser.add_argument('--shm-mb', type=int, default=64, help='size of /dev/shm, as Docker has it [%(default)s]')
+    parser.add_argument('--candidates', type=int, default=4, help='candidates per generation [%(default)s]')
+    parser.add_argument('--max-files', type=int, default=1024, help='limit on open files per process [%(default)s]')
+    parser.add_argument('--shm-mb', type=int, default=64, help='size of /dev/shm, as in Docker [%(default)s]')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='further options of tools/search.py')
-    parser.add_argument('--work-dir', type=Path, help='for data and results; kept [a temporary folder]')
+    parser.add_argument('--work-dir', type=Path, help='folder for data and results, which is kept [a temporary folder]')
     add_output(parser, 'rehearsal.json')
     args = parser.parse_args(arguments)
     if args.scale and args.pipeline == 'imagenet':
@@ -145,14 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = (args.work_dir or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        with mock.patch.dict(os.environ):  # where the data are stands there
+        with mock.patch.dict(os.environ):  # contains the folder of the data
             failed = rehearse(args, folder)
     if failed:
         raise SystemExit(1)
 
 
 def rehearse(args: argparse.Namespace, folder: Path) -> list[str]:
-    """Makes data and supernet, runs the search, prints and writes what it took; returns what went wrong."""
+    """Makes data and supernet, runs the search, prints and writes its resources; returns descriptions of failures."""
     _, make, variable, images, train_images = PIPELINES[args.pipeline]
     cfg = prepared(args)
     counts = [max(round(n * args.fraction), 1) for n in (args.images or images, args.train_images or train_images)]
@@ -161,7 +159,7 @@ def rehearse(args: argparse.Namespace, folder: Path) -> list[str]:
     if not data.exists():
         make(data, *counts)
     os.environ[variable] = str(data)
-    cfg = prepared(args)  # which names the folder now
+    cfg = prepared(args)  # reads the folder from the environment
     write_supernet(cfg, folder / 'supernet.pth')
     write_config(cfg, folder / 'config.py')
     shutil.rmtree(folder / 'search', ignore_errors=True)
@@ -186,7 +184,7 @@ def rehearse(args: argparse.Namespace, folder: Path) -> list[str]:
         while process.poll() is None:
             start = time.perf_counter()
             watch.look(phase(ledger, args.candidates, args.generations))
-            time.sleep(max(0.5, 20 * (time.perf_counter() - start)))  # counting the pages of gigabytes takes a while
+            time.sleep(max(0.5, 20 * (time.perf_counter() - start)))  # reading Pss of gigabytes takes long
     finally:
         process.kill()
     rows = watch.rows()

@@ -1,14 +1,14 @@
 #!/usr/bin/env python
-"""How a search scales: a simulation of 1 to 256 workers that share the images of a generation.
+"""Simulates the scaling of a search: 1 to 256 workers that share the images of a generation.
 
-It replays what detnas_mm does (docs/search.md): the batches of the calibration and of search-val are shared out by the
+It replays detnas_mm's method (docs/search.md): the batches of calibration and of search-val are distributed by the
 package's own code, detnas_mm.evaluators.ranks.share_out; statistics are gathered when the last worker is done;
-candidates are dealt out to the workers for the metric. A worker that dies costs a restart and the chunk that was being
-evaluated. The times of batches and metrics are drawn from those that benchmarks/one_shot_candidate.py or coco_sizes.py
-measured and wrote, or, without such a file, spread around the seconds given, whose defaults are guesses.
+candidates are distributed to the workers for the metric. A worker that dies costs a restart and the present chunk.
+Times of batches and metrics are drawn from those measured by benchmarks/one_shot_candidate.py or coco_sizes.py, or,
+without such a file, around the given seconds, whose defaults are guesses.
 
-What is printed: efficiency = time of one worker that never fails / (workers x time), with even machines, with
-stragglers, and with stragglers and failures; and, for even machines, where the rest goes.
+Prints efficiency = time of one worker without failures / (workers x time) for equally fast workers, with stragglers,
+and with stragglers and failures; and, for equally fast workers, the shares of the losses.
 
 Example:
   python benchmarks/scaling.py                                      # the paper's sizes, a GPU assumed
@@ -37,25 +37,25 @@ from detnas_mm.evaluators.one_shot.path_tree import HANDFUL
 
 @dataclass(frozen=True)
 class Work:
-    """One generation: its size, and what its parts take, in seconds."""
+    """One generation: its size, and the seconds of its parts."""
 
     candidates: int
     chunk: int
     calibration_batches: int
     val_batches: int
-    seconds: Mapping[str, Sequence[float]]  # 'calibration', 'evaluation': a candidate and batch; 'metric': a candidate
-    gather_seconds: float  # a chunk and phase, beyond one worker
-    cutting: Sequence[float]  # what a batch costs more in parts, which share less: recalibration, evaluation
+    seconds: Mapping[str, Sequence[float]]  # per candidate and batch; 'metric': per candidate
+    gather_seconds: float  # per chunk and phase, with more than one worker
+    cutting: Sequence[float]  # relative extra cost of a split batch, in recalibration and evaluation
     stragglers: float  # share of the batches that take three times as long
-    failures: float  # of a worker, an hour
+    failures: float  # per worker and hour
     restart_seconds: float
 
 
 class Store(Counter):
-    """What the ranks' counters are kept in."""
+    """A store of the ranks' counters."""
 
     def add(self, key: str, amount: int) -> int:
-        """Adds, and returns the sum."""
+        """Adds to a counter and returns the sum."""
         self[key] += amount
         return self[key]
 
@@ -63,7 +63,7 @@ class Store(Counter):
 def walk(
     rng: np.random.Generator, work: Work, workers: int, seconds: Sequence[float], count: int, evaluation: bool
 ) -> tuple[float, float]:
-    """A walk over batches: seconds until the last worker is done, and what the workers have worked together."""
+    """Simulates a pass over batches: returns the seconds until the last worker is done, and the sum of working time."""
     batches = work.val_batches if evaluation else work.calibration_batches
     slow = np.where(rng.random(batches) < work.stragglers, 3.0, 1.0)
     times = rng.choice(seconds, batches) * slow * count
@@ -89,13 +89,13 @@ def walk(
 def metrics(
     rng: np.random.Generator, work: Work, workers: int, seconds: Sequence[float], count: int
 ) -> tuple[float, float]:
-    """The metrics of a chunk, each worker's share dealt out beforehand; as :func:`walk`."""
+    """Simulates the metrics of a chunk, distributed in advance; returns as :func:`walk`."""
     busy = np.bincount(np.arange(count) % workers, weights=rng.choice(seconds, count), minlength=workers)
     return float(busy.max()), float(busy.sum())
 
 
 def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[float, dict[str, float]]:
-    """Seconds that a generation takes, and how many of them workers wait for what, on average."""
+    """Simulates a generation; returns its seconds, and the mean seconds that workers wait, by cause."""
     elapsed, waiting = 0.0, dict.fromkeys(('calibration', 'evaluation', 'metric', 'gathering'), 0.0)
     for first in range(0, work.candidates, work.chunk):
         count = min(work.chunk, work.candidates - first)
@@ -112,11 +112,11 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
             if workers > 1:
                 took += 2 * work.gather_seconds
                 lost['gathering'] += 2 * work.gather_seconds
-            between = 3600 / (work.failures * workers) if work.failures else np.inf  # seconds from failure to failure
+            between = 3600 / (work.failures * workers) if work.failures else np.inf  # mean seconds between failures
             if took > 20 * between:
                 raise SystemExit(
-                    f'{workers} workers fail every {between:.0f} s, and a chunk takes {took:.0f} s: no chunk will ever '
-                    f'be done. Take a smaller --chunk.'
+                    f'{workers} workers fail every {between:.0f} s, and a chunk takes {took:.0f} s: no chunk would '
+                    f'finish. Use a smaller --chunk.'
                 )
             dies = rng.exponential(between)
             if dies >= took:
@@ -129,24 +129,24 @@ def generation(rng: np.random.Generator, work: Work, workers: int) -> tuple[floa
 
 
 def measured(path: Path, images: int) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """What was measured: seconds of batches and metrics, and how many images were in a batch.
+    """Reads measured seconds of batches and metrics, and the batch sizes.
 
     Args:
-        path: What was written; of several measurements the last one counts.
-        images: Of search-val: what a metric took is in proportion to them.
+        path: File with measurements, of which the last one is used.
+        images: Number of search-val images, to which the metric's time is scaled.
     """
     found = json.loads(path.read_text())
     found = found.get('outcomes', [found])[-1]
     if not found.get('batches'):
         raise SystemExit(
-            f'{path} holds no seconds of batches: write it with benchmarks/one_shot_candidate.py or coco_sizes.py.'
+            f'{path} has no seconds of batches: write it with benchmarks/one_shot_candidate.py or coco_sizes.py.'
         )
     more = images / found['images']['evaluation']
     return found['batches'] | dict(metric=[more * taken for taken in found['batches']['metric']]), found['batch_sizes']
 
 
 def assumed(args: argparse.Namespace) -> dict[str, np.ndarray]:
-    """Seconds around those of the command line."""
+    """Draws seconds around those of the command line."""
     factors = np.maximum(1 + args.spread * np.random.default_rng(0).standard_normal(1000), 0.2)
     return dict(
         calibration=args.calibration_seconds * factors,
@@ -157,26 +157,26 @@ def assumed(args: argparse.Namespace) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--candidates', type=int, default=50, help='[%(default)s, as the paper]')
+    parser.add_argument('--candidates', type=int, default=50, help='[%(default)s, as in the paper]')
     parser.add_argument('--chunk', type=int, default=50, help='candidates evaluated together [%(default)s]')
     parser.add_argument(
-        '--images', type=int, nargs=2, default=[500, 5000], help='calibration, search-val [%(default)s]'
+        '--images', type=int, nargs=2, default=[500, 5000], help='calibration and search-val [%(default)s]'
     )
-    parser.add_argument('--batch-size', type=int, default=20, help='unless it was measured [%(default)s]')
-    parser.add_argument('--measured', type=Path, help='what one_shot_candidate.py or coco_sizes.py wrote')
-    parser.add_argument('--calibration-seconds', type=float, default=0.2, help='a candidate and batch [%(default)s]')
-    parser.add_argument('--val-seconds', type=float, default=0.5, help='a candidate and batch [%(default)s]')
-    parser.add_argument('--metric-seconds', type=float, default=5.0, help='a candidate [%(default)s]')
-    parser.add_argument('--gather-seconds', type=float, default=1.0, help='a chunk and phase [%(default)s]')
+    parser.add_argument('--batch-size', type=int, default=20, help='batch size without --measured [%(default)s]')
+    parser.add_argument('--measured', type=Path, help='file of one_shot_candidate.py or coco_sizes.py')
+    parser.add_argument('--calibration-seconds', type=float, default=0.2, help='per candidate and batch [%(default)s]')
+    parser.add_argument('--val-seconds', type=float, default=0.5, help='per candidate and batch [%(default)s]')
+    parser.add_argument('--metric-seconds', type=float, default=5.0, help='per candidate [%(default)s]')
+    parser.add_argument('--gather-seconds', type=float, default=1.0, help='per chunk and phase [%(default)s]')
     parser.add_argument(
         '--cutting', type=float, nargs=2, default=[0.08, 0.03],
-        help='what a batch in parts costs more, relative, in recalibration and in evaluation [0.08 0.03]'
+        help='relative extra cost of a split batch, in recalibration and in evaluation [0.08 0.03]'
     )  # fmt: skip
-    parser.add_argument('--spread', type=float, default=0.05, help="of a batch's time, relative [%(default)s]")
+    parser.add_argument('--spread', type=float, default=0.05, help='relative, of batch times [%(default)s]')
     parser.add_argument('--straggling', type=float, default=0.02, help='share of batches 3x as slow [%(default)s]')
-    parser.add_argument('--failures', type=float, default=1 / 100, help='a worker and hour [%(default)s]')
+    parser.add_argument('--failures', type=float, default=1 / 100, help='failures per worker and hour [%(default)s]')
     parser.add_argument('--restart-seconds', type=float, default=90.0, help='[%(default)s]')
-    parser.add_argument('--repeats', type=int, default=5, help='generations simulated [%(default)s]')
+    parser.add_argument('--repeats', type=int, default=5, help='number of simulated generations [%(default)s]')
     add_output(parser, 'scaling.json')
     args = parser.parse_args()
     if min(args.candidates, args.chunk, args.batch_size) < 1:
@@ -205,8 +205,8 @@ def main() -> None:
         rows.append({'workers': workers} | {name: f'{statistics.mean(values):.1%}' for name, values in found.items()})
     print(table(rows))
     print(
-        '\ncalibration, evaluation, metric, gathering: part of the time that an even worker waits for others there; '
-        'the rest is what cutting costs'
+        '\ncalibration, evaluation, metric, gathering: share of time that a worker waits for others in that phase, for '
+        'equally fast workers; the rest is the extra cost of split batches'
     )
     write_json(
         args.out,

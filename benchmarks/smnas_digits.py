@@ -3,8 +3,8 @@ r"""Compares SM-NAS's search in two stages with random search of as many detecto
 For each seed; all detectors train alike, from random weights for 300 steps on one thread, and are tested on search-val:
 
   two stages   14 structural candidates, then 12 modular ones that begin with stage 1's front
-  random       as many detectors as those two stages have trained, drawn at random from the structural space
-  by hand      three detectors that a person would try first, as marks
+  random       as many random detectors of the structural space as the two stages have trained
+  by hand      three hand-designed detectors, as marks
 
 Fronts are compared by hypervolume above mAP 0 and below the latency of the slowest detector; seconds of training show
 how equal the cost was. Latencies are measured on this machine and kept in one file: run nothing else meanwhile. The
@@ -63,7 +63,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def search(config: Path, folder: Path, seed: int, args: argparse.Namespace, **more: Any) -> None:
-    """Runs a search by the command that a user would type, or resumes it; a finished one is not repeated."""
+    """Runs or resumes a search by its command line; does not repeat a finished one."""
     options = {
         'randomness.seed': seed,
         'search.evaluator.workers.count': args.workers,

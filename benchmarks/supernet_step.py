@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""A training step of the supernet against a step of a fixed net on the same paths, and what sampling a path costs.
+"""Compares a training step of the supernet with one of a fixed net of the same path, and times path sampling.
 
-The rival is the DetNASNet of the same path: the very convolutions that the supernet runs. A step is forward, loss,
-backward, optimiser step; the supernet's includes drawing and setting the path, as PathSamplingHook does.
+The fixed net is the DetNASNet of the path, which runs the same convolutions as the supernet. A step is forward, loss,
+backward and optimiser step; the supernet's includes drawing and setting the path, as PathSamplingHook does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detnas_mm.systems.detnas import DetNASSupernet
 
 
 def step_of(net: torch.nn.Module, images: torch.Tensor, before=lambda: None):
-    """One training step as a function."""
+    """Returns a function that runs one training step."""
     wrapper = OptimWrapper(torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=4e-5))
 
     def step() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument('--space', default='small', help='[%(default)s]')
     parser.add_argument('--batch', type=int, default=8, help='[%(default)s]')
     parser.add_argument('--size', type=int, default=96, help='side of the images [%(default)s]')
-    parser.add_argument('--rounds', type=int, default=15, help='steps of each, for each path [%(default)s]')
+    parser.add_argument('--rounds', type=int, default=15, help='steps of each net per path [%(default)s]')
     parser.add_argument('--paths', type=int, default=3, help='[%(default)s]')
     add_output(parser, 'supernet_step.json')
     args = parser.parse_args()

@@ -45,7 +45,7 @@ def runner(name, work_dir, **changes):
 
 
 def scope(name='mmdet'):
-    """What a Runner does for the building of models and data without a Runner."""
+    """Sets the default scope, as a Runner does, to build models and data without a Runner."""
     return DefaultScope.overwrite_default_scope(name)
 
 

@@ -1,4 +1,4 @@
-"""Searches that need no Runner: put together in code, or from configs. Shared by tests."""
+"""Builds searches that need no Runner, in code or from configs. Shared by tests."""
 
 from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.search import run_search
@@ -6,7 +6,7 @@ from detnas_mm.search import Budget, Ledger, Objective, SearchJob
 
 
 def make_job(space, objectives=None, costs=None, constraints=(), **changes):
-    """A search put together in code; what is not given has its defaults, and nothing is logged or drawn."""
+    """Builds a search in code, with defaults for missing arguments; nothing is logged or drawn."""
     settings = dict(log=lambda text: None, show_progress=False) | changes
     return SearchJob(space, objectives or [Objective('score')], Budget(space, costs or {}, constraints), **settings)
 

@@ -53,7 +53,7 @@ def raw_predictions(model, batches):
 
 @dataclass
 class Compared:
-    """What a candidate of a generation came to, and the same net exported and run through mmengine's Runner.test.
+    """Results of a candidate of a generation, and of the same net exported and run through mmengine's Runner.test.
 
     Each is a pair, ours and theirs: state dicts, what the metric was handed of all images, and the unrounded mAP.
     """
@@ -87,7 +87,7 @@ def compared_with_exported(judge, texts, folder, monkeypatch):
 
 
 def unrounded_test(config, checkpoint, folder, monkeypatch):
-    """What mmengine's test of an exported net hands to the metric, and the mAP before mmdet rounds it."""
+    """Returns what mmengine's test of an exported net passes to the metric, and the mAP before mmdet rounds it."""
     cfg = fit_to_machine(Config.fromfile(config))
     cfg.work_dir, cfg.load_from, cfg.log_level = str(folder), str(checkpoint), 'ERROR'
     cfg.experiment_name = f'together-{checkpoint.stem}-{id(cfg)}'

@@ -1,4 +1,4 @@
-"""Latency tables on paper, for tests that measure nothing."""
+"""Synthetic latency tables, for tests without measuring."""
 
 import json
 
@@ -14,7 +14,7 @@ from detnas_mm.systems.mae_det.structure import RESNET50
 
 
 def content(space, part='detector', input_size=(96, 96), **changes):
-    """What the file of a space of choices holds; latencies are random, between 0.1 and 0.5 ms a position."""
+    """Returns the content of a table file of a space of choices, with random latencies of 0.1 to 0.5 ms per block."""
     rng = np.random.default_rng(0)
     table = [rng.uniform(0.1, 0.5, choices) for choices in space.choices]
     found = dict(
@@ -27,7 +27,7 @@ def content(space, part='detector', input_size=(96, 96), **changes):
 
 
 def structures(space, input_size=(480, 480), points=4, **changes):
-    """The same for structures: a millisecond passes with every 1e8 multiply-adds, as convolutions have them."""
+    """Returns the same for structures: 1 ms per 1e8 multiply-adds of the convolutions."""
     space = MAEDetSpace(space)
     grid = Grid.of(space, points)
     standing = places((space.encode([space.smallest()])[0][2], *space.strides), tuple(input_size))
@@ -74,7 +74,7 @@ def _written(path, found):
 
 
 def provide(cfg, folder):
-    """Gives the costs of a search config that need a measured table one on paper."""
+    """Sets a synthetic table for the costs of a search config that need a measured one."""
     for name, cost in cfg.get('search', {}).get('costs', {}).items():
         file = folder / f'{name}.json'
         if cost.type == 'LatencyTable':

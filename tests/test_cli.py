@@ -1,4 +1,4 @@
-"""What the command line takes, and what it refuses in one line, before anything heavy is loaded."""
+"""Command line: accepted arguments, and one-line errors before torch is loaded."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Configs with ``_base_`` and new-style ones: which may inherit which, said in one line before anything is loaded."""
+"""Inheritance between configs with ``_base_`` and new-style ones; errors in one line before anything is loaded."""
 
 import shlex
 import subprocess
@@ -64,7 +64,7 @@ def test_other_chains_are_refused_in_one_line(folder, name, message):
 
 
 def test_the_flattened_config_can_be_inherited(folder):
-    """By the command that the refusal prints."""
+    """Uses the command that the error prints."""
     with pytest.raises(ValueError) as refused:
         check_styles(folder / 'new_of_old.py')
     command = str(refused.value).partition('Flatten it: ')[2].partition('; then')[0]

@@ -1,4 +1,4 @@
-"""What the ``type`` of a config stands for, and how it is written, be it text or a class."""
+"""Resolving and writing the ``type`` of a config, as text or as class."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from detnas_mm.systems.detnas import MacsTable
 
 
 class OwnSearchHook(EvolutionSearchHook):
-    """A user's."""
+    """A search hook of a user."""
 
 
 @pytest.mark.parametrize(

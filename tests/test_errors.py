@@ -1,4 +1,4 @@
-"""Which errors are expected: ours by their class, a stranger's by the method that raised them."""
+"""Expected errors: this package's by their class, those of libraries by the method that raised them."""
 
 import ast
 import builtins
@@ -161,7 +161,7 @@ OTHERS = {
 
 
 def test_what_the_package_refuses_is_an_expected_error():
-    """A built-in error would reach users as a traceback."""
+    """Built-in errors would be shown to users as tracebacks."""
     package, found = Path(detnas_mm.__file__).parent, {}
     for path in sorted(package.rglob('*.py')):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):

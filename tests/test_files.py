@@ -220,7 +220,7 @@ def wait_for_lock(folder):
 @pytest.mark.parametrize('name', CANNOT_LOCK)
 def test_an_environment_is_set_up_where_nothing_can_be_locked(failing_flock, tmp_path, name):
     run = failing_flock(name, *wait_for_lock(tmp_path))
-    said = f'      the file system of {tmp_path} cannot lock: start one set-up of this environment at a time'
+    said = f'      the file system of {tmp_path} has no locks: run one set-up of this environment at a time'
     assert run.returncode == 0 and run.stdout.splitlines() == [said, 'begins']
 
 
@@ -228,7 +228,7 @@ def test_a_second_set_up_of_an_environment_waits(tmp_path):
     (tmp_path / 'lock').touch()
     handle = lock(tmp_path / 'lock')
     with subprocess.Popen(wait_for_lock(tmp_path), stdout=subprocess.PIPE, text=True) as second:
-        assert second.stdout.readline().strip() == 'another set-up of this environment runs; waiting for it'
+        assert second.stdout.readline().strip() == 'another set-up of this environment is running; waiting for it'
         assert second.poll() is None
         os.close(handle)
         assert second.stdout.read() == 'begins\n'

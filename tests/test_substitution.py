@@ -1,4 +1,4 @@
-"""What configs read from outside is taken as it stands, whatever it holds."""
+"""Values that configs read from the environment are used literally, whatever their content."""
 
 import pytest
 from mmengine.config import Config

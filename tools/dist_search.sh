@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Searches with several processes that share the images of every candidate; their number does not change the result.
+# Runs a search in several processes that share the images of every candidate; their number does not change the result.
 #
 #   bash tools/dist_search.sh CONFIG [CHECKPOINT] NPROC [arguments of tools/search.py]
 #
-# Searches whose score needs no model have no checkpoint; nor are they faster on several processes: one does it all.
-# NPROC is the number of processes on this machine, one a GPU. Environment: NNODES and NODE_RANK (several
-# machines; each runs this), MASTER_ADDR and PORT (where they meet; a free port unless told), PYTHON,
-# MAX_RESTARTS (how often all processes start again after one has died; the search goes on from its ledger;
-# 1 unless told).
+# CHECKPOINT is the trained supernet. Searches whose score needs no model have none; only one process works in them.
+# NPROC is the number of processes on this machine, usually one per GPU.
+#
+# Environment: NNODES and NODE_RANK (number of machines and rank of this one; run this command on each), MASTER_ADDR and
+# PORT (address and port of rank 0; default: a free port), PYTHON (interpreter), MAX_RESTARTS (how often all processes
+# restart after one has died and the search resumes from its ledger; default: 1).
 set -euo pipefail
 . "$(dirname "$0")/_torchrun.sh"
 
@@ -17,7 +18,7 @@ if [[ $# -ge 2 && ! $2 =~ ^[0-9]+$ ]]; then
   checkpoint=("$2")
   set -- "$1" "${@:3}"
 fi
-[ $# -ge 2 ] || { usage >&2; die "CONFIG, CHECKPOINT and NPROC are wanted; got $(($# + ${#checkpoint[@]})) arguments."; }
+[ $# -ge 2 ] || { usage >&2; die "CONFIG, CHECKPOINT and NPROC are required; got $(($# + ${#checkpoint[@]})) arguments."; }
 config=$1 nproc=$2
 shift 2
 torchrun_script "$nproc" "${MAX_RESTARTS:-1}" search.py "$config" "${checkpoint[@]}" "$@"

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Tests a checkpoint on several processes of this machine, or of several: on its GPUs, or without one on its cores.
+# Tests a checkpoint in several processes, on one machine or several; on GPUs, or without one on CPUs.
 #
 #   bash tools/dist_test.sh CONFIG CHECKPOINT NPROC [arguments of tools/test.py]
 #
-# NPROC is the number of processes on this machine, one a GPU. Environment: NNODES and NODE_RANK (several
-# machines; each runs this), MASTER_ADDR and PORT (where they meet; a free port unless told), PYTHON.
+# NPROC is the number of processes on this machine, usually one per GPU.
+#
+# Environment: NNODES and NODE_RANK (number of machines and rank of this one; run this command on each), MASTER_ADDR and
+# PORT (address and port of rank 0; default: a free port), PYTHON (interpreter).
 set -euo pipefail
 . "$(dirname "$0")/_torchrun.sh"
 
 case ${1:-} in -h | --help) usage; exit 0 ;; esac
-[ $# -ge 3 ] || { usage >&2; die "CONFIG, CHECKPOINT and NPROC are wanted; got $# arguments."; }
+[ $# -ge 3 ] || { usage >&2; die "CONFIG, CHECKPOINT and NPROC are required; got $# arguments."; }
 config=$1 checkpoint=$2 nproc=$3
 shift 3
 torchrun_script "$nproc" 0 test.py "$config" "$checkpoint" "$@"

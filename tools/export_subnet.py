@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Exports any row of a search as an ordinary config and checkpoint; a search itself exports its best."""
+"""Exports any row of a search as an ordinary config and checkpoint; the best ones are exported by the search itself."""
 
 import argparse
 from pathlib import Path
@@ -11,8 +11,8 @@ examples:
   python tools/export_subnet.py work_dirs/detnas-digits_search_retinanet 41d9f2c7b0aa
   python tools/export_subnet.py work_dirs/detnas-digits_search_retinanet "2|1|20|3" --checkpoint SUPERNET.pth
 
-The weights are the supernet's with the row's own recalibrated BN statistics: tested on search-val they score the
-fitness in the ledger. A row of a search without a supernet, such as one for entropy, becomes a config alone.
+The weights are those of the supernet with BN statistics recalibrated for the row; tested on search-val, they give the
+fitness in the ledger. For a search without a supernet, such as one by entropy, only a config is written.
 """
 
 
@@ -21,8 +21,8 @@ def main() -> None:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('work_dir', type=Path, help='folder of the search, with its ledger.jsonl')
-    parser.add_argument('row', help='id or architecture of a row of the ledger')
-    parser.add_argument('--checkpoint', help='the trained supernet; default: the one that the search loaded')
+    parser.add_argument('row', help='id or architecture of a row in the ledger')
+    parser.add_argument('--checkpoint', help='the trained supernet; default: that of the search')
     parser.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     args = parser.parse_args()
 

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""All of DetNAS on Digits: supernet, search, the found net beside two others. Started by tools/quickstart.sh."""
+"""Runs all of DetNAS on Digits: trains a supernet, searches, and trains the found net and two controls.
+
+Started by tools/quickstart.sh.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ SPACE = dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1))
 SMALLEST_NET = '0|0|00|0'  # all 3x3
 
 
-# -- the two lanes, side by side ------------------------------------------------------------------------------------
+# -- the two parallel lanes -----------------------------------------------------------------------------------------
 
 
 def train_net(plan: Plan, label: str, arch: str) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def train_net(plan: Plan, label: str, arch: str) -> dict[str, Any]:
 
 
 def supernet_and_search(plan: Plan) -> dict[str, Any]:
-    """Steps 1–3; returns the found path, a random one of the same MACs, and the fitness of both and of all-3x3."""
+    """Runs steps 1–3; returns the found path, a random one of equal MACs and all-3x3, with their fitness."""
     pretrained, _ = train(plan, 'supernet_cls', 'detnas-digits_supernet_cls', {}, plan.size.supernet_cls)
     supernet, _ = train(
         plan, f'supernet_{plan.detector}', f'detnas-digits_supernet_{plan.detector}', backbone_from(pretrained),
@@ -62,7 +65,7 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
         'search.strategy.crossover': size.population - size.population // 2,
         'search.budget.generations': size.generations,
     }
-    if size == SMALLEST:  # few images to calibrate on, and scores of hardly trained nets
+    if size == SMALLEST:  # few calibration images, and no score threshold for hardly trained nets
         part = 'rcnn.' if plan.detector == 'fpn' else ''
         changes |= {'search.evaluator.calibration.num_images': 40, f'model.test_cfg.{part}score_thr': 0.0}
     changes |= {'search.seed': plan.seed, 'load_from': str(supernet)}
@@ -88,7 +91,7 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
 
 
 def random_peer(space: Any, found: Any, seed: int) -> Any:
-    """A random path whose MACs are within 2 % of the found one's."""
+    """Draws a random path whose MACs are within 2 % of the found one's."""
     import numpy as np
 
     from detnas_mm.systems.detnas import MacsTable
@@ -99,10 +102,10 @@ def random_peer(space: Any, found: Any, seed: int) -> Any:
     for path in space.sample_many(rng, 100_000):
         if path != found and abs(table.total(path) - wanted) <= 0.02 * wanted:
             return path
-    raise RuntimeError(f'no path has the MACs of {space.describe(found)} within 2 %')
+    raise RuntimeError(f'no other path has the MACs of {space.describe(found)} within 2 %')
 
 
-# -- the end --------------------------------------------------------------------------------------------------------
+# -- the report -----------------------------------------------------------------------------------------------------
 
 
 def picture(plan: Plan, net: dict[str, Any]) -> Path:
@@ -157,10 +160,10 @@ def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: fl
 
 def parse_args() -> Plan:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', default='work_dirs/quickstart', help='folder for everything; default: %(default)s')
+    parser.add_argument('--out', default='work_dirs/quickstart', help='folder for all outputs; default: %(default)s')
     parser.add_argument('--detector', choices=['retinanet', 'fpn'], default='retinanet', help='default: %(default)s')
-    parser.add_argument('--seed', type=int, default=0, help='fixes everything; default: %(default)s')
-    parser.add_argument('--smallest', action='store_true', help='a few steps of everything, to see that it runs')
+    parser.add_argument('--seed', type=int, default=0, help='seed of everything random; default: %(default)s')
+    parser.add_argument('--smallest', action='store_true', help='run a few steps of everything, to see that it works')
     args = parser.parse_args()
     name = ('smallest_' if args.smallest else '') + f'{args.detector}_seed{args.seed}'
     out = Path(args.out).resolve() / name

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# From nothing to a detector backbone that the machine designed, on a small set of real images made here.
+# Installs detnas_mm, then searches, trains and tests a detector backbone on Digits, a small data set that is made here.
 #
 #   bash tools/quickstart.sh [--detector retinanet|fpn] [--seed N] [--smallest] [--out FOLDER]
 #
-#   --detector  what the backbone is designed for (default: retinanet)
-#   --seed      fixes everything (default: 0)
-#   --smallest  a few steps of everything, to see that it runs; the nets it finds are worth nothing
-#   --out       folder for everything it makes (default: work_dirs/quickstart)
+#   --detector  detector to search a backbone for (default: retinanet)
+#   --seed      seed of everything random (default: 0)
+#   --smallest  run a few steps of everything, to see that it works; the nets it finds are of no use
+#   --out       folder for all outputs (default: work_dirs/quickstart)
 #
 # The first run installs what is missing (see tools/setup_env.sh; 6 to 20 minutes on 2 cores, most of it compiling
-# mmcv). Then it makes the Digits set and runs DetNAS: 8 to 15 minutes on 2 cores. Run again, it goes on where it
-# stopped, and reuses what is finished.
+# mmcv). Then it makes Digits and runs DetNAS: 8 to 15 minutes on 2 cores. The same command again resumes from where it
+# stopped.
 #
-# Environment: DETNAS_VENV (the virtual environment; default .venv).
+# Environment: DETNAS_VENV (the virtual environment; default: .venv).
 set -euo pipefail
 . "$(dirname "$0")/_common.sh"
 
@@ -24,6 +24,6 @@ py=$(venv_of onedl)/bin/python
 export OMP_NUM_THREADS=1 # before torch is loaded: the quickstart runs two processes side by side
 "$py" -W ignore "$root/tools/quickstart.py" "$@" || {
   status=$?
-  say "The quickstart stopped (exit $status). The lines above say why; run the same command again to go on from there."
+  say "The quickstart failed (exit status $status); the reason is above. To resume, run the same command again."
   exit "$status"
 }

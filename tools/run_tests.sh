@@ -4,15 +4,15 @@
 #   bash tools/run_tests.sh [--family onedl|openmmlab] [--lint|--fast|--packaging|--slow|--gpu|--all] [--no-setup] [-- PYTEST_ARGS]
 #
 #   --lint       ruff (lint and format), mypy, import-linter
-#   --fast       the tests that need seconds
-#   --packaging  sdist, wheel and what is in them
-#   --slow       the tests that train, search and start other programs
+#   --fast       tests that take seconds
+#   --packaging  tests of sdist and wheel
+#   --slow       tests that train, search and start other programs
 #   --all        all of these; the default
-#   --gpu        what only a GPU can tell
-#   --family openmmlab  with OpenMMLab's own distributions: a smoke slice (pytest -m smoke) in place of all that
-#   --no-setup   use $PYTHON, or the python on PATH, as it is
+#   --gpu        tests that need a GPU
+#   --family openmmlab  run only the smoke tests (pytest -m smoke), with OpenMMLab's own distributions
+#   --no-setup   do not set up anything; use $PYTHON, or the python on PATH
 #
-# Arguments of pytest follow a double dash: bash tools/run_tests.sh --fast -- -k ledger
+# Pass arguments to pytest after a double dash: bash tools/run_tests.sh --fast -- -k ledger
 set -euo pipefail
 . "$(dirname "$0")/_common.sh"
 cd "$root"
@@ -20,14 +20,14 @@ cd "$root"
 family=onedl stages=() setup=1
 while [ $# -gt 0 ]; do
   case $1 in
-    --family) family=${2:-}; shift 2 || die '--family wants a value: onedl or openmmlab.' ;;
+    --family) family=${2:-}; shift 2 || die '--family needs a value: onedl or openmmlab.' ;;
     --family=*) family=${1#*=}; shift ;;
     --lint | --fast | --packaging | --slow | --gpu) stages+=("${1#--}"); shift ;;
     --all) stages=(lint fast packaging slow); shift ;;
     --no-setup) setup=; shift ;;
     --) shift; break ;;
     -h | --help) usage; exit 0 ;;
-    *) die "unknown argument '$1'. See --help; arguments of pytest follow a double dash: -- $1" ;;
+    *) die "unknown argument '$1'. See --help; pass arguments to pytest after a double dash: -- $1" ;;
   esac
 done
 pytest_args=("$@")
@@ -49,7 +49,7 @@ fi
 cores=$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# All of them, so that one run shows every fault.
+# Runs all linters even if one fails, so that one run shows every error.
 lint() {
   local status=0
   "$python" -m ruff check . || status=1
@@ -59,8 +59,8 @@ lint() {
   return "$status"
 }
 
-# pytest exits 5 where it found no test: only a narrower choice by the caller makes that right.
-# One thread a process: with several, small networks wait for one another on a machine that does other work too.
+# pytest exits with 5 if it selects no test, which is correct only if the caller passed arguments.
+# One thread per process: small networks are slower with several threads on a busy machine.
 run_pytest() {
   local status=0 processes=()
   [ "$cores" -lt 2 ] || [ "$1" = gpu ] || processes=(-n "$((cores < 4 ? cores : 4))" --dist loadfile)

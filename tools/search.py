@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Runs an architecture search; run again on the same folder, it resumes where it stopped."""
+"""Runs an architecture search; run again with the same work dir, it resumes from the ledger."""
 
 import sys
 
@@ -15,25 +15,26 @@ examples:
   bash tools/dist_search.sh CONFIG CHECKPOINT 8
   python tools/search.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth --measure --threads 1
 
-The folder then holds ledger.jsonl (a row for every candidate, or snapshots of a population), best.json, best/ (ordinary
-configs and, from a supernet, weights of the best), progress.png and, of exact searches, certificate.json. The last
-lines printed are the next commands to type.
+The work dir then contains ledger.jsonl (a row per candidate, or snapshots of a population), best.json, best/ (ordinary
+configs of the best nets and, from a supernet, their weights), progress.png and, for exact searches, certificate.json.
+The last lines printed are the next commands.
 
-With --measure the config's table of latencies is measured first on this device, unless it is there already; then the
-search runs; then the exported nets are measured, and those with weights re-scored on search-val by mmengine's
-Runner.test. The folder then holds measured.json and, of several objectives, front.png too. Without a table in the
-config the exported nets are measured all the same. To share a search out, run tools/dist_search.sh on the same
---work-dir in between: a finished search is not repeated.
+With --measure, this runs three steps: (1) measures the config's latency table on this device, unless the file exists;
+(2) searches; (3) measures the exported nets, and re-evaluates those with weights on search-val with mmengine's
+Runner.test. The work dir then also contains measured.json and, for several objectives, front.png. Without a latency
+table in the config, step 1 is skipped. To search with several processes, measure the table first
+(tools/analysis_tools/measure_latency.py), run tools/dist_search.sh, then this with the same --work-dir: a finished
+search is not repeated.
 """
 
 
 def main() -> None:
     args_parser = parser(__doc__, EPILOG)
-    args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet, where the evaluator needs one')
-    args_parser.add_argument('--seed', type=int, help='seed of the search; default: the one of the config')
+    args_parser.add_argument('checkpoint', nargs='?', help='the trained supernet, if the evaluator needs one')
+    args_parser.add_argument('--seed', type=int, help='seed of the search; default: that of the config')
     args_parser.add_argument(
         '--retry-failed', action='store_true',
-        help='evaluate candidates again that failed at an earlier start, and what follows from them',
+        help='evaluate again the generations of candidates that failed in an earlier run, and all later ones',
     )  # fmt: skip
     args_parser.add_argument(
         '--fail-lost', action='store_true',
@@ -42,16 +43,16 @@ def main() -> None:
         '--retry-failed takes them up again',
     )  # fmt: skip
     add_check_images(args_parser)
-    measuring = args_parser.add_argument_group('measuring latencies')
-    measuring.add_argument('--measure', action='store_true', help='measure tables before, and what was found after')
-    measuring.add_argument('--device', choices=['cpu', 'cuda'], help='to measure on; default: cuda if there is one')
-    measuring.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice, or the table's")
-    measuring.add_argument('--rounds', type=at_least_1, help='rounds of measuring; default: 30')
+    measuring = args_parser.add_argument_group('measuring latency')
+    measuring.add_argument('--measure', action='store_true', help='measure the table before, the exported nets after')
+    measuring.add_argument('--device', choices=['cpu', 'cuda'], help='device to measure on; default: cuda if available')
+    measuring.add_argument('--threads', type=at_least_1, help="CPU threads; default: the table's, else torch's choice")
+    measuring.add_argument('--rounds', type=at_least_1, help='measuring rounds; default: 30')
     measuring.add_argument(
         '--input-size', nargs=2, type=at_least_1, metavar=('H', 'W'),
-        help="where the config has no measured latency; default: that of search-val's images, or of the test pipeline",
+        help="for configs without a latency table; default: that of search-val's images, or of the test pipeline",
     )  # fmt: skip
-    measuring.add_argument('--test', action='store_true', help='test the exported nets on their test set, too')
+    measuring.add_argument('--test', action='store_true', help='also test the exported nets on their test set')
     args = args_parser.parse_args()
     if not args.measure:
         given = [f'--{name.replace("_", "-")}' for name in ONLY_MEASURING if getattr(args, name)]
@@ -59,8 +60,8 @@ def main() -> None:
             args_parser.error(f'{", ".join(given)}: only with --measure')
     elif args.launcher not in (None, 'none'):
         raise SystemExit(
-            'error: nets are measured by one process, alone on its machine. Search with several without --measure; '
-            f'then type: {one_process(sys.argv[1:])}'
+            'error: --measure must run in one process, alone on its machine. Run the search without --measure first; '
+            f'then: {one_process(sys.argv[1:])}'
         )
 
     from detnas_mm.engine.config import read_config  # after the arguments: it loads torch
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 def one_process(arguments: list[str]) -> str:
-    """The same command without its launcher."""
+    """Returns the same command without its launcher."""
     words = iter(arguments)
     kept = []
     for word in words:

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Installs everything that detnas_mm needs into a virtual environment of its own.
+# Installs detnas_mm and all its dependencies into a virtual environment.
 #
 #   bash tools/setup_env.sh [--family onedl|openmmlab]
 #
 #   --family onedl      OpenMMLab's maintained continuation (the default), into .venv
 #   --family openmmlab  OpenMMLab's own distributions, into .venv-openmmlab
 #
-# The first run compiles mmcv's operators: about 16 minutes on two cores; pip keeps the result, so that the
-# next environment takes about 3. A run with nothing to do takes under a second. The versions are those of
+# The first run compiles mmcv's operators: about 16 minutes on two cores; pip caches the result, so that the
+# next environment takes about 3. A run with nothing to do takes under a second. Versions are pinned in
 # requirements/constraints.txt.
 #
-# Environment: DETNAS_VENV (where to install), PYTHON (the interpreter to make it with), MAX_JOBS (compilers
-# at a time; all cores unless told).
+# Environment: DETNAS_VENV (the environment's folder), PYTHON (the interpreter to create it with), MAX_JOBS
+# (parallel compilers; default: all cores).
 set -euo pipefail
 . "$(dirname "$0")/_common.sh"
 
 family=onedl
 while [ $# -gt 0 ]; do
   case $1 in
-    --family) family=${2:-}; shift 2 || die '--family wants a value: onedl or openmmlab.' ;;
+    --family) family=${2:-}; shift 2 || die '--family needs a value: onedl or openmmlab.' ;;
     --family=*) family=${1#*=}; shift ;;
     -h | --help) usage; exit 0 ;;
     *) die "unknown argument '$1'. Allowed: --family onedl|openmmlab, --help." ;;
@@ -39,7 +39,7 @@ disk_gb=12 # 7 for the finished environment, the rest for downloads and the buil
 pin() { sed -n "s/^$1==//p" "$constraints"; }
 pip() { "$py" -m pip --disable-pip-version-check "$@"; }
 
-# What the environment was made from: a change of any of it means there is something to do.
+# Identifies the inputs of the environment: if any of them changes, the set-up runs again.
 fingerprint() {
   say "$family $root"
   cat "$0" "$root/setup.cfg" "$constraints" "$requirements" "$root/requirements/dev.txt" | cksum
@@ -49,7 +49,7 @@ operators_in_place() { compgen -G "$venv/lib/python*/site-packages/mmcv/_ext*.so
 
 ready() { [ -x "$py" ] && operators_in_place && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ]; }
 
-# Are these distributions installed, in the pinned versions? Reads metadata, imports nothing.
+# Checks that distributions are installed in the pinned versions; reads metadata only.
 installed() {
   "$py" - "$constraints" "$@" <<'PY'
 import sys
@@ -69,7 +69,7 @@ has_headers() {
   "$1" -c 'import os, sysconfig as s, sys; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' 2>/dev/null
 }
 
-# Sets $base to an interpreter that works (pyenv's shims are there without working); a complete one is preferred.
+# Sets $base to an interpreter that runs (pyenv's shims may not), preferably one with venv and headers.
 find_python() {
   local candidate first=
   for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
@@ -87,7 +87,8 @@ check_machine() {
   local packages=() version free folder=$venv other
   other=$(awk 'NR == 1 { print $1 }' "$stamp" 2>/dev/null || true)
   [ -z "$other" ] || [ "$other" = "$family" ] ||
-    die "$venv holds the $other family, and the two do not mix. Set DETNAS_VENV to another folder, or unset it."
+    die "$venv contains the $other family; families cannot share an environment. Set DETNAS_VENV to another" \
+      "folder, or unset it."
   find_python
   if [ -z "$base" ]; then
     die "no Python from 3.11 to 3.13 among: ${PYTHON:-python3.11 python3.12 python3.13 python3}. Install one" \
@@ -133,8 +134,7 @@ install_torch() {
   installed "${names[@]}" || waiting pip install -qq -c "$constraints" "${names[@]}"
 }
 
-# Loads the compiled file alone: the package mmcv around it needs mmengine, which is installed later.
-# Loads the file itself: mmcv as a whole cannot be imported before the rest of the stack is there.
+# Loads only the compiled file: the package mmcv cannot be imported before mmengine is installed.
 operators_load() {
   "$py" - "$venv"/lib/python*/site-packages/mmcv/_ext*.so <<'PY' >"$venv/mmcv-operators.log" 2>&1
 import importlib.util
@@ -156,12 +156,12 @@ heartbeat() {
   done
 }
 
-# Operators for CUDA need the compiler of the CUDA that torch was built with; anything else gets those for the CPU.
-# FORCE_CUDA=0 alone is not enough: mmcv still builds for CUDA where it sees a GPU.
+# Builds CUDA operators if nvcc is of the CUDA version that torch was built with, else CPU operators.
+# FORCE_CUDA=0 does not suffice: mmcv still builds for CUDA if there is a GPU.
 build_mmcv() {
   local log=$venv/mmcv-build.log beat status=0 cuda nvcc flags
   local settings=(MMCV_WITH_OPS=1 "MAX_JOBS=${MAX_JOBS:-$(nproc)}") options=()
-  # As python itself was compiled, but without debug information: it takes a third to a half of the time.
+  # Python's own flags but without debug information, which takes a third to a half of the build time.
   flags="$("$py" -c 'import sysconfig; print(sysconfig.get_config_var("CFLAGS"))') -g0"
   settings+=("CFLAGS=$flags ${CFLAGS:-}" "CXXFLAGS=$flags ${CXXFLAGS:-}")
   nvcc=$(nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/\1/p' || true)
@@ -183,7 +183,7 @@ build_mmcv() {
   trap - EXIT
   if [ "$status" -ne 0 ]; then
     grep -nE 'error|Killed' "$log" | tail -n 15 >&2 || true
-    die "building $mmcv failed; the whole log is $log. 'Killed' there means too little memory: try MAX_JOBS=1."
+    die "building $mmcv failed; see $log. 'Killed' means that memory ran out: try MAX_JOBS=1."
   fi
 }
 
@@ -194,7 +194,7 @@ install_mmcv() {
   operators_load && return
   reason=$(tail -n 1 "$venv/mmcv-operators.log")
   grep -q 'Using cached .*\.whl\|Created wheel' "$venv/mmcv-build.log" || die "mmcv's operators do not load: $reason"
-  say "      pip had kept an mmcv without operators, or with those of another torch ($reason): building it anew"
+  say "      pip's cached mmcv has no operators, or those of another torch ($reason): building it again"
   pip uninstall -q -y "$mmcv"
   pip cache remove "${mmcv//-/_}" >/dev/null 2>&1 || true
   build_mmcv
@@ -203,8 +203,8 @@ install_mmcv() {
 
 install_rest() {
   waiting pip install -qq -c "$constraints" --no-build-isolation -r "$requirements" -r "$root/requirements/dev.txt" -e "$root"
-  # mmcv and mmdet's dependencies ask for opencv-python and opencv-python-headless, which overwrite one another.
-  # One is left: the one that needs no display libraries. `pip check` names the other as missing; that is all it does.
+  # mmcv and mmdet's dependencies require opencv-python and opencv-python-headless, which overwrite one another.
+  # Keep the headless one, which needs no display libraries. Only `pip check` reports the other as missing.
   if installed opencv-python || ! installed opencv-python-headless; then
     pip uninstall -q -y opencv-python opencv-python-headless
     pip install -qq --no-deps -c "$constraints" opencv-python-headless

@@ -1,5 +1,5 @@
-# What benchmarks/generation.py measures on: Digits scenes of 128x128, 200 images to calibrate on and 200 to judge on.
-# The files beside this one put the small space of the paper into a detector.
+# Data of benchmarks/generation.py: Digits scenes of 128x128, 200 images for calibration and 200 of search-val. The
+# other files of this folder use the small space of the paper in a detector.
 _base_ = [
     '../../configs/_base_/datasets/digits_detection.py',
     '../../configs/_base_/schedules/digits.py',

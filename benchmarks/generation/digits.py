@@ -1,4 +1,4 @@
-# The space of the Digits configs, 1,024 nets, with their RetinaNet: quick enough to be judged on 2,000 images.
+# The space of the Digits configs, 1,024 nets, with their RetinaNet: fast enough to be evaluated on 2,000 images.
 _base_ = [
     '../../configs/_base_/models/digits_space.py',
     '../../configs/_base_/models/digits_retinanet.py',

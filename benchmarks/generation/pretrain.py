@@ -1,4 +1,4 @@
-# What the supernets of benchmarks/generation.py begin with: the small space of the paper, taught to classify crops.
+# Pre-training of the supernets of benchmarks/generation.py: the small space of the paper, on crops.
 _base_ = '../../configs/digits/detnas-digits_supernet_cls.py'
 model = dict(backbone=dict(_delete_=True, type='detnas_mm.DetNASSupernet', space='small', aligned_init=True,
                            with_last_conv=True, out_indices=()),

@@ -1,1 +1,1 @@
-"""Parts of benchmarks/golden.py: two trees, what both are given, the cases, running and comparing them."""
+"""Parts of benchmarks/golden.py: the two trees, their inputs, the cases, running and comparing them."""

@@ -1,7 +1,8 @@
-"""The searches that are compared: what each is about, its config, how it is started, and what it must show.
+"""The compared searches: subject, config, way of starting, and checks that a result exercises the subject.
 
 Configs inherit those of the tree that they run in, so shipped configs are compared, too. ``$CONFIGS`` is the tree's
-folder of configs, ``$INPUTS`` what :mod:`golden.inputs` has made, ``$EXPORT`` see :func:`golden.run.run_case`.
+folder of configs, ``$INPUTS`` that of the inputs of :mod:`golden.inputs`; for ``$EXPORT`` see
+:func:`golden.run.run_case`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One search. Its repr holds what decides how it runs.
+    """One search. Its repr identifies how it runs.
 
     Attributes:
-        about: One line.
-        config: Text of its config; empty for the shipped one of Digits, changed by ``--cfg-options`` alone.
+        about: Its subject, in one line.
+        config: Text of its config; empty for the shipped one of Digits, changed only by ``--cfg-options``.
         small: Text of ``small.py`` beside it, which the config may inherit.
         start: How it is started, see :mod:`golden.run`.
-        supernet: Name of the trained supernet that the command line gives, if any.
-        needs: What else must have been made, see :mod:`golden.inputs`.
-        shows: Says why a result of BASE shows nothing of what the case is about; None if it does.
+        supernet: Name of the trained supernet on the command line, if any.
+        needs: Names of other inputs, see :mod:`golden.inputs`.
+        shows: Returns why a result of BASE does not exercise the subject; None if it does.
     """
 
     about: str = field(repr=False)
@@ -39,11 +40,11 @@ class Case:
 
     @property
     def all_needs(self) -> tuple[str, ...]:
-        """What must have been made, the supernet included."""
+        """Names of all inputs, including the supernet."""
         return self.needs if self.supernet is None else (*self.needs, self.supernet)
 
 
-# -- what a result must show, to be worth comparing -----------------------------------------------------------------
+# -- checks that a result exercises the subject ---------------------------------------------------------------------
 
 
 def _rows(result: Result) -> list[dict[str, Any]]:
@@ -51,7 +52,7 @@ def _rows(result: Result) -> list[dict[str, Any]]:
 
 
 def differing_scores(metric: str, count: int = 4) -> Callable[[Result], str | None]:
-    """That candidates differ in a metric: a supernet that finds nothing gives equal rows whatever the code does."""
+    """Checks that candidates differ in a metric: without any detections, rows are equal with any code."""
 
     def shows(result: Result) -> str | None:
         found = {row['metrics'].get(metric) for row in _rows(result) if row['status'] == 'ok'}
@@ -195,7 +196,7 @@ _MAP, _TOP1 = differing_scores('coco/bbox_mAP'), differing_scores('accuracy/top1
 
 
 def _detection(about: str, config: str, shows: Any = _MAP, **more: Any) -> Case:
-    """A search in the RetinaNet supernet."""
+    """Builds the case of a search in the RetinaNet supernet."""
     given = dict(small=RETINANET, supernet='retinanet', needs=('digits',)) | more
     return Case(about, config, shows, **given)
 

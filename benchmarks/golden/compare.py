@@ -1,4 +1,4 @@
-"""What a search has left behind, and where two of them differ."""
+"""Reads the results of a search, and compares two of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-#: What may differ, and why.
+#: What is not compared, and why.
 NOT_COMPARED = {
     'time, seconds, host, attempt': 'of a run, not of the search',
     'environment in the header': 'names the code, which is what differs',
@@ -32,15 +32,15 @@ _SEARCH_VAL = '_search_val'
 
 
 def read_result(work_dir: Path, places: Mapping[str, str]) -> dict[str, Any]:
-    """All of a search's folder that is compared.
+    """Reads everything in a search's folder that is compared.
 
     Args:
         work_dir: The folder.
-        places: Words to put in the place of folders in texts, the longest first.
+        places: Replacements of folders in texts, the longest first.
 
     Raises:
         FileNotFoundError: If the search left no ledger or no best.json.
-        ValueError: If a file is not what it should be.
+        ValueError: If a file is invalid.
     """
     header, *lines = map(json.loads, (work_dir / 'ledger.jsonl').read_text().splitlines())
     return dict(
@@ -59,7 +59,7 @@ def _chosen(found: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _line(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A row, or a snapshot of a population."""
+    """Returns the compared part of a row, or of a snapshot of a population."""
     if 'population' in line:
         population = [_row(row) for row in line['population']]
         return _chosen(line, ('generation', 'drawn', 'evaluated')) | dict(population=population)
@@ -71,7 +71,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _anywhere(node: Any, name: str) -> Any:
-    """The value of a key, however deep it lies."""
+    """Returns the value of a key at any depth."""
     if not isinstance(node, Mapping):
         return None
     return node[name] if name in node else next(filter(None, (_anywhere(child, name) for child in node.values())), None)
@@ -84,7 +84,7 @@ def _certificate(path: Path) -> dict[str, Any] | None:
 
 
 def _nets(work_dir: Path) -> list[dict[str, Any]] | None:
-    """Exported nets as they were measured and tested, without milliseconds."""
+    """Returns measured and tested values of exported nets, without milliseconds."""
     for name in ('measured.json', 'front.json'):
         if (work_dir / name).is_file():
             return [_chosen(net, _MEASURED) for net in json.loads((work_dir / name).read_text())['nets']]
@@ -92,7 +92,7 @@ def _nets(work_dir: Path) -> list[dict[str, Any]] | None:
 
 
 def _exported(folder: Path, places: Mapping[str, str]) -> dict[str, Any]:
-    """Model, preprocessing and weights of every exported net."""
+    """Returns model, preprocessing and weights of every exported net."""
     nets: dict[str, Any] = {}
     for plain in sorted(folder.glob('rank*.py')):
         if plain.stem.endswith(_SEARCH_VAL):
@@ -111,7 +111,7 @@ def _exported(folder: Path, places: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _plain(node: Any, places: Mapping[str, str]) -> Any:
-    """A part of a config as JSON has it: lists for tuples; and words for folders."""
+    """Converts a part of a config to JSON types (lists for tuples), with folders replaced."""
     if isinstance(node, Mapping):
         return {str(key): _plain(value, places) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
@@ -123,7 +123,7 @@ def _plain(node: Any, places: Mapping[str, str]) -> Any:
 
 
 def differences(base: Any, here: Any, where: str = '') -> Iterator[str]:
-    """Where two results differ, with both values; the first is BASE's."""
+    """Yields the differences of two results with both values; the first is BASE's."""
     if isinstance(base, Mapping) and isinstance(here, Mapping):
         for key in [*base, *(key for key in here if key not in base)]:
             name = f'{where}.{key}' if str(key).isidentifier() and where else f'{where}[{key!r}]' if where else key
@@ -151,7 +151,7 @@ def _tensor_differences(base: torch.Tensor, here: torch.Tensor, where: str) -> I
     if kinds[0] != kinds[1]:
         yield f'{where} is {kinds[0]} in BASE, {kinds[1]} in the other'
         return
-    unequal = ((base != here) & ~((base != base) & (here != here))).flatten()  # not where both are no number
+    unequal = ((base != here) & ~((base != base) & (here != here))).flatten()  # NaN equals NaN
     if unequal.any():
         at = int(unequal.int().argmax())
         one, other = (tensor.flatten()[at].item() for tensor in (base, here))
@@ -165,7 +165,7 @@ def _text(value: Any) -> str:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """What was compared, in a few words."""
+    """Summarises what was compared."""
     ledger = result['ledger']
     kind = 'snapshots' if ledger and 'population' in ledger[0] else 'rows'
     tensors = sum(len(net.get('tensors', ())) for net in result['exported'].values())

@@ -1,4 +1,4 @@
-"""What both trees are given, made once by BASE's code: Digits, a supernet a detector, latency tables."""
+"""Inputs of both trees, made once with BASE's code: Digits, a supernet per detector, latency tables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from golden.trees import Tree, side_by_side
 DIGITS = dict(
     train=200, search_val=60, test=20, cls_train=600, cls_search_val=100, cls_test=50,
 )  # fmt: skip
-#: Classes of the project that has its own, and which digits each stands for.
+#: Classes of the project with its own classes, and the digits of each.
 OWN_CLASSES = dict(low='0123', middle='456', high='789')
-#: Optimiser steps of each supernet: enough for candidates to differ.
+#: Iterations of each supernet: enough for candidates to differ.
 STEPS = dict(cls=120, retinanet=260, fpn=140, own=120)
 
 _OWN_SUPERNET = """
@@ -30,7 +30,7 @@ train_dataloader = dict(
 )
 """
 
-#: A space of structures whose tables are measured in seconds, within that of the Digits config.
+#: A part of the structure space of the Digits config, whose tables are measured in seconds.
 STRUCTURES = """
 _base_ = '$CONFIGS/digits/maedet-digits_search_retinanet.py'
 search = dict(
@@ -45,11 +45,11 @@ search = dict(
 
 @dataclass(frozen=True)
 class Input:
-    """Something that is made once.
+    """An input that is made once.
 
     Attributes:
-        make: Makes it in a folder that is empty.
-        needs: Names of what it is made of.
+        make: Makes it in an empty folder.
+        needs: Names of the inputs that it depends on.
     """
 
     make: Callable[[Inputs, Path], None]
@@ -57,13 +57,13 @@ class Input:
 
 
 class Inputs:
-    """Makes what cases need, by BASE's code, and remembers what is there.
+    """Makes the inputs of cases with BASE's code, each once.
 
     Args:
-        folder: Where everything goes, each below its name.
-        tree: Gives BASE's tree, when something must be made.
-        jobs: How many are made at a time.
-        say: Receives lines of text.
+        folder: Folder of all inputs, each below its name.
+        tree: Returns BASE's tree, when an input must be made.
+        jobs: Number of inputs made in parallel.
+        say: Called with lines of text.
     """
 
     def __init__(self, folder: Path, tree: Callable[[], Tree], jobs: int, say: Callable[[str], None]) -> None:
@@ -73,7 +73,7 @@ class Inputs:
         self.say = say
 
     def prepare(self, names: Iterable[str]) -> None:
-        """Makes what is missing of these, and of what they need.
+        """Makes these inputs and their dependencies, if they are missing.
 
         Raises:
             RunError: If a program fails.
@@ -89,11 +89,11 @@ class Inputs:
             side_by_side(self.jobs, self._make, ready)
 
     def checkpoint(self, name: str) -> Path:
-        """The trained supernet of that name."""
+        """Returns the checkpoint of the trained supernet of that name."""
         return self.folder / name / f'iter_{STEPS[name]}.pth'
 
     def write(self, text: str, path: Path, tree: Tree, **more: str) -> Path:
-        """Writes a config; ``$CONFIGS`` and ``$INPUTS`` in it become folders, other names what is given."""
+        """Writes a config; replaces ``$CONFIGS`` and ``$INPUTS`` by folders, other names by the given values."""
         path.write_text(Template(text).substitute(CONFIGS=tree.configs, INPUTS=self.folder, **more))
         return path
 
@@ -117,7 +117,7 @@ def _make_digits(inputs: Inputs, folder: Path) -> None:
 
 
 def _train(name: str, start: bool = True) -> Callable[[Inputs, Path], None]:
-    """Trains one of the Digits supernets, from the classification supernet's weights."""
+    """Trains one of the Digits supernets from the weights of the classification supernet."""
 
     def make(inputs: Inputs, folder: Path) -> None:
         tree = inputs.tree()
@@ -137,7 +137,7 @@ def _train(name: str, start: bool = True) -> Callable[[Inputs, Path], None]:
 
 
 def _write_own_annotations(inputs: Path) -> None:
-    """The digits' boxes under classes of a project's own."""
+    """Writes the digits' boxes with the classes of a project of its own."""
     numbers = {digit: number for number, digits in enumerate(OWN_CLASSES.values(), 1) for digit in digits}
     for split in ('train', 'search_val'):
         found = json.loads((inputs / f'digits/annotations/instances_{split}.json').read_text())
@@ -160,7 +160,7 @@ def _measure_structures(inputs: Inputs, folder: Path) -> None:
 
 
 def _measure(tree: Tree, folder: Path, arguments: list[str | Path]) -> None:
-    """Few rounds: the numbers need not be good, only the same for both trees."""
+    """Measures a table in few rounds: it need not be precise, only the same for both trees."""
     script = tree.root / 'tools/analysis_tools/measure_latency.py'
     pace = ['--device', 'cpu', '--threads', str(tree.threads), '--rounds', '2', '--nets', '2']
     command = [sys.executable, script, *arguments, *pace, '--out', folder / 'table.json', '--work-dir', folder]

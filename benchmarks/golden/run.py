@@ -1,4 +1,4 @@
-"""Runs one case in one tree, by command lines alone."""
+"""Runs one case in one tree, only by command lines."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Run:
 
     Args:
         case: The case.
-        tree: Where the code is from.
-        inputs: What both trees are given.
-        folder: Where the config, the log and the search's own folder go; emptied before.
+        tree: The tree of the code.
+        inputs: The inputs of both trees.
+        folder: Folder of the config, the log and the search's own folder; emptied first.
     """
 
     def __init__(self, case: Case, tree: Tree, inputs: Inputs, folder: Path) -> None:
@@ -51,22 +51,22 @@ class Run:
         return time.perf_counter() - begin
 
     def search(self, *more: str) -> list[str | Path]:
-        """The command line of ``tools/search.py``."""
+        """Returns the command line of ``tools/search.py``."""
         return [sys.executable, self.tree.root / 'tools/search.py', *self.arguments(), *more]
 
     def config(self) -> Path:
-        """The case's config, written; the tree's own where the case has none."""
+        """Writes the case's config and returns its path; that of the tree if the case has none."""
         tree, case = self.tree, self.case
         if case.small:
             self.inputs.write(case.small, self.folder / 'small.py', tree)
         if not case.config:
             return tree.configs / 'digits/detnas-digits_search_retinanet.py'
-        # A project with classes of its own needs a training config of its own, or none, where there is such a key.
+        # A project with its own classes needs its own training config, or None, in trees that have this key.
         export = 'config=None,' if _exports_into_config(tree) else ''
         return self.inputs.write(case.config, self.folder / 'case.py', tree, EXPORT=export)
 
     def arguments(self) -> list[str | Path]:
-        """What follows the name of the tool."""
+        """Returns the arguments after the name of the tool."""
         checkpoint = [] if self.case.supernet is None else [self.inputs.checkpoint(self.case.supernet)]
         options = [] if self.case.config else ['--cfg-options', *OPTIONS]
         return [self.config(), *checkpoint, '--work-dir', self.work_dir, *options]
@@ -75,13 +75,13 @@ class Run:
         self.tree.run(command, self.folder, self.log)
 
     def rows(self) -> int:
-        """Rows that the ledger has at this moment."""
+        """Returns the present number of rows in the ledger."""
         ledger = self.work_dir / _LEDGER
         return ledger.read_bytes().count(b'\n') - 1 if ledger.is_file() else 0
 
 
 def _exports_into_config(tree: Tree) -> bool:
-    """Whether the shipped searches name the config that found nets are put into (``search.export.config``)."""
+    """Returns True if the shipped searches set ``search.export.config``, the training config of found nets."""
     cfg = Config.fromfile(tree.configs / 'digits/detnas-digits_search_retinanet.py', import_custom_modules=False)
     return 'config' in cfg.search.get('export', {})
 
@@ -116,7 +116,7 @@ def _killed(run: Run) -> None:
     left = run.rows()
     run.execute(command)
     if run.rows() <= left:
-        raise RunError(f'{run.tree.name}: all {left} rows were there when it was killed')
+        raise RunError(f'{run.tree.name}: the search had all {left} rows already when it was killed')
 
 
 def _measured(run: Run) -> None:
@@ -128,7 +128,7 @@ def _measured(run: Run) -> None:
         run.execute(run.search('--measure', *pace))
 
 
-#: The ways to start a search.
+#: Ways to start a search.
 STARTS: dict[str, Callable[[Run], None]] = dict(
     search=_by_search, train=_by_train, mmdet=_by_mmdet, ranks=_by_two_ranks, killed=_killed, measure=_measured
 )

@@ -1,4 +1,4 @@
-"""The two source trees, and how programs are started in one of them."""
+"""The two source trees, and running programs in one of them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Seconds after which a program counts as hung.
+#: Time limit of a program in seconds.
 LIMIT = 1800
-#: Variables of the caller that would reach into a run.
+#: Environment variables of the caller that would affect a run.
 _FOREIGN = ('DETNAS_', 'PYTHON', 'TORCHELASTIC_', 'MASTER_', 'OMP_', 'MKL_', 'CUDA_')
 _RANKS = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE', 'NNODES', 'NODE_RANK', 'PORT', 'MAX_RESTARTS')
 
 
 class RunError(RuntimeError):
-    """A program failed, or did not do what its case is about."""
+    """A program failed, or its result does not exercise the case."""
 
 
 def git(root: Path, *words: str) -> str:
-    """What a git command prints.
+    """Returns the output of a git command.
 
     Raises:
-        RunError: With what git says.
+        RunError: If it fails; with git's message.
     """
     done = subprocess.run(['git', '-C', str(root), *words], capture_output=True, text=True)
     if done.returncode:
@@ -40,10 +40,10 @@ def git(root: Path, *words: str) -> str:
 
 
 class Programs:
-    """The programs that run at the moment, so that none is left behind.
+    """The running programs, so that all of them can be killed.
 
     Attributes:
-        stopped: Whether all were killed, and no more are started.
+        stopped: Whether all were killed, after which no more are started.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Programs:
     def start(
         self, command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]
     ) -> Iterator[subprocess.Popen]:
-        """Starts a program in a process group of its own; whatever is left of that is killed in the end."""
+        """Starts a program in its own process group, which is killed at the end."""
         with log.open('a') as file:
             print('$', *command, file=file, flush=True)
             with self._lock:
@@ -74,7 +74,7 @@ class Programs:
                 self._running.discard(program)
 
     def stop(self) -> None:
-        """Kills all, and starts no more."""
+        """Kills all programs, and starts no more."""
         with self._lock:
             self.stopped = True
             for program in self._running:
@@ -82,8 +82,8 @@ class Programs:
 
 
 def kill(program: subprocess.Popen) -> None:
-    """SIGKILL for a program and all that it has started."""
-    with suppress(ProcessLookupError):  # none of the group is left
+    """Kills a program and all processes that it has started, by SIGKILL."""
+    with suppress(ProcessLookupError):  # all have ended
         os.killpg(program.pid, signal.SIGKILL)
     program.wait()
 
@@ -92,7 +92,7 @@ PROGRAMS = Programs()
 
 
 def side_by_side(jobs: int, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """Calls a function that runs programs with each item, so many at a time; on Ctrl-C all programs are killed."""
+    """Calls a function that runs programs for each item, several in parallel; on Ctrl-C kills all programs."""
     with ThreadPoolExecutor(jobs) as pool:
         try:
             return list(pool.map(function, items))
@@ -107,9 +107,9 @@ class Tree:
 
     Attributes:
         root: Its folder.
-        name: What messages call it.
-        threads: Of every program.
-        digits: The Digits set that its configs find.
+        name: Its name in messages.
+        threads: Threads per program.
+        digits: The Digits set for its configs.
     """
 
     root: Path
@@ -122,7 +122,7 @@ class Tree:
         return self.root / 'configs'
 
     def environment(self) -> dict[str, str]:
-        """What programs see: this tree's package, one kind of arithmetic, and nothing of the caller's own settings."""
+        """Returns the environment of programs: this tree's package, fixed arithmetic, no settings of the caller."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN) and k not in _RANKS}
         return kept | dict(
             PYTHONPATH=str(self.root),
@@ -136,22 +136,22 @@ class Tree:
         )
 
     def check(self, folder: Path) -> None:
-        """Sees to it that programs get this tree's package, not one that is installed.
+        """Checks that programs import this tree's package, not an installed one.
 
         Raises:
-            RunError: Names the file that they get.
+            RunError: If not; names the file that they import.
         """
         command = [sys.executable, '-c', 'import detnas_mm; print(detnas_mm.__file__)']
         done = subprocess.run(command, cwd=folder, env=self.environment(), capture_output=True, text=True)
         found = done.stdout.strip() or done.stderr.strip()
         if Path(found) != self.root / 'detnas_mm' / '__init__.py':
-            raise RunError(f'programs of {self.root} would use another package: {found}')
+            raise RunError(f'programs of {self.root} would import another package: {found}')
 
     def run(self, command: Sequence[str | Path], folder: Path, log: Path) -> None:
         """Runs a program of this tree to its end.
 
         Raises:
-            RunError: If it fails; with the last line that it printed.
+            RunError: If it fails; with its last line of output.
         """
         with PROGRAMS.start([str(word) for word in command], folder, log, self.environment()) as program:
             try:
@@ -164,10 +164,10 @@ class Tree:
             raise RunError(f'{self.name}: exit status {status}: {last_words(log)} (see {log})')
 
     def run_until(self, command: Sequence[str | Path], folder: Path, log: Path, reached: Callable[[], bool]) -> None:
-        """Starts a program and kills it by SIGKILL at the moment at which ``reached()`` is true.
+        """Starts a program and kills it by SIGKILL as soon as ``reached()`` is true.
 
         Raises:
-            RunError: If it ends before.
+            RunError: If it ends before that.
         """
         deadline = time.monotonic() + LIMIT
         with PROGRAMS.start([str(word) for word in command], folder, log, self.environment()) as program:
@@ -180,7 +180,7 @@ class Tree:
 
 
 def last_words(log: Path) -> str:
-    """The line of a log that says most about a failure: the last one that begins with ``error:``, or the last one."""
+    """Returns the most informative line of a log: the last one that begins with ``error:``, else the last one."""
     lines = [line.strip() for line in log.read_text(errors='replace').splitlines() if line.strip()]
     refusals = [line for line in lines if line.startswith('error:')]
     return (refusals or lines or ['no output'])[-1]
@@ -188,13 +188,13 @@ def last_words(log: Path) -> str:
 
 @dataclass
 class Worktree:
-    """A git worktree of a commit, made when it is first asked for, and removed in the end.
+    """A git worktree of a commit, created on first use and removed at the end.
 
     Attributes:
         repository: Any checkout of the repository.
-        commit: What to check out.
-        folder: Where to.
-        keep: Whether it stays.
+        commit: The commit to check out.
+        folder: Its folder.
+        keep: Whether to keep it.
     """
 
     repository: Path
@@ -204,7 +204,7 @@ class Worktree:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self) -> Path:
-        """The folder, checked out."""
+        """Checks the commit out and returns the folder."""
         with self._lock:
             if not (self.folder / '.git').exists():
                 git(self.repository, 'worktree', 'prune')
@@ -212,7 +212,7 @@ class Worktree:
         return self.folder
 
     def __enter__(self) -> Worktree:
-        self._remove()  # what a run that was killed has left
+        self._remove()  # left by a killed run
         return self
 
     def __exit__(self, *exc: object) -> None:

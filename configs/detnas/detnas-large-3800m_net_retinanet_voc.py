@@ -1,4 +1,5 @@
-# Step 5 of DetNAS for a net of the large space made 1.8 times as wide. Say which; as it stands all blocks are 3x3.
+# Step 5 of DetNAS for a net of the large space made 1.8 times as wide. Set model.backbone.arch; by default all blocks
+# are 3x3.
 _base_ = './detnas-large_net_retinanet_voc.py'
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-# A net of the large space, trained from random weights; as it stands all blocks are 3x3.
+# A net of the large space, trained from random weights; by default all blocks are 3x3.
 _base_ = './detnas-small_net-scratch_retinanet_coco.py'
 model = dict(
     backbone=dict(arch='00000000|00000000|0000000000000000|00000000', space='large'),

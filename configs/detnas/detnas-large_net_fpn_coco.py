@@ -1,4 +1,4 @@
-# Step 5 of DetNAS in the large space. Say which net; as it stands all blocks are 3x3 (1.04G MACs).
+# Step 5 of DetNAS in the large space. Set model.backbone.arch; by default all blocks are 3x3 (1.04G MACs).
 _base_ = './detnas-small_net_fpn_coco.py'
 model = dict(
     backbone=dict(

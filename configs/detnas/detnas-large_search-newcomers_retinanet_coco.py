@@ -1,3 +1,3 @@
-# Step 3 of DetNAS in the large space, with the children of the authors' code.
+# Step 3 of DetNAS in the large space, with mutation, crossover and random candidates as in the authors' code.
 _base_ = './detnas-large_search_retinanet_coco.py'
 search = dict(strategy=dict(mutation=20, crossover=20, random=10))

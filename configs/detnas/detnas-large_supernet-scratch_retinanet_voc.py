@@ -1,3 +1,4 @@
-# DetNAS-scratch in the large space. Searched by detnas-large_search_retinanet_voc.py with this supernet's checkpoint.
+# DetNAS-scratch in the large space. Search it with detnas-large_search_retinanet_voc.py with this supernet's
+# checkpoint.
 _base_ = './detnas-small_supernet-scratch_retinanet_voc.py'
 model = dict(backbone=dict(space='large'), neck=dict(in_channels=[96, 240, 480, 960]))

@@ -1,5 +1,5 @@
-# A net trained on COCO in Faster R-CNN with FPN from random weights, twice as long. Say which net; as it
-# stands all blocks are 3x3, like those of ShuffleNetV2-20:
+# A net trained on COCO in Faster R-CNN with FPN from random weights, twice as long. Set its architecture; by default
+# all blocks are 3x3, as in ShuffleNetV2-20:
 #   bash tools/dist_train.sh configs/detnas/detnas-small_net-scratch_fpn_coco.py 8 \
 #       --cfg-options model.backbone.arch='2120|2112|33130031|3132'
 _base_ = [

@@ -1,5 +1,5 @@
-# Step 4 of DetNAS: the found net is pre-trained on ImageNet. Say which; as it stands all blocks are 3x3,
-# like those of ShuffleNetV2-20:
+# Step 4 of DetNAS: the found net is pre-trained on ImageNet. Set its architecture; by default all blocks are 3x3, as in
+# ShuffleNetV2-20:
 #   bash tools/dist_train.sh configs/detnas/detnas-small_net_cls_imagenet.py 8 \
 #       --cfg-options model.backbone.arch='2120|2112|33130031|3132'
 _base_ = [

@@ -1,5 +1,5 @@
-# Step 5 of DetNAS: the found net, pre-trained by detnas-small_net_cls_imagenet.py, is fine-tuned on VOC in
-# RetinaNet. Say which net; as it stands all blocks are 3x3, like those of ShuffleNetV2-20:
+# Step 5 of DetNAS: the found net, pre-trained by detnas-small_net_cls_imagenet.py, is fine-tuned on VOC in RetinaNet.
+# Set its architecture; by default all blocks are 3x3, as in ShuffleNetV2-20:
 #   bash tools/dist_train.sh configs/detnas/detnas-small_net_retinanet_voc.py 8 \
 #       --cfg-options model.backbone.arch='2120|2112|33130031|3132'
 _base_ = [

@@ -1,5 +1,5 @@
 # The front of mAP on COCO against the latency of the whole detector on this machine: many nets from one supernet. The
-# input size is that of COCO's commonest image, 640x480, resized and padded.
+# input size is that of COCO's most common image size, 640x480, resized and padded.
 #   python tools/search.py configs/detnas/detnas-small_search-latency_fpn_coco.py SUPERNET.pth --measure --device cuda
 _base_ = './detnas-small_search_fpn_coco.py'
 search = dict(

@@ -1,3 +1,3 @@
-# Step 3 of DetNAS as the authors' code has it: of 50 children 20 are mutated, 20 crossed and 10 drawn at random.
+# Step 3 of DetNAS as in the authors' code: of 50 candidates, 20 by mutation, 20 by crossover and 10 at random.
 _base_ = './detnas-small_search_retinanet_coco.py'
 search = dict(strategy=dict(mutation=20, crossover=20, random=10))

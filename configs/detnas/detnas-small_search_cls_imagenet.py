@@ -1,4 +1,4 @@
-# ClsNAS: the same search, guided by ImageNet accuracy, at most 300M MACs.
+# ClsNAS: the same search by ImageNet accuracy, at most 300M MACs.
 #   bash tools/dist_search.sh configs/detnas/detnas-small_search_cls_imagenet.py SUPERNET.pth 8
 _base_ = ['./detnas-small_supernet-clsnas_cls_imagenet.py', '../_base_/search/detnas.py']
 load_from = 'work_dirs/detnas-small_supernet-clsnas_cls_imagenet/iter_300000.pth'
@@ -9,7 +9,7 @@ search = dict(
     constraints=[dict(cost='macs', high=300e6)],
     export=dict(config='detnas_mm::detnas/detnas-small_net_cls_imagenet.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

@@ -1,4 +1,5 @@
-# Step 3 of DetNAS: evolution over the trained supernet, judged in Faster R-CNN with FPN on VOC, at most 300M MACs.
+# Step 3 of DetNAS: evolution over the trained supernet, candidates evaluated in Faster R-CNN with FPN on VOC, at most
+# 300M MACs.
 #   bash tools/dist_search.sh configs/detnas/detnas-small_search_fpn_voc.py SUPERNET.pth 8
 _base_ = ['./detnas-small_supernet_fpn_voc.py', '../_base_/search/detnas.py']
 load_from = 'work_dirs/detnas-small_supernet_fpn_voc/iter_22500.pth'
@@ -10,7 +11,7 @@ search = dict(
     constraints=[dict(cost='macs', high=300e6)],
     export=dict(config='detnas_mm::detnas/detnas-small_net_fpn_voc.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

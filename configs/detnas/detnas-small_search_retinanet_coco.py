@@ -1,4 +1,4 @@
-# Step 3 of DetNAS: evolution over the trained supernet, judged in RetinaNet on COCO, at most 300M MACs.
+# Step 3 of DetNAS: evolution over the trained supernet, candidates evaluated in RetinaNet on COCO, at most 300M MACs.
 #   bash tools/dist_search.sh configs/detnas/detnas-small_search_retinanet_coco.py SUPERNET.pth 8
 _base_ = ['./detnas-small_supernet_retinanet_coco.py', '../_base_/search/detnas.py']
 load_from = 'work_dirs/detnas-small_supernet_retinanet_coco/iter_90000.pth'
@@ -10,7 +10,7 @@ search = dict(
     constraints=[dict(cost='macs', high=300e6)],
     export=dict(config='detnas_mm::detnas/detnas-small_net_retinanet_coco.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

@@ -1,4 +1,4 @@
-# The supernet of ClsNAS: as detnas-small_supernet_cls_imagenet.py, without the images that its search judges by.
+# The supernet of ClsNAS: as detnas-small_supernet_cls_imagenet.py, without the search-val images.
 _base_ = [
     '../_base_/models/detnas_classifier.py',
     '../_base_/datasets/imagenet_detnas.py',

@@ -1,5 +1,5 @@
-# Step 1 of DetNAS with the paths of the authors' ImageNet script: uniform over 10M-MAC bins in 290–360M, with the last
-# convolution and the classifier counted.
+# Step 1 of DetNAS with path sampling as in the authors' ImageNet script: uniform over bins of 10M MACs in 290–360M,
+# including the last convolution and the classifier.
 _base_ = './detnas-small_supernet_cls_imagenet.py'
 custom_hooks = [
     dict(

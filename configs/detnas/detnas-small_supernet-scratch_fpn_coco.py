@@ -1,5 +1,5 @@
-# DetNAS-scratch: the supernet is trained on COCO in Faster R-CNN with FPN from random weights, twice as long.
-# Its search is detnas-small_search_fpn_coco.py with this supernet's checkpoint.
+# DetNAS-scratch: the supernet is trained on COCO in Faster R-CNN with FPN from random weights, twice as long. Search it
+# with detnas-small_search_fpn_coco.py with this supernet's checkpoint.
 _base_ = [
     '../_base_/models/detnas_faster_rcnn.py',
     '../_base_/datasets/coco_detnas.py',

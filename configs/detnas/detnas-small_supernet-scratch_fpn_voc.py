@@ -1,5 +1,5 @@
-# DetNAS-scratch: the supernet is trained on VOC in Faster R-CNN with FPN from random weights, twice as long.
-# Its search is detnas-small_search_fpn_voc.py with this supernet's checkpoint.
+# DetNAS-scratch: the supernet is trained on VOC in Faster R-CNN with FPN from random weights, twice as long. Search it
+# with detnas-small_search_fpn_voc.py with this supernet's checkpoint.
 _base_ = [
     '../_base_/models/detnas_faster_rcnn.py',
     '../_base_/datasets/voc_detnas.py',

@@ -1,5 +1,5 @@
-# DetNAS-scratch: the supernet is trained on COCO in RetinaNet from random weights, twice as long.
-# Its search is detnas-small_search_retinanet_coco.py with this supernet's checkpoint.
+# DetNAS-scratch: the supernet is trained on COCO in RetinaNet from random weights, twice as long. Search it with
+# detnas-small_search_retinanet_coco.py with this supernet's checkpoint.
 _base_ = [
     '../_base_/models/detnas_retinanet.py',
     '../_base_/datasets/coco_detnas.py',

@@ -1,4 +1,4 @@
-# Step 1 of DetNAS: the supernet learns to classify ImageNet, one random path an iteration.
+# Step 1 of DetNAS: the supernet is pre-trained on ImageNet, with one random path per iteration.
 #   bash tools/dist_train.sh configs/detnas/detnas-small_supernet_cls_imagenet.py 8
 _base_ = [
     '../_base_/models/detnas_classifier.py',

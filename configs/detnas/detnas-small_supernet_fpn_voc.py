@@ -1,5 +1,5 @@
-# Step 2 of DetNAS: the pre-trained supernet is fine-tuned on VOC in Faster R-CNN with FPN, one random path
-# an iteration.
+# Step 2 of DetNAS: the pre-trained supernet is fine-tuned on VOC in Faster R-CNN with FPN, with one random path per
+# iteration.
 #   bash tools/dist_train.sh configs/detnas/detnas-small_supernet_fpn_voc.py 8
 _base_ = [
     '../_base_/models/detnas_faster_rcnn.py',

@@ -1,5 +1,4 @@
-# Step 2 of DetNAS: the pre-trained supernet is fine-tuned on COCO in RetinaNet, one random path
-# an iteration.
+# Step 2 of DetNAS: the pre-trained supernet is fine-tuned on COCO in RetinaNet, with one random path per iteration.
 #   bash tools/dist_train.sh configs/detnas/detnas-small_supernet_retinanet_coco.py 8
 _base_ = [
     '../_base_/models/detnas_retinanet.py',

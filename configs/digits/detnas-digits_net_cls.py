@@ -1,4 +1,4 @@
-# Step 4 of DetNAS on Digits: the found net is pre-trained. Say which:
+# Step 4 of DetNAS on Digits: the found net is pre-trained. Set its architecture:
 #   python tools/train.py configs/digits/detnas-digits_net_cls.py --cfg-options model.backbone.arch='2|2|20|3'
 _base_ = [
     '../_base_/models/digits_space.py',

@@ -1,5 +1,5 @@
-# The front of mAP against the latency of the whole detector on this machine: one trained supernet, many nets, no
-# retraining. Measures the latency table first if it is not there, and the found nets again in the end:
+# The front of mAP against the latency of the whole detector on this machine: many nets from one supernet. Measures the
+# latency table first if the file does not exist, and the exported nets at the end:
 #   python tools/search.py configs/digits/detnas-digits_search-latency_retinanet.py SUPERNET.pth --measure
 _base_ = './detnas-digits_search-pareto_retinanet.py'
 search = dict(

@@ -1,4 +1,4 @@
-# ClsNAS on Digits: the same search, guided by classification accuracy.
+# ClsNAS on Digits: the same search, by classification accuracy.
 #   python tools/search.py configs/digits/detnas-digits_search_cls.py SUPERNET.pth
 _base_ = ['./detnas-digits_supernet_cls.py', '../_base_/search/detnas.py']
 search_val = dict(
@@ -15,7 +15,7 @@ search = dict(
     space=dict(type='DetNASSpace', space={{_base_.space}}),
     strategy=dict(population=20, parents=10, mutation=10, crossover=10, mutation_prob=0.4),
     evaluator=dict(
-        channels_last=True,  # a sixth off a candidate's time
+        channels_last=True,  # evaluates candidates a sixth faster
         dataloader=dict(batch_size=100, num_workers=0, collate_fn=dict(type='default_collate'), dataset=search_val),
         metric=dict(type='Accuracy', topk=(1,)),
         calibration=dict(

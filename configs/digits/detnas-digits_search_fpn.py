@@ -14,14 +14,14 @@ search = dict(
     space=dict(type='DetNASSpace', space={{_base_.space}}),
     strategy=dict(population=20, parents=10, mutation=10, crossover=10, mutation_prob=0.4),
     evaluator=dict(
-        channels_last=True,  # a sixth off a candidate's time
+        channels_last=True,  # evaluates candidates a sixth faster
         dataloader=dict(batch_size=20, num_workers=0, dataset=search_val),
         metric=dict(
             type='FasterCocoMetric',
             ann_file='{{$DETNAS_DIGITS:data/digits}}/annotations/instances_search_val.json',
             metric='bbox',
         ),
-        # Training images by the training pipeline, which has nothing random on Digits.
+        # Training images with the training pipeline, which is deterministic for Digits.
         calibration=dict(
             dataloader=dict(batch_size=20, num_workers=0, dataset={{_base_.train_dataloader.dataset}}), num_images=200
         ),
@@ -32,7 +32,7 @@ search = dict(
     budget=dict(generations=8),
     export=dict(config='detnas_mm::digits/detnas-digits_net_fpn.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

@@ -1,4 +1,4 @@
-# Step 2 of DetNAS on Digits: the pre-trained supernet is fine-tuned in a detector, one random path a step.
+# Step 2 of DetNAS on Digits: the pre-trained supernet is fine-tuned in a detector, with one random path per iteration.
 _base_ = [
     '../_base_/models/digits_space.py',
     '../_base_/models/digits_retinanet.py',

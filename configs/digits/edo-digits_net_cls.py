@@ -1,5 +1,5 @@
-# Step 3 of EDO on Digits: the backbone with the dilations found is pre-trained. As it stands it has none, so that it is
-# the control too; the search writes a copy with what it found:
+# Step 3 of EDO on Digits: the backbone with the found dilations is pre-trained. This config has no dilations and is the
+# control; the search writes a copy with the found ones:
 #   python tools/train.py configs/digits/edo-digits_net_cls.py
 _base_ = [
     '../_base_/models/digits_classifier.py',

@@ -1,5 +1,5 @@
-# Step 2 of EDO on Digits: of every output channel the dilation whose taps represent its large kernel best. What is
-# found is written as a config, which is pre-trained from scratch (step 3).
+# Step 2 of EDO on Digits: selects for every output channel the dilation whose taps represent its large kernel best. The
+# result is written as a config, which is pre-trained from scratch (step 3).
 #   python tools/search.py configs/digits/edo-digits_search_cls.py SUPERNET.pth
 _base_ = './edo-digits_supernet_cls.py'
 search = dict(
@@ -15,7 +15,7 @@ search = dict(
             batch_size=100,
             num_workers=0,
             collate_fn=dict(type='default_collate'),
-            dataset={{_base_.train_dataloader.dataset}},  # nothing random is in its pipeline
+            dataset={{_base_.train_dataloader.dataset}},  # its pipeline is deterministic
         ),
         num_images=500,
     ),
@@ -23,7 +23,7 @@ search = dict(
     seed=0,
     export=dict(config='detnas_mm::digits/edo-digits_net_cls.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

@@ -1,4 +1,4 @@
-# A structure drawn at random within the same budget, of which it uses 91 % of the multiply-adds; another control.
+# A control: a random structure within the same budget, with 91 % of its multiply-adds.
 _base_ = './maedet-digits_resnet_retinanet.py'
 model = dict(
     backbone=dict(arch='8k3s2|16k5s2x1b8|56k3s2x4b16|112k5s2x1b44|136k3s2x1b28'),

@@ -1,4 +1,4 @@
-# The control of MAE-DET-S, -M and -L on Digits: mmdet's ResNet-50, from scratch too.
+# The control for MAE-DET-S, -M and -L on Digits: mmdet's ResNet-50, also from scratch.
 _base_ = './maedet-digits_resnet_retinanet.py'
 model = dict(
     backbone=dict(

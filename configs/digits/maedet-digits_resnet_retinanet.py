@@ -1,4 +1,4 @@
-# A small ResNet of MAE-DET's family on Digits, from scratch: the budget of the search, and a control for what it finds.
+# A small ResNet as MAE-DET structure on Digits, from scratch: defines the budget of the search, and is its control.
 _base_ = [
     '../_base_/models/digits_retinanet.py',
     '../_base_/datasets/digits_detection.py',

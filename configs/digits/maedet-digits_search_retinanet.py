@@ -1,5 +1,5 @@
-# MAE-DET on Digits: the structure of largest entropy that costs no more than maedet-digits_resnet_retinanet.py, with
-# proof. It takes seconds and needs neither data nor a checkpoint.
+# MAE-DET on Digits: the structure of largest entropy within the costs of maedet-digits_resnet_retinanet.py, with a
+# proven bound. Takes seconds and needs neither data nor a checkpoint.
 #   python tools/search.py configs/digits/maedet-digits_search_retinanet.py
 _base_ = ['./maedet-digits_resnet_retinanet.py', '../_base_/search/maedet_exact.py']
 search = dict(

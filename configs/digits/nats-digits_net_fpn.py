@@ -1,5 +1,5 @@
-# A net of NATS on Digits is trained in Faster R-CNN, from a plain backbone that was pre-trained on crops. Say which
-# net; as it stands it is the plain one, the control:
+# Trains a net of NATS on Digits in Faster R-CNN, from a plain backbone that was pre-trained on crops. Set the found
+# genotypes; without them it is the plain net, the control:
 #   python tools/train.py configs/digits/nats-digits_net_fpn.py --cfg-options model.backbone.genotypes='…' \
 #       model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone. \
 #       model.backbone.init_cfg.checkpoint=work_dirs/edo-digits_net_cls/iter_800.pth

@@ -1,8 +1,8 @@
-# NATS's space on Digits, searched by evolution over the supernet that was trained by single paths.
+# NATS's space on Digits, searched by evolution over a supernet that was trained by single paths.
 #   python tools/search.py configs/digits/nats-digits_search-evolution_retinanet.py SUPERNET.pth
-# At random: search.strategy="dict(_delete_=True, type='RandomStrategy', population=20)".
+# Random search: --cfg-options search.strategy="dict(_delete_=True, type='RandomStrategy', population=20)".
 _base_ = './nats-digits_supernet-paths_retinanet.py'
-# Scenes hold four digits at most; a hundred boxes an image would take most of a candidate's time in NMS and metric.
+# Scenes contain at most four digits; with 100 boxes per image, NMS and metric would dominate the evaluation time.
 model = dict(test_cfg=dict(max_per_img=20))
 search_val = dict(
     type={{_base_.dataset_type}},
@@ -25,7 +25,7 @@ search = dict(
             ann_file='{{$DETNAS_DIGITS:data/digits}}/annotations/instances_search_val.json',
             metric='bbox',
         ),
-        # Training images by the training pipeline, which has nothing random on Digits.
+        # Training images with the training pipeline, which is deterministic for Digits.
         calibration=dict(
             dataloader=dict(batch_size=20, num_workers=0, dataset={{_base_.train_dataloader.dataset}}), num_images=200
         ),
@@ -35,7 +35,7 @@ search = dict(
     seed=0,
     export=dict(config='detnas_mm::digits/nats-digits_net_retinanet.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

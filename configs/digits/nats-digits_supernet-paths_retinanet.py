@@ -1,5 +1,6 @@
-# NATS on Digits, searched by evolution: all dilations share the weights of one backbone, trained with one random
-# path a step, for as many steps as the gradient search has (nats-digits_search_retinanet.py).
+# Supernet for searching NATS's space on Digits by evolution: all dilations share the weights of one backbone, trained
+# with one random path per iteration, for as many iterations as the search by gradient
+# (nats-digits_search_retinanet.py).
 #   python tools/train.py configs/digits/nats-digits_supernet-paths_retinanet.py
 # From a backbone that was pre-trained on crops:
 #   … --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone. \
@@ -13,7 +14,7 @@ _base_ = [
 model = dict(backbone=dict(type='detnas_mm.DilatedSupernet', space=dict(groups=8)))
 custom_hooks = [dict(type='detnas_mm.PathSamplingHook'), dict(type='detnas_mm.ChannelsLastHook')]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=500)
-# A supernet has no path to be tested on; see nats-digits_search-evolution_retinanet.py.
+# A supernet is not tested: it has no single path; see nats-digits_search-evolution_retinanet.py.
 test_dataloader = None
 test_evaluator = None
 test_cfg = None

@@ -1,4 +1,4 @@
-# The same in two phases, as the paper describes it: first the structure, then widths alone.
+# The same in two phases, as described in the paper: first the structure, then only widths.
 _base_ = [
     '../_base_/models/maedet_gfl.py',
     '../_base_/datasets/coco_maedet.py',

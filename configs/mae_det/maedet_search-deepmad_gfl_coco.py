@@ -1,4 +1,4 @@
-# The same by the score of DeepMAD, with its limit on depth for width.
+# The same by the score of DeepMAD, with its limit on the ratio of depth to width.
 _base_ = [
     '../_base_/models/maedet_gfl.py',
     '../_base_/datasets/coco_maedet.py',

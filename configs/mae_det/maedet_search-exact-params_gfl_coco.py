@@ -1,4 +1,4 @@
-# The same within ResNet-50's parameters, too.
+# The same, also within ResNet-50's parameters.
 _base_ = [
     '../_base_/models/maedet_gfl.py',
     '../_base_/datasets/coco_maedet.py',

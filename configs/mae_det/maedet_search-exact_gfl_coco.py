@@ -1,4 +1,4 @@
-# The best structure at ResNet-50's budget, and the proof that hardly anything is better.
+# The best structure at ResNet-50's budget, with a proven bound.
 #   python tools/search.py configs/mae_det/maedet_search-exact_gfl_coco.py
 _base_ = [
     '../_base_/models/maedet_gfl.py',

@@ -1,5 +1,5 @@
-# The front of entropy against latency on this machine: first measure, then search. progress.png shows the front; a
-# dozen nets from all along it are exported.
+# The front of entropy against latency on this machine. progress.png shows the front; a dozen nets along it are
+# exported. Measure the table, then search:
 #   python tools/analysis_tools/measure_latency.py configs/mae_det/maedet_search-front_gfl_coco.py
 #   python tools/search.py configs/mae_det/maedet_search-front_gfl_coco.py
 _base_ = './maedet_search-latency_gfl_coco.py'

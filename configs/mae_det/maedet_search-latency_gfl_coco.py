@@ -1,4 +1,4 @@
-# The evolution of MAE-DET at ResNet-50's latency on this machine: first measure, then search.
+# The evolution of MAE-DET at ResNet-50's latency on this machine. Measure the table, then search:
 #   python tools/analysis_tools/measure_latency.py configs/mae_det/maedet_search-latency_gfl_coco.py
 #   python tools/search.py configs/mae_det/maedet_search-latency_gfl_coco.py
 _base_ = [
@@ -9,14 +9,14 @@ _base_ = [
     '../_base_/search/maedet.py',
 ]
 search = dict(
-    strategy=dict(proof=None),  # with tables it takes a minute: maedet_search-exact-latency_gfl_coco.py
+    strategy=dict(proof=None),  # takes a minute with a table; see maedet_search-exact-latency_gfl_coco.py
     costs=dict(
         latency=dict(
             type='StructureLatency',
             file='work_dirs/maedet_search-latency_gfl_coco/latency.json',
             input_size=(480, 480),
         ),
-        # 1 is what ResNet-50 took, measured with the tables: the limit holds on whatever machine they are from.
+        # 1 is the latency of ResNet-50, measured with the table, so the limit is valid on every machine.
         latency_to_resnet50=dict(
             type='StructureLatency',
             file='work_dirs/maedet_search-latency_gfl_coco/latency.json',

@@ -1,4 +1,4 @@
-# The evolution of MAE-DET at ResNet-50's budget, in a second; it exports the net it finds in GFL, ready to be trained.
+# The evolution of MAE-DET at ResNet-50's budget; takes a second. Exports the found net as a training config with GFL.
 #   python tools/search.py configs/mae_det/maedet_search_gfl_coco.py
 _base_ = [
     '../_base_/models/maedet_gfl.py',

@@ -1,4 +1,4 @@
-# The evolution of MAE-DET at ResNet-50's budget; the net that it exports is to be trained on VOC.
+# The evolution of MAE-DET at ResNet-50's budget; exports the found net as a training config for VOC.
 #   python tools/search.py configs/mae_det/maedet_search_gfl_voc.py
 _base_ = [
     '../_base_/models/maedet_gfl.py',

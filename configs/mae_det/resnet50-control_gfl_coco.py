@@ -1,4 +1,4 @@
-# The control: ResNet-50 in GFL by the same recipe, from scratch too.
+# The control: ResNet-50 in GFL with the same recipe, also from scratch.
 _base_ = [
     '../_base_/models/maedet_gfl.py',
     '../_base_/datasets/coco_maedet.py',

@@ -1,5 +1,5 @@
-# Step 3 of EDO: the backbone with the dilations found is pre-trained, by mmpretrain's recipe of ResNet-50. As it stands
-# it has none, so that it is the control too; the search writes a copy with what it found:
+# Step 3 of EDO: the backbone with the found dilations is pre-trained with mmpretrain's recipe of ResNet-50. This config
+# has no dilations and is the control; the search writes a copy with the found ones:
 #   bash tools/dist_train.sh work_dirs/edo-r50_search_cls_imagenet/best/rank1_….py 8
 _base_ = [
     'mmpretrain::_base_/models/resnet50.py',

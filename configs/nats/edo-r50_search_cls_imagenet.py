@@ -1,6 +1,5 @@
-# Step 2 of EDO: of every output channel the dilation whose taps represent its large kernel best, from one pass over
-# images of train, center crops of one size. What is found is written as a config, which is pre-trained from scratch
-# (step 3).
+# Step 2 of EDO: selects for every output channel the dilation whose taps represent its large kernel best, in one pass
+# over center crops of training images. The result is written as a config, which is pre-trained from scratch (step 3).
 #   python tools/search.py configs/nats/edo-r50_search_cls_imagenet.py
 _base_ = './edo-r50_supernet_cls_imagenet.py'
 load_from = 'work_dirs/edo-r50_supernet_cls_imagenet/epoch_100.pth'
@@ -26,7 +25,7 @@ search = dict(
     seed=0,
     export=dict(config='detnas_mm::nats/edo-r50_net_cls_imagenet.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

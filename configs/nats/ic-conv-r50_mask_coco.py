@@ -1,5 +1,5 @@
-# IC-Conv's published ResNet-50 in Mask R-CNN with FPN, fine-tuned from the authors' ImageNet checkpoint, whose order of
-# channels the pattern has; no other checkpoint fits:
+# IC-Conv's published ResNet-50 in Mask R-CNN with FPN, fine-tuned from the authors' ImageNet checkpoint. The pattern
+# depends on its order of channels, so no other checkpoint fits:
 #   python tools/model_converters/convert_ic_conv.py AUTHORS.pth checkpoints/ic-resnet50-segmentation.pth
 _base_ = [
     '../_base_/models/nats_mask_rcnn.py',

@@ -1,5 +1,5 @@
-# Retraining of a searched ResNet-50 in RetinaNet, from the pre-trained weights of the plain one, as the paper does. Say
-# which net; as it stands it is the plain one, the baseline:
+# Retrains a searched ResNet-50 in RetinaNet, from the pre-trained weights of the plain one, as the paper does. Set the
+# found genotypes; without them it is the plain net, the baseline:
 #   bash tools/dist_train.sh configs/nats/nats-r50_net_retinanet_coco.py 8 --cfg-options model.backbone.genotypes='…'
 _base_ = [
     '../_base_/models/nats_retinanet.py',

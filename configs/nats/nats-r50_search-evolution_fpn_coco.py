@@ -1,7 +1,7 @@
-# NATS's space searched by evolution, step 2: candidates are judged with the weights of the supernet of single paths, on
-# the images of train2017 that it was not trained on.
+# NATS's space searched by evolution, step 2: candidates are evaluated with the weights of the supernet of single paths,
+# on the images of train2017 that it was not trained on.
 #   bash tools/dist_search.sh configs/nats/nats-r50_search-evolution_fpn_coco.py SUPERNET.pth 8
-# At random: search.strategy="dict(_delete_=True, type='RandomStrategy', population=1000)".
+# Random search: --cfg-options search.strategy="dict(_delete_=True, type='RandomStrategy', population=1000)".
 _base_ = './nats-r50_supernet-paths_fpn_coco.py'
 load_from = 'work_dirs/nats-r50_supernet-paths_fpn_coco/iter_183250.pth'
 model = dict(backbone=dict(init_cfg=None))
@@ -24,7 +24,7 @@ search = dict(
     seed=0,
     export=dict(config='detnas_mm::nats/nats-r50_net_fpn_coco.py'),
 )
-# Nothing is trained: the search runs when "training" for no epoch has ended.
+# No training (max_epochs=0): the hook of the search runs at once.
 custom_hooks = [dict(type='detnas_mm.EvolutionSearchHook')]
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=0)
 param_scheduler = []

@@ -1,5 +1,5 @@
 # NATS: dilations of a pre-trained ResNet-50 in Cascade R-CNN with FPN, searched by gradient on the paper's parts of
-# COCO 2014. Ends with the found net, exported, and the command that retrains it:
+# COCO 2014. The found net is exported at the end; run this by
 #   bash tools/dist_train.sh configs/nats/nats-r50_search_cascade_coco2014.py 8
 _base_ = [
     '../_base_/models/nats_cascade_rcnn.py',

@@ -1,5 +1,5 @@
 # NATS: dilations of a pre-trained ResNet-50 in Faster R-CNN with FPN, searched by gradient on the paper's parts of COCO
-# 2014. Ends with the found net, exported, and the command that retrains it:
+# 2014. The found net is exported at the end; run this by
 #   bash tools/dist_train.sh configs/nats/nats-r50_search_fpn_coco2014.py 8
 _base_ = [
     '../_base_/models/nats_faster_rcnn.py',

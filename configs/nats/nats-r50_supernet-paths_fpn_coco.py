@@ -1,6 +1,6 @@
 # NATS's space searched by evolution, step 1: all dilations share the weights of a pre-trained ResNet-50 in Faster R-CNN
-# with FPN, trained with one random path an iteration, for as many iterations as the gradient search on halves of
-# train2017 has, at its learning rate: 25 times 7,330 with 8 images.
+# with FPN, trained with one random path per iteration, with the iterations and learning rate of the search by gradient
+# on halves of train2017: 25 times 7,330 with 8 images.
 #   bash tools/dist_train.sh configs/nats/nats-r50_supernet-paths_fpn_coco.py 8
 _base_ = [
     '../_base_/models/nats_faster_rcnn.py',

@@ -1,4 +1,4 @@
-"""Conformance suites: what to run on a new space, cost, strategy or evaluator before searching with it."""
+"""Conformance suites for new spaces, costs, strategies and evaluators; run them before searching with one."""
 
 from detnas_mm.testing.costs import check_cost_model
 from detnas_mm.testing.evaluators import check_evaluator

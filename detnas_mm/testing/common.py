@@ -1,4 +1,4 @@
-"""What the conformance suites share."""
+"""Common checks of the conformance suites."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def check_json(name: str, value: Any) -> None:
-    """The value is a dict that a ledger can hold and compare."""
+    """Checks that a value is a dict that survives JSON, as ledgers require."""
     assert isinstance(value, dict), f'{name} must be a dict; got {value!r}.'
     try:
         again = json.loads(json.dumps(value))
@@ -23,7 +23,7 @@ def check_json(name: str, value: Any) -> None:
 
 
 def check_light_import(thing: Any) -> None:
-    """The module of the thing's class can be imported on its own and loads no torch."""
+    """Checks that the module of an object's class can be imported alone and does not load torch."""
     module = type(thing).__module__
     if module == '__main__':
         return
@@ -33,13 +33,13 @@ def check_light_import(thing: Any) -> None:
         [sys.executable, '-c', f'import sys; sys.path[:] = {path}\n{code}'], capture_output=True, text=True
     )
     assert done.returncode == 0, (
-        f'importing {module} must work on its own and load no torch, so that ledgers and reports open at once; '
+        f'importing {module} must work alone and must not load torch, so that ledgers and reports open fast; '
         f'{done.stderr.strip() or "torch was loaded."}'
     )
 
 
 def check_repeatable(name: str, call: Callable[[np.random.Generator], Any], seed: int) -> None:
-    """The call depends on the generator it is given, and on nothing else that is random."""
+    """Checks that a call draws random numbers only from the generator that it is given."""
     states = random.getstate(), np.random.get_state()
     try:
         results = []
@@ -57,7 +57,7 @@ def check_repeatable(name: str, call: Callable[[np.random.Generator], Any], seed
 
 
 def global_states() -> tuple[Any, ...]:
-    """The states of the global generators of Python, numpy and, where it is loaded, torch; comparable."""
+    """Returns the states of the global generators of Python, numpy and torch (if loaded), in comparable form."""
     torch: Any = sys.modules.get('torch')
     drawn = None if torch is None else torch.random.get_rng_state().numpy().tobytes()
     return random.getstate(), repr(np.random.get_state(legacy=False)), drawn

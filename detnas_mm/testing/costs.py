@@ -1,4 +1,4 @@
-"""What every cost must keep, as one function that a test of a new cost calls."""
+"""Conformance suite for costs: one function to call in the test of a new cost."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from detnas_mm.cost import CostModel
 from detnas_mm.spaces import SearchSpace
 from detnas_mm.testing.common import check_json
 
-#: Architectures drawn.
+#: Number of architectures drawn.
 DRAWS = 64
 
 
 def check_cost_model(cost: CostModel, space: SearchSpace, seed: int = 0) -> None:
-    """Checks that a cost keeps the contract of :class:`~detnas_mm.cost.CostModel`.
+    """Checks that a cost fulfils the contract of :class:`~detnas_mm.cost.CostModel`.
 
-    Costs are finite plain numbers, the same for one architecture as among many, in any order and for any integer type
-    that holds the ids; all lie within the bounds; the scope is told in one line.
+    Costs are finite plain numbers within the bounds. The cost of an architecture does not depend on the other
+    architectures of the call, on their order or on the integer type of the ids. ``scope`` is one line of text.
 
     Args:
-        cost: What to check.
+        cost: The cost to check.
         space: Its search space.
-        seed: Seeds what is drawn here. A cost must pass for every seed.
+        seed: Seed of the drawn architectures. A cost must pass for every seed.
 
     Raises:
-        AssertionError: If the contract is broken; says where.
+        AssertionError: If the contract is violated; says how.
     """
     for what in ('name', 'scope'):
         text = getattr(cost, what, None)
@@ -63,5 +63,5 @@ def _checked_bounds(cost: CostModel) -> tuple[float, float]:
     assert len(bounds) == 2 and all(type(bound) in (int, float) and not math.isnan(bound) for bound in bounds), (
         f'bounds() must be two plain numbers; got {bounds!r}.'
     )
-    assert math.isfinite(bounds[0]), f'Of bounds() the largest cost alone may be infinite; got {bounds!r}.'
+    assert math.isfinite(bounds[0]), f'bounds()[0] must be finite (only bounds()[1] may be infinite); got {bounds!r}.'
     return bounds

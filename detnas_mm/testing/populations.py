@@ -1,4 +1,4 @@
-"""What every strategy that evolves a population in arrays must keep, as one function that a test of it calls."""
+"""Conformance suite for strategies that evolve a population in arrays: one function to call in their tests."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from detnas_mm.testing.toy import ToyCost, ToyEvaluator, ToySpace
 
 GENERATIONS = 4
 SPACE = ToySpace(12, 4)
-#: About a third of the space meets it.
+#: Met by about a third of the space.
 LIMIT = Constraint('toy', high=17)
 
 
 def check_population_strategy(make: Callable[[], PopulationEvolution]) -> None:
-    """Checks that a strategy keeps the contract of :class:`~detnas_mm.search.PopulationEvolution`.
+    """Checks that a strategy fulfils the contract of :class:`~detnas_mm.search.PopulationEvolution`.
 
-    A generation follows from the seed, its number and the population before it, and from nothing else, so a search
-    that is started again from a snapshot goes on as if nothing had happened. Members are of the space, meet the
-    constraints, differ from one another and stand with what they score, the best first; the best is never lost; what
-    is drawn and scored is counted; a constraint that nothing meets ends the search. All ranks find the same.
+    A generation depends only on the seed, its number and the population before it, so a search that resumes from a
+    snapshot gives the same result as an uninterrupted one. Members are of the space, meet the constraints, are unique,
+    are sorted by their scores, best first; the best is never lost; drawn and scored candidates are counted; a
+    constraint that nothing meets raises an error. All ranks find the same.
 
-    It is checked on a :class:`~detnas_mm.testing.toy.ToySpace` of 12 digits of which the smallest, ``'000000000000'``,
+    The checks use a :class:`~detnas_mm.testing.toy.ToySpace` of 12 digits, whose smallest member ``'000000000000'``
     meets the constraint.
 
     Args:
         make: Builds a new strategy. Small ones, such as ``PopulationEvolution(16, 200, 50)``, are checked faster.
 
     Raises:
-        AssertionError: If the contract is broken; says where.
+        AssertionError: If the contract is violated; says how.
     """
     check_json('spec()', make().spec())
     check_light_import(make())
@@ -68,8 +68,8 @@ def _check_generations(make: Callable[[], PopulationEvolution]) -> None:
         where = f'generation {generation}'
         assert unchanged == (before and _text(before)), f'{where} changed the population before it.'
         assert again(None) == _text(population), (
-            f'{where} of a new strategy is another, from the same population: it must follow from the seed, its number '
-            f'and the population alone, since a resumed search has only the last snapshot.'
+            f'{where} of a new strategy differs, although the population before it is the same: it must depend only on '
+            f'the seed, its number and that population, since a resumed search has only the last snapshot.'
         )
         check_repeatable(f'advance({generation}, …)', again, 0)
         _check_population(where, population, before, space, budget)
@@ -84,30 +84,30 @@ def _check_population(
     codes, gains, born = population.codes, population.gains, population.born
     assert len(codes) == len(gains) == len(born) > 0, f'{where} has {len(codes)} members, {len(gains)} gains, '\
         f'{len(born)} dates of birth.'  # fmt: skip
-    assert space.contains(codes).all(), f'{where} has members that are none of the space.'
+    assert space.contains(codes).all(), f'{where} has members that are not in the space.'
     assert budget.allows_codes(codes).all(), f'{where} has members that do not meet {budget.constraints[0]}.'
-    assert len(np.unique(codes, axis=0)) == len(codes), f'{where} has members twice.'
-    assert np.allclose(gains, _score(codes), rtol=1e-12), f'{where} has gains that its members do not score.'
-    assert (np.diff(gains) <= 0).all(), f'{where} does not have the best first.'
+    assert len(np.unique(codes, axis=0)) == len(codes), f'{where} has duplicate members.'
+    assert np.allclose(gains, _score(codes), rtol=1e-12), f'{where} has gains that differ from the scores.'
+    assert (np.diff(gains) <= 0).all(), f'{where} is not sorted by gain, best first.'
     drawn, evaluated = (0, 0) if before is None else (before.drawn, before.evaluated)
     assert drawn < population.drawn and evaluated <= population.evaluated <= population.drawn + len(codes), (
-        f'{where} counts {population.drawn} drawn and {population.evaluated} scored, after {drawn} and {evaluated}.'
+        f'{where} counts {population.drawn} drawn and {population.evaluated} scored; before: {drawn} and {evaluated}.'
     )
     if before is not None:
         assert gains[0] >= before.gains[0], f'{where} has lost the best: {gains[0]}, and {before.gains[0]} before.'
 
 
 def _check_unmeetable(make: Callable[[], PopulationEvolution]) -> None:
-    """A limit between two costs that stand next to one another: bounds do not tell that nothing meets it."""
+    """Checks the error for a limit between two neighbouring costs, which is within the bounds but met by nothing."""
     strategy = make()
     if strategy.start:
-        return  # refused by setup(), which names the constraint
+        return  # setup() has raised and named the constraint
     lowest = ToyCost(SPACE).bounds()[0]
     strategy, *_ = _set_up(make, Constraint('toy', low=lowest + 0.25, high=lowest + 0.75))
     try:
         strategy.advance(0, None, _score)
     except UnmeetableConstraint as error:
-        assert 'acceptance rate' in str(error), f'the error must tell the acceptance rate; it says: {error}'
+        assert 'acceptance rate' in str(error), f'the error must name the acceptance rate; it says: {error}'
     else:
         raise AssertionError('advance(0, None, …) must raise UnmeetableConstraint where no candidate meets them.')
 

@@ -1,4 +1,4 @@
-"""What every search space must keep, as one function that a test of a new space calls."""
+"""Conformance suite for search spaces: one function to call in the test of a new space."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import numpy as np
 from detnas_mm.spaces import Architecture, ArraySpace, SearchSpace
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
 
-#: Architectures drawn; with a space of two, all alike come by chance once in 2**63.
+#: Number of architectures drawn; in a space of two, all are equal by chance with probability 2**-63.
 DRAWS = 64
 
 
 def check_search_space(space: SearchSpace, seed: int = 0) -> None:
-    """Checks that a space keeps the contract of :class:`~detnas_mm.spaces.SearchSpace`.
+    """Checks that a space fulfils the contract of :class:`~detnas_mm.spaces.SearchSpace`.
 
-    Drawn architectures are members, survive text and JSON, and hash; every random operation depends on its generator
-    alone; members stay unchanged and non-members are refused with a ValueError; the module loads without torch.
+    Drawn architectures are members, are hashable, and can be written to text and JSON and read back. Random operations
+    use only the given generator and do not change their arguments. Non-members raise a ValueError. The module loads
+    without torch.
 
     Args:
         space: The space to check.
-        seed: Seeds what is drawn here. A space must pass for every seed.
+        seed: Seed of the drawn architectures. A space must pass for every seed.
 
     Raises:
-        AssertionError: If the contract is broken; says where.
+        AssertionError: If the contract is violated; says how.
     """
     spec = copy.deepcopy(space.spec())
     _check_description(space)
@@ -55,7 +56,7 @@ def _check_draws(space: SearchSpace, archs: list[Architecture], seed: int) -> No
     assert len(archs) == DRAWS, f'sample_many(rng, {DRAWS}) gave {len(archs)} architectures.'
     assert list(space.sample_many(np.random.default_rng(seed), 0)) == [], 'sample_many(rng, 0) must be empty.'
     if space.size > 1:
-        assert len(set(archs)) > 1, f'{DRAWS} draws from a space of {space.size} are all alike: {archs[0]}.'
+        assert len(set(archs)) > 1, f'{DRAWS} draws from a space of {space.size} are all equal: {archs[0]}.'
     check_repeatable('sample', space.sample, seed)
     check_repeatable('sample_many', lambda rng: space.sample_many(rng, 5), seed)
 
@@ -92,7 +93,7 @@ def _check_mutation(space: SearchSpace, archs: list[Architecture], seed: int) ->
         space.validate(mutant)
         changed |= mutant != arch
         assert arch.to_json() == before, f'mutate changed its parent {before}.'
-    assert changed or space.size == 1, f'mutate with probability 1 left all of {DRAWS} architectures as they were.'
+    assert changed or space.size == 1, f'mutate with probability 1 changed none of {DRAWS} architectures.'
     check_repeatable('mutate', lambda rng: space.mutate(archs[0], rng, 0.5), seed)
 
 
@@ -114,7 +115,7 @@ def _check_refusals(space: SearchSpace) -> None:
             try:
                 call(what)
             except ValueError as error:
-                assert str(error), f'{name}({what!r}) raised a ValueError that says nothing.'
+                assert str(error), f'{name}({what!r}) raised a ValueError without a message.'
             except Exception as error:
                 raise AssertionError(f'{name}({what!r}) must raise a ValueError; it raised {error!r}.') from error
             else:
@@ -133,13 +134,13 @@ def _check_encoding(space: SearchSpace, archs: list[Architecture]) -> None:
 
 
 def _check_codes(space: ArraySpace, archs: list[Architecture], seed: int) -> None:
-    """What holds of one architecture holds of rows."""
+    """Checks the array methods of a space against its methods for one architecture."""
     codes = space.encode(archs)
     assert space.decode(codes) == archs, 'decode(encode(archs)) must give the architectures back.'
     assert space.contains(codes).all(), 'contains() refuses members.'
-    assert not space.contains(codes + 10**9).any(), 'contains() takes rows of any numbers.'
+    assert not space.contains(codes + 10**9).any(), 'contains() accepts rows that are no members.'
     drawn = space.sample_codes(np.random.default_rng(seed), DRAWS)
-    assert drawn.shape == codes.shape and space.contains(drawn).all(), 'sample_codes draws rows that are no members.'
+    assert drawn.shape == codes.shape and space.contains(drawn).all(), 'sample_codes draws rows that are not members.'
     for arch in space.decode(drawn):
         space.validate(arch)
     rng = np.random.default_rng([seed, 4])

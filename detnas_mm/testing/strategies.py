@@ -1,4 +1,4 @@
-"""What every search strategy must keep, as one function that a test of a new strategy calls."""
+"""Conformance suite for search strategies: one function to call in the test of a new strategy."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from detnas_mm.search.record import VOLATILE
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
 from detnas_mm.testing.toy import ToyCost, ToyEvaluator, ToySpace
 
-#: 4,096 architectures: some generations do not use it up.
+#: 4,096 architectures: more than the checked generations use.
 SPACE = ToySpace(6, 4)
-#: 64 architectures, which a search uses up.
+#: 64 architectures, of which a search runs out.
 SMALL_SPACE = ToySpace(3, 4)
 GENERATIONS = 4
 
@@ -44,15 +44,15 @@ def toy_job(
     space: ToySpace = SPACE,
     evaluator: ToyEvaluator | None = None,
 ) -> SearchJob:
-    """A search over a toy space, put together in code; its strategy is set up.
+    """Builds a search over a toy space and sets its strategy up.
 
     Args:
         strategy: The strategy.
-        objectives: What to optimise.
-        constraint: On the cost ``'toy'``.
-        seed: Of the search.
+        objectives: The objectives.
+        constraint: A constraint on the cost ``'toy'``; None for none.
+        seed: Seed of the search.
         space: The space.
-        evaluator: By default one that gives the objectives' metrics.
+        evaluator: The evaluator. Defaults to one that gives the objectives' metrics.
     """
     job = SearchJob(
         space=space,
@@ -70,20 +70,21 @@ def toy_job(
 
 
 def check_strategy(make: Callable[[], AskTell], objectives: Sequence[Objective] = (Objective('score'),)) -> None:
-    """Checks that a strategy keeps the contract of :class:`~detnas_mm.search.AskTell`.
+    """Checks that a strategy fulfils the contract of :class:`~detnas_mm.search.AskTell`.
 
-    A generation follows from the seed and the rows so far, and from nothing else, so a search that is resumed ends as
-    one that was never stopped, and all ranks ask for the same. No architecture is asked for twice; all meet the
-    constraints; failed ones are no parents; a space that is used up and a constraint that nothing meets end the search.
+    A generation depends only on the seed and the rows so far, so a resumed search gives the same result as an
+    uninterrupted one, and all ranks propose the same candidates. No architecture is proposed twice; all meet the
+    constraints; failed ones are not parents. When the space is exhausted, the search ends; a constraint that nothing
+    meets raises an error.
 
-    It is checked on :class:`~detnas_mm.testing.toy.ToySpace`.
+    The checks use a :class:`~detnas_mm.testing.toy.ToySpace`.
 
     Args:
         make: Builds a new strategy.
-        objectives: What it is to optimise.
+        objectives: Its objectives.
 
     Raises:
-        AssertionError: If the contract is broken; says where.
+        AssertionError: If the contract is violated; says how.
     """
     check_json('spec()', make().spec())
     check_light_import(make())
@@ -101,7 +102,7 @@ def _set_up(
 
 
 def _rows(job: SearchJob, proposals: Sequence[Proposal], generation: int, first: int) -> list[Record]:
-    """Rows as a search would write them; every fifth candidate has failed."""
+    """Returns rows as a search writes them; every fifth candidate has failed."""
     assert isinstance(job.evaluator, ToyEvaluator)
     job.evaluator.setup(job)
     rows: list[Record] = []
@@ -135,12 +136,12 @@ def _check_generations(make: Callable[[], AskTell], objectives: Sequence[Objecti
         assert proposals, f'generation {generation} is empty, though {SPACE.size - len(seen):,} candidates are left.'
         check_repeatable(f'ask({generation})', again, 0)
         assert again(None) == proposals, (
-            f'ask({generation}) of a strategy that was given the same rows gave other candidates: its state must '
-            f'follow from the seed and the rows alone, since a resumed search replays them.'
+            f'ask({generation}) of a new strategy with the same rows gave other candidates: its state must depend only '
+            f'on the seed and the rows, since a resumed search replays them.'
         )
         ids = [proposal.arch.id for proposal in proposals]
         twice = {i for i in ids if ids.count(i) > 1 or i in seen}
-        assert not twice, f'generation {generation} asks twice for {sorted(twice)[:3]}.'
+        assert not twice, f'generation {generation} proposes candidates twice: {sorted(twice)[:3]}.'
         assert job.budget.allows([p.arch for p in proposals]).all(), (
             f'generation {generation} has candidates that do not meet {constraint}.'
         )
@@ -155,7 +156,7 @@ def _check_generations(make: Callable[[], AskTell], objectives: Sequence[Objecti
 
 
 def _check_end(make: Callable[[], AskTell], objectives: Sequence[Objective]) -> None:
-    """Candidates run out at last, and an empty generation says so."""
+    """Checks that a search ends with an empty generation when the space is exhausted."""
     strategy = make()
     job = toy_job(strategy, objectives, space=SMALL_SPACE)
     seen: set[str] = set()
@@ -163,8 +164,8 @@ def _check_end(make: Callable[[], AskTell], objectives: Sequence[Objective]) -> 
     while proposals := strategy.ask(generation):
         ids = {proposal.arch.id for proposal in proposals}
         assert not ids & seen, (
-            f'generation {generation}, after {len(seen):,} candidates of {SMALL_SPACE.size:,}, asks again for '
-            f'{sorted(ids & seen)[:3]}; where nothing new is found the generation must be empty.'
+            f'generation {generation}, after {len(seen):,} candidates of {SMALL_SPACE.size:,}, proposes again '
+            f'{sorted(ids & seen)[:3]}; if nothing new is found, the generation must be empty.'
         )
         strategy.tell(_rows(job, proposals, generation, len(seen)))
         seen |= ids
@@ -185,11 +186,11 @@ def _check_unmeetable(make: Callable[[], AskTell], objectives: Sequence[Objectiv
 
 
 class _Killed(BaseException):
-    """Stands for the end of a process."""
+    """Simulates the death of the process."""
 
 
 class _Stopping(ToyEvaluator):
-    """Ends the process after so many candidates."""
+    """Raises :class:`_Killed` after ``left`` candidates."""
 
     left = 0
 
@@ -209,12 +210,12 @@ class _Stopping(ToyEvaluator):
 
 
 def check_runs(make_job: Callable[..., SearchJob]) -> None:
-    """Checks that a search which was killed and resumed ends as one that was not, and that ranks agree.
+    """Checks that a killed and resumed search equals an uninterrupted one, and that all ranks agree.
 
-    It is all that holds for a strategy with a loop of its own.
+    For strategies that run a loop of their own, this is the only check.
 
     Args:
-        make_job: Builds the search again, its strategy set up, as :func:`toy_job` does; takes ``evaluator``.
+        make_job: Builds a new search and sets its strategy up, as :func:`toy_job` does; takes ``evaluator``.
 
     Raises:
         AssertionError: If the rows differ.
@@ -222,8 +223,8 @@ def check_runs(make_job: Callable[..., SearchJob]) -> None:
     with TemporaryDirectory() as folder:
         whole, asked = _run(make_job, Path(folder, 'whole.jsonl'))
         assert _run(make_job, None) == (whole, asked), (
-            'a rank that keeps rows in memory alone asks for other candidates than rank 0: what is asked for must not '
-            'depend on the file.'
+            'a rank without a ledger file proposes other candidates than rank 0: candidates must not depend on the '
+            'file.'
         )
         stopped = Path(folder, 'stopped.jsonl')
         try:
@@ -236,13 +237,11 @@ def check_runs(make_job: Callable[..., SearchJob]) -> None:
             known = dict(records=read_ledger(stopped)[1], snapshots=read_snapshots(stopped))
             on_disk, in_memory = _run(make_job, stopped), _run(make_job, None, **known)
         except LedgerError as error:
-            raise AssertionError(
-                f'a search that was stopped asks for other candidates when it is resumed: {error}'
-            ) from error
-        assert on_disk[0] == whole, 'the rows of a search that was stopped and resumed are others.'
+            raise AssertionError(f'a resumed search proposes other candidates than before: {error}') from error
+        assert on_disk[0] == whole, 'the rows of a killed and resumed search differ from those of an uninterrupted one.'
         assert in_memory == on_disk, (
-            'a rank that is given the rows of a search that was stopped asks for other candidates than rank 0, which '
-            'has the file.'
+            'in a resumed search, a rank that gets the rows proposes other candidates than rank 0, which reads the '
+            'ledger file.'
         )
 
 
@@ -251,7 +250,7 @@ def _metrics(make_job: Callable[..., SearchJob]) -> list[str]:
 
 
 def _run(make_job: Callable[..., SearchJob], path: Path | None, **known: Any) -> tuple[list[Any], list[str]]:
-    """Rows and snapshots without what may differ, and what the evaluator was asked for in this run."""
+    """Returns rows and snapshots without volatile fields, and the candidates that were evaluated in this run."""
     job = make_job()
     assert job.strategy is not None and isinstance(job.evaluator, ToyEvaluator)
     job.evaluator.setup(job)

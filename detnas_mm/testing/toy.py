@@ -1,4 +1,4 @@
-"""A space, a cost and an evaluator of a few lines each, for suites and tests of what searches."""
+"""Minimal space, cost and evaluator, for the conformance suites and for tests of searches."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from detnas_mm.spaces import Architecture, ArraySpace
 
 @SPACES.register_module()
 class ToySpace(ArraySpace):
-    """Digits in a row, such as ``'0213'``.
+    """Space of sequences of digits, such as ``'0213'``.
 
     Args:
-        positions: How many digits.
-        choices: How many values a digit takes, 10 at most.
+        positions: Number of digits.
+        choices: Number of values per digit, at most 10.
     """
 
     gene_kinds = ('first', 'others')
@@ -72,7 +72,7 @@ class ToySpace(ArraySpace):
         try:
             arch = Architecture(tuple(int(digit) for digit in getattr(value, 'genes', value)))
         except (TypeError, ValueError) as error:
-            raise DetNASError(f'{value!r} is no row of {self.positions} digits.') from error
+            raise DetNASError(f'{value!r} must be a sequence of {self.positions} digits.') from error
         if len(arch.genes) != self.positions or not self.contains(self.encode([arch]))[0]:
             raise DetNASError(f'{value!r} must have {self.positions} digits of 0 to {self.choices - 1}.')
         return arch
@@ -83,7 +83,7 @@ class ToySpace(ArraySpace):
 
 @COSTS.register_module()
 class ToyCost(AdditiveTable):
-    """The sum of the digits, and 1.
+    """Cost of a toy architecture: the sum of its digits, plus 1.
 
     Args:
         space: The space.
@@ -96,15 +96,15 @@ class ToyCost(AdditiveTable):
 
 @EVALUATORS.register_module()
 class ToyEvaluator(ArrayEvaluator):
-    """Scores by a formula: twos count most. Every metric's name gives a formula of its own.
+    """Scores toy architectures by a formula in which the digit 2 counts most; each metric has its own formula.
 
     Args:
-        metrics: Names of the metrics that it gives.
+        metrics: Names of the metrics.
         failing: Texts of architectures that fail.
-        lost: How often architectures are lost, by text, before they are evaluated.
+        lost: How often an architecture is lost, by text, before it is evaluated.
 
     Attributes:
-        asked: Texts of all architectures that it was asked for, one by one or as rows of an array.
+        asked: Texts of all architectures that it has evaluated, one by one or as rows of an array.
     """
 
     def __init__(

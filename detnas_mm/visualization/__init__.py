@@ -1,4 +1,4 @@
-"""Pictures of a search and of what it found."""
+"""Plots of searches, Pareto fronts and detections."""
 
 from detnas_mm.visualization.detections import draw_detections, picture_detections
 from detnas_mm.visualization.front import plot_front

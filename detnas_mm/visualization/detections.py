@@ -1,4 +1,4 @@
-"""Detections drawn over images."""
+"""Draws detections and ground truth on images."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def draw_detections(
     min_score: float = 0.3,
     columns: int = 4,
 ) -> Path:
-    """Draws images in a grid, detections in orange with class and score, true boxes in thin white.
+    """Draws a grid of images with detections in orange (class and score) and ground truth in white.
 
     Args:
         images: RGB, shape (height, width, 3), uint8.
         found: For each image (boxes, labels, scores): shapes (n, 4) as x1, y1, x2, y2, (n,), (n,).
-        truth: For each image the true boxes, shape (m, 4).
+        truth: For each image the ground-truth boxes, shape (m, 4).
         classes: Names of the classes.
         path: The PNG to write.
         title: A line above the grid.
-        min_score: Detections below it are left out.
-        columns: Images in a row.
+        min_score: Score threshold of drawn detections.
+        columns: Images per row.
 
     Returns:
         The path.
@@ -69,14 +69,14 @@ def draw_detections(
 def picture_detections(
     cfg: Any, checkpoint: str | Path, path: str | Path, title: str = '', num_images: int = 12
 ) -> Path:
-    """Runs a detector on the first images of its test set and draws what it finds.
+    """Runs a detector on the first images of its test set and draws the detections.
 
     Args:
         cfg: mmengine config of an mmdet detector, with ``model`` and ``test_dataloader``.
         checkpoint: Its weights.
         path: The PNG to write.
         title: A line above the pictures.
-        num_images: How many images to draw.
+        num_images: Number of images to draw.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-"""The nets of a front against their measured latency as a picture."""
+"""Plots the nets of a Pareto front over their measured latency."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GREY, _BLUE, _ORANGE, _PALE = '#b8b8b8', '#1f77b4', '#d95f02', '#f3c09b'
 
 
 def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | Path) -> Path:
-    """Draws the first objective against latency: all candidates, the front as searched, its nets as measured.
+    """Plots the first objective over latency: all candidates and the front as predicted, and the nets as measured.
 
-    Without a table of latencies there are the measured nets alone.
+    If the search predicted no latency, only the measured nets are drawn.
 
     Args:
-        found: What ``measured.json`` holds.
+        found: Content of ``measured.json``.
         records: Rows of the ledger.
         path: The PNG to write.
 
@@ -35,7 +35,7 @@ def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | 
     spread = [net['iqr_ms'] / 2 for net in nets]
     ok = [record for record in records if record.ok]
     untrained = bool(found.get('untrained'))
-    how = 'before training, post-processing loaded' if untrained else 'by the table'
+    how = 'measured before training' if untrained else 'predicted'
 
     figure = Figure(figsize=(9, 6), layout='constrained')
     axes = figure.add_subplot()
@@ -44,21 +44,21 @@ def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | 
             [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY,
             lw=0, label=f'all {len(ok)} candidates ({how})', zorder=1,
         )  # fmt: skip
-        line = '-o' if len(found['objectives']) == 2 else 'o'  # a front of three objectives is no line here
+        line = '-o' if len(found['objectives']) == 2 else 'o'  # three objectives: no line
         predicted = [net['costs'][latency] for net in nets]
         axes.plot(predicted, fitness, line, color=_BLUE, ms=4, lw=1.2, label=f'front ({how})', zorder=2)
     axes.errorbar(
         measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ecolor=_PALE, ms=6, lw=1.2, capsize=2.5, mec='white',
         mew=0.6,
-        label=f'{len(nets)} exported nets, measured (bars: middle half of rounds)', zorder=3,
+        label=f'{len(nets)} exported nets, measured (bars: interquartile range)', zorder=3,
     )  # fmt: skip
-    what = 'whole detector, image to boxes' if found['part'] == 'detector' else 'backbone alone'
+    what = 'whole detector, image to boxes' if found['part'] == 'detector' else 'backbone only'
     axes.set_xlabel(f'latency, ms ({what}; one image {size_text(found)}; {device_text(found["device"])})')
     axes.set_ylabel(objective.name)
     check, title = found['predictions'], f'{len(nets)} nets of one search'
     if check is not None:
         title += (
-            f'. {"Before" if untrained else "Table"} against measured: mean absolute error '
+            f'. {"Measured before training" if untrained else "Predicted"} vs measured: mean absolute error '
             f'{check["mean_absolute_error_percent"]:.1f} %, bias {check["bias_percent"]:+.1f} %'
         )
     axes.set_title(title, fontsize=10.5)

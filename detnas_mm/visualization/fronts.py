@@ -1,4 +1,4 @@
-"""The fronts of several searches in one picture, with detectors made by hand as marks."""
+"""Plots the fronts of several searches in one figure, with hand-designed detectors as marks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from detnas_mm.search import Objective, Record, number_text, pareto_front
 from detnas_mm.search.fronts import Joint, Stage
 
 _COLOURS = ('#1f77b4', '#d95f02', '#2ca02c', '#9467bd', '#8c564b', '#e377c2')
-#: Names that a picture has room for, and characters of each.
+#: Largest number of names in the figure, and of characters per name.
 _NAMES, _LONGEST = 40, 76
-_ROW = 0.19  # inches of a line of names
+_ROW = 0.19  # height of a line of names, in inches
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A detector made by hand, for comparison.
+    """A hand-designed detector, for comparison.
 
     Attributes:
-        name: What stands beside its mark.
-        values: Of the objectives, in their order.
+        name: Label of its mark.
+        values: Values of the objectives, in their order.
     """
 
     name: str
@@ -39,18 +39,18 @@ def plot_fronts(
     marks: Sequence[Mark] = (),
     units: Sequence[str] = ('', ''),
 ) -> Path:
-    """Draws the first objective against the second one: a colour for every search, dominated nets faint.
+    """Plots the first objective over the second one: a colour for every search, dominated nets faint.
 
-    A line joins the front of each search, a broad grey one the joint front. Nets of these are numbered; the numbers are
-    explained below, the best in the first objective first.
+    A line joins the front of each search, a broad grey line the joint front. Nets on fronts are numbered; a table below
+    the axes lists them by the first objective, best first.
 
     Args:
         stages: The searches.
-        objectives: Two.
+        objectives: The two objectives.
         path: The PNG to write.
-        joint: The joint front, where there is one.
-        marks: Detectors made by hand.
-        units: What axes say of the objectives in brackets, such as ``('', 'ms')``.
+        joint: The joint front; None for none.
+        marks: Hand-designed detectors.
+        units: Units of the objectives in axis labels, such as ``('', 'ms')``.
 
     Returns:
         The path.
@@ -74,16 +74,16 @@ def plot_fronts(
         axes.plot(
             *_places([record for _, record in joint.front], second, first), color='black', alpha=0.16, lw=7, zorder=2,
             solid_capstyle='round',
-            label=f'joint front of {len(joint.rows)} nets trained alike',
+            label=f'joint front of {len(joint.rows)} nets with equal training',
         )  # fmt: skip
     for numbers, (x, y) in _numbers([(second.value(row), first.value(row)) for _, _, row in named[:_NAMES]]):
-        # Above and left of a front there is nothing, if less is better on the right.
+        # Nothing is drawn above and left of a front whose second objective is minimised.
         axes.annotate(
             numbers, (x, y), (-4, 4), textcoords='offset points', ha='right', va='bottom', fontsize=8, zorder=5
         )
     if marks:
         places = [mark.values[1] for mark in marks], [mark.values[0] for mark in marks]
-        axes.scatter(*places, marker='D', s=34, color='#333333', zorder=4, label='made by hand')
+        axes.scatter(*places, marker='D', s=34, color='#333333', zorder=4, label='hand-designed')
         for mark in marks:
             axes.annotate(
                 mark.name, mark.values[::-1], (6, -4), textcoords='offset points', va='top', fontsize=8,
@@ -112,7 +112,7 @@ def _places(records: Sequence[Record], second: Objective, first: Objective) -> t
 
 
 def _numbers(places: Sequence[tuple[float, float]]) -> list[tuple[str, tuple[float, float]]]:
-    """Numbers of places, from 1; those of places that would be written over one another stand at the first of them."""
+    """Returns the labels of points, numbered from 1; numbers of points that are close together share one label."""
     spans = [max(values) - min(values) or 1.0 for values in zip(*places, strict=True)]
     found: list[tuple[str, tuple[float, float]]] = []
     for number, place in enumerate(places, 1):
@@ -136,7 +136,7 @@ def _label(objective: Objective, unit: str) -> str:
 def _named(
     stages: Sequence[Stage], fronts: Sequence[Sequence[Record]], joint: Joint | None, first: Objective
 ) -> list[tuple[str, str, Record]]:
-    """Colour, search and row of all nets of fronts, the best first; those of the joint front in black."""
+    """Returns colour, search and row of all nets on fronts, best first; those of the joint front are black."""
     on_joint = {id(record) for _, record in joint.front} if joint is not None else set()
     found = [
         ('black' if id(record) in on_joint else colour, stage.name, record)
@@ -153,7 +153,7 @@ def _write_names(
     units: Sequence[str],
     lines: int,
 ) -> None:
-    """Explains the numbers, a line each."""
+    """Writes the table of the numbered nets, one line each."""
     axes.set(xlim=(0, 1), ylim=(lines + 0.5, -0.5))
     axes.axis('off')
     heads = [_label(objective, unit) for objective, unit in zip(objectives, units, strict=True)]

@@ -1,4 +1,4 @@
-"""The progress of a search as a picture."""
+"""Plots the progress of a search."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib.figure import Figure
 
 from detnas_mm.search import Objective, Record, Snapshot, pareto_front
 
-#: Characters of an architecture that a title has room for.
+#: Largest number of characters of an architecture in a title.
 _TITLE = 60
 _COLOURS = {'random': '#8c8c8c', 'mutation': '#1f77b4', 'crossover': '#d95f02'}
 
 
 def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], path: str | Path) -> Path:
-    """Draws a search: on the left the first objective in the order of evaluation, on the right against the second one.
+    """Plots the first objective in the order of evaluation (left), and over the second objective (right).
 
-    With one objective the first cost takes the second one's place. With several a line joins the Pareto front.
+    With one objective, the right plot uses the first cost instead. With several, a line joins the Pareto front.
 
     Args:
         records: Rows of a ledger, in order.
-        objectives: What was optimised.
+        objectives: The objectives of the search.
         path: The PNG to write.
 
     Returns:
@@ -77,13 +77,13 @@ def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], pa
 def plot_population(
     snapshots: Sequence[Snapshot], objective: Objective, path: str | Path, bound: float | None = None
 ) -> Path:
-    """Draws a search by its snapshots: the best, the median and the last of the population against candidates drawn.
+    """Plots the best, median and worst of the population over the number of drawn candidates, from snapshots.
 
     Args:
-        snapshots: Of a ledger, in order.
-        objective: What was optimised.
+        snapshots: Snapshots of a ledger, in order.
+        objective: The objective of the search.
         path: The PNG to write.
-        bound: What nothing can exceed, drawn as a line.
+        bound: Proven upper bound, drawn as a line; None for none.
 
     Returns:
         The path.

@@ -1,4 +1,4 @@
-"""Benchmarks are scripts of a folder that is no package; tests import them as modules."""
+"""Imports benchmarks, which are scripts in a folder that is not a package, as modules."""
 
 import importlib
 import sys

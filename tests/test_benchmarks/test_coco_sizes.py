@@ -1,4 +1,4 @@
-"""What the benchmark at COCO's sizes makes of what it measured; test_every_script.py runs it."""
+"""Evaluation of the measurements of the benchmark at COCO's sizes; test_every_script.py runs the benchmark."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every script of benchmarks/ runs, with arguments as small as make sense."""
+"""Every script of benchmarks/ runs, with the smallest useful arguments."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def smnas_digits(folder, supernet):
 
 
 def digits_discrimination(folder, supernet):
-    """As after a kill: all runs but the last are in the file already."""
+    """Prepares a file as after a kill: with all runs except the last."""
     data = Path(os.environ['DETNAS_DIGITS'])
     stamp = json.loads((data / 'digits.json').read_text())
     settings = dict(
@@ -58,7 +58,7 @@ def digits_discrimination(folder, supernet):
 
 
 def generation(folder, supernet):
-    """With a supernet of two steps, which finds nothing that is worth a score: boxes of every score count."""
+    """Prepares a supernet of two training steps, without a score threshold, since its scores are low."""
     configs = FOLDER / 'generation'
     pretrain, config = folder / 'pretrain.py', folder / 'supernet.py'
     pretrain.write_text(f'_base_ = {str(configs / "pretrain_digits.py")!r}\ntrain_cfg = dict(max_iters=2)\n')
@@ -157,7 +157,7 @@ OWN_RESULT = {'digits_discrimination': 'digits_discrimination.json'}
 
 @pytest.fixture
 def small_digits(digits_folder, monkeypatch):
-    """Lets scripts make sets that hold no more pictures than that of the tests."""
+    """Makes scripts use data sets as small as that of the tests."""
     make = digits_sets.make_digits
 
     def make_small(folder, **settings):

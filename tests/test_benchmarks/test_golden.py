@@ -1,4 +1,4 @@
-"""What golden.py compares; on results made by hand, and on one search of MAE-DET by two trees."""
+"""Comparisons of golden.py, on hand-made results and on one search of MAE-DET by two trees."""
 
 import json
 import subprocess
@@ -121,7 +121,7 @@ def test_cases_need_what_is_made(load):
 
 @pytest.fixture
 def commands(load, tmp_path, monkeypatch):
-    """What a case runs in a tree that has these files, and the config that it writes."""
+    """Returns the command of a case in a tree with these files, and the config that it writes."""
 
     def commands(name, files):
         trees, run = load('golden.trees'), load('golden.run')
@@ -161,7 +161,7 @@ def test_a_project_of_its_own_names_no_training_config_where_there_is_such_a_key
 
 def test_the_package_of_another_tree_is_refused(load, tmp_path):
     trees = load('golden.trees')
-    with pytest.raises(trees.RunError, match='would use another package'):
+    with pytest.raises(trees.RunError, match='would import another package'):
         trees.Tree(tmp_path, 'BASE', 1, tmp_path).check(tmp_path)
     trees.Tree(ROOT, 'BASE', 1, tmp_path).check(tmp_path)
 

@@ -15,7 +15,7 @@ from .leaves import LEAVES
 
 @pytest.fixture(scope='session')
 def load(tmp_path_factory):
-    """Loads a config by name, with a latency table on paper where it wants one; what is returned may be changed."""
+    """Loads a config by name, with a synthetic latency table if it needs one; the result may be changed."""
     folder = tmp_path_factory.mktemp('latency')
 
     @functools.cache
@@ -47,7 +47,7 @@ def data(data_folders):
 
 @pytest.fixture(scope='module')
 def quick():
-    """Turns off what takes most of the time of a single step, and is not what is tested.
+    """Turns off slow parts of a step that are not tested.
 
     mmengine formats every config five times by yapf, and collects garbage for every data set.
     """

@@ -1,4 +1,4 @@
-"""The configs that are there to be run."""
+"""Lists the leaf configs, those that are run."""
 
 from pathlib import Path
 

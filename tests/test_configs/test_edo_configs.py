@@ -25,7 +25,7 @@ SIZES = {'edo-digits': (16, 3776 // 8), 'edo-r50': (16, 3776), 'edo-r101': (33, 
 
 
 def of(name):
-    """What a config belongs to, such as ``'edo-r50'``."""
+    """Returns the family of a config, such as ``'edo-r50'``."""
     return name.partition('_cls')[0].rpartition('_')[0]
 
 

@@ -28,7 +28,7 @@ def heads(model):
 
 @pytest.mark.parametrize('name', DETNAS)
 def test_builds(name, load):
-    """The model builds, of the space and the number of classes that the name tells, and its parts fit together."""
+    """The model builds, with the space and the number of classes of its name, and its parts match."""
     cfg = load(name)
     assert 'custom_imports' not in cfg
     cfg = fit_to_machine(cfg)
@@ -90,7 +90,7 @@ def test_search(name, load):
 
 
 def test_the_large_space_has_what_the_small_one_has():
-    """But published nets, and the MAC bins of the authors' ImageNet script, in which no large path lies."""
+    """Except published nets, and the MAC bins of the authors' ImageNet script, which no large path meets."""
     kinds = {
         space: {rest for name in DETNAS for rest in [name.removeprefix(f'detnas-{space}_')] if rest != name}
         for space in ('small', 'large')

@@ -180,11 +180,11 @@ def test_the_phases_are_coarse_to_fine(load):
 
 
 def test_totals_of_published_nets(load):
-    """FLOPs (multiply-adds) and parameters are the zoo's; no others are told."""
-    told = {model['Name']: model['Metadata'] for model in models(ROOT / 'configs' / 'mae_det')}
-    told = {name: data for name, data in told.items() if 'FLOPs' in data}
-    assert set(told) == {name for name in MAEDET_NETS if name.startswith('maedet-')}
-    for name, data in told.items():
+    """FLOPs (multiply-adds) and parameters are the zoo's; other models have none."""
+    listed = {model['Name']: model['Metadata'] for model in models(ROOT / 'configs' / 'mae_det')}
+    listed = {name: data for name, data in listed.items() if 'FLOPs' in data}
+    assert set(listed) == {name for name in MAEDET_NETS if name.startswith('maedet-')}
+    for name, data in listed.items():
         net = zoo.get(load(name).model.backbone.arch)
         assert (data['FLOPs'], data['Parameters']) == (net.macs, net.params)
 

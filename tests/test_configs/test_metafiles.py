@@ -1,4 +1,4 @@
-"""What mim reads: every config is listed once, under its own name, and what is said of it is so."""
+"""Metafiles for mim: every config is listed once, under its own name, with correct data."""
 
 import re
 from collections import Counter
@@ -76,7 +76,7 @@ def test_mim_reads_the_index():
 
 
 def test_totals_of_published_nets(load):
-    """FLOPs (multiply-adds) and parameters are the zoo's; no others are told."""
+    """FLOPs (multiply-adds) and parameters are the zoo's; other models have none."""
     published = {model['Name']: model['Metadata'] for model in models(ROOT / 'configs' / 'detnas')}
     published = {name: data for name, data in published.items() if 'FLOPs' in data}
     kinds = ('supernet', 'search', 'net')

@@ -1,4 +1,4 @@
-"""The paper's numbers, where a slip would cost GPU-weeks: read off the configs as they stand."""
+"""The paper's numbers in the configs, where a mistake would cost GPU-weeks."""
 
 import re
 

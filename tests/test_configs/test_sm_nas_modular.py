@@ -70,7 +70,7 @@ def test_a_modular_search_goes_on_from_the_structural_one(name, load, tmp_path):
 
 @pytest.mark.parametrize('name', SMNAS_MODULAR)
 def test_its_candidates_are_trained_and_judged_as_those_of_the_first_stage(name, load):
-    """Or no front were common to both; beside recipe and search, the configs of both stages are one."""
+    """Both stages must train alike to have a common front; their configs differ only in recipe and search."""
     own, first = (load(one).to_dict() for one in (name, name.replace('modular', 'structural')))
     searches = [cfg.pop('search') for cfg in (own, first)]
     assert own == first

@@ -1,4 +1,4 @@
-"""Tables that were measured: read, refused, added up."""
+"""Measured tables: reading, errors, sums."""
 
 import itertools
 import json
@@ -47,7 +47,7 @@ def test_sums_and_scope(tmp_path):
 
 
 def test_two_measurements_are_two_scopes(tmp_path):
-    """The scope stands in a ledger's first line, so a search does not go on with another table."""
+    """The scope is part of a ledger's first line, so a search does not resume with another table."""
     first = LatencyTable(TINY, latency.write(tmp_path / 'a.json', TINY))
     same = LatencyTable(TINY, latency.write(tmp_path / 'b.json', TINY))
     other = LatencyTable(TINY, latency.write(tmp_path / 'c.json', TINY, constant_ms=1.2500001))
@@ -63,7 +63,7 @@ def test_a_constraint_on_latency(tmp_path):
 
 
 def test_the_file_is_opened_on_first_use(tmp_path):
-    """Until then a search by it can be parsed; what is missing is named with the command that makes it."""
+    """A search can be parsed without the file; on use, the error names the command that measures it."""
     table = LatencyTable(TINY, tmp_path / 'none.json')
     limits = [Constraint('latency', high=0.1)]
     budget = Budget(TINY, dict(latency=table, macs=MacsTable(TINY)), limits)

@@ -1,4 +1,4 @@
-"""Measuring nets, on a clock on paper that convolutions move by their multiply-adds."""
+"""Measuring nets with a fake clock, which convolutions advance by their multiply-adds."""
 
 import itertools
 import time
@@ -35,7 +35,7 @@ def measured(watch, spec=TINY, nets=6, run=lambda net, image: net(image)):
 
 
 def test_a_table_of_multiply_adds(watch):
-    """Where time passes with multiply-adds the measured table is theirs, and its sums are the whole nets."""
+    """If time is proportional to multiply-adds, so is the measured table, and its sums equal the whole nets."""
     macs = MacsTable(TINY, SIZE)
     found = measured(watch)
     assert np.allclose(found['table_ms'], macs.table / 1000)
@@ -94,7 +94,7 @@ def test_another_kind_of_space_is_refused(watch):
 
 
 def test_positions_with_unequal_numbers_of_choices(watch):
-    """Each position takes the seconds of its choice, the stem 5; the table is theirs."""
+    """Each block takes the seconds of its choice, the stem 5; the table contains these seconds."""
     seconds = [[1.0, 2.0], [3.0, 4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]
 
     class Ticking(nn.Module):
@@ -161,7 +161,7 @@ def test_whole_nets_by_name(watch):
 
 
 def test_statistics_of_a_batch():
-    """After that the activations of a net are of order one, however its weights begin."""
+    """Afterwards activations are of order one, for any initial weights."""
     torch.manual_seed(0)
     net, batch = DetNASNet('3|12', space=TINY), torch.randn(4, 3, *SIZE)
     net.init_weights()
@@ -208,7 +208,7 @@ def test_with_one_thread_waiting_does_not_count():
 
 
 def test_the_clock_of_a_gpu_waits_for_its_work(monkeypatch):
-    """Events on paper: nothing is read before the last one has been waited for."""
+    """With fake events: no time is read before the last event is synchronised."""
     log = []
 
     class Event:
@@ -234,7 +234,7 @@ def test_the_clock_of_a_gpu_waits_for_its_work(monkeypatch):
 
 
 def test_all_paths_of_the_table_differ_in_context():
-    """Every pair of neighbours' choices can come up: nothing in the drawing forbids one."""
+    """Every pair of choices of neighbouring blocks can be drawn."""
     space = DetNASSpace(TINY)
     paths = covering_paths(space, 40, np.random.default_rng(0))
     assert {path.genes[:2] for path in paths} == set(itertools.product(range(4), repeat=2))

@@ -26,7 +26,7 @@ VERSIONS = dict(torch='2.10.0', mmcv='2.3.6', mmdet='3.5.1', detnas_mm='0.1.0')
 
 @WORKERS.register_module(force=True)
 class PaperWorkers(Workers):
-    """Measures on paper: a millisecond for a hundred pixels, times ``pace``, half as long again for GFL."""
+    """Fake measurements: 1 ms per 100 pixels, times ``pace``, times 1.5 for GFL."""
 
     pace = 1.0
     lost = 0
@@ -391,7 +391,7 @@ def test_multiply_adds_of_whole_detectors(digits_folder, tmp_path):
 
 
 def test_two_processes_wait_for_one_another(prepared, tmp_path):
-    """What the other one has measured meanwhile is taken from the file."""
+    """Values that the other process has measured meanwhile are read from the file."""
     _, cost, lines = prepared()
     _, other, _ = prepared()
     cost.spec()

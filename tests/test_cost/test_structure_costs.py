@@ -56,7 +56,7 @@ def test_they_agree_with_counting_on_built_nets(strides, size):
             if isinstance(module, kinds) or name.endswith('shortcut'):
                 module.register_forward_hook(add)
         net(torch.zeros(2, 3, *size))
-        assert elements % 2 == 0  # two images: BN wants more than one value a channel
+        assert elements % 2 == 0  # two images: BN needs more than one value per channel
         assert StructureFlops(space, size).total(arch) == macs + elements // 2
 
 
@@ -79,7 +79,7 @@ def test_bounds_hold_and_are_reached(kind):
 
 
 def test_depth_to_width():
-    """Written out: the stem, and three convolutions a bottleneck."""
+    """Compares with the formula written out: the stem, and three convolutions per bottleneck."""
     arch = MAEDetSpace('relaxed').parse('maedet-s')
     stem, blocks = unpack(arch)
     inputs = [3 * stem.kernel**2]

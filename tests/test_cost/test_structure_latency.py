@@ -1,4 +1,4 @@
-"""Latency of structures: measured on a clock on paper, read, interpolated, refused."""
+"""Latency of structures: measured with a fake clock, reading, interpolation, errors."""
 
 import json
 import warnings
@@ -30,7 +30,7 @@ PACE = Pace(rounds=2, min_time=0, pause=0)
 
 
 def test_sums_are_interpolated_between_points(tmp_path):
-    """On paper, where time passes with multiply-adds, it is exact between the points of the grid too."""
+    """With times proportional to multiply-adds, it is also exact between the points of the grid."""
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         cost = StructureLatency('authors', latency.write_structures(tmp_path / 'a.json', 'authors'), (480, 480))
@@ -59,7 +59,7 @@ def test_keeps_the_contract(tmp_path, spec):
 
 
 def test_grows_with_every_gene_although_measured_with_noise(tmp_path):
-    """So that the bounds are those of the space, and a wider net is never taken for a quicker one."""
+    """So that the bounds are those of the space, and a wider net is never predicted to be faster."""
     spec = dict(SMALL, strides=[2, 1], depths=[1, 2])
     found, rng = latency.structures(spec, SIZE), np.random.default_rng(0)
     for place in found['tables_ms']:
@@ -112,17 +112,23 @@ def test_the_two_kinds_of_files_are_told_apart(tmp_path):
     ('changes', 'match'),
     [
         (dict(schema=99), 'its schema is 99'),
-        (dict(grid=dict(widths=[[8]])), 'its grid is no'),
-        (dict(grid=dict(widths=[[8, 8], [8, 16]], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending lists'),
-        (dict(grid=dict(widths=[[8], ['x']], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending lists'),
-        (dict(grid=dict(widths=[[8], [8]], bottlenecks=[[8]], kernels=[3], inner=[[4]])), 'no ascending lists'),
+        (dict(grid=dict(widths=[[8]])), 'its grid must be'),
+        (
+            dict(grid=dict(widths=[[8, 8], [8, 16]], bottlenecks=[[8]], kernels=[3], inner=[[8]])),
+            'must be ascending lists',
+        ),
+        (dict(grid=dict(widths=[[8], ['x']], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'must be ascending lists'),
+        (dict(grid=dict(widths=[[8], [8]], bottlenecks=[[8]], kernels=[3], inner=[[4]])), 'must be ascending lists'),
         (dict(references_ms=dict(resnet50=0)), 'references_ms must be positive'),
-        (dict(constant_ms=-0.5), 'constant_ms is -0.5'),
-        (dict(constant_ms=10**400), 'constant_ms is 1000'),
-        (dict(constant_ms=True), 'constant_ms is True'),
+        (dict(constant_ms=-0.5), 'constant_ms must be a number of at least 0; it is -0.5'),
+        (dict(constant_ms=10**400), 'constant_ms must be .* is 1000'),
+        (dict(constant_ms=True), 'constant_ms must be .* is True'),
         (dict(references_ms=dict(resnet50='1.0')), 'references_ms must be positive'),
-        (dict(grid=dict(widths=[[8], [8.5]], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending lists'),
-        (dict(grid=dict(widths=[[8], [float('inf')]], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'no ascending'),
+        (dict(grid=dict(widths=[[8], [8.5]], bottlenecks=[[8]], kernels=[3], inner=[[8]])), 'must be ascending lists'),
+        (
+            dict(grid=dict(widths=[[8], [float('inf')]], bottlenecks=[[8]], kernels=[3], inner=[[8]])),
+            'must be ascending',
+        ),
         (dict(grid=dict(widths=[[8], [8]], bottlenecks=[[8]], kernels=[3, 7], inner=[[8]])), "and the space's kernels"),
         (dict(tables_ms=[dict(stem=['1.0', '2.0'])] * 4), "'stem' at place 0 is no table of numbers of at least"),
         (dict(tables_ms=[]), 'tables_ms has 0 places; the grid has 4'),
@@ -141,9 +147,9 @@ def test_damaged_files_are_refused(tmp_path, changes, match):
 def test_structures_outside_of_the_tables_are_refused(tmp_path):
     cost = StructureLatency('relaxed', latency.write_structures(tmp_path / 'a.json', 'relaxed'))
     assert cost.total('maedet-s') > 0
-    with pytest.raises(ValueError, match='other strides or another stem'):
+    with pytest.raises(ValueError, match='has strides .* and stem kernel 3; the table is for'):
         cost.total('maedet-init')
-    with pytest.raises(ValueError, match='lies outside of'):
+    with pytest.raises(ValueError, match='is outside of the measured range'):
         cost.total('32k3s2|48k5s2x2b32|272k3s2x4b120|1024k5s2x10b80|8192k3s2x10b240')
 
 
@@ -185,7 +191,7 @@ def test_the_grid_reaches_the_ends_of_the_space():
     assert grid.widths[0] == [8, 16, 24, 32] and grid.widths[5] == grid.bottlenecks[4] == [8, 32, 128, 512, 2048]
     assert grid.widths[1][-1] == 256 and grid.kernels == [3, 5]
     assert grid.inner[4] == [8, 16, 24, 32, 48, 80, 128, 200, 320, 512, 816, 1288, 2048]
-    with pytest.raises(ValueError, match='2 widths or more; got 1'):
+    with pytest.raises(ValueError, match='at least 2 widths per place; got 1'):
         Grid.of(space, 1)
 
 
@@ -216,7 +222,7 @@ def measured(watch, spec, nets=8):
 
 
 def test_tables_of_multiply_adds(watch, tmp_path):
-    """Where time passes with multiply-adds the tables are theirs, and their sums are the whole nets."""
+    """If time is proportional to multiply-adds, so are the tables, and their sums equal the whole nets."""
     space, found = measured(watch, SMALL)
     on_paper = latency.structures(SMALL, SIZE, points=3)
     for own, wanted in zip(found['tables_ms'], on_paper['tables_ms'], strict=True):

@@ -1,4 +1,4 @@
-"""The tables: look-ups, bounds, refusals. That they count right is in test_count.py."""
+"""Cost tables: look-ups, bounds, errors. test_count.py checks their values."""
 
 import numpy as np
 import pytest

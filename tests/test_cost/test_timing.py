@@ -1,4 +1,4 @@
-"""How things are measured in turn, on a clock on paper."""
+"""Measuring in turn, with a fake clock."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from detnas_mm.latency.timing import Pace, interleaved, spread, steadied
 
 
 class World:
-    """A clock that things move; notes what ran and when there was rest."""
+    """A fake clock that measured functions advance; records calls and pauses."""
 
     def __init__(self):
         self.now = 0.0
@@ -61,7 +61,7 @@ def test_what_is_small_is_repeated():
 
 
 def test_of_a_round_the_quickest_run_counts_with_all_its_parts():
-    """The first round, here the quickest of all, does not."""
+    """The first round does not count, although it is the fastest here."""
     world, runs = World(), iter([(0, 1), (0, 1), (0, 1), (1, 9), (5, 2), (4, 90), (3, 3), (1, 4), (9, 0)])
 
     def thing():

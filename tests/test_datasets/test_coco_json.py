@@ -1,4 +1,4 @@
-"""What a COCO file may hold, and what is refused in one line."""
+"""Valid and invalid COCO files; the latter give a one-line error."""
 
 import copy
 import json

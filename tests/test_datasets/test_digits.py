@@ -1,4 +1,4 @@
-"""Digits, the making of it: the same bytes every time, damage found and mended, errors that help, the command."""
+"""Making Digits: reproducible bytes, detection and repair of damage, helpful errors, the command."""
 
 import importlib.util
 import json
@@ -81,7 +81,7 @@ def test_another_seed_gives_other_pictures_and_other_pools(own):
         (lambda root: files.write_stamp(root, {**files.read_stamp(root), 'format': 0}), 'format 0'),
     ],
 )
-def test_damage_is_found_said_and_mended(own, spoil, said):
+def test_damage_is_found_said_and_repaired(own, spoil, said):
     root, make, lines = own
     good = {name: files.digest(root / name) for name in files.FOLDERS}
     spoil(root)

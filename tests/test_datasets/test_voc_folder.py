@@ -1,4 +1,4 @@
-"""What a VOC folder may hold, and what is refused in one line."""
+"""Valid and invalid VOC folders; the latter give a one-line error."""
 
 import pytest
 

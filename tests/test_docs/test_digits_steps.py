@@ -1,4 +1,4 @@
-"""The commands of configs/digits/README.md, typed as they are written, at a smaller size."""
+"""Runs the commands of configs/digits/README.md literally, at a smaller size."""
 
 import json
 import os

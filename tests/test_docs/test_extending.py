@@ -1,4 +1,4 @@
-"""The example of docs/extending.md, typed as it stands there."""
+"""Runs the example of docs/extending.md literally."""
 
 import json
 import os

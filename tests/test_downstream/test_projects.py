@@ -121,7 +121,7 @@ def test_config_inherited_from_here(project, family):
 
 
 def test_scope_of_what_is_inherited(tmp_path):
-    """What is inherited from a package is built in its scope; ours is mmdet's, as ``default_scope`` says."""
+    """Configs inherited from a package are built in its scope; ours is mmdet's, as ``default_scope`` says."""
     config = tmp_path / 'mine.py'
     config.write_text(FROM_DETNAS)
     cfg = Config.fromfile(config)

@@ -195,7 +195,7 @@ def in_new_processes(target, *args, ranks=1, **kwargs):
 
 
 def final(folder, rank=0):
-    """What a finished training left: weights, buffers, states of optimisers, the next random numbers; as lists."""
+    """Returns the final state of a training: weights, buffers, optimiser states, next random numbers; as lists."""
     return as_lists(torch.load(Path(folder, f'final{rank or ""}.pth'), weights_only=False))
 
 

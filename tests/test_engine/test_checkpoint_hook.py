@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole, of the steps that are to be kept, and the best ones."""
+"""Checkpoints are written completely, kept for the right iterations and for the best scores."""
 
 import os
 from pathlib import Path
@@ -50,7 +50,7 @@ def files(folder):
 
 @pytest.fixture
 def moments(monkeypatch):
-    """What is in the folder whenever a file of it gets its content or is deleted."""
+    """Records the content of the folder whenever a file of it is written or deleted."""
     seen = []
 
     def watched(name, method):

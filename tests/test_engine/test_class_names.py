@@ -1,4 +1,4 @@
-"""A found net says what it finds: tools of OpenMMLab that are given its files use the names of its own set."""
+"""Class names of found nets: tools of OpenMMLab show the names of the user's data set with its files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Classes of heads, data sets and annotation files are held against one another by the config alone."""
+"""Classes of heads, data sets and annotation files are compared before anything runs, from the config."""
 
 import copy
 import json

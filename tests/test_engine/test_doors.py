@@ -1,4 +1,4 @@
-"""The ways into a search: the launcher hands the hook its job; under any other train script the hook parses its own.
+"""Ways to start a search: the launcher passes its job to the hook; with any other train script the hook parses its own.
 
 The supernet is a Faster R-CNN with SyncBN in backbone, neck and head, of random weights.
 """
@@ -53,7 +53,7 @@ def supernet(digits_folder, tmp_path_factory):
 
 
 def by_the_tool(folder, supernet):
-    """What tools/search.py does."""
+    """Runs a search as tools/search.py does."""
     options = [f'{key.replace("__", ".")}={value}' for key, value in SMALL.items()]
     words = [
         str(digits.CONFIGS / f'{NAME}.py'),
@@ -67,12 +67,12 @@ def by_the_tool(folder, supernet):
 
 
 def by_train(folder, supernet):
-    """What tools/train.py does."""
+    """Trains as tools/train.py does."""
     launch.run(written(folder, load_from=supernet))
 
 
 def by_the_hook(folder, supernet):
-    """What any other train script does: a Runner of the config as written."""
+    """Trains as any other train script does: a Runner of the config as written."""
     Runner.from_cfg(written(folder, load_from=supernet)).train()
 
 
@@ -274,7 +274,7 @@ def test_nor_is_it_started_as_several_processes(tmp_path):
 
 
 def test_the_base_of_hooks_searches_nothing(tmp_path, nothing_is_built):
-    """A config that names it would train, and never search, without a word."""
+    """A config that names it would train and never search, without an error."""
     cfg = written(tmp_path, load_from='supernet.pth')
     cfg.custom_hooks = [dict(type='detnas_mm.SearchHook')]
     with pytest.raises(DetNASError, match='SearchHook is a base and searches nothing'):

@@ -1,4 +1,4 @@
-"""What is written of a found net: two configs and weights, and the training config held against the search."""
+"""Export of a found net: two configs and weights; the training config is compared with the search's."""
 
 import json
 from pathlib import Path
@@ -193,7 +193,7 @@ def test_what_decides_nothing_may_differ(tmp_path, text):
 
 
 def test_preprocessing_beside_the_model_is_compared_as_well(tmp_path):
-    """Where mmpretrain has it."""
+    """Tests the folder in which mmpretrain has it."""
     base = digits.CONFIGS / 'detnas-digits_net_cls.py'
     Exporter(job_of(tmp_path, 'cls', search__export__config=mine(tmp_path, '', base)))
     source = mine(tmp_path, 'data_preprocessor = dict(mean=[1, 2, 3])', base)

@@ -1,4 +1,4 @@
-"""What a search has found, measured as whole nets: who is measured, what is said, what limits are then broken."""
+"""Measuring the found nets of a search: which nets, the printed text, and limits that measured values break."""
 
 import json
 
@@ -89,10 +89,10 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ('slower', 'steady', 'told'),
+    ('slower', 'steady', 'text'),
     [(1, True, latency_text.OFF), (1, False, latency_text.BUSY), (1.5, True, latency_text.BUSY)],
 )
-def test_a_machine_that_kept_its_pace_is_not_blamed(tmp_path, monkeypatch, slower, steady, told):
+def test_a_machine_that_kept_its_pace_is_not_blamed(tmp_path, monkeypatch, slower, steady, text):
     """All nets take half as long again as predicted; ResNet-50 as long as with the tables, or not; rounds are alike."""
     job, entries = finished(tmp_path)
     table = StructureLatency(TINY, job.cfg.search.costs.latency.file)
@@ -107,7 +107,7 @@ def test_a_machine_that_kept_its_pace_is_not_blamed(tmp_path, monkeypatch, slowe
     monkeypatch.setattr(found_module, 'measure_nets', on_paper)
     lines = []
     measure_found(job, say=lines.append)
-    assert lines[1].splitlines()[-1] == told
+    assert lines[1].splitlines()[-1] == text
 
 
 def test_elsewhere_it_is_told_what_to_do(tmp_path):

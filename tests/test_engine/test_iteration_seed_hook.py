@@ -40,7 +40,7 @@ def test_killed_and_resumed_it_ends_the_same(tmp_path, never_killed, kill, worke
 
 @pytest.mark.slow
 def test_without_the_hook_it_ends_otherwise(tmp_path):
-    """Which shows that the test above can fail."""
+    """Shows that the test above can fail."""
     assert in_process(tmp_path / 'whole', **by_iteration(hook=False)) == 0
     assert in_process(tmp_path / 'killed', **by_iteration(5, hook=False)) == -9
     assert in_process(tmp_path / 'killed', **by_iteration(hook=False)) == 0

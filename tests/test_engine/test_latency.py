@@ -1,4 +1,4 @@
-"""What is measured of a space: which subject it names, which nets the check takes, what is refused."""
+"""Measuring the latency of a space: its subject, the nets to compare with, errors."""
 
 import numpy as np
 import pytest

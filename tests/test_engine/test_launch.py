@@ -218,7 +218,7 @@ def test_a_supernet_is_not_tested(name):
     command = [sys.executable, ROOT / 'tools' / 'test.py', digits.CONFIGS / f'{name}.py', 'x.pth']
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert 'has no one path to be tested on' in done.stderr.strip().splitlines()[-1]
+    assert 'A supernet cannot be tested, only its subnets' in done.stderr.strip().splitlines()[-1]
     assert 'tools/export_subnet.py FOLDER ID' in done.stderr and 'Traceback' not in done.stderr
 
 

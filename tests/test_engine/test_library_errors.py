@@ -1,4 +1,4 @@
-"""What libraries say of a user's input is one line that names it; bugs keep their traceback."""
+"""Errors of libraries about a user's input become one line that names it; bugs keep their traceback."""
 
 import os
 import re

@@ -85,7 +85,7 @@ def test_found_nets_as_text(found):
 
 
 def test_nets_of_unlike_input_sizes_as_text(found, tmp_path):
-    """Searched by their latency before training: no machine is blamed for what post-processing takes less."""
+    """Searched by their latency before training: faster post-processing is not reported as a change of the machine."""
     for net, size in zip(found['nets'], ([96, 64], [64, 64], [128, 96]), strict=True):
         net['input_size'] = size
     found |= dict(input_size=None, untrained=True)
@@ -103,7 +103,7 @@ def test_a_net_without_detections_has_no_score(found):
 
 
 def test_values_that_are_not_finite_are_no_scores(tmp_path, monkeypatch):
-    """As the AP of a class that search-val has no box of; JSON has no room for it."""
+    """Such as the AP of a class without boxes in search-val; JSON has no NaN."""
     scores = {'coco/bbox_mAP': 0.3, 'coco/7_precision': math.nan}
     monkeypatch.setattr(found_module.NamedRunner, 'from_cfg', lambda cfg: SimpleNamespace(test=lambda: scores))
     config = tmp_path / 'net.py'
@@ -330,7 +330,7 @@ def test_several_processes_are_refused_with_what_to_type():
     config, more = digits.CONFIGS / f'{NAME}.py', ('--measure', '--rounds', 2)
     done = run('search.py', config, 'my net.pth', *more, '--launcher', 'pytorch')
     assert done.returncode == 1 and done.stderr.count('\n') == 1
-    wanted = f'without --measure; then type: {typed("search.py", config, "my net.pth", *more)}\n'
+    wanted = f'without --measure first; then: {typed("search.py", config, "my net.pth", *more)}\n'
     assert done.stderr.endswith(wanted)
 
 

@@ -201,5 +201,5 @@ def test_macs_bins_are_hit_equally_often():
 
 @pytest.mark.parametrize('low, high', [(100e6, 200e6), (500e6, 600e6)])
 def test_macs_bins_outside_the_space_are_refused(low, high):
-    with pytest.raises(UnmeetableConstraint, match='hold no path'):
+    with pytest.raises(UnmeetableConstraint, match='contains no path'):
         MacsBinPathSampler(low, high).setup(DetNASSpace('small'))

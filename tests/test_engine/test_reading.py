@@ -300,7 +300,7 @@ def test_what_is_searched_after_a_training_is_looked_at_before_it(digits_folder,
 
 
 def test_boxes_of_a_negative_size_are_said_once(config, tmp_path, content, monkeypatch):
-    """Mmdet leaves them out without a word."""
+    """Mmdet skips them without a message."""
     lines = []
     monkeypatch.setattr(reading, 'print_log', lambda text, **settings: lines.append((text, settings['level'])))
     reading._warn_once.cache_clear()

@@ -1,4 +1,4 @@
-"""``--resume`` as a cluster types it: always, whether there is something to resume or not."""
+"""``--resume`` as cluster scripts use it: always, whether there is something to resume or not."""
 
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def test_resume_in_a_config_never_drops_weights(tmp_path, capsys):
 
 
 def test_under_another_train_script_our_hooks_look_for_the_checkpoint(digits_folder, tmp_path):
-    """That of mmdet sets resume=True and load_from=None; mmengine would end, or begin without a word."""
+    """Mmdet's sets resume=True and load_from=None; mmengine would fail, or start without a message."""
 
     def runner(folder, steps):
         cfg = digits.config(

@@ -17,7 +17,7 @@ from .test_launch import search_cfg
 
 
 def test_the_ledger_names_the_machine():
-    """Another processor may change last digits, of which a search that goes on there warns."""
+    """Another processor may change last digits; a search that resumes there logs a warning."""
     device = environment()['device']
     assert device == (torch.cuda.get_device_name() if torch.cuda.is_available() else describe_device('cpu')['name'])
 
@@ -51,7 +51,7 @@ def test_a_job_says_what_makes_rows_comparable():
     header = job.header(weights='abc', settings='def')
     assert (header['weights'], header['settings']) == ('abc', 'def')
     assert header['space'] == job.space.spec() and header['evaluator'] == {'type': 'stub'}
-    assert 'generations' not in str(header)  # a longer budget goes on with the same ledger
+    assert 'generations' not in str(header)  # a longer budget resumes from the same ledger
 
 
 @EVALUATORS.register_module(force=True)

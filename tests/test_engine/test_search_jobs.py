@@ -48,13 +48,13 @@ def rows(work_dir):
 
 
 def sampler(work_dir):
-    """How the supernet's paths were sampled, as the ledger tells."""
+    """Returns the path sampling of the supernet, from the ledger."""
     return json.loads((Path(work_dir) / 'ledger.jsonl').read_bytes().splitlines()[0])['environment']['sampler']
 
 
 @pytest.fixture(scope='module')
 def finished(retinanet_supernet, tmp_path_factory):
-    """A search that nobody disturbed: its folder and what it printed."""
+    """Runs an uninterrupted search; returns its folder and output."""
     folder = tmp_path_factory.mktemp('finished') / "it's [my] runs, {2}"
     done = run(command(retinanet_supernet, folder))
     assert done.returncode == 0, done.stderr[-3000:]
@@ -340,7 +340,7 @@ def test_training_and_search_in_one_run(digits_folder, tmp_path):
 
 
 def test_a_loader_worker_that_is_killed_ends_the_search_in_one_line(finished, retinanet_supernet, tmp_path):
-    """As the system does it where memory runs out; started again, the search ends as if nothing had happened."""
+    """As the system does when memory runs out; resumed, the search gives the result of an uninterrupted one."""
     (tmp_path / 'killer.py').write_text(
         textwrap.dedent("""
         import multiprocessing, os, signal

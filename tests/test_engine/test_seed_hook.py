@@ -52,7 +52,7 @@ def test_another_seed_is_another_training(tmp_path, never_killed):
 @pytest.mark.slow
 @pytest.mark.parametrize('persistent', [False, True])
 def test_without_the_hook_it_ends_otherwise(tmp_path, persistent):
-    """Which shows that the tests above can fail."""
+    """Shows that the tests above can fail."""
     settings = dict(hook=False, persistent=persistent)
     assert in_process(tmp_path / 'whole', **settings) == in_process(tmp_path / 'again', **settings) == 0
     assert final(tmp_path / 'whole') == final(tmp_path / 'again')
@@ -134,7 +134,7 @@ SAMPLERS = [None, DefaultSampler, InfiniteSampler]
 
 @pytest.mark.parametrize('sampler', SAMPLERS)
 def test_a_pass_follows_from_seed_and_epoch_alone(sampler):
-    """Whatever was loaded before, by whom, and whether the pass before it was left in the middle."""
+    """Independent of earlier passes and their loaders, and of a pass that was not finished."""
     one, alone = loader(persistent=True, sampler=sampler), loader(workers=0, sampler=sampler)
     first = items(one)
     items(one, epoch=1, batches=1)

@@ -1,4 +1,4 @@
-"""Settings that no constructor checks, or only after hours: refused before anything is built."""
+"""Invalid settings that no constructor checks, or only after hours: an error before anything is built."""
 
 import copy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A job's loaders are held against /dev/shm before it starts."""
+"""Shared memory of a job's loaders is compared with /dev/shm before the job starts."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ COCO = digits.CONFIGS.parent / 'detnas' / 'detnas-small_net_retinanet_coco.py'
 
 @pytest.fixture
 def said(monkeypatch, tmp_path, capsys):
-    """What is said of a config where so many megabytes are free."""
+    """Returns the error for a config with so many free megabytes."""
 
     def say(cfg, free, splits=('train', 'val')):
         status = SimpleNamespace(f_bavail=free * 256, f_frsize=4096)

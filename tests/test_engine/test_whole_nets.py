@@ -1,4 +1,4 @@
-"""A search for the front of whole detectors by their latency: for real, and what of it a kill leaves."""
+"""A search for the front of whole detectors by measured latency, also killed and resumed."""
 
 import copy
 import json
@@ -89,7 +89,7 @@ def test_front_members_are_measured_again_each_at_its_own_size(digits_folder, tm
 
 
 def test_rows_are_equal_after_a_kill(digits_folder, tmp_path):
-    """Given the file; what is measured after the kill is what had not been measured before."""
+    """With the file of latencies; after the kill only the missing ones are measured."""
     rows = {}
     for name, left in (('whole', -1), ('killed', 2)):
         EndsEarly.left, PaperWorkers.pace = left, 1.0

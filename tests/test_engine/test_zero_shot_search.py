@@ -1,4 +1,4 @@
-"""A search without training, as users start it: no checkpoint, no Runner, no data; export; going on."""
+"""Training-free search, as users start it: no checkpoint, no Runner, no data; export; resuming."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_nothing_is_proven_of_another_score(score):
     section = SEARCH | dict(evaluator=dict(type='EntropyScore', **score))
     exact = dict(type='ExactStrategy', score=dict(type='EntropyScore'))
     for strategy in (exact, SEARCH['strategy'] | dict(proof=exact)):
-        with pytest.raises(ValueError, match=r'search.strategy.*score, .* does not hold of search.evaluator'):
+        with pytest.raises(ValueError, match=r'in search.strategy has score .* and search.evaluator is .*not valid'):
             jobs.prepared(dict(search=section | dict(strategy=strategy)))
         jobs.prepared(dict(search=SEARCH | dict(strategy=strategy)))
 
@@ -149,7 +149,7 @@ def test_two_processes_make_one_ledger(tmp_path, cuda):
 @pytest.mark.parametrize(
     ('change', 'match'),
     [
-        (dict(evaluator=dict(type='EntropyScore', weights=(1, 1))), '2 stage weights .* and 5 stages'),
+        (dict(evaluator=dict(type='EntropyScore', weights=(1, 1))), 'has 2 entries; .* have 5 stages'),
         (dict(constraints=[dict(cost='latency', high=1)]), "asks for 'latency', which nothing produces"),
         (dict(constraints=[dict(cost='flops', high=1e6)]), 'No architecture can meet flops ≤ 1,000,000'),
     ],
@@ -229,4 +229,4 @@ def test_measuring_and_searching_by_latency(tmp_path):
     refused = run_tool('analysis_tools/measure_latency.py', path, '--part', 'detector')
     assert refused.returncode == 1 and 'measured as the part backbone' in refused.stderr
     one = run_tool('analysis_tools/measure_latency.py', *arguments[:-1], 1)
-    assert one.returncode == 1 and 'A grid has 2 widths or more; got 1' in one.stderr
+    assert one.returncode == 1 and 'grid must be at least 2 widths per place; got 1' in one.stderr

@@ -61,7 +61,7 @@ def test_images_are_drawn_by_the_seed():
 
 @pytest.mark.parametrize('cache_mb, loads', [(1, 11), (0, 31)])
 def test_images_are_loaded_once_if_they_fit_the_cache(cache_mb, loads):
-    """And one of them once more, to see whether the pipeline changes it at random."""
+    """Except one, which is loaded twice to find out whether the pipeline is random."""
     batches = make(cache_mb=cache_mb)
     walks = [contents(batches) for _ in range(3)]
     assert walks[0] == walks[1] == walks[2]
@@ -157,7 +157,7 @@ def test_the_fingerprint_follows_pipeline_and_labels():
 
 
 def test_the_fingerprint_follows_pipelines_of_wrapped_datasets():
-    """As VOC's, of two years."""
+    """As for VOC, with two years."""
     DATASETS.register_module(name='Piped', module=Piped, force=True)
 
     def fingerprint(scale):
@@ -196,7 +196,7 @@ def test_images_that_the_pipeline_leaves_out_are_replaced_by_the_same_each_time(
 
 @pytest.mark.slow
 def test_workers_of_a_killed_search_do_not_keep_its_folder_locked(tmp_path):
-    """They would for five seconds: long enough for torchrun's restart to be refused."""
+    """They would survive for five seconds, long enough for torchrun's restart to fail."""
     path = tmp_path / 'ledger.jsonl'
     code = f"""
 from detnas_mm.search import Ledger

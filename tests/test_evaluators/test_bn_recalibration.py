@@ -158,7 +158,7 @@ def test_all_is_restored_even_after_an_error():
 
 
 class Adapting(nn.Module):
-    """What Dynamic R-CNN's RoI head does with its threshold in training."""
+    """Changes the threshold in training, as Dynamic R-CNN's RoI head does."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Boxes made for a batch together are mmdet's own, made image by image, to the bit."""
+"""Boxes computed for a whole batch are bit-identical to mmdet's own, computed per image."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def make_model(head):
 
 
 def make_outputs(head, images=4, height=72, width=104, spread=2.0, shift=-4.0, seed=0):
-    """What a head may give for images whose maps hold no round number of anything."""
+    """Returns head outputs for images with odd map sizes."""
     generator = torch.Generator().manual_seed(seed)
     anchors = head.prior_generator.num_base_priors[0]
     scores, deltas = [], []
@@ -171,7 +171,7 @@ def test_other_heads_are_left_to_mmdet(make):
 
 
 def test_heads_left_to_mmdet_make_boxes_in_single_precision():
-    """What numerics put around the head's method stays there."""
+    """A wrapper that numerics put around the head's method is kept."""
     head = make_head('ATSSHead')
     model = make_model(head)
     model.weight = torch.nn.Parameter(torch.zeros(1))

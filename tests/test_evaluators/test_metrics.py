@@ -90,7 +90,7 @@ def coco_results(tmp_path, images=12, seed=0):
 
 
 def pycocos(content, results, classes, kind, images=None, **settings):
-    """What pycocotools' own classes say, given what mmdet gives them: the numbers by name, and precision."""
+    """Returns the numbers by name, and precision, of pycocotools' own classes with mmdet's inputs."""
     ids = {one['name']: one['id'] for one in content['categories']}
     cat_ids = [one['id'] for one in content['categories'] if one['name'] in classes]
     assert [ids[name] for name in classes] == cat_ids

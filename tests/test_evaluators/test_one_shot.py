@@ -1,4 +1,4 @@
-"""On trained supernets: on random weights every mAP is 0 and any bug passes."""
+"""One-shot evaluation of trained supernets: with random weights every mAP is 0, which would hide bugs."""
 
 import copy
 import json

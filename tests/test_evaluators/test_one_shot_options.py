@@ -1,4 +1,4 @@
-"""What racing and other numerics change of the scores, and what they do not."""
+"""Effects of racing and of other numerics on scores."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Who has no prospect is dropped, and who may be among the best is not."""
+"""Racing drops candidates without prospect, and none that may be among the best."""
 
 import numpy as np
 import pytest

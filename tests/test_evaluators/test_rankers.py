@@ -52,7 +52,7 @@ class Xceptions(Evaluator):
 
 @pytest.mark.parametrize('sign', [1, -1])
 def test_paths_in_the_prefilter_of_detnas(sign):
-    """A ranker that says something is used, one that does not is switched off."""
+    """A ranker that correlates with the fitness is used, one that does not is switched off."""
     space = DetNASSpace('small')
     job, lines = prefiltered(space, MoreXceptions(), Xceptions(sign), Objective('acc'), MacsTable(space))
     run_in_memory(job)

@@ -1,4 +1,4 @@
-"""The config whose test gives a candidate's fitness again."""
+"""The exported config whose test reproduces the fitness of a candidate."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Proposals and boxes of two-stage heads made for a batch together are mmdet's own, to the bit."""
+"""Proposals and boxes of two-stage heads computed for a whole batch are bit-identical to mmdet's own."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""How ranks share out work: played by generators that take turns, with a store in memory."""
+"""Distribution of work among ranks, simulated by generators that run in turn, with a store in memory."""
 
 import random
 
@@ -12,7 +12,7 @@ from tests.test_evaluators.test_batches import contents, make
 
 
 class Ranks:
-    """Several ranks in one process; who is at work is told by ``rank``."""
+    """Simulates several ranks in one process; ``rank`` is the one that is running."""
 
     def __init__(self, world, monkeypatch):
         self.world, self.rank, self.store = world, 0, dist.HashStore()
@@ -22,7 +22,7 @@ class Ranks:
         monkeypatch.setattr(ranks, 'process_group_store', lambda: self.store)
 
     def play(self, begin, speeds, seed=0):
-        """What each rank gets from ``begin(rank)``, if they take turns by chance, as often as their speeds say."""
+        """Returns the results of ``begin(rank)`` of each rank; ranks run in random turns, by their speeds."""
         draw, going = random.Random(seed), {rank: begin(rank) for rank in range(self.world)}
         taken = [[] for _ in range(self.world)]
         while going:

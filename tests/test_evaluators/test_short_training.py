@@ -278,7 +278,7 @@ class LateWorkers(FakeWorkers):
 
 @pytest.mark.parametrize('row', [True, False])
 def test_one_that_goes_on_keeps_what_it_had_at_its_rungs(search, tmp_path, row):
-    """Trained further than the rung, it would be judged there by its weights of now."""
+    """If it were trained beyond the rung, it would be evaluated there with its later weights."""
     halved = dict(halving=dict(at=[2], keep=0.5))
     _, found = search(halved | dict(time_limit=60), LateWorkers())
     assert sorted(one['status'] for one in found) == ['dropped', 'dropped', 'failed', 'ok']

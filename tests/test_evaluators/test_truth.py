@@ -65,7 +65,7 @@ def judged(dataset, file, kind='CocoMetric'):
 
 
 def results(content, classes=CLASSES):
-    """What a metric's ``process`` collects of a detector that is right about half of the boxes."""
+    """Returns results as a metric's ``process`` collects them, for a detector that finds half of the boxes."""
     rng = np.random.default_rng(1)
     labels = {one['id']: classes.index(one['name']) for one in content['categories'] if one['name'] in classes}
     rows = []

@@ -1,4 +1,4 @@
-"""What workers load arrives in our own memory, and what they cannot send is an error."""
+"""Data loaded by workers arrive in the process's own memory; data that cannot be sent give an error."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def never_a_wait():
-    """What waits for ever must not hold up the suite."""
+    """Ends a test that would wait for ever."""
 
     def give_up(*args):
         raise TimeoutError('waited for workers for half a minute')
@@ -75,7 +75,7 @@ def walked(fixed):
 
 
 def ours():
-    """How many files this process holds open, and how many pieces of shared memory."""
+    """Returns the numbers of open files of this process and of its pieces of shared memory."""
     return len(os.listdir('/proc/self/fd')) + Path('/proc/self/maps').read_text().count('/dev/shm')
 
 

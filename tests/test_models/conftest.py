@@ -1,4 +1,4 @@
-"""What the tests of the models share: a tiny space, and nets whose every tensor is random."""
+"""Fixtures of the tests of models: a tiny space, and nets with random tensors."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Channels last changes no value, not even through mmcv's operators, which know one layout alone."""
+"""Channels last changes no value, not even with mmcv's operators, which support only one layout."""
 
 import torch
 from mmcv.ops import RoIAlign

@@ -1,4 +1,4 @@
-"""Loading says how much of a backbone a checkpoint holds, and refuses too little, by whatever door it comes."""
+"""Loading logs the share of a backbone in a checkpoint, and fails if it is too small, in all ways of loading."""
 
 import logging
 
@@ -14,7 +14,7 @@ from detnas_mm.systems.detnas import DetNASNet, DetNASSupernet
 
 @pytest.fixture
 def log(caplog):
-    """What mmengine logs."""
+    """Collects the log lines of mmengine."""
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
     caplog.set_level(logging.INFO)

@@ -1,4 +1,4 @@
-"""The unit that all blocks are made of."""
+"""The ShuffleNetV2-like unit."""
 
 import pytest
 import torch

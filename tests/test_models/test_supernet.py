@@ -1,4 +1,4 @@
-"""The supernet: the path in force, and nothing else, runs and moves."""
+"""The supernet: only the active path runs and is trained."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""EDO: kernels that hold all dilations, and what is lost of them, by three statistics."""
+"""EDO: large kernels that contain all dilations, and representation errors by three statistics."""
 
 import itertools
 

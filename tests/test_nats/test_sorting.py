@@ -1,4 +1,4 @@
-"""Sorted channels: equal dilations lie together, outputs are the same, and nothing moves that may not."""
+"""Sorted channels: equal dilations are contiguous, outputs are equal, and channels read elsewhere are not moved."""
 
 import re
 import runpy
@@ -211,7 +211,7 @@ def test_the_tool_sorts_a_whole_detector(detector, tmp_path, monkeypatch, capsys
         ours, theirs = (one(images(), None, mode='tensor') for one in (again, net))
     for a, b in zip(ours, theirs, strict=True):
         assert relative(a, b) < 1e-5
-    with pytest.raises(SystemExit, match=r'sorted\.pth and .*sorted\.py exist; give --overwrite'):
+    with pytest.raises(SystemExit, match=r'sorted\.pth and .*sorted\.py exist; use --overwrite'):
         tool(monkeypatch, *words)
     with pytest.raises(SystemExit, match='There is nothing to sort: equal dilations are contiguous'):
         tool(monkeypatch, words[2].with_suffix('.py'), words[2], tmp_path / 'twice.pth')

@@ -193,7 +193,7 @@ def test_a_type_may_be_a_class():
 
 
 def test_a_type_without_a_scope_is_looked_up_in_the_one_in_force():
-    """That of mmdet has one conv-group unless it is given more, that of mmpretrain 32."""
+    """Mmdet's ResNeXt has 1 convolution group by default, mmpretrain's 32."""
     assert {conv.groups for conv in DilationSpace(dict(type='ResNeXt', depth=50)).convs} == {1}
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         assert {conv.groups for conv in DilationSpace(dict(type='ResNeXt', depth=50)).convs} == {32}

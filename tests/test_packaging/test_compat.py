@@ -1,4 +1,4 @@
-"""Each unfit stack gets one sentence with the command that mends it; checkpoints load without running code."""
+"""Each unsupported stack gets one sentence with the command that fixes it; checkpoints load without running code."""
 
 import configparser
 import os
@@ -25,7 +25,7 @@ OPENMMLAB = {'torch': '2.10.0', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': 
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretend that exactly these distributions are installed, and check the stack anew."""
+    """Pretends that exactly these distributions are installed, and checks the stack again."""
 
     def pretend(versions):
         monkeypatch.setattr(compat, 'installed_version', versions.get)

@@ -46,7 +46,7 @@ def supernet(digits_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp('supernet')
     train(SUPERNET, folder, 2)
     output = train(SUPERNET, folder, 4, '--resume')
-    assert 'iter: 2' in output, 'the second training did not go on from the first'
+    assert 'iter: 2' in output, 'the second training did not resume from the first'
     return folder / 'iter_4.pth'
 
 

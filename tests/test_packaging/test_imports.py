@@ -1,4 +1,4 @@
-"""What may be imported by what, beyond the contracts that import-linter holds."""
+"""Allowed imports, beyond the contracts of import-linter."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""What mim reads: an index, and a metafile in every folder of configs."""
+"""Files for mim: an index, and a metafile in every folder of configs."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The shell scripts: they say what they want, and start what they promise."""
+"""Shell scripts: their errors, and the commands that they start."""
 
 import os
 import stat
@@ -45,7 +45,7 @@ def test_help(script):
 def test_too_few_arguments(script):
     run = bash(script, 'one')
     assert run.returncode != 0
-    assert 'are wanted; got 1 arguments' in run.stderr
+    assert 'are required; got 1 arguments' in run.stderr
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_dist_on_several_machines(recorder):
 def test_dist_names_a_wrong_number_of_processes(recorder, number):
     run = bash('dist_train.sh', 'c.py', number, PYTHON=str(recorder))
     assert run.returncode != 0 and not run.stdout
-    assert f"number of processes is '{number}'; a whole number from 1 to 9999" in run.stderr
+    assert f"NPROC must be a whole number from 1 to 9999; got '{number}'" in run.stderr
 
 
 @pytest.mark.parametrize('script', LAUNCHERS)
@@ -155,7 +155,7 @@ class TestSetUp:
         (tmp_path / '.detnas_mm-setup').write_text('openmmlab /somewhere\n')
         run = bash('setup_env.sh', DETNAS_VENV=str(tmp_path))
         assert run.returncode != 0
-        assert 'holds the openmmlab family' in run.stderr
+        assert 'contains the openmmlab family' in run.stderr
 
 
 def test_run_tests_refuses_what_it_does_not_know():

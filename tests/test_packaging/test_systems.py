@@ -1,4 +1,4 @@
-"""A system is a folder: its package imports nothing, and has its public names on first use."""
+"""Packages of systems import nothing, and load public names on first use."""
 
 import ast
 import importlib

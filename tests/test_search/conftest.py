@@ -66,7 +66,7 @@ class Search:
         return self.strategy.run(self.evaluator, self.ledger)
 
     def rows(self):
-        """What is on the disk, without what may differ between two runs."""
+        """Returns the content of the folder, without values that may differ between two runs."""
         lines = self.ledger.path.read_bytes().splitlines()[1:]
         return [{k: v for k, v in json.loads(line).items() if k not in VOLATILE} for line in lines]
 

@@ -81,8 +81,8 @@ def test_ids_of_digits_are_text(tmp_path, capsys):
         (['--where', 'acc<None'], 'None is compared by = or != alone'),
         (['--top', '-1'], '--top must be 1 or more; got -1'),
         (['--top', '0'], '--top must be 1 or more; got 0'),
-        (['--csv', '/nowhere/x.csv'], 'cannot write /nowhere/x.csv: No such file'),
-        (['--by', 'mAP'], "'mAP' is no metric or cost of these rows. There are: acc, macs"),
+        (['--csv', '/nowhere/x.csv'], 'cannot write --csv /nowhere/x.csv: No such file'),
+        (['--by', 'mAP'], "'mAP' is no metric or cost of these rows. Allowed: acc, macs"),
         (['--front', 'acc', 'origin'], "'origin' is no metric or cost"),
         (['/nowhere'], 'there is no ledger /nowhere'),
         (['--by', 'acc:up'], "'maximize' or 'minimize'"),
@@ -117,7 +117,7 @@ def test_ledgers_of_an_older_version_are_refused_in_one_line(tmp_path, capsys):
 
 
 def test_numbers_among_the_details_can_be_asked_for(tmp_path, capsys):
-    """Such as how many images a candidate was judged on; nested ones are no columns."""
+    """Such as the number of images a candidate was evaluated on; nested ones are not columns."""
     details = [dict(images=60, partial={'25': {'acc': 0.1}}), dict(images=15), {}]
     folder = write(tmp_path / 'a', *(dict(arch_id=name, details=own) for name, own in zip('xyz', details)))
     assert ids(run(capsys, folder, '--where', 'images=60')) == ['x']
@@ -179,7 +179,7 @@ def test_csv(folder, tmp_path, capsys):
 
 def test_a_table_does_not_overwrite_a_ledger(folder, capsys):
     before = (folder / 'ledger.jsonl').read_bytes()
-    with pytest.raises(SystemExit, match='error: .*ledger.jsonl is a ledger, which a table would overwrite'):
+    with pytest.raises(SystemExit, match='error: --csv .*ledger.jsonl would overwrite a ledger'):
         run(capsys, folder, '--csv', folder / 'ledger.jsonl')
     assert (folder / 'ledger.jsonl').read_bytes() == before
 
@@ -193,7 +193,7 @@ def test_rows_without_a_value_that_is_asked_for_are_left_out(tmp_path, capsys):
 
 
 def test_what_nobody_reads_to_the_end_is_no_error(folder):
-    """As with ``… | head``."""
+    """Tests output into a closed pipe, as with ``… | head``."""
     reader, writer = os.pipe()
     os.close(reader)
     try:

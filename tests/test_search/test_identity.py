@@ -1,4 +1,4 @@
-"""What makes the rows of two searches comparable: the specs of their parts, and never what they are called."""
+"""Rows of two searches are comparable if the specs of their parts are equal, whatever the names."""
 
 from dataclasses import replace
 

@@ -37,7 +37,7 @@ def test_rows_come_back_as_they_were_written(path):
 
 
 def test_details_come_back_as_they_were_written(tmp_path):
-    """What an evaluator has to say besides its metrics: the search itself never reads it."""
+    """Details of an evaluator besides its metrics, which the search itself never reads."""
     details = {'images': 60, 'partial': {'25': {'acc': 0.1 + 1 / 3}}, 'losses': [1.5, None, 'nan'], 'fine': True}
     with Ledger(tmp_path / 'l.jsonl', HEADER) as ledger:
         ledger.append(record(0, details=details))

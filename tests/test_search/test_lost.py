@@ -1,4 +1,4 @@
-"""Candidates whose machine was lost: no row, tried again, and in the end a search that says how to resume."""
+"""Candidates whose machine was lost: no row, retries, and finally an error that says how to resume."""
 
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def test_a_machine_that_takes_all_with_it(tmp_path):
 
 
 def test_an_evaluation_that_is_lost_is_no_success():
-    """Whoever looks at the status alone must not take it for one."""
+    """Code that reads only the status must not mistake it for one."""
     evaluator = ToyEvaluator(lost={'000000': 1})
     job = toy_job(evaluator=evaluator)
     evaluator.setup(job)

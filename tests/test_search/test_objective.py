@@ -143,7 +143,7 @@ def test_any_number_of_constraints_with_both_bounds_on_any_cost():
 
 
 def test_small_limits_are_told_apart():
-    """Headers of ledgers hold them as text."""
+    """They are part of ledger headers, as text."""
     assert str(Constraint('rho', high=0.3)) == 'rho ≤ 0.3' != str(Constraint('rho', high=0.4))
     assert str(Constraint('macs', low=1, high=300e6)) == '1 ≤ macs ≤ 300,000,000'
     assert str(Constraint('latency', high=12.25)) == 'latency ≤ 12.25'

@@ -138,7 +138,7 @@ def test_fronts_of_latency_under_constraints(make_search, objectives):
 
 
 def test_constraints_that_nothing_meets_together_are_refused_before_the_search(make_search):
-    """Each alone can be met."""
+    """Each of the two alone can be met."""
     low, high = Constraint('macs', high=238e6), Constraint('params', low=2.1e6)
     with pytest.raises(
         UnmeetableConstraint, match=r'macs ≤ 238,000,000 and 2,100,000 ≤ params.*latency from 1.94409 to'

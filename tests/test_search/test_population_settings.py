@@ -1,4 +1,4 @@
-"""What the evolution of MAE-DET refuses, before it draws anything."""
+"""Errors of the evolution of MAE-DET before it draws anything."""
 
 import pytest
 

@@ -92,7 +92,7 @@ def test_a_ranker_that_is_wrong_switches_itself_off(make_search, sign):
 
 
 def test_a_handful_teaches_nothing_and_changes_nothing():
-    """Racing may leave few that were evaluated in full: what was known of the ranker stays."""
+    """Racing may leave few full evaluations; the estimate of the ranker's quality is then kept."""
     space = DetNASSpace(dict(stem=4, channels=(8,), blocks=(3,)))
     prefilter = Prefilter(dict(type='KnowingRanker'))
     prefilter.setup(make_job(space, [Objective('acc')]))

@@ -40,7 +40,7 @@ def job_of(*constraints, strategy=None, objectives=None, **changes):
 
 
 def stuck_lines(path, *constraints, **settings):
-    """What a search says of being stuck, with the number of the generation after which it did."""
+    """Returns the log lines of a search about being stuck, with the number of the generation before."""
     lines = []
     job = job_of(*constraints, log=lines.append, **settings)
     job.prepare()

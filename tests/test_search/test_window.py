@@ -1,4 +1,4 @@
-"""Evolution within a window of costs: what a mutation takes, others give back."""
+"""Evolution within a window of costs: children are moved inside by further mutations."""
 
 import numpy as np
 import pytest

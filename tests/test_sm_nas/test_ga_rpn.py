@@ -74,7 +74,7 @@ def predict(head, maps):
 
 
 def masked(conv, x, mask=None):
-    """What mmcv's operator for GPUs gives: the convolution where the mask is, zero elsewhere; of one image."""
+    """Computes the result of mmcv's GPU operator for one image: the convolution inside the mask, zero elsewhere."""
     out = torch.nn.functional.conv2d(x, conv.weight, conv.bias)
     if mask is None:
         return out
@@ -103,7 +103,7 @@ def test_boxes_are_those_of_mmdets_masked_head(threshold, seed, monkeypatch):
 
 
 def test_mmdets_own_head_predicts_nothing_here():
-    """Why there is one of ours; if this fails, mmcv has learnt it, and ours can go."""
+    """Shows that the own operator is needed; if this fails, mmcv supports it, and the own one can be removed."""
     head = make_head(MaskedGARPNHead)
     for images in (1, 2):
         with pytest.raises(Exception, match='implementation for device cpu not found|AssertionError|^$'):

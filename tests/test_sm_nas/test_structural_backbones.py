@@ -96,7 +96,7 @@ def test_a_backbone_that_cannot_be_asked_is_named(backbone, message):
     ],
 )
 def test_a_value_that_does_not_build_is_named_before_the_search(factor, value, message):
-    """Others that do stand beside it."""
+    """Other values of the factor build."""
     factors = dict(
         size=['800x600'], backbone=dict(resnet18='resnet18'), neck={'fpn-p2-p5-256': 'fpn-p2-p5-256'},
         rpn=dict(rpn='rpn'), head=dict(faster='faster'),
@@ -140,7 +140,7 @@ def test_a_part_that_is_no_dict_is_named_before_the_search(head, place):
 
 
 def test_weights_that_are_not_there_are_named_before_the_search():
-    """Or all candidates of a backbone would fail, one after the other."""
+    """Otherwise all candidates of a backbone would fail, one after the other."""
     lost = dict(base='resnet18', model=dict(backbone=dict(init_cfg=dict(checkpoint='lost.pth'))))
     factors = dict(size=['800x600'], backbone=dict(lost=lost), neck=['fpn-p2-p5-128'], rpn=['rpn'], head=['faster'])
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What the structural space renders is mmdet's own detectors where mmdet has them."""
+"""The structural space renders mmdet's own detectors where mmdet has them."""
 
 from mmengine.config import Config
 
@@ -49,7 +49,7 @@ def test_it_renders_mmdets_faster_rcnn():
 
 
 def test_it_renders_mmdets_retinanet():
-    """But that the stage of stride 4 is not returned, and further levels come from P5."""
+    """Except that the stage of stride 4 is not returned, and further levels are computed from P5."""
     found = differences(
         'mmdet::_base_/models/retinanet_r50_fpn.py', '800x600/resnet50/fpn-p2-p6-256/none/retinanet'
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_it_renders_mmdets_retinanet():
 
 
 def test_it_renders_mmdets_cascade():
-    """But for the samples of the authors' implementation, and an RPN that is the one of Faster R-CNN."""
+    """Except for the samplers of the authors' implementation, and the RPN, which is that of Faster R-CNN."""
     found = differences('mmdet::_base_/models/cascade-rcnn_r50_fpn.py', '800x600/resnet50/fpn-p1-p5-256/rpn/cascade3')
     samples = {f'.train_cfg.rcnn.{stage}.sampler.num': (512, 384) for stage in range(3)}
     assert {key: pair for key, pair in found.items() if 'rpn' not in key} == samples
@@ -73,7 +73,7 @@ def test_it_renders_mmdets_cascade():
 
 
 def test_it_renders_mmdets_c4():
-    """But for weights of torchvision in the place of Caffe's."""
+    """Except for torchvision's weights instead of Caffe's."""
     found = differences('mmdet::_base_/models/faster-rcnn_r50-caffe-c4.py', '800x600/resnet50/c4/rpn/faster')
     assert {key.split('.')[-1] for key in found} == {
         'style', 'checkpoint', 'requires_grad', 'mean', 'std', 'bgr_to_rgb'

@@ -1,4 +1,4 @@
-"""Spaces of one choice a position, of as many ids at each as one likes."""
+"""Choice spaces: one choice per position, with any number of ids."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from detnas_mm.testing import ToyEvaluator, check_cost_model, check_search_space
 
 
 class Switches(ChoiceSpace):
-    """As little as such a space has to say of itself; a position of one choice is a constant."""
+    """A minimal choice space; a position with one choice is a constant."""
 
     def __init__(self, *choices):
         self._choices = choices

@@ -113,7 +113,7 @@ def test_text_form():
         ('212|02112|33130031|3132', r'stages of \(3, 5, 8, 4\) blocks'),
         ('2120211233130031313', r'has 19 blocks; this space has 20 \(4\+4\+8\+4\)'),
         ('2120|2112|33140031|3132', r'Block 11 of .* is 4; allowed are 0 \(shuffle_3x3\), .*3 \(xception_3x3\)'),
-        ('2120|2112|3313x031|3132', 'Cannot read .* write one digit a block'),
+        ('2120|2112|3313x031|3132', 'Cannot read .* write one digit per block'),
         ('', 'Cannot read'),
         ('٢' * 20, 'Cannot read'),
         ([0] * 21, 'has 21 blocks'),

@@ -1,4 +1,4 @@
-"""Spaces of grey images and of four channels, and configs that are held against them."""
+"""Spaces of grey images and of four channels, and configs that are compared with them."""
 
 import contextlib
 
@@ -23,7 +23,7 @@ GREY_INIT = '32k3s2|256k3s2x1b64|512k3s2x1b128|768k3s2x1b256|1024k3s1x1b256|2048
 
 @pytest.mark.parametrize(('kind', 'preset'), KINDS)
 def test_they_are_part_of_the_spec(kind, preset):
-    """Where they are 3 the spec is what it was before: ledgers and tables of then are read."""
+    """With 3 channels the spec is as before, so older ledgers and tables can be read."""
     assert 'in_channels' not in kind(preset).spec() and kind(preset, 3).spec() == kind(preset).spec()
     grey = kind(preset, in_channels=1)
     assert grey.spec() == kind(preset).spec() | dict(in_channels=1) and grey.name == preset
@@ -78,7 +78,7 @@ def test_structures_of_other_images(tmp_path):
 
 def test_published_structures_refuse_other_images():
     for name in ('maedet-s', 'maedet-m', 'maedet-l'):
-        with pytest.raises(ValueError, match=f"'{name}' is a published net, .* 3 channels; got in_channels=1. Write"):
+        with pytest.raises(ValueError, match=f"'{name}' is a published net, .* 3 channels; got in_channels=1. Use its"):
             MAEDetSpace('relaxed', 1).parse(name)
         assert MAEDetSpace('relaxed', 3).parse(name)
     assert MAEDetSpace('authors', 1).parse('maedet-init'), 'a structure to begin with, no published net'

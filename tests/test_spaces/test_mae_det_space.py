@@ -80,7 +80,7 @@ def test_mutations_can_be_confined(kinds, columns):
     codes = space.sample_codes(np.random.default_rng(1), 2000)
     changed = (space.mutate_codes(codes, np.random.default_rng(0), 1.0, kinds) != codes).any(axis=0)
     assert set(np.flatnonzero(changed)) == {c if c < 3 else c + 5 * b for c in columns for b in range(5 if c else 1)}
-    with pytest.raises(ValueError, match=r"may change out, kernel, depth, bottleneck; got \['stride'\]"):
+    with pytest.raises(ValueError, match=r"must be among out, kernel, depth, bottleneck; got \['stride'\]"):
         space.mutate_codes(codes, np.random.default_rng(0), 1.0, ['stride'])
 
 
@@ -123,7 +123,7 @@ def test_presets():
     [
         ('maedet-s', 'it has 4 blocks after the stem; this space has 5'),
         ('40k3s2|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64|64k3s1x1b64|64k3s2x1b64', 'stem .* width 40; allowed: .* 8–32'),
-        ('8k3s2|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64', 'block 4 has stride 2; here it has 1'),
+        ('8k3s2|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64', 'block 4 has stride 2; this space has 1'),
         ('8k5s2|64k3s2x1b64|64k3s2x1b64|64k3s2x1b64|64k3s1x1b64|64k3s2x1b64', 'stem has kernel 5'),
         ('8k3s2|64k3s2x1b64|64k3s2x1b64|60k3s2x1b64|64k3s1x1b64|64k3s2x1b64', 'block 3 has width 60'),
         ('8k3s2|64k3s2x1b64|64k3s2x1b64|64k7s2x1b64|64k3s1x1b64|64k3s2x1b64', 'block 3 has kernel 7'),
@@ -144,10 +144,10 @@ def test_messages_name_block_and_rule(arch, match):
     [
         ('huge', r"Unknown MAE-DET space 'huge'. Choose one of \['authors', 'relaxed'\]"),
         (3, 'got 3'),
-        (dict(stride=[2]), r"has no \['stride'\]; it has strides"),
+        (dict(stride=[2]), r"unknown keys \['stride'\]. Keys: strides"),
         (dict(strides=[]), "'strides' must be a list of positive integers"),
-        (dict(strides=[4]), "'strides' must be 1 or 2"),
-        (dict(TINY, kernels=[2]), 'kernels odd'),
+        (dict(strides=[4]), "'strides' must be a list of 1 or 2"),
+        (dict(TINY, kernels=[2]), "'kernels' odd"),
         (dict(TINY, stem_stride=3), "'stem_stride' must be 1 or 2"),
         (dict(TINY, widths=[0, 8]), "'widths' must be positive integers; got 0"),
         (dict(TINY, widths=[48, 8]), "'widths' must be .low, high."),
@@ -158,12 +158,12 @@ def test_messages_name_block_and_rule(arch, match):
         (dict(TINY, growth=[5, 6]), 'no width of block [01]'),
         (dict(TINY, growth=[1.5, 1.6], widths=[8, 96]), 'have gaps'),
         # Structures beyond these limits can be drawn, but neither read nor built.
-        (dict(TINY, kernels=[3, 33]), "'kernels' reaches 33; structures have at most 31"),
-        (dict(TINY, stem_kernel=33), "'stem_kernel' reaches 33"),
-        (dict(TINY, depths=[1, 1001]), "'depths' reaches 1001; structures have at most 1000"),
-        (dict(TINY, widths=[8, 65_544]), "'widths' reaches 65544; structures have at most 65536"),
-        (dict(TINY, stem_widths=[8, 65_544]), "'stem_widths' reaches 65544"),
-        (dict(TINY, bottlenecks=[8, 65_544]), "'bottlenecks' reaches 65544"),
+        (dict(TINY, kernels=[3, 33]), "'kernels' allows 33; structures support at most 31"),
+        (dict(TINY, stem_kernel=33), "'stem_kernel' allows 33"),
+        (dict(TINY, depths=[1, 1001]), "'depths' allows 1001; structures support at most 1000"),
+        (dict(TINY, widths=[8, 65_544]), "'widths' allows 65544; structures support at most 65536"),
+        (dict(TINY, stem_widths=[8, 65_544]), "'stem_widths' allows 65544"),
+        (dict(TINY, bottlenecks=[8, 65_544]), "'bottlenecks' allows 65544"),
         (dict(TINY, strides=[2] * 65), "'strides' has 65 blocks; structures have at most 64"),
     ],
 )

@@ -59,13 +59,13 @@ def changed(block, **values):
         (changed(0, inner_class='ResK1KXK1'), r"The stem .* has \['inner_class'\]; its keys are class, in, out, k, s"),
         (
             changed(2, inner_class='ResKXKX', extra=1),
-            "Block 2 is of inner_class 'ResKXKX', which .*inner_class ResK1KX",
+            "Block 2 has inner_class 'ResKXKX', which .*inner_class ResK1KX",
         ),
-        (changed(2, inner_class=None), 'Block 2 is of inner_class None'),
-        (changed(1, **{'class': 'SuperResK1DWSEK1', 'extra': 1}), "Block 1 is of class 'SuperResK1DWSEK1', which belo"),
-        (changed(0, **{'class': 'Conv3DKXBNRELU', 'kt': 1}), "stem .* is of class 'Conv3DKXBNRELU', which belongs"),
-        ([DICTS[0] | dict(nbitsA=8), DICTS[1], DICTS[0] | {'in': 48}], "Block 2 is of class 'ConvKXBNRELU', which"),
-        (DICTS[1:], "The stem .* is of class 'SuperResK1KXK1'"),
+        (changed(2, inner_class=None), 'Block 2 has inner_class None'),
+        (changed(1, **{'class': 'SuperResK1DWSEK1', 'extra': 1}), "Block 1 has class 'SuperResK1DWSEK1', which belo"),
+        (changed(0, **{'class': 'Conv3DKXBNRELU', 'kt': 1}), "stem .* has class 'Conv3DKXBNRELU', which belongs"),
+        ([DICTS[0] | dict(nbitsA=8), DICTS[1], DICTS[0] | {'in': 48}], "Block 2 has class 'ConvKXBNRELU', which"),
+        (DICTS[1:], "The stem .* has class 'SuperResK1KXK1'"),
         ([DICTS[0], {'class': 'SuperResK1KXK1', 'x': 1}], r"Block 1 lacks \['in', .*'btn'\] and has \['x'\]; its"),
         (DICTS[:1], 'has 3 genes'),
         ([{}], 'lacks'),
@@ -94,28 +94,28 @@ def test_files_of_the_authors(tmp_path):
     (tmp_path / 'one.txt').write_text('\ufeff' + repr(DICTS), encoding='utf-8')  # as Windows' editors save it
     assert read_file(tmp_path / 'one.txt') == [Architecture(GENES)]
     (tmp_path / 'one.txt').write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match='no plain Python literal .*codec'):
+    with pytest.raises(ValueError, match='not a plain Python literal .*codec'):
         read_file(tmp_path / 'one.txt')
 
 
 @pytest.mark.parametrize(
     ('text', 'match'),
     [
-        ('', r'file.txt is empty; a list of dicts, or \{.best_structures'),
+        ('', r'file.txt is empty; expected a list of dicts or \{.best_structures'),
         (' \n\n', 'is empty'),
-        ('-' * 500_000 + '1', 'no plain Python literal'),
-        ('9' * 500_000, 'no plain Python literal'),
-        ('\0', 'no plain Python literal'),
-        ('__import__("os").system("touch HOSTILE")', 'no plain Python literal'),
-        ('[' * 5000 + ']' * 5000, 'no plain Python literal'),
-        ('{"best_structures": []}', 'holds no structures'),
-        ('{"best": 3}', 'holds no structures'),
-        ('"maedet-s"', 'holds no structures'),
+        ('-' * 500_000 + '1', 'not a plain Python literal'),
+        ('9' * 500_000, 'not a plain Python literal'),
+        ('\0', 'not a plain Python literal'),
+        ('__import__("os").system("touch HOSTILE")', 'not a plain Python literal'),
+        ('[' * 5000 + ']' * 5000, 'not a plain Python literal'),
+        ('{"best_structures": []}', 'contains no structures'),
+        ('{"best": 3}', 'contains no structures'),
+        ('"maedet-s"', 'contains no structures'),
         (
             '{"best_structures": null, "a": [true]}',
-            'words of JSON; true: write True, null: write None\\); a list of dicts',
+            'JSON literals; true: write True, null: write None\\); expected a list of dicts',
         ),
-        ("{'a': false, 'b': f()}", r'words of JSON; false: write False\)'),
+        ("{'a': false, 'b': f()}", r'JSON literals; false: write False\)'),
         (repr([DICTS, changed(1, btn=0)]), 'Structure 1 of .*: Block 1 .* has bottleneck=0'),
         ('# ' + 'x' * (1 << 20), 'structure files have at most 1,048,576'),
     ],

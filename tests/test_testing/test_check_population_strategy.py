@@ -13,7 +13,7 @@ from detnas_mm.testing import ToyEvaluator, check_population_strategy
 
 
 class Counting(PopulationEvolution):
-    """Every instance draws otherwise, so a search that is started again goes on otherwise."""
+    """Every instance draws differently, so a resumed search differs."""
 
     made = 0
 
@@ -35,7 +35,7 @@ class Seedless(PopulationEvolution):
 
 
 class Forgetful(PopulationEvolution):
-    """Every generation begins anew."""
+    """Starts every generation from a new population."""
 
     def advance(self, generation, population, score):
         found = super().advance(generation, None, score)
@@ -48,7 +48,7 @@ class Changed(PopulationEvolution, ABC):
 
     @abstractmethod
     def change(self, population: Population) -> Population:
-        """What is given back instead."""
+        """Changes the returned population."""
 
     def advance(self, generation, population, score):
         return self.change(super().advance(generation, population, score))
@@ -142,22 +142,22 @@ def test_the_strategy_of_the_package_passes(kwargs):
 @pytest.mark.parametrize(
     ('kind', 'message'),
     [
-        (Counting, 'must follow from the seed'),
+        (Counting, 'must depend only on the seed'),
         (GlobalDraws, 'draws from a global generator'),
         (Seedless, 'the same for two seeds'),
         (Forgetful, 'has lost the best'),
-        (Worst, 'does not have the best first'),
-        (Twice, 'has members twice'),
-        (Stale, 'gains that its members do not score'),
+        (Worst, 'is not sorted by gain, best first'),
+        (Twice, 'has duplicate members'),
+        (Stale, 'gains that differ from the scores'),
         (Lavish, 'do not meet toy'),
-        (Stranger, 'none of the space'),
+        (Stranger, 'not in the space'),
         (Idle, 'counts 0 drawn'),
         (Silent, 'must raise UnmeetableConstraint'),
         (OddSpec, 'does not survive JSON'),
-        (Restarting, 'that was stopped and resumed are others'),
-        (Miscounting, 'that was stopped and resumed are others'),
-        (ByFile, 'a rank that keeps rows in memory alone asks for other'),
-        (RowsOfTheFile, 'a rank that is given the rows of a search that was stopped asks for other'),
+        (Restarting, 'killed and resumed search differ'),
+        (Miscounting, 'killed and resumed search differ'),
+        (ByFile, 'a rank without a ledger file proposes other'),
+        (RowsOfTheFile, 'a rank that gets the rows proposes other'),
     ],
 )
 def test_bad_strategies_are_caught(kind, message):

@@ -93,10 +93,10 @@ class Drifting(DetNASSpace):
         (GlobalSample, 'sample draws from a global generator'),
         (HiddenState, 'mutate gave .* for equal generators'),
         (TupleSpec, 'does not survive JSON'),
-        (OneDraw, 'all alike'),
+        (OneDraw, 'all equal'),
         (ForgetfulText, r'parse\(describe\(arch\)\) gave'),
         (EagerMutation, 'mutate with probability 0 changed'),
-        (NoMutation, 'mutate with probability 1 left all'),
+        (NoMutation, 'mutate with probability 1 changed none'),
         (LeakyCrossover, 'with itself gave'),
         (AnythingGoes, r'validate\(.*must raise a ValueError; it returned'),
         (WrongError, r'parse\(None\) must raise a ValueError; it raised KeyError'),
@@ -145,7 +145,7 @@ class RowsAstray(MAEDetSpace):
     ('kind', 'match'),
     [
         (Shuffled, 'decode.* must give the architectures back'),
-        (Trusting, 'contains.. takes rows of any numbers|must raise a ValueError'),
+        (Trusting, 'contains.. accepts rows that are no members|must raise a ValueError'),
         (EagerRows, 'mutate_codes with probability 0 changes rows'),
         (RowsInPlace, 'mutate_codes changes the rows that it is given'),
         (RowsAstray, r"mutate_codes of \['out'\] makes rows that are no members"),
@@ -157,7 +157,7 @@ def test_broken_spaces_of_arrays_are_caught(kind, match):
 
 
 def test_a_draw_outside_the_space_is_caught():
-    with pytest.raises((AssertionError, ValueError), match='allowed are 0|all alike'):
+    with pytest.raises((AssertionError, ValueError), match='allowed are 0|all equal'):
         check_search_space(OutsideSample(TINY))
 
 
@@ -169,7 +169,7 @@ def test_a_space_that_loads_torch_is_caught(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     import heavy_space
 
-    with pytest.raises(AssertionError, match='heavy_space must work on its own and load no torch.*torch was loaded'):
+    with pytest.raises(AssertionError, match='heavy_space must work alone and must not load torch.*torch was loaded'):
         check_search_space(heavy_space.Heavy(TINY))
 
 

@@ -93,10 +93,10 @@ def test_the_strategies_of_the_package_pass(make):
 @pytest.mark.parametrize(
     'make, message',
     [
-        (HiddenState, 'for equal generators|given the same rows'),
+        (HiddenState, 'for equal generators|with the same rows'),
         (GlobalDraws, 'draws from a global generator'),
-        (Forgetful, 'asks twice'),
-        (Lavish, 'do not meet|asks twice'),
+        (Forgetful, 'proposes candidates twice'),
+        (Lavish, 'do not meet|proposes candidates twice'),
         (Careless, 'parents that failed'),
         (Seedless, 'the same for two seeds'),
         (Endless, 'must be empty'),
@@ -161,11 +161,17 @@ class RowsOfTheFile(RandomStrategy):
 @pytest.mark.parametrize(
     'make, message',
     [
-        (ByFile, 'a rank that keeps rows in memory alone asks for other candidates'),
-        (ByStart, 'the rows of a search that was stopped and resumed are others'),
-        (ByRowsThere, 'when it is resumed: .* its rows are not the ones .* in generation 0'),
-        (ByProcess, 'when it is resumed: .* its rows are not the ones .* in generation 1'),
-        (RowsOfTheFile, 'a rank that is given the rows of a search that was stopped asks for other'),
+        (ByFile, 'a rank without a ledger file proposes other candidates'),
+        (ByStart, 'the rows of a killed and resumed search differ'),
+        (
+            ByRowsThere,
+            'a resumed search proposes other candidates than before: .* its rows are not the ones .* in generation 0',
+        ),
+        (
+            ByProcess,
+            'a resumed search proposes other candidates than before: .* its rows are not the ones .* in generation 1',
+        ),
+        (RowsOfTheFile, 'a rank that gets the rows proposes other'),
     ],
 )
 def test_ranks_and_starts_that_ask_otherwise_are_caught(make, message):
@@ -174,7 +180,7 @@ def test_ranks_and_starts_that_ask_otherwise_are_caught(make, message):
 
 
 class OneByOne(Strategy):
-    """Neither asked nor told: a loop of its own that writes a row for each of twelve draws."""
+    """A strategy without ask() and tell(): a loop of its own that writes a row for each of twelve draws."""
 
     def spec(self):
         return {'type': 'OneByOne'}
@@ -203,5 +209,5 @@ class OneGenerator(OneByOne):
 
 def test_strategies_with_a_loop_of_their_own():
     check_runs(lambda **changes: toy_job(OneByOne(), **changes))
-    with pytest.raises(AssertionError, match='that was stopped and resumed are others'):
+    with pytest.raises(AssertionError, match='killed and resumed search differ'):
         check_runs(lambda **changes: toy_job(OneGenerator(), **changes))

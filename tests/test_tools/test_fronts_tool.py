@@ -94,8 +94,8 @@ def test_it_draws_them_with_detectors_made_by_hand(searches, run, tmp_path):
 
 def test_what_it_cannot_use_is_one_line(searches, run, tmp_path):
     assert 'There is no ledger' in run(tmp_path / 'nowhere')
-    assert '2 searches and 1 --names' in run(*searches, '--names', 'a')
-    assert '--draw writes a PNG' in run(*searches, '--draw', 'fronts.pdf')
+    assert '--names: 1 names for 2 searches' in run(*searches, '--names', 'a')
+    assert '--draw must be a .png file' in run(*searches, '--draw', 'fronts.pdf')
     marks = tmp_path / 'marks.json'
     assert 'cannot be read' in run(*searches, '--marks', marks)
     for text in ('{', '[{"name": "a"}]', '[1]', '[{"name": "a", "mAP": "much", "ms": 3}]'):
@@ -139,8 +139,8 @@ def test_numbers_that_would_stand_on_one_another_stand_together():
 
 
 def test_two_searches_of_one_name_are_refused(searches, run):
-    """Folders of two seeds are called alike, and their rows could not be told apart."""
-    assert "two searches have the name 'modular': set different names" in run(searches[1], searches[1])
+    """Folders of two seeds have the same name, so their rows could not be distinguished."""
+    assert "two searches have the name 'modular': give each a different name" in run(searches[1], searches[1])
     assert run(searches[1], searches[1], '--names', 'one', 'two')[0].startswith('one: 3 rows')
 
 
@@ -150,4 +150,4 @@ def test_a_rival_is_not_on_the_joint_front(searches, run, tmp_path):
     assert 'random: 2 rows, 2 successful, 1 on the front; hypervolume 89.1' in lines
     assert 'joint: 6 rows trained like those of modular, 1 on the front; hypervolume 40' in lines
     assert not any(line.startswith('joint') for line in run(*searches, '--apart', 'modular'))
-    assert "no search has the name 'other'; names are structural, modular" in run(*searches, '--apart', 'other')
+    assert "no search has the name 'other'. Names: structural, modular." in run(*searches, '--apart', 'other')

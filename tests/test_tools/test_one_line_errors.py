@@ -1,4 +1,4 @@
-"""What the tools print: one line of what was refused, the traceback of what is a bug."""
+"""Tools print one line for an invalid input, and a traceback for a bug."""
 
 import json
 import re
@@ -117,7 +117,7 @@ def test_a_ledger_of_another_search_is_one_line(search, tmp_path):
     [
         ('export_subnet.py', ['nowhere', 'x'], '^error: nowhere has no ledger.jsonl: it is no folder of a search'),
         ('analysis_tools/ledger.py', ['nowhere'], '^error: there is no ledger nowhere'),
-        ('analysis_tools/structures.py', ['broken'], 'error: broken/best.json is no JSON file: Expecting'),
+        ('analysis_tools/structures.py', ['broken'], 'error: broken/best.json is not valid JSON: Expecting'),
         ('analysis_tools/score_backbone.py', ['heir.py'], '^error: heir.py inherits .*there is no nosuch.py'),
         ('dataset_converters/split_imagenet.py', ['.', '--ann-file', 'binary'], 'binary is no text file'),
     ],

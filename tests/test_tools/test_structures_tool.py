@@ -85,7 +85,7 @@ def test_boxes_are_as_high_as_there_are_channels(tmp_path, monkeypatch):
     ('arguments', 'match'),
     [
         (['maedet-xl'], 'error: Cannot read'),
-        (['maedet-s', '--weights', '1', '1'], '2 stage weights'),
+        (['maedet-s', '--weights', '1', '1'], 'has 2 entries; .* have 5 stages'),
         (['.'], 'has no best.json'),
         (['maedet-s', '--write', '.'], 'error: .*directory'),
         (['maedet-s', '--draw', 'a.foo'], 'error: .*foo'),
@@ -118,7 +118,7 @@ def test_backbones_of_any_config(tmp_path, monkeypatch, capsys):
     score(monkeypatch, config, '--cfg-options', 'model.backbone.arch=maedet-s', *QUICK)
     lines = capsys.readouterr().out.splitlines()
     assert float(lines[-2].split()[-1]) == pytest.approx(1684.69, rel=0.005)  # with borders, see test_entropy.py
-    with pytest.raises(SystemExit, match='2 weights for 4 maps'):
+    with pytest.raises(SystemExit, match='--weights has 2 values for 4 feature maps'):
         score(monkeypatch, config, '--weights', '1', '1', *QUICK)
     config.write_text('model = dict()\n')
     with pytest.raises(SystemExit, match='has no model.backbone'):
@@ -146,8 +146,11 @@ def test_backbones_by_their_types(backbone, params, linear, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ('backbone', 'match'),
     [
-        (['ResNet'], 'neither a config file nor a registered backbone with its scope, such as mmdet.ResNet'),
-        (['mmdet.NoSuchNet'], 'neither a config file nor a registered'),
+        (
+            ['ResNet'],
+            'neither a config file nor the type of a registered backbone with its scope, such as mmdet.ResNet',
+        ),
+        (['mmdet.NoSuchNet'], 'neither a config file nor the type of a registered'),
         (['no/such/config.py'], 'neither a config file'),
         (['mmdet.ResNet', '--cfg-options', 'depth=51'], r'mmdet.ResNet cannot be built: .*invalid depth 51'),
         (['detnas_mm.MAEDetNet', '--cfg-options', 'arch=8k3s2|8k4s2x1b8'], 'kernels must be odd'),

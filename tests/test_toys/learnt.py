@@ -20,7 +20,7 @@ from detnas_mm.spaces import Architecture, ChoiceSpace
 
 @SPACES.register_module()
 class PowerSpace(ChoiceSpace):
-    """Which power of x, from 1 to 3, a linear layer is given."""
+    """Space of the power of x, from 1 to 3, that is the input of a linear layer."""
 
     choices = (3,)
 

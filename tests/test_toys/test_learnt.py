@@ -1,4 +1,4 @@
-"""A search that is a training run, from a folder outside the package: killed anywhere, it ends as if it never was."""
+"""A search that is a training run, from a folder outside the package; killed and resumed it gives the same result."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def tool(name, folder, *words):
 
 
 def result(folder):
-    """Rows without what may differ, what was exported, and its weights."""
+    """Returns rows without volatile fields, the exported files, and their weights."""
     _, records = read_ledger(folder / 'ledger.jsonl')
     rows = [{k: v for k, v in record.to_json().items() if k not in VOLATILE} for record in records]
     (best,) = json.loads((folder / 'best.json').read_text())

@@ -1,4 +1,4 @@
-"""Toy tasks, a driver that runs them, and who is still there."""
+"""Toy tasks, a driver that runs them, and queries for their processes."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def wait_for(condition, seconds=60):
 
 
 def survivors(folder, seconds=5):
-    """Processes of a folder that are still there after a while."""
+    """Returns processes of a folder that still run after a while."""
     end = time.monotonic() + seconds
     while (left := of_folder(folder)) and time.monotonic() < end:
         time.sleep(0.02)
@@ -68,13 +68,13 @@ def survivors(folder, seconds=5):
 
 
 def steps(task):
-    """What the toy has done: process and step."""
+    """Returns the steps of the toy: process and step."""
     path = task.folder / 'steps.txt'
     return [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def one_at_a_time(task):
-    """Whether no process made a step in a task's folder after another one had begun there."""
+    """Returns True if no process made a step in a task's folder after another one had begun there."""
     pids = [pid for pid, _ in steps(task)]
     changes = sum(a != b for a, b in zip(pids, pids[1:]))
     return changes == len(set(pids)) - 1

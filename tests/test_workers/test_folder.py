@@ -1,4 +1,4 @@
-"""Results of tasks, and who works in a folder."""
+"""Results of tasks, and locks of task folders."""
 
 import json
 import os

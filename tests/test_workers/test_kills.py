@@ -1,4 +1,4 @@
-"""Worker, driver, keeper or several are killed at many points: nobody survives, and the results are the same."""
+"""Worker, driver, keeper or several are killed at many points: no process survives, and results are the same."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='looks f
 
 @pytest.fixture(scope='module')
 def expected(tmp_path_factory):
-    """What an undisturbed driver with one worker writes."""
+    """Returns the rows of an undisturbed driver with one worker."""
     folder = tmp_path_factory.mktemp('undisturbed')
     assert start_driver(folder, 1).wait() == 0
     assert [row[1] for row in rows(folder)] == [None] * 3 and len({row[0]['total'] for row in rows(folder)}) == 3

@@ -11,7 +11,7 @@ KILLED = 'killed by signal 9 (SIGKILL)'
 
 
 class Scripted(Workers):
-    """Loses tasks as often as it is told, finishes them in an order of its own."""
+    """Loses tasks as often as ``losses`` says, and finishes them in its own order."""
 
     def __init__(self, losses=None, order=lambda places: places, why=KILLED, standing=()):
         super().__init__(1, 1)

@@ -157,7 +157,7 @@ def test_a_job_that_is_requeued_goes_on(tmp_path):
     assert totals(result()) == totals(run_in_order(LocalWorkers(), toys(tmp_path / 'local', 1, steps=5)))
     assert job_of(tasks[0]) == job
     first, *_, last = steps(tasks[0])
-    assert first[0] != last[0] and [s for p, s in steps(tasks[0]) if p == last[0]][0] > 0  # went on, not from its start
+    assert first[0] != last[0] and [s for p, s in steps(tasks[0]) if p == last[0]][0] > 0  # resumed, not restarted
 
 
 def test_a_second_driver_takes_over_the_jobs_of_a_killed_one_or_ends_them(tmp_path):

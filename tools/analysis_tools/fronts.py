@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compares Pareto fronts of several searches, and shows the joint front of nets that were trained alike."""
+"""Compares the Pareto fronts of several searches, and computes the joint front of equally trained nets."""
 
 import argparse
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 from detnas_mm.cli import one_line_errors, until_nobody_reads
 
 EPILOG = """
-Searches must have the same two objectives. The joint front is that of all nets with the evaluator, recipe and training
-budget of the last search; the number of other nets is printed.
+Searches must have the same two objectives. The joint front contains only nets that were trained as in the last search
+(same evaluator, recipe and budget); the others are counted and left out.
 
 examples:
   python tools/analysis_tools/fronts.py work_dirs/structural work_dirs/modular --draw fronts.png
@@ -18,14 +18,13 @@ examples:
   python tools/analysis_tools/fronts.py work_dirs/modular --marks by_hand.json --unit ms
   python tools/analysis_tools/fronts.py work_dirs/modular --pruning --spread 0.5
 
---marks: hand-made detectors, [{"name": "RetinaNet R-18", "coco/bbox_mAP": 0.31, "latency": 24.1}, ...].
---pruning: replays searches of a ModularSpace and counts candidates that partial-order pruning would have spared, and
-members of the front that it would have lost.
+--marks: hand-designed detectors, [{"name": "RetinaNet R-18", "coco/bbox_mAP": 0.31, "latency": 24.1}, ...].
+--pruning: replays searches of a ModularSpace with partial-order pruning; counts skipped candidates and lost front nets.
 """
 
 
 def read_marks(file: Path, objectives: list) -> list:
-    """Reads hand-made detectors from a JSON file."""
+    """Reads hand-designed detectors from a JSON file."""
     from detnas_mm.visualization import Mark
 
     try:
@@ -41,7 +40,7 @@ def read_marks(file: Path, objectives: list) -> list:
 
 
 def show_pruning(stage, folder: Path, objectives: list, reference: tuple, spread: float | None) -> None:
-    """Prints the candidates that partial-order pruning spared in a search, and would spare in a replay."""
+    """Prints how many candidates partial-order pruning has skipped, and how many it would skip."""
     from detnas_mm.search import number_text
     from detnas_mm.search.fronts import volume
     from detnas_mm.systems.sm_nas.pruning import read_notes, replay_stage
@@ -69,32 +68,28 @@ def main() -> None:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('searches', nargs='+', type=Path, help='folders of searches, or ledgers; the final search last')
-    parser.add_argument(
-        '--names', nargs='+', metavar='NAME', help='names of the searches; default: those of their folders'
-    )
+    parser.add_argument('--names', nargs='+', metavar='NAME', help='names of the searches; default: their folders')
     parser.add_argument(
         '--reference', nargs=2, type=float, metavar=('FIRST', 'SECOND'),
-        help='reference point of hypervolumes, a value of each objective; default: 0, and the worst of all rows',
+        help='reference point of hypervolumes, a value per objective; default: 0, and the worst of all rows',
     )  # fmt: skip
     parser.add_argument(
         '--apart', nargs='+', default=[], metavar='NAME',
-        help='searches to leave out of the joint front, such as random search',
+        help='searches to leave out of the joint front, such as a baseline',
     )  # fmt: skip
-    parser.add_argument('--marks', type=Path, metavar='JSON', help='hand-made detectors to draw')
-    parser.add_argument('--draw', type=Path, metavar='PNG', help='draw all fronts')
-    parser.add_argument('--unit', default='', help='unit of the second objective in the picture, such as ms')
-    parser.add_argument('--pruning', action='store_true', help='print the effect of partial-order pruning')
+    parser.add_argument('--marks', type=Path, metavar='JSON', help='hand-designed detectors to draw')
+    parser.add_argument('--draw', type=Path, metavar='PNG', help='draw all fronts into this file')
+    parser.add_argument('--unit', default='', help='unit of the second objective in the figure, such as ms')
+    parser.add_argument('--pruning', action='store_true', help='replay partial-order pruning')
     parser.add_argument(
         '--spread', type=float, metavar='VALUE',
-        help='differences of the second objective below this are ties in --pruning; default: spreads of the search',
+        help='differences of the second objective below it are ties in --pruning; default: as recorded by the search',
     )  # fmt: skip
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.searches):
-        raise SystemExit(
-            f'error: {len(args.searches)} searches and {len(args.names)} --names: give one name for each search.'
-        )
+        raise SystemExit(f'error: --names: {len(args.names)} names for {len(args.searches)} searches; give one each.')
     if args.draw and args.draw.suffix != '.png':
-        raise SystemExit(f'error: --draw writes a PNG; got {args.draw}.')
+        raise SystemExit(f'error: --draw must be a .png file; got {args.draw}.')
 
     from detnas_mm.search import number_text, pareto_front
     from detnas_mm.search.fronts import Stage, common_objectives, joint_front, reference_point, volume
@@ -103,13 +98,13 @@ def main() -> None:
     stages = [Stage.read(path, name) for path, name in zip(args.searches, names, strict=True)]
     twice = [stage.name for i, stage in enumerate(stages) if stage.name in [one.name for one in stages[:i]]]
     if twice:
-        raise SystemExit(f'error: two searches have the name {twice[0]!r}: set different names by --names.')
+        raise SystemExit(f'error: two searches have the name {twice[0]!r}: give each a different name with --names.')
     objectives = common_objectives(stages)
     marks = read_marks(args.marks, objectives) if args.marks else []
     unknown = sorted(set(args.apart) - {stage.name for stage in stages})
     if unknown:
         raise SystemExit(
-            f'error: --apart: no search has the name {unknown[0]!r}; names are {", ".join(s.name for s in stages)}.'
+            f'error: --apart: no search has the name {unknown[0]!r}. Names: {", ".join(s.name for s in stages)}.'
         )
     joined = [stage for stage in stages if stage.name not in args.apart]
     joint = joint_front(joined, objectives) if len(joined) > 1 else None

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Looks into the ledgers of searches: the best rows, the Pareto front, any selection; merges folders; writes CSV."""
+"""Shows the best rows, the Pareto front or any selection of ledgers; merges ledgers; writes CSV."""
 
 import argparse
 import sys
@@ -16,8 +16,8 @@ examples:
   python tools/analysis_tools/ledger.py work_dirs/a work_dirs/b --merge all.jsonl --csv all.csv
 
 Names are the metrics and costs of the rows; in conditions also: {fields}.
-Conditions compare by <= >= < > = !=; words by = and != alone; NAME=None finds the rows that have no such value.
-A row is exported by: python tools/export_subnet.py FOLDER ID
+Conditions compare with <= >= < > = !=, texts only with = and !=; NAME=None selects rows without such a value.
+To export a row: python tools/export_subnet.py FOLDER ID
 """
 
 
@@ -29,15 +29,16 @@ def main() -> None:
         epilog=EPILOG.format(fields=', '.join(analysis.FIELDS)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('ledgers', nargs='+', type=Path, help='folders of searches, or ledger files; of one search')
-    parser.add_argument('--top', type=int, default=10, metavar='K', help='how many to show; default: %(default)s')
+    parser.add_argument('ledgers', nargs='+', type=Path, help='folders or ledger files of one search')
+    parser.add_argument('--top', type=int, default=10, metavar='K', help='number of rows to show; default: %(default)s')
     parser.add_argument('--by', help='NAME or NAME:minimize to rank by; default: the first objective of the search')
     parser.add_argument(
-        '--where', nargs='+', default=[], metavar='CONDITION', help="such as 'macs<=250e6'; all must hold"
-    )
+        '--where', nargs='+', default=[], metavar='CONDITION',
+        help="select rows that meet all conditions, such as 'macs<=250e6'",
+    )  # fmt: skip
     parser.add_argument('--front', nargs='+', metavar='NAME', help='show the Pareto front of these instead of the best')
-    parser.add_argument('--merge', type=Path, metavar='FILE', help='write the selected rows as one new ledger')
-    parser.add_argument('--csv', type=Path, metavar='FILE', help='write the selected rows as a table; - for the screen')
+    parser.add_argument('--merge', type=Path, metavar='FILE', help='write the selected rows into a new ledger')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='write the selected rows as CSV; - prints them')
     args = parser.parse_args()
     if args.top < 1:
         raise SystemExit(f'error: --top must be 1 or more; got {args.top}.')
@@ -53,21 +54,19 @@ def main() -> None:
     def objective(text: str) -> Objective:
         name, _, direction = text.partition(':')
         if name not in ranking:
-            raise SystemExit(f'error: {name!r} is no metric or cost of these rows. There are: {", ".join(ranking)}.')
+            raise SystemExit(f'error: {name!r} is no metric or cost of these rows. Allowed: {", ".join(ranking)}.')
         return Objective(name, direction or 'maximize')
 
     wanted = [Objective(**one) for one in header['objectives']]
     if args.csv and str(args.csv) != '-':
         if analysis.is_ledger(args.csv):
-            raise SystemExit(
-                f'error: {args.csv} is a ledger, which a table would overwrite. Name another file for --csv.'
-            )
+            raise SystemExit(f'error: --csv {args.csv} would overwrite a ledger. Give another file.')
         try:
             with args.csv.open('w', newline='') as file:
                 analysis.write_csv(file, records)
         except OSError as error:
             raise SystemExit(
-                f'error: cannot write {args.csv}: {error.strerror}. Name a file in a folder that exists.'
+                f'error: cannot write --csv {args.csv}: {error.strerror}. Give a file in an existing folder.'
             ) from error
     if args.merge:
         analysis.write_merged(args.merge, header, records)
@@ -78,7 +77,7 @@ def main() -> None:
         wanted = [objective(text) for text in args.front]
     else:
         wanted = [objective(args.by)] if args.by else wanted[:1]
-    # A row may lack what the search is not for: values that were not finite are not written.
+    # Rows may lack metrics that are no objectives: values that are not finite are not written.
     judged = [r for r in records if r.ok and all(analysis.value(r, one.name) is not None for one in wanted)]
     rows = pareto_front(judged, wanted) if args.front else wanted[0].best_first(judged)[: args.top]
     failed, dropped = (sum(record.status == status for record in records) for status in ('failed', 'dropped'))

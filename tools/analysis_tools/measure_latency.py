@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measures latency tables on this machine, and how well their sums agree with whole nets."""
+"""Measures a latency table on this machine, and compares its predictions with measured whole nets."""
 
 from detnas_mm.cli import at_least_1, one_line_errors, parser
 
@@ -11,19 +11,19 @@ examples:
   python tools/analysis_tools/measure_latency.py configs/mae_det/maedet_search-latency_gfl_coco.py --threads 1
   python tools/analysis_tools/measure_latency.py configs/mae_det/maedet_search-latency_gfl_coco.py --found
 
-Times are taken inside whole nets. All nets take turns in ever new order, with rests, for some rounds; medians of the
-rounds count, and their spread is reported. Part 'backbone' is the backbone alone, 'detector' is all from the image to
-the boxes. With a checkpoint a detector looks at images of search-val, otherwise at noise, in which random weights find
-nothing: post-processing is then cheaper than it will be.
+Parts are timed inside whole nets. In every round all nets run once, in random order and with pauses; the table contains
+medians over the rounds, and their spread is printed. Part 'backbone' is the backbone only, 'detector' everything from
+the image to the boxes. With a checkpoint, a detector runs on images of search-val; without, on noise, where random
+weights detect nothing, so that post-processing is faster than with trained ones.
 
-What is measured is what the config's space says (its latency_subject). Of a supernet it is every choice. Of
-structures, which need no supernet, it is every convolution over a grid of widths; ResNet-50, written as a structure, is
-measured with them, and its latency printed, to be put in as a limit.
+The space of the config selects what is measured: every choice of a supernet; or, for structures (MAE-DET), which need
+no supernet, every convolution over a grid of widths. For structures the latency of ResNet-50 is printed, too, as a
+possible limit.
 
-A search without a model ends with measuring what it has found, if it runs on the device that the tables are from;
-elsewhere --found does that later. tools/search.py --measure does all of it.
+A search without a model measures its exported nets at the end if it runs on the device of the table; on another device,
+run this command with --found there. tools/search.py --measure does everything: table, search and exported nets.
 
-The tables are used by costs=dict(latency=dict(type='LatencyTable', file='…')) in a config's search section, or by
+To use a table: costs=dict(latency=dict(type='LatencyTable', file='…')) in a config's search section, or
 type='StructureLatency' for structures.
 """
 
@@ -37,17 +37,17 @@ def main() -> None:
         '--input-size', nargs=2, type=int, metavar=('H', 'W'), help="of the image, in pixels; default: the config's"
     )
     args_parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if there is one')
-    args_parser.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice")
-    args_parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
-    args_parser.add_argument('--nets', type=int, default=30, help='whole nets to check by; default: %(default)s')
+    args_parser.add_argument('--threads', type=at_least_1, help="CPU threads; default: torch's choice")
+    args_parser.add_argument('--rounds', type=int, default=30, help='measuring rounds; default: %(default)s')
+    args_parser.add_argument('--nets', type=int, default=30, help='whole nets to compare with; default: %(default)s')
     args_parser.add_argument(
         '--grid', type=int, metavar='N',
-        help='of structures: widths of each place that are measured, in N x N nets; default: 5',
+        help='structures: number of measured widths per block, in about N x N nets; default: 5',
     )  # fmt: skip
     args_parser.add_argument(
         '--found',
         action='store_true',
-        help="measure the nets that a finished search has left in the work dir, at its table's size and threads",
+        help="measure the exported nets of a finished search in the work dir, with its table's input size and threads",
     )
     args = args_parser.parse_args()
 
@@ -70,10 +70,13 @@ def main() -> None:
     table = next(iter(measured_costs(job.budget).values()), None) if job else None
     if args.found:
         if job is None:
-            raise SystemExit(f'error: {args.config} has no `search` section, so nothing was found.')
+            raise SystemExit(f'error: --found: {args.config} has no `search` section. Give the config of a search.')
         inputs = None if latency_of(job.budget) else FoundInputs(job, device, args.input_size)
         if measure_found(job, pace, device, inputs) is None:
-            raise SystemExit('error: nothing was measured: the latencies of this search are of another device.')
+            raise SystemExit(
+                'error: --found: nothing was measured, since the latency table of this search is of another device. '
+                'Run it on that device.'
+            )
         return
     size = args.input_size or (table and table.asked['input_size'])
     if not size:

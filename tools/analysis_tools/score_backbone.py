@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Entropy, multiply-adds, parameters and latency of any registered backbone, whatever registry it comes from."""
+"""Computes entropy, multiply-adds, parameters and latency of a backbone of any registry."""
 
 import argparse
 from pathlib import Path
@@ -10,9 +10,9 @@ from detnas_mm.errors import DetNASError, library_errors
 from detnas_mm.options import Options
 
 EPILOG = """
-Entropy is that of MAE-DET (Sun et al., ICML 2022), by running noise through the net: for every map that the backbone
-returns, and weighted. It compares nets of one family at one budget, and says nothing of nets of different families.
-Latency is that of one image on this machine, with random weights: the median of some rounds.
+Entropy is that of MAE-DET (Sun et al., ICML 2022), measured by forward passes of noise: of every feature map that the
+backbone returns, and as weighted sum. Compare it only between nets of one family with equal budgets.
+Latency is that of one image on this machine, with random weights: the median over the rounds.
 
 examples:
   python tools/analysis_tools/score_backbone.py configs/mae_det/maedet-s_gfl_coco.py
@@ -23,20 +23,20 @@ examples:
 
 
 def read(text: str, options: dict) -> tuple[dict, str | None]:
-    """The backbone's config, and the scope in which to look up what it is made of."""
+    """Returns the backbone's config and its default scope."""
     from mmengine.registry import MODELS
 
     if Path(text).is_file():
         cfg = read_file(text)
         override(cfg, options)
         if 'backbone' not in cfg.get('model', {}):
-            raise DetNASError(f'{text} has no model.backbone.')
+            raise DetNASError(f'{text} has no model.backbone. Give the config of a model with a backbone.')
         return cfg.model.backbone, cfg.get('default_scope')
     scope, dot, _ = text.partition('.')
     if not dot or '/' in text or MODELS.get(text) is None:
         raise DetNASError(
-            f'{text!r} is neither a config file nor a registered backbone with its scope, such as mmdet.ResNet, '
-            f'mmpretrain.MobileNetV2 or detnas_mm.MAEDetNet.'
+            f'{text!r} is neither a config file nor the type of a registered backbone with its scope, such as '
+            f'mmdet.ResNet, mmpretrain.MobileNetV2 or detnas_mm.MAEDetNet.'
         )
     return dict(options, type=text), scope
 
@@ -46,23 +46,23 @@ def main() -> None:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        'backbone', help='a config with a model that has a backbone, or the type of a backbone, such as mmdet.ResNet'
+        'backbone', help='the config of a model with a backbone, or the type of a backbone, such as mmdet.ResNet'
     )
     parser.add_argument(
         '--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE',
-        help='overrides of the config; of a type, its arguments',
+        help='overrides of the config, or arguments of the type',
     )  # fmt: skip
     parser.add_argument(
         '--input-size', type=int, nargs=2, default=(224, 224), metavar=('HEIGHT', 'WIDTH'), help='default: 224 224'
     )  # fmt: skip
     parser.add_argument(
         '--weights', type=float, nargs='+',
-        help='one for every map that the backbone returns; default: 0 1 1 6 for four maps, else the last one alone',
+        help='one weight per feature map; default: 0 1 1 6 for four maps, else 1 for the last one and 0 for others',
     )  # fmt: skip
-    parser.add_argument('--repeats', type=int, default=4, help='how often noise is run through it; default: 4')
+    parser.add_argument('--repeats', type=int, default=4, help='number of forward passes of noise; default: 4')
     parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if there is one')
-    parser.add_argument('--threads', type=at_least_1, help="of a CPU; default: torch's choice")
-    parser.add_argument('--rounds', type=int, default=10, help='of measuring latency; default: %(default)s')
+    parser.add_argument('--threads', type=at_least_1, help="CPU threads; default: torch's choice")
+    parser.add_argument('--rounds', type=int, default=10, help='rounds of measuring latency; default: %(default)s')
     args = parser.parse_args()
     require('mmengine')
 
@@ -97,7 +97,7 @@ def main() -> None:
         entropies = map_entropies(backbone, args.input_size, args.repeats, in_channels=channels)
     weights = weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
     if len(weights) != len(entropies):
-        raise DetNASError(f'{len(weights)} weights for {len(entropies)} maps; give one for each.')
+        raise DetNASError(f'--weights has {len(weights)} values for {len(entropies)} feature maps; give one per map.')
     print(f'{cfg["type"]}: {count_params(backbone):,} parameters')
     print(f'{count_macs(backbone, args.input_size, in_channels=channels):,} multiply-adds of convolutions at {size}')
     linear = sum(isinstance(module, torch.nn.Linear) for module in backbone.modules())

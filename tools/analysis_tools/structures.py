@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compares structures of MAE-DET's family: entropy, parameters, multiply-adds, FLOPs, layers; and draws them."""
+"""Compares MAE-DET structures by entropy, parameters, multiply-adds, FLOPs and layers, and draws them."""
 
 import argparse
 from pathlib import Path
@@ -7,8 +7,8 @@ from pathlib import Path
 from detnas_mm.cli import one_line_errors
 
 EPILOG = """
-A structure is a published name (maedet-s, maedet-m, maedet-l, maedet-init), resnet50 (written as a structure), a text
-such as '32k3s2|48k5s2x2b32|...', a text file of the authors, or the folder of a search, of which the best is taken.
+A STRUCTURE is a published name (maedet-s, maedet-m, maedet-l, maedet-init), resnet50 (as a structure), a text such as
+'32k3s2|48k5s2x2b32|...', a text file of the authors' code, or the folder of a search, whose best net is used.
 
 examples:
   python tools/analysis_tools/structures.py maedet-s maedet-m maedet-l maedet-init resnet50
@@ -18,7 +18,7 @@ examples:
 
 
 def read(text: str) -> dict:
-    """Structures by name, each with the channels of its images."""
+    """Returns structures by name, each with the channels of its images."""
     import json
 
     from detnas_mm.systems.mae_det.structure import RESNET50, read_with_channels
@@ -28,11 +28,11 @@ def read(text: str) -> dict:
     if path.is_dir():
         best = path / 'best.json'
         if not best.is_file():
-            raise SystemExit(f'error: {path} has no best.json: it is no folder of a finished search.')
+            raise SystemExit(f'error: {path} has no best.json. Give the folder of a finished search.')
         try:
             found = json.loads(best.read_text())
         except ValueError as error:
-            raise SystemExit(f'error: {best} is no JSON file: {error}.') from error
+            raise SystemExit(f'error: {best} is not valid JSON: {error}.') from error
         return {path.name: read_with_channels(found[0]['arch'], found[0].get('space', {}).get('in_channels'))}
     if path.is_file():
         nets = read_dicts(path)
@@ -46,16 +46,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('structures', nargs='+', metavar='STRUCTURE', help='see below')
+    parser.add_argument('structures', nargs='+', metavar='STRUCTURE', help='structures to compare, see below')
     parser.add_argument(
         '--input-size', type=int, nargs=2, default=(480, 480), metavar=('HEIGHT', 'WIDTH'),
-        help='of MACs and FLOPs; default: 480 480',
+        help='image size for MACs and FLOPs; default: 480 480',
     )  # fmt: skip
     parser.add_argument(
-        '--weights', type=float, nargs='+', help='of the stages, the stem first; default: 0 0 1 1 6'
+        '--weights', type=float, nargs='+', help='weights of the stages, from the stem on; default: 0 0 1 1 6'
     )  # fmt: skip
-    parser.add_argument('--draw', type=Path, metavar='PNG', help='a picture of all of them')
-    parser.add_argument('--write', type=Path, metavar='FILE', help='a text file that the code of the authors reads')
+    parser.add_argument('--draw', type=Path, metavar='PNG', help='draw all of them into this file')
+    parser.add_argument('--write', type=Path, metavar='FILE', help="write them into a text file of the authors' format")
     args = parser.parse_args()
 
     from detnas_mm.systems.mae_det import (
@@ -73,7 +73,7 @@ def main() -> None:
     try:
         for text in args.structures:
             for name, net in read(text).items():
-                found[f'{text}: {name}' if found.get(name, net) != net else name] = net  # two of one name
+                found[f'{text}: {name}' if found.get(name, net) != net else name] = net  # equal names
         nets = [to_dicts(*net) for net in found.values()]
         score = EntropyScore(args.weights) if args.weights else EntropyScore()
         scores = score.scores(nets).tolist()

@@ -1,26 +1,26 @@
-r"""Make Digits, the embedded data set: handwritten digits as a classification and a detection set.
+r"""Makes Digits, the built-in data set: handwritten digits for classification and detection.
 
-Needs no download: the 1,797 digits and the two photographs ship inside scikit-learn.
+Needs no download: the 1,797 digits and the two photographs are part of scikit-learn.
 
-What it writes, below OUT_DIR:
+Files in OUT_DIR:
   train/ search_val/ test/             scenes of 1 to 4 digits, PNG
   annotations/instances_SPLIT.json     their boxes, in COCO's format; classes '0' to '9'
   cls/SPLIT/CLASS/*.png                crops with one digit each, for pre-training and classification
-  annotations/crops_SPLIT.json         which digit each crop shows
-  CREDITS.txt digits.json              whose pictures these are; parameters and checksums
+  annotations/crops_SPLIT.json         the digit of each crop
+  CREDITS.txt digits.json              sources of the images; parameters and checksums
 
-The splits:
-  train        what networks are trained on
-  search_val   what a search judges its candidates on
-  test         what the final numbers are measured on
-  No handwritten digit and no region of the photographs is in two of them.
+Splits:
+  train        for training
+  search_val   for evaluating the candidates of a search
+  test         for the final results
+  No handwritten digit and no region of the photographs is in two splits.
 
 Examples:
   python tools/dataset_converters/make_digits.py
   python tools/dataset_converters/make_digits.py /tmp/tiny --num-train 40 --num-search-val 20 --num-test 20 \
       --num-cls-train 100 --num-cls-search-val 50 --num-cls-test 50
 
-The same options give the same bytes. Run again, it checks every file and mends what is damaged or missing.
+The same options give the same bytes. Run again, it verifies every file and rewrites damaged or missing ones.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from detnas_mm.datasets.digits import make_digits
 from detnas_mm.errors import DetNASError
 
 HELP = {
-    'seed': 'deals the digits into splits and draws all pictures',
+    'seed': 'seed of the splits and of all images',
     'image_size': 'side of a scene in pixels; digits are 0.15 to 0.63 of it high; crops have half of it',
-    'num_train': 'scenes to train on',
-    'num_search_val': 'scenes to search on; with fewer the fitness is noisier, with more each candidate takes longer',
-    'num_test': 'scenes to test on',
-    'num_cls_train': 'crops to pre-train on',
-    'num_cls_search_val': 'crops to search on, when classification accuracy guides the search',
-    'num_cls_test': 'crops to test on',
+    'num_train': 'scenes of train',
+    'num_search_val': 'scenes of search_val; fewer make the fitness noisier, more make each candidate slower',
+    'num_test': 'scenes of test',
+    'num_cls_train': 'crops for pre-training',
+    'num_cls_search_val': 'crops for searches by classification accuracy',
+    'num_cls_test': 'crops for testing',
 }
 
 
@@ -49,16 +49,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     defaults = {name: p.default for name, p in inspect.signature(make_digits).parameters.items()}
     default = defaults['out_dir']
-    parser.add_argument('out_dir', nargs='?', default=default, help=f'folder of the set (default: {default})')
+    parser.add_argument('out_dir', nargs='?', default=default, help=f'folder to write into (default: {default})')
     for name, text in HELP.items():
         flag = '--' + name.replace('_', '-')
         parser.add_argument(flag, type=int, default=defaults[name], help=f'{text} (default: {defaults[name]})')
     parser.add_argument(
         '--heights', nargs=2, type=float, metavar=('LOW', 'HIGH'),
-        help='least and greatest height of the digits of a scene, as fractions of its side (default: 0.146 0.625)',
+        help='smallest and largest height of digits, as fractions of the side of a scene (default: 0.146 0.625)',
     )  # fmt: skip
     parser.add_argument(
-        '--overwrite', action='store_true', help='replace a set with other options, or files of the same names'
+        '--overwrite', action='store_true', help='replace a data set with other options, or files of the same names'
     )
     parser.add_argument('--no-progress', dest='progress', action='store_false', help='show no progress bar')
     return parser.parse_args(argv)

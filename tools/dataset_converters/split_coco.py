@@ -1,16 +1,16 @@
-"""Splits a COCO annotation file in two by images drawn at random, or takes the images of another file out of it."""
+"""Splits a COCO annotation file by randomly drawn images, or removes the images of another file from it."""
 
 import argparse
 import json
 from pathlib import Path
 
 EPILOG = """\
-DetNAS draws 5,000 images from the detector's training set (COCO trainval35k, today's train2017), keeps them out of
-supernet training and judges candidates on them; the final test stays on val2017. A search by gradient (NATS) trains
-weights on one part and architecture parameters on the other: draw half of the images, under other names. The draw
-depends on the seed and the image ids alone, so two machines with the same file get the same split. Images stay where
-they are. A picture that is listed under several ids goes to one part with all of them. Annotations without an area get
-that of their box; whatever else mmdet could not read is refused with its id.
+DetNAS draws 5,000 images from the detector's training set (COCO trainval35k, today's train2017), excludes them from
+supernet training and evaluates candidates on them; the final test is on val2017. A search by gradient (NATS) trains
+weights on one part and architecture parameters on the other: draw half of the images, with other --names. The split
+depends only on the seed and the image ids, so it is the same on every machine. Image files are not moved. If a file is
+listed under several ids, all of them go to the same part. Annotations without an area get that of their box; anything
+else that mmdet cannot read is an error that names the id.
 
 examples:
   python tools/dataset_converters/split_coco.py data/coco/annotations/instances_train2017.json
@@ -34,15 +34,15 @@ def main() -> None:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('ann_file', type=Path, help='COCO json to split, such as instances_train2017.json')
-    parser.add_argument('--out-dir', type=Path, help='where to write; by default beside ann_file')
+    parser.add_argument('--out-dir', type=Path, help='folder to write into; default: that of ann_file')
     parser.add_argument(
-        '--without', type=Path, metavar='ANN_FILE', help='draw nothing: take out the images of this COCO json'
+        '--without', type=Path, metavar='ANN_FILE', help='instead of drawing, remove the images of this COCO json'
     )
     from detnas_mm.datasets import splits
 
     names = (splits.TRAIN, splits.SEARCH_VAL)
     parser.add_argument(
-        '--names', nargs='+', help=f'of the files to write: rest and drawn [{" ".join(names)}]; one with --without'
+        '--names', nargs='+', help=f'names of the files: rest and drawn [{" ".join(names)}]; one with --without'
     )
     splits.add_arguments(parser, count=5000)
     args = parser.parse_args()

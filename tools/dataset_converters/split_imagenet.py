@@ -1,12 +1,13 @@
-"""Draws the search-validation images of ClsNAS out of ImageNet's training set and writes the two image lists."""
+"""Draws the search-validation images of ClsNAS from ImageNet's training set and writes the two image lists."""
 
 import argparse
 from pathlib import Path
 
 EPILOG = """\
-ClsNAS, the paper's control, is the same search guided by ImageNet accuracy. Its candidates are judged on 50,000
-images that are drawn from the training set and kept out of supernet training. The draw depends on the seed and the
-paths of the images alone. Images stay where they are; labels are those that mmpretrain gives the class folders.
+ClsNAS, the control experiment of the DetNAS paper, is the same search with ImageNet accuracy as objective. Candidates
+are evaluated on 50,000 images that are drawn from the training set and excluded from supernet training. The draw
+depends only on the seed and the paths of the images. Image files are not moved; labels are those that mmpretrain
+assigns to the class folders.
 
 example:
   python tools/dataset_converters/split_imagenet.py data/imagenet
@@ -19,11 +20,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('root', type=Path, help='the ImageNet folder; images lie in ROOT/train/<class>/')
+    parser.add_argument('root', type=Path, help='the ImageNet folder, with images in ROOT/train/<class>/')
     parser.add_argument(
-        '--ann-file', type=Path, help='list of "path label" lines to split, for images that lie in no class folders'
+        '--ann-file', type=Path, help='list of "path label" lines to split, for images without class folders'
     )
-    parser.add_argument('--out-dir', type=Path, help='where to write; by default ROOT/meta')
+    parser.add_argument('--out-dir', type=Path, help='folder to write into; default: ROOT/meta')
     from detnas_mm.datasets import splits
 
     splits.add_arguments(parser, count=50000)

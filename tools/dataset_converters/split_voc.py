@@ -1,12 +1,12 @@
-"""Draws DetNAS's search-validation images out of VOC 2007 + 2012 trainval and writes the image lists."""
+"""Draws DetNAS's search-validation images from VOC 2007 + 2012 trainval and writes the image lists."""
 
 import argparse
 from pathlib import Path
 
 EPILOG = """\
-The paper draws 5,000 images from VOC trainval07+12 (16,551 images), keeps them out of supernet training and judges
-candidates on them; the final test stays on test2007. The draw runs over all years together and depends on the seed
-and the image ids alone. Every year gets two lists, since mmdet reads VOC with one dataset a year.
+The paper draws 5,000 images from VOC trainval07+12 (16,551 images), excludes them from supernet training and evaluates
+candidates on them; the final test is on test2007. The draw is over all years together and depends only on the seed and
+the image ids. Two lists are written per year, since mmdet reads VOC with one dataset per year.
 
 example:
   python tools/dataset_converters/split_voc.py data/VOCdevkit
@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('root', type=Path, help='the VOCdevkit folder, which holds VOC2007 and VOC2012')
+    parser.add_argument('root', type=Path, help='the VOCdevkit folder, with VOC2007 and VOC2012')
     parser.add_argument('--years', nargs='+', default=['2007', '2012'], help='years to split together [2007 2012]')
     parser.add_argument('--list', default='trainval', help='name of the image list to split [%(default)s]')
     from detnas_mm.datasets import splits

@@ -1,4 +1,4 @@
-"""What the command lines of converters share."""
+"""Common command line of the model converters."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from typing import Any
 
 
 def converter_parser(description: str | None, epilog: str, left_out: str) -> argparse.ArgumentParser:
-    """An argument parser with what all converters take.
+    """Builds an argument parser with the common arguments of converters.
 
     Args:
-        description: What the converter does.
+        description: Description of the converter.
         epilog: Examples.
-        left_out: Which parts ``--backbone-only`` leaves out.
+        left_out: Parts that ``--backbone-only`` drops.
     """
     parser = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('src', metavar='SRC', type=Path, help="the authors' checkpoint")
-    parser.add_argument('dst', metavar='DST', type=Path, help='file to write')
-    parser.add_argument('--backbone-only', action='store_true', help=f'leave out {left_out}')
+    parser.add_argument('dst', metavar='DST', type=Path, help='the file to write')
+    parser.add_argument('--backbone-only', action='store_true', help=f'drop {left_out}')
     parser.add_argument(
         '--trust-pickle',
         action='store_true',
-        help='read a file that holds more than plain tensors; this runs whatever code the file brings along',
+        help='load a file that contains more than plain tensors; this executes code in the file, so it must be trusted',
     )
     parser.add_argument('--overwrite', action='store_true', help='replace DST if it exists')
     return parser
 
 
 def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, convert: Callable[[Any], Any]) -> Any:
-    """Reads SRC, converts it and writes DST; ends the program with one line if that cannot be done.
+    """Reads SRC, converts it and writes DST; on failure exits with a one-line error.
 
     Args:
-        parser: Names the program.
-        args: What it parsed.
-        convert: From a state dict to what has ``meta`` and ``state_dict``; raises DetNASError if it does not fit.
+        parser: The parser, for the name of the program.
+        args: The parsed arguments.
+        convert: Converts a state dict to an object with ``meta`` and ``state_dict``; raises DetNASError on failure.
 
     Returns:
-        What ``convert`` returned.
+        The result of ``convert``.
     """
     if args.dst.exists() and not args.overwrite:
-        sys.exit(f'{parser.prog}: {args.dst} exists; give --overwrite to replace it.')
+        sys.exit(f'{parser.prog}: {args.dst} exists; use --overwrite to replace it.')
 
     import torch
 

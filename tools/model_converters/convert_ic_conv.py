@@ -1,16 +1,16 @@
-"""Converts a checkpoint of IC-Conv's authors to detnas_mm: the plain backbone's keys, channels in their order."""
+"""Converts a checkpoint of IC-Conv's authors to the keys of the plain backbone; the order of channels is kept."""
 
 from typing import Any
 
 from _converter import convert_file, converter_parser
 
 EPILOG = """\
-Takes backbones, classifiers and whole detectors (then with --backbone-only). Which published pattern of dilations the
-weights belong to is read off their numbers of channels; the pattern and the config of the backbone are written to the
-file's meta, so that DilatedBackbone knows that the weights are in the pattern's order:
+Converts backbones, classifiers and whole detectors (with --backbone-only). The published pattern of dilations is
+inferred from the numbers of channels. The pattern and the config of the backbone are written to the file's meta, from
+which DilatedBackbone reads that the weights are in the pattern's order:
   python -c "import torch; print(torch.load('DST', weights_only=True)['meta'])"
 
-What DST holds, and how it is used:
+Content and use of DST:
   source without classifier, or --backbone-only: a backbone (conv1.*, layer1.*, …)
       backbone=dict(type='detnas_mm.DilatedBackbone', plain='mmdet.ResNet', depth=50, style='pytorch',
                     genotypes='ic-resnet50-detection', init_cfg=dict(type='Pretrained', checkpoint='DST'))
@@ -27,7 +27,7 @@ def main() -> None:
     parser = converter_parser(__doc__, EPILOG, 'classifier, neck and detection heads')
     parser.add_argument(
         '--genotypes', metavar='TEXT',
-        help='the pattern, as a published name or as a text, where its numbers of channels are none of the published',
+        help='the pattern, as a published name or as a text; required if the pattern is not a published one',
     )  # fmt: skip
     args = parser.parse_args()
 

@@ -6,19 +6,20 @@ from typing import Any
 from _converter import convert_file, converter_parser
 
 EPILOG = """\
-Takes fixed nets and supernets, with and without classifier, from ImageNet and from detection training. Architecture
-and space are read off the keys and shapes and are written, with the config of the backbone, to the file's meta:
+Converts fixed nets and supernets, with and without classifier, from ImageNet and from detection training. Architecture
+and space are inferred from keys and shapes and written, with the config of the backbone, to the file's meta:
   python -c "import torch; print(torch.load('DST', weights_only=True)['meta'])"
 
-What DST holds, and how it is used:
+Content and use of DST:
   source without classifier, or --backbone-only: a backbone (stem.*, blocks.*)
       backbone=dict(type='detnas_mm.DetNASNet', arch='coco-fpn-300m',
                     init_cfg=dict(type='Pretrained', checkpoint='DST'))
   source with classifier: an mmpretrain classifier (backbone.*, head.fc.*), for load_from; and in a detector
       init_cfg=dict(type='Pretrained', checkpoint='DST', prefix='backbone.')
 
-The authors' supernets and fixed nets deal channels in two ways (channel_split 'shuffle' and 'even_odd'); a net with
-the wrong one loads and computes nonsense. A published name brings the right one along; otherwise copy it from meta.
+The authors' supernets split channels by channel_split='shuffle', their fixed nets by 'even_odd'. With the wrong one a
+checkpoint loads without an error and gives wrong outputs. A published name selects the right one; otherwise copy it
+from meta.
 
 examples:
   python tools/model_converters/megvii_to_detnas_mm.py COCO_FPN_300M.pkl checkpoints/coco-fpn-300m.pth
@@ -31,8 +32,8 @@ def main() -> None:
     parser.add_argument(
         '--channel-split',
         choices=['shuffle', 'even_odd'],
-        help='how channels were dealt, for weights of your own training; by default shuffle for supernets and even_odd '
-        "for fixed nets, as in the authors' released ones",
+        help='how channels were split in training; default: as in the released files, shuffle for supernets and '
+        'even_odd for fixed nets',
     )
     args = parser.parse_args()
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Sorts the channels of a dilated backbone, so that those of one dilation lie together: same outputs, faster."""
+"""Sorts the channels of a dilated backbone by dilation: same outputs, but faster."""
 
 import argparse
 from pathlib import Path
@@ -7,13 +7,14 @@ from pathlib import Path
 from detnas_mm.cli import TRUST, config_file, one_line_errors, read_file
 
 EPILOG = """
-CHECKPOINT may hold the whole model, such as one that a search exported or that was trained: then OUT does, sorted, and
+CHECKPOINT is either of a whole model, such as one that was exported by a search or trained. Then OUT.pth is the sorted
+model, with the same test result:
   python tools/test.py OUT.py OUT.pth
-gives the same. Or it holds pre-trained weights of the plain backbone alone: then the backbone of OUT.py begins with the
-sorted ones in OUT.pth, and
+Or it contains only pre-trained weights of the plain backbone. Then OUT.py initialises its backbone with the sorted
+weights in OUT.pth, and trains the same net as CONFIG:
   python tools/train.py OUT.py
-trains what CONFIG would have. Layers that stay in place, since their channels are read elsewhere too, are listed. Only
-weights are kept, no optimiser's state: it would have to be sorted as well. OUT.py has no load_from.
+Layers that cannot be sorted, since other layers read their channels, too, are listed. The optimiser's state is not
+written. OUT.py has no load_from.
 
 examples:
   python tools/model_converters/sort_dilations.py found.py found.pth work_dirs/found_sorted.pth
@@ -25,18 +26,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        'config', metavar='CONFIG', type=config_file, help='a config whose backbone is a DilatedBackbone'
-    )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', type=Path, help='weights of its model, or of its backbone')
-    parser.add_argument('out', metavar='OUT', type=Path, help='checkpoint to write; its config is written beside it')
-    parser.add_argument('--overwrite', action='store_true', help='replace files that exist')
+    parser.add_argument('config', metavar='CONFIG', type=config_file, help='a config with a DilatedBackbone')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', type=Path, help='of the model, or of the plain backbone')
+    parser.add_argument('out', metavar='OUT', type=Path, help='checkpoint to write, with its config beside it as .py')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing files')
     parser.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
     args = parser.parse_args()
     files = args.out.with_suffix('.pth'), args.out.with_suffix('.py')
     existing = [str(path) for path in files if path.exists()]
     if existing and not args.overwrite:
-        raise SystemExit(f'error: {" and ".join(existing)} exist; give --overwrite to replace them.')
+        raise SystemExit(f'error: {" and ".join(existing)} exist; use --overwrite to replace them.')
 
     import torch  # after the arguments: it takes seconds
     from mmengine.config import Config

@@ -5,11 +5,11 @@ from typing import Any
 from _converter import convert_file, converter_parser
 
 EPILOG = """\
-Takes backbones and whole detectors (then with --backbone-only). The structure is read off keys and shapes and is
+Converts backbones and whole detectors (with --backbone-only). The structure is inferred from keys and shapes and
 written, with the config of the backbone, to the file's meta:
   python -c "import torch; print(torch.load('DST', weights_only=True)['meta'])"
 
-DST holds a backbone (stem.*, blocks.*):
+DST contains a backbone (stem.*, blocks.*):
   backbone=dict(type='detnas_mm.MAEDetNet', arch='maedet-s', init_cfg=dict(type='Pretrained', checkpoint='DST'))
 
 examples:
@@ -22,7 +22,8 @@ def main() -> None:
     parser = converter_parser(__doc__, EPILOG, 'neck and detection heads')
     parser.add_argument(
         '--strides', type=int, nargs='+', choices=[1, 2], metavar='STRIDE',
-        help='of the stem and of every super-block, for nets that are not published; weights do not tell them',
+        help='strides of the stem and of every super-block; required for nets that are not published, since weights do '
+        'not show them',
     )  # fmt: skip
     args = parser.parse_args()
 

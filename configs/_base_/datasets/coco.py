@@ -1,4 +1,4 @@
-# COCO 2017: its train2017 is the paper's trainval35k, its val2017 the paper's minival. $DETNAS_COCO moves it elsewhere.
+# COCO 2017: train2017 is the paper's trainval35k, val2017 the paper's minival. $DETNAS_COCO sets another folder.
 dataset_type = 'CocoDataset'
 data_root = '{{$DETNAS_COCO:data/coco}}/'
 

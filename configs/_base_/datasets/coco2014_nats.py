@@ -1,5 +1,5 @@
-# COCO 2014 for a search by gradient, as in the paper: weights learn on train2014, α on the 35,000 images of val2014
-# that are not in minival, today's val2017.
+# COCO 2014 for a search by gradient, as in the paper: weights are trained on train2014, α on the 35,000 images of
+# val2014 that are not in minival (today's val2017). Make the list of the latter by
 #   python tools/dataset_converters/split_coco.py data/coco/annotations/instances_val2014.json \
 #       --without data/coco/annotations/instances_val2017.json --names val2014_without_minival
 _base_ = './coco_nats.py'

@@ -1,12 +1,13 @@
-# COCO for a supernet: 5,000 images of train2017 are kept out of training, for the search to judge candidates on.
+# COCO for a supernet: 5,000 images of train2017 (search-val) are not trained on; the search evaluates candidates on
+# them. Make the split by
 #   python tools/dataset_converters/split_coco.py data/coco/annotations/instances_train2017.json
 _base_ = './coco.py'
 train_dataloader = dict(dataset=dict(ann_file='annotations/detnas_train.json'))
-# A supernet has no path to be tested on.
+# A supernet is not tested: it has no single path.
 val_dataloader = val_evaluator = val_cfg = None
 test_dataloader = test_evaluator = test_cfg = None
 
-# What the evaluator of a search looks at.
+# Data for the evaluator of a search.
 search_data = dict(
     dataloader=dict(
         batch_size=8,
@@ -25,7 +26,7 @@ search_data = dict(
         ann_file='{{$DETNAS_COCO:data/coco}}/annotations/detnas_search_val.json',
         metric='bbox',
     ),
-    # BN is recalibrated on training images, by the training pipeline without its flip.
+    # BN is recalibrated on training images, with the training pipeline without the flip.
     calibration=dict(
         num_images=500,
         dataloader=dict(

@@ -1,4 +1,4 @@
-# COCO for training from scratch: every image at a shorter side drawn from 480 to 960, the longer at most 1333.
+# COCO for training from scratch: the shorter side is drawn from 480 to 960, the longer side is at most 1333.
 _base_ = './coco.py'
 multi_scale_pipeline = [
     dict(type='LoadImageFromFile'),

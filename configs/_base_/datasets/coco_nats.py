@@ -1,4 +1,4 @@
-# COCO 2017 for a search by gradient: weights learn on one half of train2017, α on the other.
+# COCO 2017 for a search by gradient: weights are trained on one half of train2017, α on the other. Make the halves by
 #   python tools/dataset_converters/split_coco.py data/coco/annotations/instances_train2017.json \
 #       --count 58633 --names nats_weights nats_alpha
 dataset_type = 'CocoDataset'
@@ -41,7 +41,7 @@ alpha_data = dict(
         pipeline=train_pipeline,
     ),
 )
-# BN of what was decoded is recalibrated on images that weights learn on, by their pipeline without its flip.
+# BN of the decoded net is recalibrated on the images of the weights, with their pipeline without the flip.
 calibration = dict(
     num_images=500,
     dataloader=dict(
@@ -62,6 +62,6 @@ calibration = dict(
         ),
     ),
 )
-# While it is searched there is no net to be tested.
+# During the search there is no single net to validate or test.
 val_dataloader = val_evaluator = val_cfg = None
 test_dataloader = test_evaluator = test_cfg = None

@@ -1,4 +1,4 @@
-# Crops of Digits in ImageNet's folder form; tools/dataset_converters/make_digits.py makes them.
+# Crops of Digits in ImageNet's folder layout; made by tools/dataset_converters/make_digits.py.
 dataset_type = 'CustomDataset'
 data_root = '{{$DETNAS_DIGITS:data/digits}}/'
 data_preprocessor = dict(num_classes=10, to_rgb=False)

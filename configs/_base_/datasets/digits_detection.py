@@ -1,9 +1,9 @@
-# Digits as a COCO-format detection set; tools/dataset_converters/make_digits.py makes it.
+# Digits as a COCO-format detection set; made by tools/dataset_converters/make_digits.py.
 dataset_type = 'CocoDataset'
 data_root = '{{$DETNAS_DIGITS:data/digits}}/'
 metainfo = dict(classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
 
-# Side of the images; $DETNAS_DIGITS_SIZE for a set made with --image-size.
+# Side of the images; set $DETNAS_DIGITS_SIZE for a set made with --image-size.
 size = int('{{$DETNAS_DIGITS_SIZE:96}}')
 
 train_pipeline = [

@@ -1,5 +1,5 @@
-# ImageNet, in either of the two layouts that mmpretrain reads. $DETNAS_IMAGENET moves it elsewhere.
-# Images stay BGR with values 0–255: neither mean nor standard deviation, here and in detection.
+# ImageNet, in either of the two layouts that mmpretrain reads. $DETNAS_IMAGENET sets another folder. Images are BGR
+# with values 0–255, not normalised, here and in detection.
 dataset_type = 'ImageNet'
 data_root = '{{$DETNAS_IMAGENET:data/imagenet}}'
 data_preprocessor = dict(num_classes=1000, to_rgb=False)

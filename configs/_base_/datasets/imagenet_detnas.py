@@ -1,9 +1,10 @@
-# ImageNet for ClsNAS: 50,000 images of train are kept out of training, for the search to judge candidates on.
+# ImageNet for ClsNAS: 50,000 images of train (search-val) are not trained on; the search evaluates candidates on them.
+# Make the split by
 #   python tools/dataset_converters/split_imagenet.py data/imagenet
 _base_ = './imagenet_supernet.py'
 train_dataloader = dict(dataset=dict(ann_file='meta/detnas_train.txt'))
 
-# What the evaluator of a search looks at.
+# Data for the evaluator of a search.
 search_data = dict(
     dataloader=dict(
         batch_size=250,

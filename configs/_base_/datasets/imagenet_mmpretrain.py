@@ -1,5 +1,5 @@
-# ImageNet as mmpretrain's own recipes take it: RGB, mean and standard deviation, 32 images a GPU, by epochs. For
-# backbones that go on to detectors of mmdet's recipes, which normalise alike. $DETNAS_IMAGENET moves it elsewhere.
+# ImageNet as in mmpretrain's own recipes: RGB, normalised, 32 images per GPU, by epochs. For backbones of detectors
+# with mmdet's own recipes, which normalise in the same way. $DETNAS_IMAGENET sets another folder.
 _base_ = 'mmpretrain::_base_/datasets/imagenet_bs32.py'
 data_root = '{{$DETNAS_IMAGENET:data/imagenet}}'
 train_dataloader = dict(dataset=dict(data_root=data_root))

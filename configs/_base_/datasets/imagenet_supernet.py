@@ -1,4 +1,4 @@
-# ImageNet for the supernet that goes on to a detector: all of train. There is no path to be tested on.
+# ImageNet for the supernet of a detector: all of train. A supernet is not tested: it has no single path.
 _base_ = './imagenet.py'
 val_dataloader = val_evaluator = val_cfg = None
 test_dataloader = test_evaluator = test_cfg = None

@@ -1,5 +1,5 @@
-# VOC: trained on trainval of 2007 and 2012, tested on test2007. $DETNAS_VOC moves the VOCdevkit folder elsewhere.
-# Schedules count iterations, so nothing is repeated as mmdet's own VOC config does.
+# VOC: trained on trainval of 2007 and 2012, tested on test2007. $DETNAS_VOC sets another VOCdevkit folder. Schedules
+# count iterations, so there is no RepeatDataset as in mmdet's own VOC config.
 dataset_type = 'VOCDataset'
 data_root = '{{$DETNAS_VOC:data/VOCdevkit}}/'
 
@@ -53,7 +53,7 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-# The protocol of VOC2007, and mmdet's default; the paper does not say which it takes.
+# The protocol of VOC2007, as mmdet's default; the paper does not state its protocol.
 val_evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='11points')
 val_cfg = dict(type='ValLoop')
 test_dataloader = val_dataloader

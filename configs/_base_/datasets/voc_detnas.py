@@ -1,4 +1,5 @@
-# VOC for a supernet: 5,000 images of trainval07+12 are kept out of training, for the search to judge candidates on.
+# VOC for a supernet: 5,000 images of trainval07+12 (search-val) are not trained on; the search evaluates candidates on
+# them. Make the split by
 #   python tools/dataset_converters/split_voc.py data/VOCdevkit
 _base_ = './voc.py'
 train_dataloader = dict(
@@ -16,11 +17,11 @@ train_dataloader = dict(
         ],
     ),
 )
-# A supernet has no path to be tested on.
+# A supernet is not tested: it has no single path.
 val_dataloader = val_evaluator = val_cfg = None
 test_dataloader = test_evaluator = test_cfg = None
 
-# What the evaluator of a search looks at.
+# Data for the evaluator of a search.
 search_data = dict(
     dataloader=dict(
         batch_size=8,
@@ -42,7 +43,7 @@ search_data = dict(
         ),
     ),
     metric=dict(type='VOCMetric', metric='mAP', eval_mode='11points'),
-    # BN is recalibrated on training images, by the training pipeline without its flip.
+    # BN is recalibrated on training images, with the training pipeline without the flip.
     calibration=dict(
         num_images=500,
         dataloader=dict(

@@ -1,4 +1,4 @@
-# VOC for a search by gradient: weights learn on trainval of 2012, α on trainval of 2007.
+# VOC for a search by gradient: weights are trained on trainval of 2012, α on trainval of 2007.
 _base_ = './coco_nats.py'
 dataset_type = 'VOCDataset'
 data_root = '{{$DETNAS_VOC:data/VOCdevkit}}/'

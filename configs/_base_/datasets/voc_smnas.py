@@ -1,7 +1,8 @@
-# VOC for a search that trains its candidates: they are judged on 5,000 images of trainval07+12 that they do not see.
+# VOC for a search that trains its candidates: they are evaluated on 5,000 images of trainval07+12 that are not trained
+# on. Make the split by
 #   python tools/dataset_converters/split_voc.py data/VOCdevkit
 _base_ = './voc.py'
-# A candidate trains on one GPU with all 16 images of a step.
+# A candidate is trained on one GPU, with all 16 images of an iteration.
 train_dataloader = dict(
     batch_size=16,
     dataset=dict(

@@ -1,4 +1,4 @@
-# An mmpretrain classifier; leaf configs put the backbone in.
+# An mmpretrain classifier; leaf configs set the backbone.
 model = dict(
     type='ImageClassifier',
     backbone=dict(with_last_conv=True, out_indices=()),

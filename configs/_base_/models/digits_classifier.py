@@ -1,5 +1,5 @@
-# An mmpretrain classifier; leaf configs put the backbone in. Its weights begin as torch's own do: with the authors'
-# wide depthwise kernels (standard deviation 1) a few hundred steps of AdamW leave large kernels as they were drawn.
+# An mmpretrain classifier; leaf configs set the backbone. Initialised by torch's defaults: from the authors'
+# initialisation of depthwise kernels (standard deviation 1), a few hundred steps of AdamW hardly change large kernels.
 model = dict(
     type='ImageClassifier',
     backbone=dict(

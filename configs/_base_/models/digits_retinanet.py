@@ -1,6 +1,6 @@
-# A slim RetinaNet: 3 levels, 48 channels, one square anchor at two scales; no BN in neck and head, as the paper's. What
-# follows the backbone is weak on purpose: 1x1 convolutions in place of an FPN, and a head of a single 3x3. The backbone
-# has to do the work, so backbones differ more (docs/digits.md).
+# A slim RetinaNet: 3 levels, 48 channels, one square anchor at two scales; no BN in neck and head, as in the paper.
+# Neck and head are weak on purpose, 1x1 convolutions instead of an FPN and a single 3x3 convolution as head, so that
+# results depend more on the backbone (docs/digits.md).
 model = dict(
     type='RetinaNet',
     data_preprocessor=dict(type='DetDataPreprocessor', pad_size_divisor=32),

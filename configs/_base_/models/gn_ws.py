@@ -1,14 +1,14 @@
-# Training from random weights: group normalisation and standardised weights, for any detector. A config that inherits
-# this beside its detector puts the pieces in:
+# Training from random weights: group normalisation and weight standardisation, for any detector. Inherit this file and
+# a detector, then set
 #   model = dict(
 #       backbone={{_base_.from_scratch.backbone}},
 #       neck={{_base_.from_scratch.layers}},
-#       bbox_head={{_base_.from_scratch.layers}},  # one stage; of two stages: roi_head=dict(bbox_head=…)
+#       bbox_head={{_base_.from_scratch.layers}},  # one-stage; for two-stage detectors: roi_head=dict(bbox_head=…)
 #   )
-# A part that has settings of its own takes norm_cfg={{_base_.from_scratch.layers.norm_cfg}} and conv_cfg likewise.
-# Heads without norms (RPN, GA-RPN) stay as they are.
+# In a part with other settings set norm_cfg={{_base_.from_scratch.layers.norm_cfg}}, and conv_cfg likewise. Heads
+# without norms (RPN, GA-RPN) are not changed.
 from_scratch = dict(
-    # of necks and heads: 32 groups, or the largest divisor of a layer's channels below
+    # for necks and heads: 32 groups, or the largest smaller divisor of a layer's channels
     layers=dict(
         norm_cfg=dict(type='detnas_mm.GroupNorm', num_groups=32, requires_grad=True),
         conv_cfg=dict(type='detnas_mm.StandardizedConv2d'),

@@ -1,4 +1,4 @@
-# mmdet's GFL on P3–P7 with MAE-DET-S from random weights; leaf configs put other backbones in. The authors' detector is
+# mmdet's GFL on P3–P7 with MAE-DET-S from random weights; leaf configs set other backbones. The authors' detector is
 # GFLV2, which mmdet does not have.
 norm_cfg = dict(type='SyncBN')
 model = dict(

@@ -1,5 +1,5 @@
-# mmdet's RetinaNet with MAE-DET-S from random weights, and SyncBN in backbone and neck; leaf configs put other
-# backbones in.
+# mmdet's RetinaNet with MAE-DET-S from random weights, and SyncBN in backbone and neck; leaf configs set other
+# backbones.
 _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
 norm_cfg = dict(type='SyncBN')
 model = dict(

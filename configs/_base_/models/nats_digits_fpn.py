@@ -1,4 +1,4 @@
-# The slim Faster R-CNN of Digits on mmdet's ResNet-50, an eighth as wide; leaf configs say which dilations.
+# The slim Faster R-CNN of Digits on mmdet's ResNet-50, an eighth as wide; leaf configs set the dilations.
 _base_ = './digits_faster_rcnn.py'
 model = dict(
     backbone=dict(

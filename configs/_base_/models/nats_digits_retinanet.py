@@ -1,4 +1,4 @@
-# The slim RetinaNet of Digits on mmdet's ResNet-50, an eighth as wide; leaf configs say which dilations.
+# The slim RetinaNet of Digits on mmdet's ResNet-50, an eighth as wide; leaf configs set the dilations.
 _base_ = './digits_retinanet.py'
 model = dict(
     backbone=dict(

@@ -3,8 +3,8 @@ optim_wrapper = dict(
     type='OptimWrapper',
     constructor='detnas_mm.FewGroupsOptimWrapperConstructor',
     optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4),
-    # All biases, BN's too: twice the learning rate, no weight decay. BN's weights do decay. (bias_lr_mult and
-    # bias_decay_mult would leave BN's biases out.)
+    # Biases, including BN's: twice the learning rate, no weight decay. BN's weights have weight decay. (bias_lr_mult
+    # and bias_decay_mult would not apply to BN's biases.)
     paramwise_cfg=dict(custom_keys={'.bias': dict(lr_mult=2.0, decay_mult=0.0)}),
 )
 param_scheduler = [

@@ -1,4 +1,4 @@
-# The recipe for ImageNet: 300,000 iterations with 1,024 images, the learning rate falling linearly from 0.5 to 0.
+# The recipe for ImageNet: 300,000 iterations with 1,024 images, learning rate linear from 0.5 to 0.
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='detnas_mm.FewGroupsOptimWrapperConstructor',

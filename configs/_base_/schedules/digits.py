@@ -1,5 +1,5 @@
-# AdamW, cosine to 0; without the gentle begin and the clipping, heads diverge at this rate. Leaf configs say for how
-# many steps.
+# AdamW, cosine to 0; without warm-up and gradient clipping, heads diverge at this learning rate. Leaf configs set the
+# number of iterations.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-3, fused=True), clip_grad=dict(max_norm=5))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=100),

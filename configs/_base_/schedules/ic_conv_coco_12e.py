@@ -1,4 +1,4 @@
-# 1x: 12 epochs of 7,330 iterations with 16 images, a tenth at 8 and 11, as mmdet's.
+# 1x as in mmdet: 12 epochs of 7,330 iterations with 16 images, learning rate times 0.1 at epochs 8 and 11.
 _base_ = './nats_coco_13e.py'
 iterations = 7330
 param_scheduler = [

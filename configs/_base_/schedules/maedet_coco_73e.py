@@ -1,4 +1,5 @@
-# The authors' recipe from scratch: 73 epochs of 7,330 iterations with 16 images, a tenth at 65 and 71, one of warm-up.
+# The authors' recipe from scratch: 73 epochs of 7,330 iterations with 16 images, learning rate times 0.1 at epochs 65
+# and 71, one epoch of warm-up.
 iterations = 7330
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [

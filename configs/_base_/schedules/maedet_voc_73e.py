@@ -1,4 +1,4 @@
-# The recipe from scratch for VOC: as many epochs as on COCO, of 1,035 iterations with 16 images.
+# The recipe from scratch for VOC: as many epochs as for COCO, of 1,035 iterations with 16 images.
 _base_ = './maedet_coco_73e.py'
 iterations = 1035
 param_scheduler = [

@@ -1,5 +1,5 @@
-# The paper's retraining: 13 epochs of 7,330 iterations with 16 images, a learning rate of 0.00125 an image, a tenth at
-# 8 and 11. How long the warm-up lasts it does not say: 500 iterations, as mmdet.
+# The paper's retraining: 13 epochs of 7,330 iterations with 16 images, a learning rate of 0.00125 per image, times 0.1
+# at epochs 8 and 11. The paper does not state the length of the warm-up: 500 iterations, as in mmdet.
 iterations = 7330
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [

@@ -1,5 +1,5 @@
-# The paper's search: 25 epochs with 8 images; weights by SGD, the learning rate falling along a cosine; α by Adam, at
-# rest for the first 10 epochs. Of Adam's betas it says nothing: (0.5, 0.999) are DARTS's.
+# The paper's search: 25 epochs with 8 images per iteration; weights by SGD with a cosine schedule; α by Adam, not
+# updated in the first 10 epochs. The paper does not state Adam's betas: (0.5, 0.999) as in DARTS.
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='detnas_mm.AlphaOptimWrapperConstructor',

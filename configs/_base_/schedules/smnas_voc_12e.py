@@ -1,5 +1,5 @@
-# The same for VOC: 12 epochs of all its 16,551 images, of 1,035 iterations with 16. Candidates of a search, which holds
-# 5,000 images back, see theirs 17 times in as many iterations.
+# The same for VOC: 12 epochs of its 16,551 images, 1,035 iterations with 16 images each. In a search, which excludes
+# 5,000 images, as many iterations are 17 epochs.
 _base_ = './smnas_coco_12e.py'
 iterations = 1035
 param_scheduler = [

@@ -1,5 +1,5 @@
 # The authors' search for a backbone at ResNet-50's budget: their space, 100,000 candidates, population 256. FLOPs are
-# in their count, at 480x480. It needs no data, no checkpoint and no GPU.
+# counted as in their code, at 480x480. It needs no data, no checkpoint and no GPU.
 search = dict(
     space=dict(type='MAEDetSpace', space='authors'),
     strategy=dict(
@@ -7,7 +7,7 @@ search = dict(
         population=256,
         candidates=10_000,
         start=['maedet-init'],
-        # The bound that exact search proves, logged and drawn with the search; it takes longer than the search itself.
+        # Exact search also proves an upper bound, which is logged and drawn; it takes longer than the search itself.
         proof=dict(type='ExactStrategy', score=dict(type='EntropyScore', weights=(0, 0, 1, 1, 6))),
     ),
     evaluator=dict(type='EntropyScore', weights=(0, 0, 1, 1, 6)),

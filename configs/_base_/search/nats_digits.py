@@ -1,9 +1,9 @@
 # The search by gradient on Digits: weights are trained on one half of the training scenes, α on the other.
 _base_ = ['../datasets/digits_detection.py', '../schedules/digits.py', '../default_runtime_mmdet.py']
-half = 2000  # of 4,000 scenes, which are in no order
+half = 2000  # of 4,000 scenes, which are in random order
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True),
-    dataset=dict(indices=half),  # the first ones
+    dataset=dict(indices=half),  # the first half
 )
 alpha_dataset = dict(
     type={{_base_.dataset_type}},
@@ -12,7 +12,7 @@ alpha_dataset = dict(
     ann_file='annotations/instances_train.json',
     data_prefix=dict(img='train/'),
     filter_cfg=dict(filter_empty_gt=True),
-    indices=-half,  # the last ones
+    indices=-half,  # the second half
     pipeline={{_base_.train_pipeline}},
 )
 train_cfg = dict(

@@ -1,8 +1,8 @@
-"""The authors' checkpoints (github.com/megvii-model/DetNAS) under this package's keys.
+"""Converts the authors' checkpoints (github.com/megvii-model/DetNAS) to this package's keys.
 
-Key layout of theirs: ``first_conv``, ``features.N`` (fixed nets) or ``features.N.K`` with the choice K (supernets), and
-for classification ``last_conv`` and ``fc.fc``. Inside a block every layer's name repeats stage, block letter and
-operation, so that the architecture can be read off the keys and the space off the shapes. The program is
+Their key layout: ``first_conv``, ``features.N`` (fixed nets) or ``features.N.K`` with the choice K (supernets), and
+for classification ``last_conv`` and ``fc.fc``. Inside a block every layer's name contains stage, block letter and
+operation, so the architecture follows from the keys and the space from the shapes. The command line is
 ``tools/model_converters/megvii_to_detnas_mm.py``.
 """
 
@@ -49,8 +49,8 @@ class Converted:
         meta: ``arch`` (None for a supernet), ``space``, ``channel_split``, ``name`` (published name, or None),
             ``backbone`` (config of the backbone that the weights belong to), ``prefix`` (of the backbone's keys),
             ``num_classes`` (None without classifier). Plain values only.
-        state_dict: Tensors by this package's keys.
-        dropped: Keys of the source that were left out.
+        state_dict: Tensors under this package's keys.
+        dropped: Keys of the source that were not converted.
     """
 
     meta: dict[str, Any]
@@ -67,13 +67,13 @@ def convert(
     ``head.fc.…``); one without, or with ``backbone_only``, that of a backbone (``stem.…``, ``blocks.…``).
 
     Args:
-        state_dict: The authors'; prefixes such as ``module.`` and ``backbone.body.`` are found.
-        backbone_only: Leave out classifier, neck and detection heads instead of refusing the latter two.
-        channel_split: How stride-1 blocks dealt their channels in training. Defaults to what the authors' code does:
+        state_dict: The authors' state dict; prefixes such as ``module.`` and ``backbone.body.`` are detected.
+        backbone_only: Drop classifier, neck and detection heads; without it a neck or detection head is an error.
+        channel_split: How stride-1 blocks split their channels in training. Defaults to what the authors' code does:
             ``'shuffle'`` in supernets, ``'even_odd'`` in fixed nets (their option CHANNEL_SHUFFLE_METHOD 1 and 2).
 
     Raises:
-        ValueError: If keys do not match, either way, or shapes do not fit; lists them.
+        ValueError: If keys are missing or left over, or shapes differ; lists them.
     """
     own, prefix, others = _strip_prefix(state_dict)
     classifier = [key for key in own if key.startswith(_CLASSIFIER)]
@@ -84,8 +84,8 @@ def convert(
         classifier = []
     elif others:
         raise DetNASError(
-            f'{len(others)} tensors belong to no backbone and no classifier of the authors, and cannot be converted. '
-            f'Give --backbone-only to leave them out:\n' + listed(others)
+            f'{len(others)} tensors belong neither to the backbone nor to the classifier and cannot be converted. '
+            f'Use --backbone-only to drop them:\n' + listed(others)
         )
     space, arch = infer(own)
     with_last_conv = any(key.startswith('last_conv.') for key in own) or bool(classifier)
@@ -115,13 +115,13 @@ def convert(
 
 
 def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
-    """Reads space and architecture (None: a supernet) off the authors' keys and shapes.
+    """Infers space and architecture (None: a supernet) from the authors' keys and shapes.
 
     Args:
         own: State dict without prefixes.
 
     Raises:
-        ValueError: If there are no blocks, or if they make no DetNAS space.
+        ValueError: If there are no blocks, or they do not form a DetNAS space.
     """
     ops: dict[int, int] = {}
     stages: dict[int, int] = {}
@@ -134,19 +134,18 @@ def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
             supernet |= found['choice'] is not None
             ops[index] = OP_NAMES.index(found['op'])
             stages[index] = int(found['stage'])
-            widths[index] = 2 * len(value)  # the first 1x1 convolution makes half the block's output channels
+            widths[index] = 2 * len(value)  # the first 1x1 convolution has half the block's output channels
     if not ops or _STEM_KEY not in own:
         raise DetNASError(
-            'No blocks of the authors\' code found: keys such as "first_conv.conv.weight" and '
-            '"features.0.conv.0.interstellar1a_shufflenet_3x3_branch2a.weight" are expected; there are:\n'
-            + listed(list(own)[:10])
+            'This is no checkpoint of the DetNAS authors: expected keys such as "first_conv.conv.weight" and '
+            '"features.0.conv.0.interstellar1a_shufflenet_3x3_branch2a.weight"; found:\n' + listed(list(own)[:10])
         )
     order = sorted(ops)
     depths = Counter(stages[index] for index in order)
     if order != list(range(len(order))) or [stages[i] for i in order] != sorted(depths.elements()):
         raise DetNASError(
-            f'Blocks must be numbered from 0 without a gap, stage after stage; found (block, stage) '
-            f'{[(i, stages[i]) for i in order]}.'
+            f'Blocks must be numbered from 0 without gaps, in the order of their stages; found (block, stage) '
+            f'{[(i, stages[i]) for i in order]}. Is the checkpoint complete?'
         )
     firsts = [next(i for i in order if stages[i] == stage) for stage in sorted(depths)]
     spec: dict[str, Any] = dict(
@@ -158,7 +157,7 @@ def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
     last = own.get('last_conv.conv.weight')
     if last is not None:
         spec['last'] = len(last)
-    else:  # then nothing in the file depends on it: take that of the preset, if all else is the preset's
+    else:  # the file does not show it: use the preset's value if everything else equals the preset
         spec = next((preset for preset in presets if {**preset, **spec} == preset), spec)
     stem = own[_STEM_KEY]
     space = DetNASSpace(spec, stem.shape[1] if stem.ndim == 4 else RGB)
@@ -166,10 +165,13 @@ def infer(own: Mapping[str, Tensor]) -> tuple[DetNASSpace, Architecture | None]:
 
 
 def _strip_prefix(state_dict: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Tensor], str, list[str]]:
-    """Returns (the authors' classifier or backbone by bare keys, the prefix it had, keys of everything else)."""
+    """Returns (state dict of classifier or backbone without prefix, the prefix, keys of all other tensors)."""
     stems = [key for key in state_dict if key == _STEM_KEY or key.endswith('.' + _STEM_KEY)]
     if len(stems) > 1:
-        raise DetNASError(f'The checkpoint holds more than one backbone: {stems}.')
+        raise DetNASError(
+            f'The checkpoint contains {len(stems)} backbones: {stems}. Save one of them in a file of its own and '
+            f'convert that.'
+        )
     if not stems:
         return OrderedDict(state_dict), '', []
     prefix = stems[0][: -len(_STEM_KEY)]
@@ -184,7 +186,7 @@ def _strip_prefix(state_dict: Mapping[str, Tensor]) -> tuple[OrderedDict[str, Te
 
 
 def _layers(space: DetNASSpace, arch: Architecture | None, with_last_conv: bool) -> Iterator[tuple[str, str]]:
-    """All pairs (layer of the authors, layer of ours), convolutions and norms."""
+    """Yields all pairs (layer in the authors' code, layer here) of convolutions and norms."""
     yield from (('first_conv.conv', 'stem.conv'), ('first_conv.bn', 'stem.bn'))
     for block in space.blocks:
         choices = range(space.num_choices) if arch is None else [arch.genes[block.index]]
@@ -211,7 +213,7 @@ def _unit_layers(space: DetNASSpace, block: Block, choice: int) -> Iterator[tupl
 
 
 def _pair(where: str, name: str, branch: str, first: int) -> Iterator[tuple[str, str]]:
-    """A depthwise convolution, its norm, and the pointwise one and its norm that follow."""
+    """Yields the layers of a depthwise convolution with its norm and a pointwise one with its norm."""
     yield f'{where}interstellar{name}_s', f'{branch}.{first}.conv'
     yield f'{where}interstellar{name}_s_bn', f'{branch}.{first}.bn'
     yield f'{where}interstellar{name}', f'{branch}.{first + 1}.conv'
@@ -221,7 +223,7 @@ def _pair(where: str, name: str, branch: str, first: int) -> Iterator[tuple[str,
 def _translated(
     own: Mapping[str, Tensor], layers: Mapping[str, str], classifier: Iterable[str], prefix: str
 ) -> OrderedDict[str, Tensor]:
-    """The tensors by our keys; refuses keys that are left over, on either side."""
+    """Returns the tensors under this package's keys; raises if a key is missing or left over."""
     keys: dict[str, str] = {}
     for theirs, ours in layers.items():
         if ours.endswith('.bn'):
@@ -235,7 +237,7 @@ def _translated(
     check_keys(own, keys, optional, prefix)
     tensors: OrderedDict[str, Tensor] = OrderedDict()
     for theirs, ours in keys.items():
-        # Checkpoints written before torch 0.4.1 have no counter. It plays no part in the outputs.
+        # Checkpoints written before torch 0.4.1 have no counter. Outputs do not depend on it.
         value = own[theirs] if theirs in own else torch.tensor(0, dtype=torch.long)
         tensors[ours] = value.detach().cpu().clone()
     return tensors
@@ -250,12 +252,12 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
         classes = len(tensors['head.fc.bias'])
         expected |= {'head.fc.weight': (classes, net.space.last_channels), 'head.fc.bias': (classes,)}
     unfit = [
-        f'{key}: {tuple(tensors[key].shape)} in the checkpoint, {shape} needed'
+        f'{key}: {tuple(tensors[key].shape)} in the checkpoint, {shape} in the net'
         for key, shape in expected.items()
         if tensors[key].shape != shape
     ]
     if unfit:
-        raise DetNASError(f'{len(unfit)} tensors have another shape than the net inferred, {cfg}:\n' + listed(unfit))
+        raise DetNASError(f'{len(unfit)} tensors do not have the shapes of the inferred net {cfg}:\n' + listed(unfit))
 
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:

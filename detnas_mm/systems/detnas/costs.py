@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters of the nets of a block-wise space, from a table built once."""
+"""Multiply-adds and parameters of nets of a DetNAS space, as sums over a table."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ['MacsTable', 'ParamsTable', 'PeakMemoryTable']
 class MacsTable(AdditiveTable):
     """Multiply-adds of the backbone's convolutions (the paper's "FLOPs"), biases and BN not counted.
 
-    Equal to the last unit to counting on the built net with :func:`detnas_mm.cost.count.count_macs`.
+    The sum equals exactly what :func:`detnas_mm.cost.count.count_macs` counts on the built net.
 
     Args:
-        space: A :class:`DetNASSpace` or what makes one.
+        space: A :class:`DetNASSpace` or its first argument.
         input_size: (height, width) in pixels.
-        with_classifier: Number of classes if the last 1x1 convolution and the classifier count too, as in the
-            authors' path sampling on ImageNet (33,136,640 more at 224x224, small space, 1,000 classes).
+        with_classifier: Number of classes, to add the last 1x1 convolution and the classifier as the authors' path
+            sampling on ImageNet does (33,136,640 more at 224x224, small space, 1,000 classes). 0 for the backbone only.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class MacsTable(AdditiveTable):
     def build(
         cls, space: DetNASSpace | str | Mapping[str, Any], input_size: int | Sequence[int] = (224, 224), **kwargs: Any
     ) -> MacsTable:
-        """Builds the table; the same as calling the class."""
+        """Builds the table; equivalent to calling the class."""
         return cls(space, input_size, **kwargs)
 
 
@@ -79,7 +79,7 @@ class ParamsTable(AdditiveTable):
     """Learnable parameters of the backbone: weights, biases, and the scale and shift of every BN.
 
     Args:
-        space: A :class:`DetNASSpace` or what makes one.
+        space: A :class:`DetNASSpace` or its first argument.
     """
 
     def __init__(self, space: DetNASSpace | str | Mapping[str, Any] = 'small') -> None:

@@ -1,4 +1,4 @@
-"""What is measured of a DetNAS supernet, for the registry to find. Imports torch."""
+"""Registers the latency measurement of DetNAS supernets. Imports torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detnas_mm.registry import LATENCY_SUBJECTS
 
 @LATENCY_SUBJECTS.register_module()
 class DetNASLatencySubject(ChoiceSubject):
-    """Every operation in every block; takes the arguments of :class:`ChoiceSubject`."""
+    """Measures every operation in every block; takes the arguments of :class:`ChoiceSubject`."""
 
     def modules(self, net: Any) -> Sequence[nn.Module]:
         return [net.stem, *net.blocks]

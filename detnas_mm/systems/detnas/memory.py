@@ -1,4 +1,4 @@
-"""Peak activation memory of the nets of a block-wise space, from a table built once."""
+"""Peak activation memory of nets of a DetNAS space, from a table."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ FLOAT32 = 4  # bytes
 
 @COSTS.register_module()
 class PeakMemoryTable(MaximumTable):
-    """Bytes of activations that are alive at one time, at most, while the backbone runs.
+    """Peak memory of the backbone's activations in inference, in bytes.
 
-    One image, float32, evaluation mode without gradients, PyTorch as it runs layer by layer: a normalisation writes a
-    tensor of its own, ReLU overwrites its input. Alive are
+    For one image, float32, evaluation mode without gradients, in eager PyTorch: a norm allocates its output, ReLU works
+    in place. Allocated at the same time are
 
-    - the image, which the caller holds, and the outputs of finished stages that the neck gets (``out_indices``);
-    - inside a block its input, with ``channel_split='shuffle'`` the shuffled copy of it, and at stride 2 the projection
-      once it is there;
-    - inside a branch, while a convolution's output is normalised, the branch's activation before it, that output and
-      the normalised one; at the end both branches and what they are concatenated into.
+    - the image, which the caller keeps, and the outputs of finished stages that the neck gets (``out_indices``);
+    - inside a block its input, with ``channel_split='shuffle'`` the shuffled copy of it, and at stride 2 the output of
+      the projection after that has run;
+    - inside a branch, while a convolution's output is normalised, the activation before the convolution, its output and
+      the normalised output; at the end both branches and their concatenation.
 
-    Not counted: weights, work space inside an operator, and what an allocator rounds up or keeps. Equal to the byte to
-    counting on the built net with :func:`detnas_mm.cost.count.count_peak_memory`.
+    Weights, workspaces of operators and the allocator's rounding and caching are not counted. The value equals exactly
+    what :func:`detnas_mm.cost.count.count_peak_memory` counts on the built net.
 
     Args:
-        space: A :class:`DetNASSpace` or what makes one.
+        space: A :class:`DetNASSpace` or its first argument.
         input_size: (height, width) in pixels.
         out_indices: Stages whose outputs are kept, as the backbone's. Defaults to all.
-        channel_split: The backbone's: ``'shuffle'``, which found nets have, or ``'even_odd'``.
-        with_last_conv: Whether the backbone has the last 1x1 convolution of classification.
+        channel_split: As of the backbone: ``'shuffle'`` (default, as in found nets) or ``'even_odd'``.
+        with_last_conv: Whether the backbone has the last 1x1 convolution for classification.
 
     Raises:
-        ValueError: If an argument does not fit.
+        ValueError: If an argument is invalid.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PeakMemoryTable(MaximumTable):
         height, width = (height + 1) // 2, (width + 1) // 2
         table = np.zeros((space.num_blocks, space.num_choices), dtype=np.int64)
         constant = image + 2 * space.stem * height * width
-        kept, entering = image, space.stem * height * width  # numbers, not bytes; what enters is perhaps kept already
+        kept, entering = image, space.stem * height * width  # in elements; the input may be kept already
         entering_is_kept = False
         for block in space.blocks:
             before = height * width
@@ -106,7 +106,7 @@ class PeakMemoryTable(MaximumTable):
 
 
 def _branch(convs: tuple[Conv, ...], before: int, after: int) -> tuple[int, int]:
-    """Numbers alive in a branch beside its input, at most, and in its output.
+    """Returns the peak number of elements in a branch without its input, and the number in its output.
 
     Args:
         convs: The convolutions of the branch.

@@ -1,4 +1,4 @@
-"""The backbones of DetNAS: the supernet, and the nets that are cut out of it."""
+"""Backbones of DetNAS: the supernet and its subnets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from detnas_mm.spaces import Architecture
 from detnas_mm.systems.detnas.shuffle_unit import CHANNEL_SPLITS, ShuffleUnit
 from detnas_mm.systems.detnas.space import DetNASSpace
 
-#: Keys of the supernet's units: block, choice, the rest.
+#: Keys of the supernet's units: block, choice, remainder.
 _UNIT = re.compile(r'blocks\.(\d+)\.(\d+)\.(.+)')
 
 
 class _DetNASBackbone(Backbone):
-    """What supernet and net share: stem, blocks, the last convolution, initialisation."""
+    """Common base of supernet and subnet: stem, blocks, last convolution, initialisation."""
 
     def __init__(
         self,
@@ -59,13 +59,13 @@ class _DetNASBackbone(Backbone):
         self.last_conv = None
         if with_last_conv:
             self.last_conv = conv_norm(space.last_conv, norm, True, self.conv_cfg)
-            # Whole channels, as the authors do it: single pixels would hardly change the average pooled after.
+            # Drops whole channels, as in the authors' code: dropping pixels would hardly change the average pool.
             self.last_conv.add_module('dropout', nn.Dropout2d(0.2))
         self._freeze()
 
     @abstractmethod
     def _make_block(self, index: int, norm_cfg: dict) -> nn.Module:
-        """The module at one position."""
+        """Returns the module at one position."""
 
     def _make_unit(self, index: int, choice: int, norm_cfg: dict) -> ShuffleUnit:
         block = self.space.blocks[index]
@@ -73,7 +73,7 @@ class _DetNASBackbone(Backbone):
         return ShuffleUnit(*convs, norm_cfg, self.channel_split, self.with_cp, self.conv_cfg)
 
     def _segments(self, blocks: Iterable[tuple[Hashable, nn.Module]]) -> list[Segment]:
-        """The backbone from stem to end, with these blocks (key, module)."""
+        """Returns the segments of the backbone in order: the stem, these blocks (key, module), the last convolution."""
         parts = [Segment('stem', self.stem, False)]
         for index, (key, block) in enumerate(blocks):
             parts.append(Segment(key, block, self._stage_ends.get(index) in self.out_indices))
@@ -91,7 +91,7 @@ class _DetNASBackbone(Backbone):
         return tuple(outs)
 
     def init_weights(self) -> None:
-        """The authors' initialisation, then what ``init_cfg`` says."""
+        """Initialises weights as the authors' code does, then applies ``init_cfg``."""
         for name, module in self.named_modules() if not self.is_init else ():
             if isinstance(module, nn.Conv2d):
                 std = 0.01 if name.startswith('stem') else 1.0 / module.weight.shape[1]
@@ -112,28 +112,28 @@ class _DetNASBackbone(Backbone):
 
 @MODELS.register_module()
 class DetNASSupernet(_DetNASBackbone, Supernet):
-    """All nets of a DetNAS space in one backbone; ``forward`` runs the active path alone.
+    """Supernet of a DetNAS space: all nets of the space in one backbone; ``forward`` runs only the active path.
 
     Args:
         space: ``'small'``, ``'large'``, ``'large-3.8g'``, a mapping with ``stem``, ``channels`` and ``blocks``, or a
             :class:`~detnas_mm.systems.detnas.DetNASSpace`.
         out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Defaults to all.
         norm_cfg: mmcv's norm config. Defaults to ``dict(type='BN')``.
-        channel_split: How stride-1 blocks deal their channels: ``'shuffle'`` as the authors' supernets (default), or
+        channel_split: How stride-1 blocks split their channels: ``'shuffle'`` as the authors' supernets (default), or
             ``'even_odd'`` as their released nets.
-        with_last_conv: Adds the 1x1 convolution and dropout (0.2, of channels) that classification needs; its
-            output comes last.
-        frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
+        with_last_conv: Adds the 1x1 convolution and channel dropout (0.2) for classification; its output is returned
+            last.
+        frozen_stages: -1 freezes nothing, 0 the stem, i the stem and the first i stages.
         norm_eval: Keep BN in evaluation mode while training.
-        with_cp: Trade compute for memory: activations inside blocks are computed again in the backward pass.
-        min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails. Defaults to 1.
-        init_cfg: mmengine's. By default the authors' initialisation.
-        aligned_init: Let the choices of a block begin as the same function as far as their shapes allow, see
-            :meth:`align_choices`. Not in the paper; for supernets that get minutes instead of GPU-days.
-        in_channels: Channels of the images: 1 for grey ones. Defaults to what ``space`` says, else 3.
+        with_cp: Use activation checkpointing inside blocks, which saves memory and costs time.
+        min_loaded: Share of the backbone's tensors that a checkpoint must contain, else loading fails. Defaults to 1.
+        init_cfg: mmengine's ``init_cfg``. Defaults to the authors' initialisation.
+        aligned_init: Initialise the choices of a block to the same function as far as their shapes allow, see
+            :meth:`align_choices`. Not in the paper; for supernets that are trained for minutes instead of GPU-days.
+        in_channels: Channels of the images, such as 1 for grey ones. Defaults to that of ``space``, else 3.
 
     Raises:
-        ValueError: If an argument does not fit; names the value and what is allowed.
+        ValueError: If an argument is invalid; names the value and what is allowed.
     """
 
     space: DetNASSpace
@@ -163,7 +163,7 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
         return nn.ModuleList(self._make_unit(index, c, norm_cfg) for c in range(self.space.num_choices))
 
     def init_weights(self) -> None:
-        """See above; with ``aligned_init`` the choices are aligned then, unless ``init_cfg`` loads a checkpoint."""
+        """Initialises weights; ``aligned_init`` then aligns the choices, unless ``init_cfg`` loads a checkpoint."""
         fresh = not self.is_init
         super().init_weights()
         cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
@@ -174,8 +174,8 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
     def align_choices(self) -> None:
         """Copies the first choice's convolutions into the other choices of its block.
 
-        Larger kernels hold the 3x3 in their middle and zeros around it, so the three shuffle choices compute the same
-        until training parts them; of Xception the projection is copied, its main branch has other shapes.
+        Larger kernels get the 3x3 kernel in their centre and zeros around it, so that the three shuffle choices compute
+        the same function before training. Of Xception only the projection is copied: its main branch has other shapes.
         """
         for choices in self.blocks:
             for choice in list(choices)[1:]:
@@ -214,21 +214,21 @@ class DetNASSupernet(_DetNASBackbone, Supernet):
 
     @staticmethod
     def has_path(keys: Collection[str], path: Architecture) -> bool:
-        """See :meth:`Supernet.has_path`: as many blocks as the path has, each with the path's choice."""
+        """See :meth:`Supernet.has_path`: the path must have one valid choice for every block."""
         units = {(int(found[1]), int(found[2])) for key in keys if (found := _UNIT.fullmatch(key))}
         return set(enumerate(path.genes)) <= units and len({block for block, _ in units}) == len(path.genes)
 
 
 @MODELS.register_module()
 class DetNASNet(_DetNASBackbone):
-    """One net of a DetNAS space: an ordinary backbone.
+    """Subnet of a DetNAS space: an ordinary backbone without choices.
 
     Args:
         arch: A published name (see :mod:`detnas_mm.zoo`), a text such as ``'2120|2112|33130031|3132'``, or a
             sequence of ids (0: shuffle 3x3, 1: shuffle 5x5, 2: shuffle 7x7, 3: Xception 3x3).
         space: As for :class:`DetNASSupernet`. Defaults to the published net's own, else ``'small'``.
-        channel_split: Defaults to ``'even_odd'`` for published names and to ``'shuffle'`` otherwise, so that a path
-            cut out of a supernet computes what the supernet does.
+        channel_split: Defaults to ``'even_odd'`` for published names and to ``'shuffle'`` otherwise, so that a subnet
+            has the same outputs as the supernet with that path.
         out_indices: As for :class:`DetNASSupernet`, like all that follow.
         norm_cfg: See there.
         with_last_conv: See there.
@@ -237,12 +237,12 @@ class DetNASNet(_DetNASBackbone):
         with_cp: See there.
         min_loaded: See there.
         init_cfg: See there.
-        in_channels: See there; published nets take images of 3 channels alone.
-        conv_cfg: mmcv's config of convolutions, such as ``dict(type='detnas_mm.StandardizedConv2d')``, which leaves
-            depthwise ones as they are. Defaults to ordinary ones.
+        in_channels: See there; published nets only take 3 channels.
+        conv_cfg: mmcv's config of convolutions, such as ``dict(type='detnas_mm.StandardizedConv2d')``, which does not
+            change depthwise ones. Defaults to ``nn.Conv2d``.
 
     Raises:
-        ValueError: If the architecture or another argument does not fit.
+        ValueError: If the architecture or another argument is invalid.
     """
 
     def __init__(
@@ -281,5 +281,5 @@ class DetNASNet(_DetNASBackbone):
         return self._make_unit(index, self._choices[index], norm_cfg)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (n, in_channels, h, w) → the stages in ``out_indices``; see :meth:`DetNASSupernet.forward`."""
+        """Maps images (n, in_channels, h, w) to the stages in ``out_indices``; see :meth:`DetNASSupernet.forward`."""
         return self._run(x, self._segments(enumerate(self.blocks)))

@@ -17,20 +17,20 @@ from detnas_mm.systems.detnas.space import DetNASSpace
 
 @PATH_SAMPLERS.register_module()
 class MacsBinPathSampler(PathSampler):
-    """Uniform over bins of MACs, then uniform over the paths in the bin: the authors' ImageNet script.
+    """Draws a bin of MACs uniformly, then a path of that bin uniformly, as the authors' ImageNet script does.
 
     Args:
         low: Lower end of the range, in multiply-adds.
         high: Upper end of the range.
-        bin_width: Width of a bin. Defaults to 10M, as the authors'.
+        bin_width: Width of a bin. Defaults to 10M, as in the authors' script.
         input_size: (height, width) at which MACs are counted.
         with_classifier: Number of classes, to count the last convolution and the classifier as the authors do;
-            0 counts the backbone alone.
-        max_attempts: Paths drawn before giving up on a bin.
+            0 counts only the backbone.
+        max_attempts: Largest number of paths drawn for a bin before an error is raised.
 
     Raises:
-        ValueError: If the range holds no bin.
-        UnmeetableConstraint: If a bin cannot be hit.
+        ValueError: If the range contains no bin.
+        UnmeetableConstraint: If no drawn path lies in a bin.
     """
 
     def __init__(
@@ -43,7 +43,10 @@ class MacsBinPathSampler(PathSampler):
         max_attempts: int = 100_000,
     ) -> None:
         if not (0 <= low < high and bin_width > 0):
-            raise DetNASError(f'Need 0 <= low < high and bin_width > 0; got {low}, {high}, {bin_width}.')
+            raise DetNASError(
+                f'low, high and bin_width must satisfy 0 <= low < high and bin_width > 0; got low={low}, high={high}, '
+                f'bin_width={bin_width}.'
+            )
         self.low, self.high, self.bin_width = low, high, bin_width
         self.bins = max(1, round((high - low) / bin_width))
         self.input_size = input_size
@@ -53,14 +56,16 @@ class MacsBinPathSampler(PathSampler):
     def setup(self, space: SearchSpace) -> None:
         super().setup(space)
         if not isinstance(space, DetNASSpace):
-            raise DetNASError(f'MacsBinPathSampler counts MACs of a DetNASSpace; got {type(space).__name__}.')
+            raise DetNASError(
+                f'MacsBinPathSampler needs a DetNASSpace; got {type(space).__name__}. Use another sampler for it.'
+            )
         self.table = MacsTable(space, self.input_size, self.with_classifier)
         smallest, largest = self.table.bounds()
         edges = np.linspace(self.low, self.high, self.bins + 1)
         if edges[1] <= smallest or edges[-2] > largest:
             raise UnmeetableConstraint(
-                f'The outer MAC bins of {self.low:,.0f}–{self.high:,.0f} hold no path: this space has {smallest:,} to '
-                f'{largest:,} ({self.table.scope}). Change low and high.'
+                f'The first or last bin of {self.low:,.0f}–{self.high:,.0f} MACs contains no path: paths of this space '
+                f'have {smallest:,} to {largest:,} ({self.table.scope}). Set low and high within that range.'
             )
 
     def draw(self, rng: np.random.Generator) -> Architecture:
@@ -75,8 +80,8 @@ class MacsBinPathSampler(PathSampler):
                 return paths[hits[0]]
         smallest, largest = self.table.bounds()
         raise UnmeetableConstraint(
-            f'No path among {self.max_attempts:,} drawn has {low:,.0f} to {high:,.0f} MACs ({self.table.scope}); this '
-            f'space has {smallest:,} to {largest:,}. Change low and high.'
+            f'None of {self.max_attempts:,} drawn paths has {low:,.0f} to {high:,.0f} MACs ({self.table.scope}); paths '
+            f'of this space have {smallest:,} to {largest:,}. Change low and high, or raise max_attempts.'
         )
 
     def __str__(self) -> str:

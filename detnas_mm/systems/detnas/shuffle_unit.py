@@ -1,4 +1,4 @@
-"""The unit that all blocks of DetNAS are made of."""
+"""The ShuffleNetV2-like unit, of which all DetNAS blocks are made."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ CHANNEL_SPLITS = ('shuffle', 'even_odd')
 
 
 def branch(convs: tuple[Conv, ...], norm_cfg: dict, conv_cfg: dict | None = None) -> nn.Sequential:
-    """Convolutions in a row; ReLU follows the pointwise ones and not the depthwise ones."""
+    """Builds a sequence of convolutions; ReLU follows the pointwise ones but not the depthwise ones."""
     return nn.Sequential(*(conv_norm(conv, norm_cfg, conv.groups == 1, conv_cfg) for conv in convs))
 
 
 def split_channels(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
-    """Deals the channels of ``x`` into (untouched, for the main branch).
+    """Splits the channels of ``x`` into two halves: (identity, main branch).
 
     Args:
         x: Shape (n, c, h, w), c even.
-        how: ``'shuffle'``: channel shuffle in 2 groups, then cut in the middle, as the authors' supernets;
-            ``'even_odd'``: even channels are untouched, odd ones go through the main branch, as the released nets.
+        how: ``'shuffle'``: channel shuffle in 2 groups, then a split in the middle, as in the authors' supernets;
+            ``'even_odd'``: even channels to the identity, odd ones to the main branch, as in their released nets.
 
     Returns:
         Two tensors of shape (n, c / 2, h, w).
@@ -31,7 +31,7 @@ def split_channels(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
     if how == 'even_odd':
         pairs = x.view(n, c // 2, 2, h, w)
         return pairs[:, :, 0], pairs[:, :, 1]
-    if x.is_contiguous(memory_format=torch.channels_last):  # and stays so: what follows would turn it back and forth
+    if x.is_contiguous(memory_format=torch.channels_last):  # keep that layout, else it would be converted twice
         shuffled = (
             x.permute(0, 2, 3, 1).view(n, h, w, 2, c // 2).transpose(3, 4).reshape(n, h, w, c).permute(0, 3, 1, 2)
         )
@@ -40,21 +40,21 @@ def split_channels(x: Tensor, how: str) -> tuple[Tensor, Tensor]:
     return shuffled[:, : c // 2], shuffled[:, c // 2 :]
 
 
-fx.wrap('split_channels')  # one step of a traced net, which goes on looking at the layout of what it is given
+fx.wrap('split_channels')  # one node in traced nets, so that the layout is still checked at run time
 
 
 class ShuffleUnit(nn.Module):
-    """One block: (untouched half or projection) next to (main branch).
+    """One block: concatenates the identity half or the projection with the main branch.
 
-    With a projection (stride 2) both branches see the whole input; without one (stride 1) the channels are dealt
-    into two halves. See section 3.1 of the paper and :meth:`DetNASSpace.convs`.
+    At stride 2 both branches get the whole input; at stride 1 the channels are split into halves, one of which is
+    passed on unchanged. See section 3.1 of the paper and :meth:`DetNASSpace.convs`.
 
     Args:
         main: Convolutions of the main branch.
         proj: Convolutions of the projection branch; empty at stride 1.
         norm_cfg: mmcv's norm config.
         channel_split: See :func:`split_channels`.
-        with_cp: Keep no inner activations, compute them again in the backward pass.
+        with_cp: Use activation checkpointing.
         conv_cfg: mmcv's config of convolutions; None for ``nn.Conv2d``.
     """
 
@@ -76,5 +76,5 @@ class ShuffleUnit(nn.Module):
         return torch.cat((untouched, self.main(x)), dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, cin, h, w) → (n, cout, ceil(h / stride), ceil(w / stride))."""
+        """Maps (n, cin, h, w) to (n, cout, ceil(h / stride), ceil(w / stride))."""
         return run_checkpointed(self, self._forward, x) if self.with_cp else self._forward(x)

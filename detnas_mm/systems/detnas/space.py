@@ -1,4 +1,4 @@
-"""The ShuffleNetV2-like space of DetNAS (NeurIPS 2019, section 3.1 and table 1)."""
+"""The ShuffleNetV2-like search space of DetNAS (NeurIPS 2019, section 3.1 and table 1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from detnas_mm.spaces.choice import ChoiceSpace
 from detnas_mm.spaces.conv import Conv
 from detnas_mm.spaces.images import agreed_channels, unless_rgb
 
-#: The choices of a block; the position in this tuple is the id that architectures are written with.
+#: The choices of a block; architectures are written with the index into this tuple.
 OPS = ('shuffle_3x3', 'shuffle_5x5', 'shuffle_7x7', 'xception_3x3')
 
 #: Channels of the last 1x1 convolution that classification adds (paper, table 1).
@@ -36,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """One position of the network: where it stands and what goes in and out."""
+    """Position, channels and stride of a block."""
 
     index: int
     stage: int
@@ -59,17 +59,17 @@ class Block:
 
 @SPACES.register_module()
 class DetNASSpace(ChoiceSpace):
-    """One of four operations in every block; channels and depth are fixed.
+    """Search space of DetNAS: one of four operations in every block; channels and depth are fixed.
 
     Args:
         space: ``'small'`` (20 blocks), ``'large'`` (40), ``'large-3.8g'`` (40, wider), or a mapping with
-            ``stem`` (channels of the first convolution), ``channels`` and ``blocks`` (one entry a stage) and,
-            if wanted, ``last`` (channels of the last convolution, for classification; default 1024) and
+            ``stem`` (channels of the first convolution), ``channels`` and ``blocks`` (one entry per stage), and
+            optionally ``last`` (channels of the last convolution, for classification; default 1024) and
             ``in_channels``.
-        in_channels: Channels of the images: 1 for grey ones. Defaults to what ``space`` says, else 3.
+        in_channels: Channels of the images, such as 1 for grey ones. Defaults to that of ``space``, else 3.
 
     Raises:
-        ValueError: If the preset is unknown or a number does not fit.
+        ValueError: If the preset is unknown or a number is invalid.
     """
 
     latency_subject = 'detnas_mm.DetNASLatencySubject'
@@ -92,7 +92,7 @@ class DetNASSpace(ChoiceSpace):
         self.stem, self.channels, self.depths, self.last_channels = _checked(space)
         self.in_channels = agreed_channels(in_channels, space.get('in_channels'))
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- properties ---------------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
         return self._blocks_spec() | unless_rgb(self.in_channels)
@@ -102,7 +102,7 @@ class DetNASSpace(ChoiceSpace):
 
     @property
     def name(self) -> str:
-        """The preset's name, whatever ``in_channels``, or ``'custom'``."""
+        """Name of the preset (regardless of ``in_channels``), or ``'custom'``."""
         spec = self._blocks_spec()
         for name in PRESETS:
             if DetNASSpace(name).spec() == spec:
@@ -114,12 +114,12 @@ class DetNASSpace(ChoiceSpace):
 
     @property
     def num_blocks(self) -> int:
-        """Number of searched positions."""
+        """Number of searched blocks."""
         return sum(self.depths)
 
     @property
     def num_choices(self) -> int:
-        """Operations to choose from at every position."""
+        """Number of operations to choose from in every block."""
         return len(OPS)
 
     @property
@@ -128,7 +128,7 @@ class DetNASSpace(ChoiceSpace):
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """All positions in order; the first of a stage has stride 2."""
+        """All blocks in order; the first of a stage has stride 2."""
         blocks: list[Block] = []
         cin = self.stem
         for stage, (cout, depth) in enumerate(zip(self.channels, self.depths, strict=True)):
@@ -148,14 +148,14 @@ class DetNASSpace(ChoiceSpace):
         return Conv(self.channels[-1], self.last_channels, bias=True)
 
     def convs(self, block: Block, choice: int) -> tuple[tuple[Conv, ...], tuple[Conv, ...]]:
-        """The convolutions of one choice at one position.
+        """Returns the convolutions of one choice in one block.
 
         Args:
             block: A member of :attr:`blocks`.
             choice: Index into :data:`OPS`.
 
         Returns:
-            Those of the main branch and those of the projection branch (empty at stride 1), in order.
+            Convolutions of the main branch and of the projection branch (empty at stride 1), in order.
         """
         cin, cout = block.main_channels
         kernel = (3, 5, 7, 3)[choice]
@@ -180,7 +180,7 @@ class DetNASSpace(ChoiceSpace):
         """Reads ``'2120|2112|33130031|3132'``, a sequence of ids (flat), or an :class:`Architecture`.
 
         Raises:
-            ValueError: If the length or an id does not fit this space.
+            ValueError: If the number of ids or an id is not that of this space.
         """
         genes: Sequence[Any]
         if isinstance(value, str):
@@ -188,7 +188,7 @@ class DetNASSpace(ChoiceSpace):
             parts = text.split('|')
             if not re.fullmatch(r'[0-9|]+', text):
                 raise DetNASError(
-                    f'Cannot read {value!r} as an architecture: write one digit a block, '
+                    f'Cannot read {value!r} as an architecture: write one digit per block, '
                     f'{_ops_text()}, stages separated by "|", such as {self._example()!r}.'
                 )
             if len(parts) > 1 and tuple(map(len, parts)) != self.depths:
@@ -254,7 +254,7 @@ def _ops_text() -> str:
 
 
 def _checked(space: Mapping[str, Any]) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
-    """Checks a space given as a mapping; returns (stem, channels, blocks, last)."""
+    """Validates a space given as a mapping; returns (stem, channels, blocks, last)."""
     space = dict(space)
     unknown = set(space) - {'stem', 'channels', 'blocks', 'last', 'in_channels'}
     missing = {'stem', 'channels', 'blocks'} - set(space)
@@ -266,13 +266,13 @@ def _checked(space: Mapping[str, Any]) -> tuple[int, tuple[int, ...], tuple[int,
     lists = {}
     for key in ('channels', 'blocks'):
         if isinstance(space[key], (str, bytes)) or not isinstance(space[key], Sequence) or not space[key]:
-            raise DetNASError(f'{key!r} must be a sequence with one integer a stage; got {space[key]!r}.')
+            raise DetNASError(f'{key!r} must be a sequence with one integer per stage; got {space[key]!r}.')
         lists[key] = tuple(space[key])
     channels, blocks = lists['channels'], lists['blocks']
     if len(channels) != len(blocks):
         raise DetNASError(
-            f'channels {channels} has {len(channels)} stages, blocks {blocks} has {len(blocks)}: give one entry '
-            f'a stage in both.'
+            f'channels {channels} has {len(channels)} stages, blocks {blocks} has {len(blocks)}: give both one entry '
+            f'per stage.'
         )
     stem, last = space['stem'], space.get('last', LAST_CHANNELS)
     for key, value in [('stem', stem), ('last', last), *(('channels', c) for c in channels)]:

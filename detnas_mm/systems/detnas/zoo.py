@@ -16,7 +16,7 @@ class PublishedDetNASNet(zoo.Published):
     """A published net of a DetNAS space.
 
     Attributes:
-        channel_split: How its stride-1 blocks split their channels.
+        channel_split: How its stride-1 blocks split their channels, see :class:`DetNASSupernet`.
     """
 
     space_type: type[DetNASSpace] = DetNASSpace

@@ -1,4 +1,4 @@
-"""MAE-DET (Sun et al., ICML 2022): backbones of maximum entropy, without training."""
+"""MAE-DET (Sun et al., ICML 2022): training-free search for backbones of maximum entropy."""
 
 #: Public names and the modules that define them.
 _PUBLIC = {

@@ -1,4 +1,4 @@
-"""Sums over the super-blocks of structures, for many structures at a time: what costs and entropy have in common."""
+"""Vectorised sums over the super-blocks of many structures, the common base of costs and entropy."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from detnas_mm.systems.mae_det.structure import stages
 
 
 def halved(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """(height, width) behind a convolution of this stride whose padding is half its kernel."""
+    """Returns the output (height, width) of a convolution of this stride whose padding is half its kernel."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the stem or a super-block stands.
+    """Position, stride and map sizes of the stem or a super-block.
 
     Attributes:
-        number: 0 is the stem, super-blocks count from 1.
-        stage: 0 is the stem's; every block of stride 2 begins a new one.
+        number: 0 for the stem; super-blocks are numbered from 1.
+        stage: 0 for the stem; every block of stride 2 begins a new stage.
         stride: 1 or 2.
         size_in: (height, width) of its input.
         size: (height, width) of its output.
-        ends_stage: Whether the output is the stage's.
+        ends_stage: Whether its output is the output of the stage.
     """
 
     number: int
@@ -40,15 +40,15 @@ class Place:
 
 
 class Columns(NamedTuple):
-    """Genes of structures that share their strides: one array of shape (candidates,) for each gene that is searched.
+    """Genes of structures with equal strides: one array of shape (candidates,) for each searched gene.
 
     Attributes:
-        stem_kernel: One for all.
-        strides: Of the stem, then of every super-block; the same for all.
-        widths: Of the stem, then of every super-block.
-        kernels: Of every super-block, like the two that follow.
-        depths: Bottlenecks.
-        bottlenecks: Inner channels.
+        stem_kernel: Kernel of the stem, equal in all structures.
+        strides: Strides of the stem and of every super-block, equal in all structures.
+        widths: Output channels of the stem and of every super-block.
+        kernels: Kernel of every super-block.
+        depths: Number of bottlenecks of every super-block.
+        bottlenecks: Inner channels of every super-block.
     """
 
     stem_kernel: int
@@ -59,12 +59,12 @@ class Columns(NamedTuple):
     bottlenecks: list[np.ndarray]
 
     def places(self, input_size: tuple[int, int]) -> list[Place]:
-        """Where stem and super-blocks stand, for images of this size."""
+        """Returns the places of stem and super-blocks for images of this size."""
         return places(self.strides, input_size)
 
 
 def places(strides: Sequence[int], input_size: tuple[int, int]) -> list[Place]:
-    """Where stem and super-blocks stand; ``strides`` has the stem's first."""
+    """Returns the places of stem and super-blocks; ``strides`` begins with the stem's."""
     found: list[Place] = []
     numbers = [0, *stages(strides[1:])]
     size = input_size
@@ -76,16 +76,16 @@ def places(strides: Sequence[int], input_size: tuple[int, int]) -> list[Place]:
 
 
 def columns(codes: np.ndarray) -> Iterator[tuple[np.ndarray | slice, Columns]]:
-    """Splits rows of genes by their strides, of which there is mostly one kind.
+    """Groups rows of genes by their strides, usually into a single group.
 
     Args:
         codes: Integer array of shape (candidates, 3 + 5 blocks), see :mod:`detnas_mm.systems.mae_det.structure`.
 
     Yields:
-        Which rows, and their columns.
+        The rows of a group (a slice or indices), and their columns.
 
     Raises:
-        ValueError: If it is no such array.
+        ValueError: If ``codes`` does not have that shape or type.
     """
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] < 8 or (codes.shape[1] - 3) % 5 or not np.issubdtype(codes.dtype, np.integer):
@@ -108,42 +108,42 @@ def columns(codes: np.ndarray) -> Iterator[tuple[np.ndarray | slice, Columns]]:
 
 
 class BlockSum(ABC):
-    """A value of a structure that adds up over stem and bottlenecks.
+    """A value of a structure that is a sum over stem and bottlenecks.
 
-    All bottlenecks of a super-block but the first are alike, so three terms say all. Widths and bottlenecks come as
-    arrays of integers that numpy broadcasts; so do results.
+    All bottlenecks of a super-block except the first are equal, so three terms suffice. Arguments and results are
+    arrays that broadcast.
 
     Attributes:
         input_size: (height, width) of the images.
-        per_bottleneck: What every bottleneck adds, if that is the same for all; else None.
+        per_bottleneck: The term of every bottleneck if it is a constant; else None.
     """
 
     input_size: tuple[int, int]
     per_bottleneck: int | None = None
 
     def knots(self, place: Place) -> Sequence[int]:
-        """Bottlenecks, ascending, where a super-block's terms go over from one formula to another; none by default.
+        """Returns the knots (inner channels, ascending) of terms that are piecewise functions; none by default.
 
-        Only between the first and the last of them, if there are any, are its terms known.
+        With knots, the terms are defined only from the first to the last of them.
         """
         return ()
 
     @abstractmethod
     def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
-        """The term of the stem."""
+        """Returns the term of the stem."""
 
     @abstractmethod
     def first(
         self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
     ) -> np.ndarray:
-        """The term of a super-block's first bottleneck, with all that the block has once."""
+        """Returns the term of a super-block's first bottleneck, with everything that occurs once in a super-block."""
 
     @abstractmethod
     def rest(self, place: Place, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray) -> np.ndarray:
-        """The term of each further bottleneck."""
+        """Returns the term of each further bottleneck."""
 
     def totals(self, codes: np.ndarray) -> np.ndarray:
-        """Values of many structures.
+        """Returns the values of many structures.
 
         Args:
             codes: See :func:`columns`.

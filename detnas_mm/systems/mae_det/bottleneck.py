@@ -1,4 +1,4 @@
-"""The bottleneck that super-blocks of MAE-DET are made of."""
+"""The residual bottleneck of MAE-DET."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from detnas_mm.spaces.conv import Conv
 
 
 class Bottleneck(nn.Module):
-    """1x1 to the inner channels, k x k with the stride, 1x1 to the output; plus the shortcut; ReLU.
+    """Residual bottleneck: 1x1 to the inner channels, k x k with the stride, 1x1 to the output; shortcut; ReLU.
 
-    The first bottleneck of a super-block projects its shortcut, also where input and output are alike: an average pool
-    of 2x2 if the stride is 2, then a 1x1 convolution and a norm. The others add their input. The pool rounds sizes up
-    and does not count padding, as the convolutions do, so that every input size works; even sizes know no difference.
+    The shortcut of the first bottleneck of a super-block is a projection, even if input and output have equal shapes:
+    a 2x2 average pool at stride 2, then a 1x1 convolution and a norm. Other bottlenecks add their input. The pool uses
+    ``ceil_mode`` and does not count padding, so its output fits the convolutions' for odd sizes, too.
 
     Args:
         cin: Input channels.
         cout: Output channels.
-        inner: Channels between.
-        kernel: Side of the middle kernel.
-        stride: Of the middle convolution.
-        projects: Whether it is the first of its super-block.
+        inner: Inner channels.
+        kernel: Kernel of the middle convolution.
+        stride: Stride of the middle convolution.
+        projects: Whether the shortcut is a projection (first bottleneck of a super-block).
         norm_cfg: mmcv's norm config.
-        with_cp: Keep no inner activations, compute them again in the backward pass.
+        with_cp: Use activation checkpointing.
         conv_cfg: mmcv's config of convolutions; None for ``nn.Conv2d``.
     """
 
@@ -51,5 +51,5 @@ class Bottleneck(nn.Module):
         return self.relu(out + x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, cin, h, w) → (n, cout, ceil(h / stride), ceil(w / stride))."""
+        """Maps (n, cin, h, w) to (n, cout, ceil(h / stride), ceil(w / stride))."""
         return run_checkpointed(self, self._forward, x) if self.with_cp else self._forward(x)

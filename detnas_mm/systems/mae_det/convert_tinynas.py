@@ -1,8 +1,8 @@
-"""Checkpoints of MAE-DET's authors (github.com/alibaba/lightweight-neural-architecture-search) under our keys.
+"""Converts checkpoints of MAE-DET's authors (github.com/alibaba/lightweight-neural-architecture-search).
 
-Key layout of theirs: ``block_list.0.{conv1,bn1}`` (stem), then for bottleneck j of super-block i
-``block_list.{i}.block_list.{j}.{conv1,conv2,conv3,residual_proj}.{conv1,bn1}``, in detectors behind ``backbone.body.``.
-The structure can be read off the shapes, but for the strides. The program is
+Their key layout: ``block_list.0.{conv1,bn1}`` (stem), then for bottleneck j of super-block i
+``block_list.{i}.block_list.{j}.{conv1,conv2,conv3,residual_proj}.{conv1,bn1}``, in detectors prefixed with
+``backbone.body.``. The structure follows from the shapes, except for the strides. The command line is
 ``tools/model_converters/tinynas_to_detnas_mm.py``.
 """
 
@@ -38,8 +38,8 @@ class Converted:
     Attributes:
         meta: ``name`` (published name, or None), ``arch`` (text), ``backbone`` (config of the backbone that the weights
             belong to). Plain values only.
-        state_dict: Tensors of the backbone by this package's keys.
-        dropped: Keys of the source that were left out.
+        state_dict: Tensors of the backbone under this package's keys.
+        dropped: Keys of the source that were not converted.
     """
 
     meta: dict[str, Any]
@@ -50,16 +50,16 @@ class Converted:
 def convert(
     state_dict: Mapping[str, Tensor], strides: Sequence[int] | None = None, backbone_only: bool = False
 ) -> Converted:
-    """Translates a state dict of the authors' code to that of a backbone.
+    """Translates a state dict of the authors' code to that of a backbone of this package.
 
     Args:
-        state_dict: The authors'; a prefix such as ``backbone.body.`` is found.
-        strides: Of the stem and of every super-block; they leave no trace in the weights. Defaults to 2 everywhere, as
-            in the published nets, and only for these.
-        backbone_only: Leave out what belongs to neck and heads instead of refusing it.
+        state_dict: The authors' state dict; a prefix such as ``backbone.body.`` is detected.
+        strides: Strides of the stem and of every super-block, which weights do not show. Required except for published
+            nets, whose strides are known.
+        backbone_only: Drop neck and heads; without it they are an error.
 
     Raises:
-        ValueError: If keys do not match, either way, shapes do not fit, or strides are needed; lists them.
+        ValueError: If keys are missing or left over, shapes differ, or strides are required; lists them.
     """
     prefix = _prefix(state_dict)
     inner = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -67,18 +67,20 @@ def convert(
     others = [key for key in state_dict if not key.startswith(f'{prefix}block_list.')]
     strange = [key for key in others if prefix and key.startswith(prefix)]
     if strange:
-        raise DetNASError(f'{len(strange)} tensors of the backbone are none that it has:\n' + listed(strange))
+        raise DetNASError(
+            f"{len(strange)} tensors of the backbone do not exist in the authors' code:\n" + listed(strange)
+        )
     if others and not backbone_only:
         raise DetNASError(
-            f'{len(others)} tensors belong to no backbone of the authors, and cannot be converted. Give '
-            f'--backbone-only to leave them out:\n' + listed(others)
+            f'{len(others)} tensors do not belong to the backbone and cannot be converted. Use '
+            f'--backbone-only to drop them:\n' + listed(others)
         )
     arch = infer(own, strides)
     keys = dict(_keys(arch))
     check_keys(own, keys, {key for key in keys if key.endswith(_BN_COUNTER)}, prefix)
     tensors: OrderedDict[str, Tensor] = OrderedDict()
     for theirs, ours in keys.items():
-        # Checkpoints written before torch 0.4.1 have no counter. It plays no part in the outputs.
+        # Checkpoints written before torch 0.4.1 have no counter. Outputs do not depend on it.
         value = own[theirs] if theirs in own else torch.tensor(0, dtype=torch.long)
         tensors[ours] = value.detach().cpu().clone()
     in_channels = own[_STEM_KEY].shape[1]
@@ -98,21 +100,21 @@ def _prefix(state_dict: Mapping[str, Tensor]) -> str:
     if len(stems) != 1:
         found = stems or list(state_dict)[:10]
         raise DetNASError(
-            f"{len(stems)} backbones of the authors' code found: one key such as backbone.body.{_STEM_KEY} is "
-            f'expected; there are:\n' + listed(found)
+            f"Expected one backbone of the authors' code, with a key such as backbone.body.{_STEM_KEY}; found "
+            f'{len(stems)}:\n' + listed(found)
         )
     return stems[0][: -len(_STEM_KEY)]
 
 
 def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Architecture:
-    """Reads the structure off keys and shapes.
+    """Infers the structure from keys and shapes.
 
     Args:
         own: State dict without prefix.
         strides: See :func:`convert`.
 
     Raises:
-        ValueError: If the keys make no structure, or strides are needed or do not fit.
+        ValueError: If the keys do not form a structure, or strides are missing or do not match it.
     """
     shapes: dict[int, dict[int, dict[str, tuple[int, ...]]]] = {}
     for key, value in own.items():
@@ -129,13 +131,13 @@ def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Ar
     stem = own.get(_STEM_KEY)
     if not numbers or numbers != list(range(1, len(numbers) + 1)) or not whole or stem is None or stem.ndim != 4:
         raise DetNASError(
-            f'Super-blocks must be numbered from 1 and bottlenecks from 0 without a gap, each with conv1, conv2 and '
+            f'Super-blocks must be numbered from 1 and bottlenecks from 0 without gaps, each with conv1, conv2 and '
             f'conv3; found (super-block, bottlenecks) {[(i, sorted(shapes[i])) for i in numbers]}.'
         )
     given = [2] * (1 + len(numbers)) if strides is None else list(strides)
     if len(given) != 1 + len(numbers):
         raise DetNASError(
-            f'{len(given)} strides {given} for a stem and {len(numbers)} super-blocks; give one for each.'
+            f'strides {given} has {len(given)} entries; the stem and {len(numbers)} super-blocks need one each.'
         )
     genes = [stem.shape[0], stem.shape[2], given[0]]
     for number in numbers:
@@ -145,7 +147,7 @@ def infer(own: Mapping[str, Tensor], strides: Sequence[int] | None = None) -> Ar
     arch = read_structure(genes)
     if strides is None and _published_name(arch, stem.shape[1]) is None:
         raise DetNASError(
-            f'{to_text(arch)} is no published net, and strides leave no trace in weights: give --strides, one for the '
+            f'{to_text(arch)} is no published net, and weights do not show the strides: use --strides with one for the '
             f'stem and one for each of the {len(numbers)} super-blocks, such as --strides '
             f'{" ".join(["2"] * (1 + len(numbers)))}.'
         )
@@ -158,7 +160,7 @@ def _published_name(arch: Architecture, in_channels: int) -> str | None:
 
 
 def _keys(arch: Architecture) -> Iterator[tuple[str, str]]:
-    """All pairs (key of the authors, key of ours)."""
+    """Yields all pairs (key in the authors' code, key here)."""
     yield from _layer('block_list.0', 'stem')
     for number, block in enumerate(unpack(arch)[1]):
         for j in range(block.depth):
@@ -179,9 +181,9 @@ def _check_shapes(tensors: Mapping[str, Tensor], arch: Architecture, in_channels
     with torch.device('meta'):
         net = MAEDetNet(arch, in_channels=in_channels)
     unfit = [
-        f'{key}: {tuple(tensors[key].shape)} in the checkpoint, {tuple(value.shape)} needed'
+        f'{key}: {tuple(tensors[key].shape)} in the checkpoint, {tuple(value.shape)} in the net'
         for key, value in net.state_dict().items()
         if tensors[key].shape != value.shape
     ]
     if unfit:
-        raise DetNASError(f'{len(unfit)} tensors have another shape than {to_text(arch)} has:\n' + listed(unfit))
+        raise DetNASError(f'{len(unfit)} tensors do not have the shapes of {to_text(arch)}:\n' + listed(unfit))

@@ -1,4 +1,4 @@
-"""The costs of structures, for the registry to find."""
+"""Registers the costs of structures."""
 
 from detnas_mm.systems.mae_det.counts import (
     StructureCost,

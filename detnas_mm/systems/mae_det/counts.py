@@ -16,10 +16,10 @@ from detnas_mm.systems.mae_det.structure import read_structure
 
 
 class StructureCost(BlockSum, CostModel):
-    """A cost of structures; grows with every gene.
+    """Base of the costs of structures; a cost must not decrease in any gene.
 
     Args:
-        space: A :class:`MAEDetSpace` or what makes one; the bounds and the channels of the images depend on it.
+        space: A :class:`MAEDetSpace` or its first argument; determines the bounds and the channels of the images.
         input_size: (height, width) in pixels.
     """
 
@@ -43,7 +43,7 @@ class StructureCost(BlockSum, CostModel):
         return low, high
 
     def total(self, arch: Any) -> Any:
-        """The cost of one structure, given in any of the forms of :func:`read_structure`."""
+        """Returns the cost of one structure, in any form that :func:`read_structure` accepts."""
         return self.totals(np.array([read_structure(arch, self.space.in_channels).genes]))[0].item()
 
 
@@ -53,7 +53,7 @@ def _area(size: tuple[int, int]) -> int:
 
 @COSTS.register_module()
 class StructureMacs(StructureCost):
-    """Multiply-adds of the convolutions, biases (there are none) and BN not counted."""
+    """Multiply-adds of the convolutions, which have no biases; BN is not counted."""
 
     name, what = 'macs', 'multiply-adds of convolutions'
 
@@ -74,9 +74,8 @@ class StructureMacs(StructureCost):
 class StructureFlops(StructureMacs):
     """FLOPs as the authors' code counts them.
 
-    Multiply-adds of convolutions, 2 an element that leaves a BN, 1 an element of a ReLU, 1 an element that enters an
-    average pool, and 1 an element of each shortcut projection. Their budget of ResNet-50 is 188e8 in this count, at
-    480x480.
+    The multiply-adds of convolutions, plus per element 2 for the output of a BN, 1 for a ReLU, 1 for the input of an
+    average pool and 1 for a shortcut projection. Their ResNet-50 budget is 188e8 in this count, at 480x480.
     """
 
     name, what = 'flops', "FLOPs in the authors' count"
@@ -87,7 +86,7 @@ class StructureFlops(StructureMacs):
     def first(
         self, place: Place, cin: np.ndarray, cout: np.ndarray, kernel: np.ndarray, bottleneck: np.ndarray
     ) -> np.ndarray:
-        # BN and ReLU behind both inner convolutions; BN of conv3, BN of the projection, the sum, and the last ReLU.
+        # BN and ReLU after both inner convolutions; BN of conv3, BN of the projection, the sum, and the last ReLU.
         inner = 3 * (_area(place.size_in) + _area(place.size)) * bottleneck + 6 * _area(place.size) * cout
         pool = _area(place.size_in) * cin if place.stride == 2 else 0
         return super().first(place, cin, cout, kernel, bottleneck) + inner + pool
@@ -122,7 +121,7 @@ class StructureParams(StructureCost):
 
 @COSTS.register_module()
 class StructureLayers(StructureCost):
-    """Layers as the authors count them: the stem and three convolutions a bottleneck, no shortcuts."""
+    """Layers as the authors count them: the stem and three convolutions per bottleneck, without shortcuts."""
 
     name, what = 'layers', 'convolutions without those of shortcuts'
     per_bottleneck = 3
@@ -145,13 +144,13 @@ class StructureLayers(StructureCost):
 
 @COSTS.register_module()
 class StructureDepthToWidth(CostModel):
-    """How deep a net is for its width (Shen et al., DeepMAD, CVPR 2023, section 3.2); their searches allow 0.3.
+    """Ratio of depth to width (Shen et al., DeepMAD, CVPR 2023, section 3.2); their searches limit it to 0.3.
 
-    Depth over the geometric mean of the convolutions' inputs an output, c_in * k * k, from the stem to the end of a
-    stage, without those of shortcuts; the largest of all stages.
+    For every stage, the number of convolutions from the stem to its end, divided by the geometric mean of their fan-in
+    c_in * k * k, without shortcuts; the value is the maximum over the stages.
 
     Args:
-        space: A :class:`MAEDetSpace` or what makes one; the bounds and the channels of the images depend on it.
+        space: A :class:`MAEDetSpace` or its first argument; determines the bounds and the channels of the images.
     """
 
     name = 'rho'
@@ -184,7 +183,7 @@ class StructureDepthToWidth(CostModel):
         return out
 
     def bounds(self) -> tuple[float, float]:
-        """Deep and narrow at one end, shallow and wide at the other: both are members."""
+        """Returns the costs of the shallowest widest and of the deepest narrowest member."""
         small, large = self.space.encode([self.space.smallest(), self.space.largest()])
         deep, shallow = small.copy(), large.copy()
         deep[6::5], shallow[6::5] = large[6::5], small[6::5]

@@ -1,7 +1,7 @@
-"""Entropy of structures in closed form (Sun et al., MAE-DET, ICML 2022, section 4), for many at a time.
+"""Entropy of many structures in closed form (Sun et al., MAE-DET, ICML 2022, section 4).
 
 With weights and input from N(0, 1), without BN, ReLU and shortcuts, and every convolution's output divided by its
-standard deviation, a convolution adds half the logarithm of its inputs an output: c_in * k * k.
+standard deviation, a convolution adds half the logarithm of its fan-in c_in * k * k.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ WEIGHTS = (0, 0, 1, 1, 6)
 
 
 def checked_weights(weights: Any) -> tuple[float, ...]:
-    """Stage weights as floats.
+    """Validates stage weights and returns them as floats.
 
     Raises:
-        ValueError: If they are no finite numbers, none of them positive, or one negative.
+        ValueError: If one is not a finite number of at least 0, or all are 0.
     """
     listed = weights.tolist() if isinstance(weights, np.ndarray) else weights
     found = tuple(listed) if isinstance(listed, (list, tuple)) else ()
     if not all(type(w) in (int, float) and 0 <= w < float('inf') for w in found) or not any(found):
         raise DetNASError(
-            f'weights must be numbers of at least 0, one a stage and not all 0, such as {WEIGHTS}; got {weights!r}.'
+            f'weights must be numbers of at least 0, one per stage, not all 0, such as {WEIGHTS}; got {weights!r}.'
         )
     return tuple(map(float, found))
 
 
 def check_stages(weights: Sequence[float], strides: Sequence[int]) -> None:
-    """Refuses another number of weights than there are stages; ``strides`` has the stem's first.
+    """Checks that there is one weight per stage; ``strides`` begins with the stem's.
 
     Raises:
-        ValueError: Says how many there must be.
+        ValueError: If not; names the number of stages.
     """
     count = 1 + sum(stride == 2 for stride in strides[1:])
     if len(weights) != count:
         raise DetNASError(
-            f'There are {len(weights)} stage weights {tuple(weights)}, and {count} stages in a structure '
-            f'with strides {tuple(strides)}: the stem, and one for every block of stride 2.'
+            f'weights {tuple(weights)} has {len(weights)} entries; structures with strides {tuple(strides)} have '
+            f'{count} stages (the stem, and one for every block of stride 2). Give one weight per stage.'
         )
 
 
 class EntropySum(BlockSum):
     """The multi-scale entropy as a sum over blocks: sum of r_i * S_i.
 
-    S_i is the sum of all convolutions' entropies from the stem to the end of stage i, plus ln C_i. So a convolution in
-    stage s counts with the sum of r_i over i >= s.
+    S_i is the sum of all convolutions' entropies from the stem to the end of stage i, plus ln C_i. So the weight of a
+    convolution in stage s is the sum of r_i over i >= s.
 
     Args:
         weights: r_i, see :data:`WEIGHTS`.
-        strides: Of the stem, then of every super-block.
+        strides: Strides of the stem and of every super-block.
         in_channels: Channels of the images.
 
     Raises:
@@ -88,23 +88,23 @@ class EntropySum(BlockSum):
 def entropies(
     codes: np.ndarray, weights: Sequence[float], input_size: tuple[int, int] | None = None, in_channels: int = RGB
 ) -> np.ndarray:
-    """Returns the entropies of many structures: :meth:`EntropySum.totals`, with every logarithm taken once.
+    """Returns the entropies of many structures, as :meth:`EntropySum.totals` but faster.
 
-    With ``input_size``, zero padding is taken into account. Near borders a kernel sees fewer inputs. Under independent
-    weights the variance of a map is a product of a profile along each axis, and a k x k convolution sums k neighbours
-    of each: a box filter in one dimension. So k * k becomes the product of the two mean gains.
+    With ``input_size``, zero padding is taken into account: near borders a kernel covers fewer inputs. With independent
+    weights, the variance of a map is the product of a profile along each axis, and a k x k convolution applies a
+    one-dimensional box filter of k places to each profile. So k * k is replaced by the product of the two mean gains.
 
     Args:
         codes: Integers of shape (candidates, 3 + 5 blocks), see :mod:`detnas_mm.systems.mae_det.structure`.
-        weights: One a stage.
-        input_size: (height, width) in pixels; None leaves borders out.
+        weights: One per stage.
+        input_size: (height, width) in pixels; None ignores borders.
         in_channels: Channels of the images.
 
     Returns:
         Shape (candidates,).
 
     Raises:
-        ValueError: If the number of weights does not fit.
+        ValueError: If the number of weights is not that of the stages.
     """
     out = np.empty(len(codes))
     for rows, genes in columns(codes):
@@ -127,13 +127,13 @@ def entropies(
 
 
 def _plain_gains(genes: Columns) -> tuple[float, list[np.ndarray]]:
-    """ln(k * k) of the stem, and summed over the bottlenecks of every block."""
+    """Returns ln(k * k) of the stem, and its sum over the bottlenecks of every block."""
     gains = [2 * depth * np.log(kernel) for depth, kernel in zip(genes.depths, genes.kernels, strict=True)]
     return 2 * np.log(genes.stem_kernel), gains
 
 
 def _padded_gains(genes: Columns, input_size: tuple[int, int]) -> tuple[float, list[np.ndarray]]:
-    """The same with borders; it depends on kernels and depths alone, so equal ones are computed once."""
+    """Returns the same with borders; structures with equal kernels and depths are computed once."""
     table = np.stack([*genes.kernels, *genes.depths], axis=1)
     kinds, inverse = np.unique(table, axis=0, return_inverse=True)
     kernels, depths = np.split(kinds, 2, axis=1)
@@ -145,7 +145,7 @@ def _padded_gains(genes: Columns, input_size: tuple[int, int]) -> tuple[float, l
 def _axis_gains(
     length: int, stem_kernel: int, strides: Sequence[int], kernels: np.ndarray, depths: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Logarithms of the mean gains along one axis: of the stem, and of every block, shape (kinds, blocks)."""
+    """Returns the logarithms of mean gains along one axis, for the stem and every block, shape (kinds, blocks)."""
     profile, gain = _box(np.ones((len(kernels), length)), stem_kernel, strides[0])
     stem_gain = float(np.log(gain[0]))
     gains = np.zeros(kernels.shape)
@@ -164,7 +164,7 @@ def _axis_gains(
 
 
 def _box(profile: np.ndarray, kernel: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of ``kernel`` neighbours at every ``stride``-th place, zeros beyond the ends, divided by their mean."""
+    """Applies a zero-padded box filter of size ``kernel``; returns (the result divided by its mean, the mean)."""
     length, half = profile.shape[1], kernel // 2
     sums = np.zeros((len(profile), length + 1))
     np.cumsum(profile, axis=1, out=sums[:, 1:])
@@ -177,7 +177,7 @@ def _box(profile: np.ndarray, kernel: int, stride: int) -> tuple[np.ndarray, np.
 def stage_sums(
     genes: Columns, input_size: tuple[int, int], channel_exponent: float, kernel_exponent: float, in_channels: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, tuple[int, int]]]:
-    """At the end of every stage: its number, the entropy of all convolutions so far, its width and (height, width).
+    """Yields for every stage: its number, the entropy of all convolutions up to its end, width and (height, width).
 
     Args:
         genes: Structures that share their strides.

@@ -1,6 +1,6 @@
-"""Entropy of a real net, by running noise through it: the check of the closed form, and for any torch backbone.
+"""Entropy of any torch backbone, measured by forward passes of noise; verifies the closed form.
 
-Not imported with the package's evaluators: it needs torch, and a search does not need it.
+Searches do not use it, so evaluators do not import it: it loads torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from detnas_mm.models import image_channels
 from detnas_mm.models.modes import kept_modes
 from detnas_mm.systems.mae_det.entropy import checked_weights
 
-#: Functions that pass their first argument on as it is: norms, activations, dropout.
+#: Functions that are replaced by the identity: norms, activations, dropout.
 _PASSED = {
     F.batch_norm, torch.batch_norm, F.group_norm, F.layer_norm, F.instance_norm, F.relu, F.relu_, torch.relu,
     torch.relu_, Tensor.relu, Tensor.relu_, F.relu6, F.hardswish, F.hardtanh, F.silu, F.gelu, F.leaky_relu, F.dropout,
@@ -32,7 +32,7 @@ _LINEAR = {F.linear}
 
 
 class _Noise(Tensor):
-    """A feature map that knows how many convolutions it has passed, and the sum of their ln standard deviations."""
+    """A feature map with the number of convolutions before it and the sum of their ln standard deviations."""
 
     convs: int
     entropy: float
@@ -45,7 +45,7 @@ class _Noise(Tensor):
         maps = [value for value in _flat((args, tuple(kwargs.values()))) if isinstance(value, _Noise)]
         if func in _PASSED:
             return maps[0]
-        if func in _SUMS and len(maps) == 2:  # a shortcut: the branch with more convolutions goes on alone
+        if func in _SUMS and len(maps) == 2:  # a shortcut: keep only the branch with more convolutions
             return max(maps, key=lambda one: one.convs)
         if func in _SUMS | _PRODUCTS and len(maps) == 1 and _is_learned(args, maps[0]):
             return maps[0]
@@ -57,7 +57,7 @@ class _Noise(Tensor):
             deepest = max(maps, key=lambda one: one.convs)
             if func in _CONVS | _LINEAR:
                 std = result.std(unbiased=False)
-                if func in _LINEAR:  # left out
+                if func in _LINEAR:  # not counted
                     return _noise(result / std, deepest.convs, deepest.entropy)
                 return _noise(result / std, deepest.convs + 1, deepest.entropy + float(std.log()))
         if isinstance(result, Tensor):
@@ -76,7 +76,7 @@ def _noise(data: Tensor, convs: int, entropy: float) -> _Noise:
 
 
 def _is_learned(args: Sequence[Any], feature_map: Tensor) -> bool:
-    """Whether a map is added to or multiplied by a net's own tensor, such as a bias or a layer's scale."""
+    """Returns True if the other operand is a parameter of the net, such as a bias or a layer scale."""
     others = [value for value in args if isinstance(value, Tensor) and value is not feature_map]
     return len(others) == 1 and torch.broadcast_shapes(others[0].shape, feature_map.shape) == feature_map.shape
 
@@ -96,27 +96,27 @@ def map_entropies(
     seed: int = 0,
     in_channels: int | None = None,
 ) -> list[float]:
-    """Entropy of every feature map of a net as MAE-DET's authors measured it in 2022: noise is run through it.
+    """Measures the entropy of every feature map by forward passes of noise, as MAE-DET's authors did in 2022.
 
-    Weights and input come from N(0, 1) anew in every repeat. Norms, activations and dropout pass their input on,
-    biases and learned scales are left out, of two branches that are added the one with more convolutions goes on alone,
-    and every convolution's output is divided by its standard deviation. Linear layers have such weights, too, and such
-    an output, and do not count. Gates that a net computes (squeeze-and-excitation) multiply their map as in the net.
-    The net's own weights are neither used nor changed.
+    Weights and input are drawn from N(0, 1), again for every repeat. Norms, activations and dropout are replaced by the
+    identity, biases and learned scales are ignored, a sum of two branches is replaced by the branch with more
+    convolutions, and every convolution's output is divided by its standard deviation. Linear layers are treated like
+    convolutions but not counted. Gates that a net computes (squeeze-and-excitation) are applied as in the net. The
+    net's own weights are neither used nor changed.
 
     Args:
         backbone: Returns one feature map or several; its convolutions are ``torch.nn.Conv2d``.
         input_size: (height, width) in pixels.
-        repeats: How many times; the mean is returned.
-        batch_size: Images at a time.
-        seed: Of the noise; torch's global generators are left as they were.
-        in_channels: Channels of the images. Defaults to what a backbone of this package says, else 3.
+        repeats: Number of repeats; the mean is returned.
+        batch_size: Images per forward pass.
+        seed: Seed of the noise; torch's global generators keep their states.
+        in_channels: Channels of the images. Defaults to that of a backbone of this package, else 3.
 
     Returns:
-        For every map: the sum of ln standard deviations on the way, plus ln channels.
+        For every map: the sum of the ln standard deviations of all convolutions before it, plus ln channels.
 
     Raises:
-        ValueError: If a number does not fit, a map has passed no convolution, or holds a single number.
+        ValueError: If an argument is invalid, or a map depends on no convolution or is a single number.
     """
     height, width = checked_input_size(input_size)
     if not all(isinstance(count, int) and count >= 1 for count in (repeats, batch_size)):
@@ -133,34 +133,37 @@ def map_entropies(
                 maps = backbone(_noise(images, 0, 0.0))
                 maps = [maps] if isinstance(maps, Tensor) else list(maps)
                 if not all(isinstance(one, _Noise) and one.convs for one in maps):
-                    raise DetNASError(f'A map that {type(backbone).__name__} returns has passed no convolution.')
+                    raise DetNASError(
+                        f'A feature map that {type(backbone).__name__} returns depends on no torch.nn.Conv2d, so it '
+                        f'has no entropy: return only feature maps of convolutions.'
+                    )
                 sums = sums or [0.0] * len(maps)
                 sums = [old + one.entropy + math.log(one.shape[1]) for old, one in zip(sums, maps, strict=True)]
     if not all(map(math.isfinite, sums)):
         raise DetNASError(
-            f'A map of {type(backbone).__name__} is a single number at {height}x{width}, which has no '
-            f'standard deviation: give larger images.'
+            f'A feature map of {type(backbone).__name__} is a single number for input_size {height}x{width}, which has '
+            f'no standard deviation: use a larger input_size.'
         )
     return [total / repeats for total in sums]
 
 
 def forward_entropy(backbone: nn.Module, weights: Sequence[float], *args: Any, **kwargs: Any) -> float:
-    """Multi-scale entropy of a net: the sum of weight * entropy over its maps.
+    """Measures the multi-scale entropy of a net: the sum of weight * entropy over its maps.
 
     Args:
         backbone: See :func:`map_entropies`.
         weights: One for every map that it returns.
-        *args: See :func:`map_entropies`, like all that follow.
-        **kwargs: See there.
+        *args: Further arguments of :func:`map_entropies`.
+        **kwargs: Likewise.
 
     Raises:
-        ValueError: If the number of weights is not that of the maps, or a number does not fit.
+        ValueError: If the number of weights is not that of the maps, or an argument is invalid.
     """
     weights = checked_weights(weights)
     found = map_entropies(backbone, *args, **kwargs)
     if len(found) != len(weights):
         raise DetNASError(
-            f'There are {len(weights)} weights {weights}, and {len(found)} feature maps that '
-            f'{type(backbone).__name__} returns: give one a map.'
+            f'weights {weights} has {len(weights)} entries; {type(backbone).__name__} returns {len(found)} feature '
+            f'maps. Give one weight per map.'
         )
     return sum(weight * entropy for weight, entropy in zip(weights, found, strict=True))

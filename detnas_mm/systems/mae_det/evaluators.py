@@ -1,4 +1,4 @@
-"""Scores that need no training: the entropy of MAE-DET, and DeepMAD's."""
+"""Training-free scores: the entropy of MAE-DET and the score of DeepMAD."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class StructureScore(ArrayEvaluator, Ranker):
-    """A score of structures that is a formula: it evaluates a search, and ranks offspring as a prefilter does.
+    """Base of scores that are formulas of a structure; usable as evaluator and as ranker of a prefilter.
 
-    Subclasses give :meth:`score_codes`. Nothing has to be set up to score structures.
+    Subclasses implement :meth:`score_codes`. Scoring works without :meth:`setup`.
 
     Args:
-        in_channels: Channels of the images. Defaults to those of the space that is searched; outside of a search to
-            what a structure says, else 3.
+        in_channels: Channels of the images. Defaults to those of the search space; outside of a search to those of the
+            structure, else 3.
 
     Attributes:
-        metric: What ledger rows and objectives call it.
+        metric: Name of the score in ledger rows and objectives.
     """
 
     metric = 'entropy'
@@ -48,14 +48,14 @@ class StructureScore(ArrayEvaluator, Ranker):
 
     @property
     def in_channels(self) -> int:
-        """Channels of the images, where a structure says nothing else."""
+        """Channels of the images of structures that do not state them."""
         return RGB if self._taken is None else self._taken
 
     def take_channels(self, space: SearchSpace) -> None:
-        """Takes over how many channels the images of a space have.
+        """Sets the channels of the images to those of a space.
 
         Raises:
-            DetNASError: If another number was asked for.
+            DetNASError: If ``in_channels`` was given and differs.
         """
         self._taken = agreed_channels(self._asked, space.in_channels)
 
@@ -63,7 +63,7 @@ class StructureScore(ArrayEvaluator, Ranker):
         """See :meth:`Evaluator.check`.
 
         Raises:
-            ValueError: If the space holds no structures, or the settings do not fit its structures.
+            ValueError: If the space has no structures, or the settings do not match its structures.
         """
         try:
             self.take_channels(job.space)
@@ -72,30 +72,30 @@ class StructureScore(ArrayEvaluator, Ranker):
             raise DetNASError(f'{type(self).__name__} cannot score {job.space!r}: {error}') from error
 
     def setup(self, job: SearchJob, model: Any = None) -> None:
-        """See :class:`Evaluator` and :class:`Ranker`: scores depend on the settings alone."""
+        """See :class:`Evaluator` and :class:`Ranker`; scores depend only on the settings."""
         self.check(job)
 
     def scores(self, archs: Iterable[Any]) -> np.ndarray:
-        """Scores of many structures.
+        """Returns the scores of many structures.
 
         Args:
-            archs: Each a published name, text, a list of dicts, or an :class:`Architecture`; of any depth.
+            archs: Published names, texts, lists of dicts or :class:`Architecture` objects, of any number of blocks.
 
         Returns:
             Array of shape (candidates,).
 
         Raises:
-            ValueError: If one is no structure, or of other images than were asked for, or the stage weights do not fit
-                one.
+            ValueError: If one is no structure, has other channels than ``in_channels``, or another number of stages
+                than there are stage weights.
         """
         if isinstance(archs, (str, Architecture)):
             raise DetNASError(
-                f'{archs!r:.200} is one structure: score() scores it; scores() wants a list of structures.'
+                f'{archs!r:.200} is one structure: use score() for it; scores() takes a list of structures.'
             )
         archs = list(archs)
         if archs and all(isinstance(arch, Mapping) for arch in archs):
             raise DetNASError(
-                f'These are the {len(archs)} blocks of one structure: score() scores it; scores() wants a '
+                f'The list contains the {len(archs)} blocks of one structure: use score() for it; scores() takes a '
                 f'list of structures.'
             )
         kinds = defaultdict(list)
@@ -112,7 +112,7 @@ class StructureScore(ArrayEvaluator, Ranker):
         return out
 
     def score(self, arch: Any) -> float:
-        """The score of one structure, see :meth:`scores`."""
+        """Returns the score of one structure, see :meth:`scores`."""
         return self.scores([arch])[0].item()
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
@@ -126,18 +126,18 @@ class StructureScore(ArrayEvaluator, Ranker):
 class EntropyScore(StructureScore):
     """Multi-scale entropy of feature maps (Sun et al., MAE-DET, ICML 2022, sections 4.1 to 4.3).
 
-    In closed form, see :mod:`detnas_mm.systems.mae_det.entropy`: more than a million structures a second.
-    :func:`detnas_mm.systems.mae_det.entropy_forward.forward_entropy` runs the same on a real net. It orders nets of one
-    family at one budget; it does not predict the accuracy of nets of different families.
+    Computed in closed form, see :mod:`detnas_mm.systems.mae_det.entropy`: more than a million structures a second.
+    :func:`detnas_mm.systems.mae_det.entropy_forward.forward_entropy` measures the same on a built net. It ranks nets of
+    one family at equal budgets; it does not predict which of two families is more accurate.
 
     Args:
-        weights: One a stage, the stem's first. Defaults to the authors' (0, 0, 1, 1, 6).
-        input_size: (height, width) in pixels at which zero padding is taken into account. Defaults to None, which
-            leaves borders out, as the authors' code does.
+        weights: One per stage, from the stem on. Defaults to the authors' (0, 0, 1, 1, 6).
+        input_size: (height, width) in pixels, to take zero padding into account. Defaults to None, which ignores
+            borders, as the authors' code does.
         in_channels: See :class:`StructureScore`.
 
     Raises:
-        ValueError: If a weight is no number of at least 0, or the size does not fit.
+        ValueError: If a weight is not a number of at least 0, or the size is invalid.
     """
 
     def __init__(
@@ -159,35 +159,38 @@ class EntropyScore(StructureScore):
         return entropies(codes, self.stage_weights, self.input_size, self.in_channels)
 
     def block_sum(self, strides: Sequence[int]) -> EntropySum:
-        """The score as a sum over blocks, which exact search needs; ``strides`` has the stem's first.
+        """Returns the score as a sum over blocks, for exact search; ``strides`` begins with the stem's.
 
         Raises:
-            ValueError: If ``input_size`` is set: borders make a block depend on those before it.
+            ValueError: If ``input_size`` is set: with borders, a block's term depends on the blocks before it.
         """
         if self.input_size is not None:
-            raise DetNASError('EntropyScore with input_size is no sum over blocks; exact search needs it without.')
+            raise DetNASError(
+                f'EntropyScore with input_size={self.input_size} is no sum over blocks, which exact search requires: '
+                f'leave input_size out.'
+            )
         return EntropySum(self.stage_weights, strides, self.in_channels)
 
 
 @RANKERS.register_module()
 @EVALUATORS.register_module()
 class DeepMADScore(StructureScore):
-    """The score of DeepMAD (Shen et al., CVPR 2023, section 3), as the authors' code has it.
+    """Score of DeepMAD (Shen et al., CVPR 2023, section 3), as in the authors' code.
 
     Sum of r_i * (ln C_i + 2 ln mapsize_i) * H_i, where H_i sums, over convolutions from the stem to the end of stage i,
     half of ``channel_exponent`` * ln c_in + 2 * ``kernel_exponent`` * ln k; minus ``depth_penalty`` * exp(standard
-    deviation of the super-blocks' depths). Its budget is the cost ``StructureDepthToWidth``.
+    deviation of the super-blocks' depths). Constrain the cost ``StructureDepthToWidth`` with it, as the paper does.
 
     Args:
-        weights: r_i, one a stage, the stem's first.
+        weights: r_i, one per stage, from the stem on.
         input_size: (height, width) in pixels.
         channel_exponent: Weight of the channels.
         kernel_exponent: Weight of the kernels.
-        depth_penalty: Weight of unequal depths.
+        depth_penalty: Weight of the penalty for unequal depths.
         in_channels: See :class:`StructureScore`.
 
     Raises:
-        ValueError: If a number does not fit.
+        ValueError: If a number is invalid.
     """
 
     metric = 'deepmad'
@@ -225,7 +228,7 @@ class DeepMADScore(StructureScore):
             total = -self.depth_penalty * np.exp(np.std(np.stack(genes.depths), axis=0))
             sums = stage_sums(genes, self.input_size, *self.exponents, self.in_channels)
             for weight, entropy, width, (height, breadth) in sums:
-                # ln of the area: 2 ln mapsize where maps are square.
+                # ln of the area, which is 2 ln mapsize for square maps.
                 total = total + self.stage_weights[weight] * (np.log(width) + np.log(height * breadth)) * entropy
             out[rows] = total
         return out

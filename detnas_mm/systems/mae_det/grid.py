@@ -1,4 +1,4 @@
-"""The widths of structures at which latency is measured, and the tables that are measured there."""
+"""Grid of widths at which the latency of structures is measured, and the tables over it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.space import MAEDetSpace
 
-#: Tables of a super-block, and what each depends on. A convolution has its BN and ReLU with it, ``shortcut`` the pool
-#: before it, ``sum`` the last ReLU. Those of the first bottleneck alone are called so. ``inner`` is the bottleneck at
-#: more points: time jumps up where the weights of a k x k convolution, which grow with its square, outgrow a cache.
+#: Tables of a super-block and the axes of each. A convolution includes its BN and ReLU, ``shortcut`` its pool, ``sum``
+#: the last ReLU; ``*_first`` are those of the first bottleneck. ``inner`` is the bottleneck width on a finer
+#: grid: latency jumps where the weights of a k x k convolution, quadratic in that width, no longer fit into a cache.
 PIECES: dict[str, tuple[str, ...]] = dict(
     reduce_first=('cin', 'bottleneck'),
     kernel_first=('kernel', 'inner'),
@@ -23,21 +23,21 @@ PIECES: dict[str, tuple[str, ...]] = dict(
     expand=('bottleneck', 'out'),
     sum=('out',),
 )
-#: The one table of the stem.
+#: Table of the stem.
 STEM: dict[str, tuple[str, ...]] = dict(stem=('out',))
-#: ``inner`` divides every step from one bottleneck of the grid to the next into so many.
+#: Number of steps of ``inner`` between two neighbouring bottleneck widths of the grid.
 FINER = 3
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The widths that are measured, per place: the stem is 0, super-blocks count from 1.
+    """Measured widths per place: 0 is the stem, super-blocks are numbered from 1.
 
     Attributes:
-        widths: Of stem and super-blocks, ascending.
-        bottlenecks: Of super-blocks.
-        kernels: Of all super-blocks.
-        inner: Bottlenecks of k x k convolutions: those of the grid, and more between them.
+        widths: Output channels of stem and super-blocks, ascending.
+        bottlenecks: Inner channels of super-blocks, ascending.
+        kernels: Kernels, the same for all super-blocks.
+        inner: Inner channels at which k x k convolutions are measured: ``bottlenecks`` and points between them.
     """
 
     widths: list[list[int]]
@@ -47,13 +47,13 @@ class Grid:
 
     @classmethod
     def of(cls, space: MAEDetSpace, points: int) -> Grid:
-        """Covers all that a space holds, by at most ``points`` widths in about equal ratios.
+        """Builds a grid that covers a space with at most ``points`` widths per place, about geometrically spaced.
 
         Raises:
-            ValueError: If there are fewer than two points.
+            ValueError: If ``points`` is less than 2.
         """
         if points < 2:
-            raise DetNASError(f'A grid has 2 widths or more; got {points}.')
+            raise DetNASError(f'grid must be at least 2 widths per place; got {points}.')
         spec = space.spec()
         small, large = space.encode([space.smallest(), space.largest()]).tolist()
         pairs = list(zip(small, large, strict=True))
@@ -68,11 +68,11 @@ class Grid:
 
     @property
     def places(self) -> list[dict[str, tuple[str, ...]]]:
-        """The tables of every place, see :data:`PIECES`."""
+        """Tables of every place with their axes, see :data:`PIECES`."""
         return [STEM, *[PIECES] * len(self.bottlenecks)]
 
     def axis(self, place: int, name: str) -> list[int]:
-        """The values that ``'cin'``, ``'out'``, ``'bottleneck'``, ``'inner'`` or ``'kernel'`` takes at a place."""
+        """Returns the points of axis ``'cin'``, ``'out'``, ``'bottleneck'``, ``'inner'`` or ``'kernel'`` at a place."""
         if name == 'kernel':
             return self.kernels
         if name in ('bottleneck', 'inner'):
@@ -80,11 +80,11 @@ class Grid:
         return self.widths[place - (name == 'cin')]
 
     def shape(self, place: int, axes: Sequence[str]) -> tuple[int, ...]:
-        """The shape of a table."""
+        """Returns the shape of a table."""
         return tuple(len(self.axis(place, name)) for name in axes)
 
 
 def _between(low: int, high: int, step: int, points: int) -> list[int]:
-    """Multiples of ``step`` from low to high, in about equal ratios."""
+    """Returns multiples of ``step`` from low to high, about geometrically spaced."""
     inner = np.round(np.geomspace(low, high, points) / step) * step
     return sorted({low, high, *(int(width) for width in np.clip(inner, low, high))})

@@ -1,4 +1,4 @@
-"""What is measured of structures: their convolutions, over a grid of widths. Imports torch."""
+"""Latency measurement of structures: every convolution over a grid of widths. Imports torch."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from detnas_mm.systems.mae_det.space import MAEDetSpace
 from detnas_mm.systems.mae_det.structure import RESNET50, unpack
 from detnas_mm.systems.mae_det.structure_latency import StructureTables
 
-#: Where a cell of a table stands: place, piece, index into the table.
+#: Key of a table cell: place, piece, index into the table.
 Cell = tuple[int, str, tuple[int, ...]]
-#: Bottlenecks of every block of the nets that the tables are measured in. The code of their convolutions comes into the
-#: caches with the second, and is there for the third: tables hold the mean of both.
+#: Bottlenecks per block of the measured nets. The second loads the code of its convolutions into the caches, the third
+#: finds it there; tables contain the mean of both.
 DEPTH = 3
-#: Random members drawn before giving up.
+#: Random members drawn before an error is raised.
 MAX_ATTEMPTS = 1_000_000
 
 
 @LATENCY_SUBJECTS.register_module()
 class MAEDetLatencySubject(LatencySubject):
-    """Every convolution of every super-block: what :class:`StructureLatency` reads.
+    """Measures every convolution of every super-block, for :class:`StructureLatency`.
 
-    Before each run the caches are emptied. Otherwise weights of the last run would be there or not, as the whole net
-    has few of them or many, and what a convolution takes would depend on what else the net holds.
+    CPU caches are flushed before each run. Otherwise the latency of a convolution would depend on the size of the whole
+    net: weights from the run before stay in the caches only in small nets.
 
-    Takes the arguments of :class:`LatencySubject`; ``grid`` is how many widths of a place are measured, in so many nets
-    squared, 2 or more, by default 5.
+    Takes the arguments of :class:`LatencySubject`; ``grid`` is the number of widths measured per place, at least 2, by
+    default 5. About ``grid`` squared nets are measured.
     """
 
     has_grid = True
@@ -56,7 +56,7 @@ class MAEDetLatencySubject(LatencySubject):
         self.grid = Grid.of(self.space, 5 if self.grid is None else self.grid)
         self.settings = dict(grid=vars(self.grid))
         self.covering = covering_structures(self.space, self.grid)
-        self.smallest = self.space.smallest()  # in which marks weigh most
+        self.smallest = self.space.smallest()  # the overhead of taking the time is largest in it, relatively
         self._build = NetBuilder(self.inputs.device, self.space.in_channels)
 
     def nets_to_check(self, count: int, rng: np.random.Generator) -> list[Architecture]:
@@ -71,9 +71,9 @@ class MAEDetLatencySubject(LatencySubject):
         return {'unmarked': (self._build(self.smallest), ())} | {key: (net, _parts(net)) for key, net in nets.items()}
 
     def cells(self, samples: Mapping[Hashable, np.ndarray]) -> dict[str, Any]:
-        """See :meth:`LatencySubject.cells`: means over where they stand in nets, a dict for each place of the grid.
+        """See :meth:`LatencySubject.cells`: returns a dict for each place of the grid, averaged over the nets.
 
-        ``mark_ms`` is what it took to take the time after a part, of which they are free.
+        ``mark_ms`` is the overhead of taking the time after a part; it is subtracted.
         """
         marks = np.median(samples['marked'].sum(axis=1)) - np.median(samples['unmarked'].sum(axis=1))
         mark = max(0.0, float(marks) / len(_cells(self.grid, self.smallest)))
@@ -100,10 +100,10 @@ class MAEDetLatencySubject(LatencySubject):
 def nets_to_check(
     space: MAEDetSpace, input_size: tuple[int, int], count: int, rng: np.random.Generator
 ) -> list[Architecture]:
-    """Random members with at most the multiply-adds of ResNet-50, which are those that searches end at.
+    """Draws members with at most the multiply-adds of ResNet-50, the usual budget of searches.
 
     Raises:
-        UnmeetableConstraint: If there are hardly any.
+        UnmeetableConstraint: If too few of the drawn members have.
     """
     macs = StructureMacs(space, input_size)
     limit = macs.total(RESNET50)
@@ -115,24 +115,24 @@ def nets_to_check(
         found |= dict.fromkeys(space.decode(codes[macs.totals(codes) <= limit]))
     if len(found) < 2:
         raise UnmeetableConstraint(
-            f'Of {drawn:,} random members of {space!r} {len(found)} have at most the {limit:,} multiply-adds of '
-            f'ResNet-50; the check needs nets of about that size.'
+            f'Only {len(found)} of {drawn:,} random members of {space!r} have at most the {limit:,} multiply-adds of '
+            f'ResNet-50. Whole nets of about that size verify the table: use a space that contains them.'
         )
     return list(found)[:count]
 
 
 def covering_structures(space: MAEDetSpace, grid: Grid) -> list[Architecture]:
-    """Structures that hold all cells of all tables.
+    """Builds structures that together contain every cell of every table.
 
-    First a Latin square: widths of places in turn by its rows and its columns, bottlenecks by its symbols, so that any
-    two of the three take on all pairs. Rows, columns and symbols go from narrow to wide at all places: narrow
-    convolutions are measured in the company of narrow ones, wide in that of wide ones, as they stand in nets. Then,
-    for every kernel, the bottlenecks between those of the square, in blocks as wide as they go with. Each block has
-    :data:`DEPTH` bottlenecks. The structures are made of the grid's widths and need not keep to the space's rules.
+    First a Latin square: rows and columns alternately select the widths of places, symbols the bottlenecks, so that any
+    two of the three take on all pairs. Rows, columns and symbols are ordered from narrow to wide at all places: narrow
+    convolutions are measured in narrow nets and wide ones in wide nets, as they occur in real nets. Then, for every
+    kernel, the inner widths between those of the square, in blocks of matching width. Each block has :data:`DEPTH`
+    bottlenecks. Only the grid limits the structures, not the space's rules.
 
     Args:
         space: The space.
-        grid: Its widths.
+        grid: The measured widths.
     """
     fixed = space.encode([space.smallest()])[0]
     side = max(len(axis) for axis in (*grid.widths, *grid.bottlenecks, grid.kernels))
@@ -157,10 +157,10 @@ def covering_structures(space: MAEDetSpace, grid: Grid) -> list[Architecture]:
 
 
 class NetBuilder:
-    """Builds nets that share their weights with one another, never within a net: hundreds of them fit into memory.
+    """Builds nets that share weights between nets, never within a net, so that hundreds of them fit into memory.
 
     Args:
-        device: Where they stand.
+        device: Device of the nets.
         in_channels: Channels of the images.
     """
 
@@ -170,7 +170,7 @@ class NetBuilder:
         self._weights: dict[Any, nn.Parameter] = {}
 
     def __call__(self, arch: Architecture) -> MAEDetNet:
-        """The net of a structure in evaluation mode, with random weights."""
+        """Builds the net of a structure in evaluation mode, with random weights."""
         with torch.device('meta'):
             net = MAEDetNet(arch, in_channels=self.in_channels)
         seen: defaultdict[Any, int] = defaultdict(int)
@@ -191,7 +191,7 @@ class NetBuilder:
 
 
 def _parts(net: MAEDetNet) -> list[nn.Module]:
-    """The modules of a net that run one after another: after each the time is taken."""
+    """Returns the modules of a net in the order of execution; the time is taken after each."""
     parts: list[nn.Module] = [net.stem]
     for block in net.blocks:
         for unit in block:
@@ -200,7 +200,7 @@ def _parts(net: MAEDetNet) -> list[nn.Module]:
 
 
 def _cells(grid: Grid, arch: Architecture) -> list[Cell | None]:
-    """The cells of the tables that a net's parts belong to, in the order of :func:`_parts`; None between the points."""
+    """Returns the table cell of every part, in the order of :func:`_parts`; None for parts that are in no table."""
     stem, blocks = unpack(arch)
 
     def cell(place: int, name: str, **genes: int) -> Cell | None:

@@ -20,32 +20,32 @@ from detnas_mm.systems.mae_det.structure import read_with_channels, stage_ends, 
 
 @MODELS.register_module()
 class MAEDetNet(Backbone):
-    """A residual net of super-blocks (Sun et al., MAE-DET, ICML 2022); images of any size.
+    """Residual backbone of super-blocks (Sun et al., MAE-DET, ICML 2022) for images of any size.
 
     Args:
         arch: ``'maedet-s'``, ``'maedet-m'``, ``'maedet-l'``, a text such as ``'32k3s2|48k5s2x2b32|…'``, the authors'
             list of dicts, or an :class:`Architecture`; see :func:`detnas_mm.systems.mae_det.structure.read_structure`.
-        out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Every block of stride 2 begins one.
-            Defaults to all.
+        out_indices: Stages whose outputs are returned: 0–3 at strides 4, 8, 16, 32. Every block of stride 2 begins a
+            stage. Defaults to all.
         norm_cfg: mmcv's norm config. Defaults to ``dict(type='BN')``.
-        frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
+        frozen_stages: -1 freezes nothing, 0 the stem, i the stem and the first i stages.
         norm_eval: Keep BN in evaluation mode while training.
-        with_cp: Trade compute for memory: activations inside bottlenecks are computed again in the backward pass.
-        zero_init_residual: Begin with bottlenecks that add nothing to their shortcuts: their last norm's scale is 0.
-            Defaults to True, as mmdet's ResNet.
-        min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails. Defaults to 1.
-        init_cfg: mmengine's. By default weights are drawn as mmdet's ResNet draws them (Kaiming, fan-out).
-        in_channels: Channels of the images: 1 for grey ones; published nets take 3 alone. Defaults to what a list of
-            dicts says, else 3.
+        with_cp: Use activation checkpointing inside bottlenecks, which saves memory and costs time.
+        zero_init_residual: Initialise the scale of the last norm of every bottleneck to 0. Defaults to True, as in
+            mmdet's ResNet.
+        min_loaded: Share of the backbone's tensors that a checkpoint must contain, else loading fails. Defaults to 1.
+        init_cfg: mmengine's ``init_cfg``. Defaults to the initialisation of mmdet's ResNet (Kaiming, fan-out).
+        in_channels: Channels of the images, such as 1 for grey ones; published nets only take 3. Defaults to that of a
+            list of dicts, else 3.
         conv_cfg: mmcv's config of convolutions, such as ``dict(type='detnas_mm.StandardizedConv2d')``. Defaults to
-            ordinary ones.
+            ``nn.Conv2d``.
 
     Attributes:
         arch: The architecture.
         channels: Channels of every stage, for ``in_channels`` of a neck.
 
     Raises:
-        ValueError: If the structure or another argument does not fit; names block and rule.
+        ValueError: If the structure or another argument is invalid; names block and rule.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class MAEDetNet(Backbone):
         self._stages = stages([block.stride for block in blocks])
         if not self._stages[-1]:
             raise DetNASError(
-                f'{to_text(self.arch)} has no block of stride 2, with which a stage begins: there is '
-                f'no feature map to return.'
+                f'{to_text(self.arch)} has no block of stride 2. Every stage begins with one, so the backbone would '
+                f'return no feature map: give at least one block stride 2.'
             )
         super().__init__(
             self._stages[-1], out_indices, frozen_stages, norm_eval, with_cp, min_loaded, init_cfg,
@@ -104,17 +104,20 @@ class MAEDetNet(Backbone):
         self._freeze()
 
     def stage_modules(self, stages: int) -> list[nn.Module]:
-        """See :meth:`Backbone.stage_modules`; blocks before the first of stride 2 are the stem's."""
+        """See :meth:`Backbone.stage_modules`; blocks before the first of stride 2 belong to the stem."""
         return [self.stem, *(b for b, stage in zip(self.blocks, self._stages, strict=True) if stage <= stages)]
 
     def init_weights(self) -> None:
-        """Mmdet's initialisation of a ResNet, then what ``init_cfg`` says."""
+        """Initialises weights as mmdet's ResNet does, then applies ``init_cfg``."""
         residual = {m.conv3[1] for m in self.modules() if isinstance(m, Bottleneck)} if self.zero_init_residual else ()
         self._init_as_resnet(residual)
         super().init_weights()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (n, in_channels, h, w) → the stages asked for, (n, c, h / stride, w / stride), rounded up."""
+        """Maps images (n, in_channels, h, w) to the stages in ``out_indices``, (n, c, h / stride, w / stride).
+
+        Sizes are rounded up.
+        """
         x = self.stem(x)
         outs = []
         for index, block in enumerate(self.blocks):

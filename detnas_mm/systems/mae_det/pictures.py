@@ -1,4 +1,4 @@
-"""Structures side by side: width, depth and kernel of every stage."""
+"""Figure of structures one below the other: width, depth and kernel of every stage."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _COLOURS = {1: '#c6dbef', 3: '#6baed6', 5: '#2171b5', 7: '#08306b'}
 
 
 def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path:
-    """Draws structures, each as a row of boxes from input to output.
+    """Draws each structure as a row of boxes from input to output.
 
-    A bottleneck is a box: as high as it has output channels, in front of it in dark its inner channels; the colour is
-    its kernel. Under every super-block stand its width, kernel, inner channels (b) and depth (×). A line begins every
-    stage, C1 (the stem) to C5.
+    A box is a bottleneck: its height shows the output channels, the dark part the inner channels, the colour the
+    kernel. The label below a super-block gives width, kernel, inner channels (b) and depth (×). A vertical line marks
+    the beginning of each stage, C1 (the stem) to C5.
 
     Args:
         archs: Structures by name.
@@ -65,12 +65,12 @@ def draw_structures(archs: Mapping[str, Architecture], path: str | Path) -> Path
         axis.set_ylabel('channels', fontsize=8)
         axis.spines[['top', 'right']].set_visible(False)
         axis.tick_params(bottom=False, labelbottom=False, labelsize=8)
-    axes[0].set(xlim=(-0.3, longest + 0.3), ylim=(0, 1.15 * widest))  # shared; above, room for the names of stages
+    axes[0].set(xlim=(-0.3, longest + 0.3), ylim=(0, 1.15 * widest))  # shared; room above for stage names
     handles = [Rectangle((0, 0), 1, 1, facecolor=_COLOURS.get(k, '#969696'), label=f'{k}x{k}') for k in sorted(kernels)]
     handles.append(Rectangle((0, 0), 1, 1, facecolor='#333333', label='bottleneck'))
     axes[0].legend(handles=handles, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with expected_errors():  # matplotlib names the endings that it knows
+    with expected_errors():  # matplotlib's error lists the file formats it supports
         figure.savefig(path, dpi=120)
     return path

@@ -1,4 +1,4 @@
-"""What defines a space of MAE-DET: presets, and what is checked of a user's own."""
+"""Presets of MAE-DET's space, and validation of user-defined spaces."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.systems.mae_det.structure import MAX_BLOCKS, MAX_DEPTH, MAX_KERNEL, MAX_WIDTH
 
 #: ``authors``: the released space for ResNet-50's budget. Block 1 may be 8 times as wide as the stem, as in
-#: ``maedet-init``, with which their search begins. ``relaxed``: what MAE-DET-S, -M and -L need; they break the authors'
-#: rules.
+#: ``maedet-init``, the initial structure of the authors' search. ``relaxed``: contains MAE-DET-S, -M and -L, which
+#: violate the rules of ``authors``.
 PRESETS: dict[str, dict[str, Any]] = {
     'authors': dict(
         strides=[2, 2, 2, 1, 2],
@@ -46,28 +46,28 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def checked(space: Any) -> dict[str, Any]:
-    """A space given as a mapping, complete and checked, but for ``in_channels``, which is no preset's.
+    """Validates a space given as a mapping and fills in missing keys; ``in_channels`` is not included.
 
     Raises:
-        ValueError: If a key is unknown or a value does not fit; names both.
+        ValueError: If a key is unknown or a value is invalid; names both.
     """
     if not isinstance(space, Mapping):
         raise DetNASError(f'A MAE-DET space is one of {sorted(PRESETS)} or a mapping; got {space!r}.')
     known = [*PRESETS['authors'], 'in_channels']
     unknown = sorted(set(space) - set(known))
     if unknown:
-        raise DetNASError(f'A MAE-DET space has no {unknown}; it has {", ".join(known)}.')
+        raise DetNASError(f'MAE-DET space: unknown keys {unknown}. Keys: {", ".join(known)}.')
     spec: dict[str, Any] = {key: space.get(key, value) for key, value in PRESETS['authors'].items()}
     for key in ('strides', 'kernels'):
         spec[key] = _integers(key, spec[key])
     if not set(spec['strides']) <= {1, 2}:
-        raise DetNASError(f"'strides' must be 1 or 2, one a block; got {spec['strides']}.")
+        raise DetNASError(f"'strides' must be a list of 1 or 2, one per block; got {spec['strides']}.")
     for key in ('stem_kernel', 'stem_stride', 'width_step', 'bottleneck_step'):
         spec[key] = _integers(key, [spec[key]])[0]
     if spec['stem_stride'] > 2 or any(k % 2 == 0 for k in [*spec['kernels'], spec['stem_kernel']]):
         raise DetNASError(
-            f"'stem_stride' must be 1 or 2, kernels odd; got {spec['stem_stride']}, stem_kernel "
-            f'{spec["stem_kernel"]} and kernels {spec["kernels"]}.'
+            f"'stem_stride' must be 1 or 2, 'stem_kernel' and 'kernels' odd; got stem_stride {spec['stem_stride']}, "
+            f'stem_kernel {spec["stem_kernel"]} and kernels {spec["kernels"]}.'
         )
     spec['kernels'] = sorted(set(spec['kernels']))
     for key in ('stem_widths', 'widths', 'bottlenecks', 'bottleneck_ratio'):
@@ -76,17 +76,19 @@ def checked(space: Any) -> dict[str, Any]:
     for key in ('growth', 'depths'):
         given = spec[key]
         if not isinstance(given, Sequence) or not given:
-            raise DetNASError(f'{key!r} must be a pair, or one pair a block; got {given!r}.')
+            raise DetNASError(f'{key!r} must be a pair [low, high], or one pair per block; got {given!r}.')
         pairs = given if isinstance(given[0], Sequence) else [given] * blocks
         if len(pairs) != blocks:
-            raise DetNASError(f'{key!r} has {len(pairs)} pairs for {blocks} blocks; give one pair a block, or one.')
+            raise DetNASError(
+                f'{key!r} has {len(pairs)} pairs for {blocks} blocks; give one pair for all, or one per block.'
+            )
         spec[key] = [_pair(key, pair, whole=key == 'depths') for pair in pairs]
     _check_readable(spec)
     return spec
 
 
 def _check_readable(spec: Mapping[str, Any]) -> None:
-    """Refuses spaces with structures that nothing reads: what was found could be neither exported nor built."""
+    """Checks that every structure of the space can be read, exported and built."""
     largest = dict(
         kernels=(max(spec['kernels']), MAX_KERNEL),
         stem_kernel=(spec['stem_kernel'], MAX_KERNEL),
@@ -95,7 +97,7 @@ def _check_readable(spec: Mapping[str, Any]) -> None:
     )
     for key, (own, most) in largest.items():
         if own > most:
-            raise DetNASError(f'{key!r} reaches {own}; structures have at most {most}.')
+            raise DetNASError(f'{key!r} allows {own}; structures support at most {most}. Lower it.')
     if len(spec['strides']) > MAX_BLOCKS:
         raise DetNASError(f"'strides' has {len(spec['strides'])} blocks; structures have at most {MAX_BLOCKS}.")
 
@@ -110,11 +112,11 @@ def _integers(key: str, values: Any) -> list[int]:
 
 
 def _pair(key: str, values: Any, whole: bool) -> list[Any]:
-    """[low, high], both positive."""
+    """Validates a pair [low, high] of positive numbers."""
     if whole:
         values = _integers(key, values)
     if (not isinstance(values, Sequence) or isinstance(values, str) or len(values) != 2
             or not all(type(v) in (int, float) and v > 0 for v in values)
             or not values[0] <= values[1] < float('inf')):  # fmt: skip
-        raise DetNASError(f'{key!r} must be [low, high], positive, low not above high; got {values!r}.')
+        raise DetNASError(f'{key!r} must be [low, high] with 0 < low <= high; got {values!r}.')
     return list(values)

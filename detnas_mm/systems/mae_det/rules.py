@@ -1,4 +1,4 @@
-"""The rules of MAE-DET's space, as tables over a grid of widths, for many structures at a time."""
+"""Vectorised rules of MAE-DET's space, as tables over a grid of widths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EPS = 1e-9
 
 
 class Rules:
-    """What is allowed where, for structures as columns.
+    """Rules of a space, for structures given as columns: checks, draws, changes and repairs them.
 
     Columns are ``widths`` of shape (n, blocks + 1), the stem's first, and ``kernels``, ``depths``, ``btns`` of shape
     (n, blocks). The rules:
@@ -24,10 +24,10 @@ class Rules:
     4. bottlenecks are multiples of ``bottleneck_step`` within ``bottlenecks`` and ``bottleneck_ratio`` times the width.
 
     Args:
-        spec: What :func:`~detnas_mm.systems.mae_det.presets.checked` returns.
+        spec: A specification as :func:`~detnas_mm.systems.mae_det.presets.checked` returns it.
 
     Raises:
-        ValueError: If nothing keeps to the rules, or widths that do have gaps between them.
+        ValueError: If no structure obeys the rules, or the allowed widths of a block have gaps.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -38,12 +38,12 @@ class Rules:
         limits = [spec['stem_widths'], *[spec['widths']] * len(spec['strides'])]
         self.top = max(high for _, high in limits) // self.step
         grid = self.step * np.arange(self.top + 1)
-        # Smallest and largest bottleneck of every width, in steps; where none fits, low is above high.
+        # Smallest and largest bottleneck of every width, in steps; where none is allowed, low is above high.
         (least, most), ratio = spec['bottlenecks'], spec['bottleneck_ratio']
         self.btn_low = np.maximum(_ceil(grid * ratio[0] / self.btn_step), -(-least // self.btn_step))
         self.btn_high = np.minimum(_floor(grid * ratio[1] / self.btn_step), most // self.btn_step)
         fits = self.btn_low <= self.btn_high
-        # Per position, the widths from which the rest of the structure can be built, in steps: from the last one back.
+        # Per position, the widths (in steps) that the later blocks can follow, computed from the last position back.
         self.low, self.high = [0] * len(limits), [0] * len(limits)
         alive = np.ones(0, dtype=bool)
         for number in reversed(range(len(limits))):
@@ -58,37 +58,37 @@ class Rules:
             found = np.flatnonzero(alive)
             if not len(found):
                 raise DetNASError(
-                    f'Nothing keeps to the rules of this space: no width of block {number} (0: the stem) '
-                    f'goes with the blocks after it. Widen widths, growth, bottleneck_ratio.'
+                    f'The space is empty: no width of block {number} (0: the stem) obeys the rules together with the '
+                    f'blocks after it. Widen widths, growth or bottleneck_ratio.'
                 )
             if len(found) != found[-1] - found[0] + 1:
                 raise DetNASError(
-                    f'The widths that block {number} can have are no range but have gaps: growth or '
-                    f'bottleneck_ratio are too narrow for the steps. Widen them.'
+                    f'The allowed widths of block {number} have gaps, since growth or bottleneck_ratio is too narrow '
+                    f'for the steps. Widen growth or bottleneck_ratio, or lower width_step or bottleneck_step.'
                 )
             self.low[number], self.high[number] = int(found[0]), int(found[-1])
 
     def _growth_of(self, number: int, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest width of a block by the growth rule, in steps, for widths of the one before it."""
+        """Returns smallest and largest width (in steps) by the growth rule, for widths of the block before."""
         low, high = self.growth[number - 1]
         return _ceil(before * low), np.minimum(_floor(before * high), self.top)
 
     def out_range(self, number: int, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest width (in steps) of a block that goes with the one before it and can be built on."""
+        """Returns smallest and largest width (in steps) that both the block before and the blocks after it allow."""
         if number == 0:
             return np.full(len(before), self.low[0]), np.full(len(before), self.high[0])
         low, high = self._growth_of(number, before)
         return np.maximum(low, self.low[number]), np.minimum(high, self.high[number])
 
     def _in_range(self, number: int, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest width (in steps) that the block before ``number`` may have."""
+        """Returns smallest and largest width (in steps) that the block before ``number`` may have."""
         low, high = self.growth[number - 1]
         return _ceil(after / high), _floor(after / low)
 
     # -- the whole space ----------------------------------------------------------------------------------------
 
     def count(self) -> int:
-        """Number of structures."""
+        """Returns the number of structures."""
         room = np.maximum(self.btn_high - self.btn_low + 1, 0).tolist()
         ways = [1] * (self.top + 1)
         for number in reversed(range(len(self.growth) + 1)):
@@ -103,7 +103,7 @@ class Rules:
         raise AssertionError('unreachable: the stem is a position')
 
     def extreme(self, largest: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Columns of the structure that is smallest, or largest, in every gene: all limits grow with what is before."""
+        """Returns the columns of the structure that is smallest, or largest, in every gene (limits are monotonic)."""
         side = int(largest)
         steps = [np.array([(self.low, self.high)[side][0]])]
         for number in range(1, len(self.growth) + 1):
@@ -114,7 +114,7 @@ class Rules:
         return widths * self.step, kernels, self.depths[None, :, side].copy(), btns * self.btn_step
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Columns of structures, every gene uniform over what those before it allow."""
+        """Draws columns of structures; every gene is uniform over the values that the genes before it allow."""
         blocks = len(self.growth)
         steps = np.empty((count, blocks + 1), dtype=np.int64)
         for number in range(blocks + 1):
@@ -130,7 +130,7 @@ class Rules:
     def set_width(
         self, widths: np.ndarray, btns: np.ndarray, rows: np.ndarray, number: int, wanted: np.ndarray
     ) -> None:
-        """Gives rows the allowed width nearest to the wanted one, and brings their bottlenecks to what it allows."""
+        """Sets widths to the allowed values nearest to ``wanted``, and bottlenecks to values allowed with them."""
         before = widths[rows, number - 1] // self.step if number else np.zeros(len(rows), dtype=np.int64)
         low, high = self.out_range(number, before)
         if number < len(self.growth):
@@ -143,22 +143,22 @@ class Rules:
     def set_bottleneck(
         self, widths: np.ndarray, btns: np.ndarray, rows: np.ndarray, number: int, wanted: np.ndarray
     ) -> None:
-        """Gives rows the allowed bottleneck nearest to the wanted one."""
+        """Sets bottlenecks to the allowed values nearest to ``wanted``."""
         own = widths[rows, number] // self.step
         steps = np.clip(_nearest(wanted / self.btn_step), self.btn_low[own], self.btn_high[own])
         btns[rows, number - 1] = steps * self.btn_step
 
     def set_depth(self, depths: np.ndarray, rows: np.ndarray, number: int, wanted: np.ndarray) -> None:
-        """Gives rows the allowed depth nearest to the wanted one."""
+        """Sets depths to the allowed values nearest to ``wanted``."""
         depths[rows, number - 1] = np.clip(wanted, *self.depths[number - 1])
 
     def next_kernel(self, kernels: np.ndarray, rows: np.ndarray, number: int, ahead: np.ndarray) -> None:
-        """Gives rows another kernel: the one 1 + ``ahead`` places on in the list, which goes round."""
+        """Replaces kernels by those 1 + ``ahead`` positions later in the list of kernels, cyclically."""
         own = np.searchsorted(self.kernels, kernels[rows, number - 1])
         kernels[rows, number - 1] = self.kernels[(own + 1 + ahead) % len(self.kernels)]
 
     def repair(self, widths: np.ndarray, btns: np.ndarray) -> None:
-        """From the stem on, brings widths and bottlenecks to the nearest ones allowed; members stay as they are."""
+        """Sets widths and bottlenecks, from the stem on, to the nearest allowed values; members are not changed."""
         rows = np.arange(len(widths))
         for number in range(widths.shape[1]):
             low, high = self.out_range(number, widths[:, number - 1] // self.step)
@@ -166,31 +166,31 @@ class Rules:
             if number:
                 self.set_bottleneck(widths, btns, rows, number, btns[:, number - 1])
 
-    # -- who keeps to them --------------------------------------------------------------------------------------
+    # -- checks -------------------------------------------------------------------------------------------------
 
     def hold(self, widths: np.ndarray, kernels: np.ndarray, depths: np.ndarray, btns: np.ndarray) -> np.ndarray:
-        """Boolean array of shape (n,): which structures keep to all rules."""
+        """Returns a boolean array of shape (n,): True for structures that obey all rules."""
         good = np.ones(len(widths), dtype=bool)
         for _, ok, _ in self._checks(widths, kernels, depths, btns):
             good &= ok
         return good
 
     def first_broken(self, widths: np.ndarray, kernels: np.ndarray, depths: np.ndarray, btns: np.ndarray) -> str:
-        """The first rule that the first structure breaks: which block, its value, what is allowed."""
+        """Returns the first rule that the first structure violates: block, value and allowed values."""
         for what, ok, allowed in self._checks(widths, kernels, depths, btns):
             if not ok[0]:
                 return f'{what}; allowed: {allowed}.'
-        return 'it keeps to all rules.'
+        return 'it obeys all rules.'
 
     def _checks(
         self, widths: np.ndarray, kernels: np.ndarray, depths: np.ndarray, btns: np.ndarray
     ) -> Iterable[tuple[str, np.ndarray, str]]:
-        """All rules: what is looked at (of the first structure), who keeps to it, what is allowed."""
+        """Yields for every rule: the checked value (of the first structure), a boolean array, the allowed values."""
         steps = np.clip(widths // self.step, 0, self.top)
         for number in range(widths.shape[1]):
             own = widths[:, number]
             place = f'block {number}' if number else 'the stem (block 0)'
-            # The limit of this position, and what the blocks after it need.
+            # The limit of this position, including what the blocks after it require.
             low, high = self.low[number], self.high[number]
             yield (f'{place} has width {_first(own)}',
                    (own % self.step == 0) & (own >= low * self.step) & (own <= high * self.step),

@@ -1,4 +1,4 @@
-"""The space of MAE-DET (Sun et al., ICML 2022): width, kernel, depth and bottleneck of every super-block."""
+"""The search space of MAE-DET (Sun et al., ICML 2022): width, kernel, depth and bottleneck of every super-block."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from detnas_mm.systems.mae_det.presets import PRESETS, checked
 from detnas_mm.systems.mae_det.rules import Rules
 from detnas_mm.systems.mae_det.structure import read_structure, stage_ends, to_text, unpack
 
-#: What one mutation of the authors' code does: factors of widths, and steps of depths.
+#: Mutations of the authors' code: factors of widths, and steps of depths.
 WIDTH_FACTORS = (1.5, 1.25, 0.8, 0.6, 0.5)
 DEPTH_STEPS = (-2, -1, 1, 2)
-#: Mutations in a row that make a child.
+#: Number of mutations per child.
 ROUNDS = 2
 
 
 @SPACES.register_module()
 class MAEDetSpace(ArraySpace):
-    """Super-blocks with fixed strides; their widths, kernels, depths and bottlenecks are searched.
+    """Search space of MAE-DET: width, kernel, depth and bottleneck of super-blocks with fixed strides.
 
-    All rules hold for the whole structure, always: what is drawn, mutated or crossed is a member. See
-    :class:`~detnas_mm.systems.mae_det.rules.Rules` for the rules.
+    Every drawn, mutated or crossed structure obeys the rules of the space, see
+    :class:`~detnas_mm.systems.mae_det.rules.Rules`.
 
     Args:
-        space: ``'authors'`` (the space of the authors' code), ``'relaxed'`` (wider, holds MAE-DET-S, -M and -L), or a
-            mapping with any of the keys of these presets; what it does not say is as in ``'authors'``, except that
-            ``growth`` and ``depths`` may be one pair for all blocks. ``in_channels`` may be among them.
-        in_channels: Channels of the images: 1 for grey ones. Defaults to what ``space`` says, else 3.
+        space: ``'authors'`` (the space of the authors' code), ``'relaxed'`` (wider, contains MAE-DET-S, -M and -L), or
+            a mapping with any of the keys of these presets and optionally ``in_channels``; missing keys are as in
+            ``'authors'``. ``growth`` and ``depths`` may be one pair for all blocks.
+        in_channels: Channels of the images, such as 1 for grey ones. Defaults to that of ``space``, else 3.
 
     Raises:
-        ValueError: If the preset is unknown, or a number does not fit.
+        ValueError: If the preset is unknown, or a number is invalid.
     """
 
     gene_kinds = ('out', 'kernel', 'depth', 'bottleneck')
@@ -64,14 +64,14 @@ class MAEDetSpace(ArraySpace):
         self.rules = Rules(self._spec)
         self.num_blocks = len(self._spec['strides'])
 
-    # -- what it is ---------------------------------------------------------------------------------------------
+    # -- properties ---------------------------------------------------------------------------------------------
 
     def spec(self) -> dict[str, Any]:
         return {key: _copied(value) for key, value in self._spec.items()} | unless_rgb(self.in_channels)
 
     @property
     def name(self) -> str:
-        """The preset's name, whatever ``in_channels``, or ``'custom'``."""
+        """Name of the preset (regardless of ``in_channels``), or ``'custom'``."""
         return next((name for name, preset in PRESETS.items() if checked(preset) == self._spec), 'custom')
 
     def __repr__(self) -> str:
@@ -87,17 +87,17 @@ class MAEDetSpace(ArraySpace):
         return self.rules.count()
 
     def smallest(self) -> Architecture:
-        """The member that is smallest in every gene."""
+        """Returns the member that is smallest in every gene."""
         return self.decode(self._codes(*self.rules.extreme(largest=False)))[0]
 
     def largest(self) -> Architecture:
-        """The member that is largest in every gene."""
+        """Returns the member that is largest in every gene."""
         return self.decode(self._codes(*self.rules.extreme(largest=True)))[0]
 
     # -- rows and columns ---------------------------------------------------------------------------------------
 
     def _codes(self, widths: np.ndarray, kernels: np.ndarray, depths: np.ndarray, btns: np.ndarray) -> np.ndarray:
-        """Rows from columns: widths (n, blocks + 1) from the stem's on, the others (n, blocks)."""
+        """Packs columns into rows of genes: widths (n, blocks + 1) from the stem on, the others (n, blocks)."""
         codes = np.empty((len(widths), 3 + 5 * self.num_blocks), dtype=np.int64)
         codes[:, 0] = widths[:, 0]
         codes[:, 1:3] = self._spec['stem_kernel'], self._spec['stem_stride']
@@ -107,7 +107,7 @@ class MAEDetSpace(ArraySpace):
 
     @staticmethod
     def _columns(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The inverse of :meth:`_codes`; copies."""
+        """Unpacks rows of genes into columns, the inverse of :meth:`_codes`; copies."""
         widths = np.concatenate([codes[:, :1], codes[:, 3::5]], axis=1)
         return widths, codes[:, 4::5].copy(), codes[:, 6::5].copy(), codes[:, 7::5].copy()
 
@@ -123,7 +123,7 @@ class MAEDetSpace(ArraySpace):
     # -- drawing ------------------------------------------------------------------------------------------------
 
     def sample_codes(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """From the stem on, every gene is drawn uniformly over what the ones before it allow."""
+        """Draws genes from the stem on, each uniformly over the values that the genes before it allow."""
         return self._codes(*self.rules.draw(rng, count))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
@@ -135,25 +135,26 @@ class MAEDetSpace(ArraySpace):
     def mutate_codes(
         self, codes: np.ndarray, rng: np.random.Generator, prob: float, kinds: Sequence[str] | None = None
     ) -> np.ndarray:
-        """Two rounds, each with probability ``prob``: one gene of one block changes as in the authors' code.
+        """Mutates rows in two rounds; each changes one gene of one block with probability ``prob``.
 
-        Widths are multiplied by one of :data:`WIDTH_FACTORS`, rounded to the step, depths change by one or two, kernels
-        are drawn anew; then the gene is brought back to what the rest of the structure allows, and a bottleneck to
-        what its new width allows. Unlike in the authors' code every block can change, the last one too.
+        As in the authors' code, widths are multiplied by one of :data:`WIDTH_FACTORS` and rounded to the step, depths
+        change by one or two, kernels are replaced by another one. The new value is then clipped to what the rest of the
+        structure allows, and the bottleneck to what a new width allows. Unlike in the authors' code, the last block can
+        change, too.
 
         Raises:
             ValueError: If a kind is unknown.
         """
         kinds = self.gene_kinds if kinds is None else tuple(kinds)
         if not kinds or not set(kinds) <= set(self.gene_kinds):
-            raise DetNASError(f'A mutation may change {", ".join(self.gene_kinds)}; got {list(kinds)}.')
+            raise DetNASError(f'kinds of a mutation must be among {", ".join(self.gene_kinds)}; got {list(kinds)}.')
         widths, kernels, depths, btns = self._columns(np.asarray(codes))
         count = len(codes)
         for _ in range(ROUNDS):
             active = rng.random(count) < prob
             block = rng.integers(0 if 'out' in kinds else 1, self.num_blocks + 1, size=count)
             kind = np.array([self.gene_kinds.index(k) for k in kinds])[rng.integers(len(kinds), size=count)]
-            kind[block == 0] = 0  # of the stem only the width changes
+            kind[block == 0] = 0  # the stem has only a width to change
             factor = np.array(WIDTH_FACTORS)[rng.integers(len(WIDTH_FACTORS), size=count)]
             step = np.array(DEPTH_STEPS)[rng.integers(len(DEPTH_STEPS), size=count)]
             other = rng.integers(max(len(self.rules.kernels) - 1, 1), size=count)
@@ -181,9 +182,9 @@ class MAEDetSpace(ArraySpace):
         return self.decode(self.mutate_codes(self.encode([arch]), rng, prob))[0]
 
     def crossover(self, first: Architecture, second: Architecture, rng: np.random.Generator) -> Architecture:
-        """Stem and every super-block come from either parent; widths that do not fit together are moved until they do.
+        """Takes the stem and every super-block from either parent, then repairs widths that violate the rules.
 
-        From the stem on, a width is brought to the nearest that the one before it allows, then the bottleneck to the
+        From the stem on, each width is set to the nearest that the width before it allows, then the bottleneck to the
         nearest that its width allows.
 
         Raises:
@@ -205,7 +206,7 @@ class MAEDetSpace(ArraySpace):
         """Reads a published name, text, the authors' list of dicts, genes, or an :class:`Architecture`.
 
         Raises:
-            ValueError: If it is no structure, or none of this space, or of other images; names block and rule.
+            ValueError: If it is no structure, not in this space, or for images of other channels; names block and rule.
         """
         arch = read_structure(value, self.in_channels)
         codes = self.encode([arch])
@@ -230,10 +231,10 @@ class MAEDetSpace(ArraySpace):
             return f'it has {blocks} blocks after the stem; this space has {self.num_blocks}.'
         kernel, stride = self._spec['stem_kernel'], self._spec['stem_stride']
         if tuple(codes[0, 1:3]) != (kernel, stride):
-            return f'the stem has kernel {codes[0, 1]} and stride {codes[0, 2]}; here it has {kernel} and {stride}.'
+            return f'the stem has kernel {codes[0, 1]} and stride {codes[0, 2]}; this space has {kernel} and {stride}.'
         for number, (own, here) in enumerate(zip(codes[0, 5::5].tolist(), self.strides, strict=True), 1):
             if own != here:
-                return f'block {number} has stride {own}; here it has {here}.'
+                return f'block {number} has stride {own}; this space has {here}.'
         return self.rules.first_broken(*self._columns(codes))
 
 

@@ -1,4 +1,4 @@
-"""Exact search: one candidate, and the proof that hardly anything is better."""
+"""Exact search strategy: proposes one candidate and proves an upper bound on all others."""
 
 from __future__ import annotations
 
@@ -24,28 +24,32 @@ if TYPE_CHECKING:
 
 @STRATEGIES.register_module()
 class ExactStrategy(ProvingStrategy):
-    """Asks for one structure: the best within additive budgets, up to a gap that it proves.
+    """Proposes the best structure within additive budgets, up to a proven optimality gap.
 
-    For scores and costs that add up over blocks, see :func:`detnas_mm.systems.mae_det.exact.solve`: any of the costs
+    Score and costs must be sums over blocks, see :func:`detnas_mm.systems.mae_det.exact.solve`: supported costs are
     ``StructureFlops``, ``StructureMacs``, ``StructureParams``, ``StructureLayers`` and ``StructureLatency``.
     Constraints are upper limits.
 
     Args:
-        score: Config of the score, such as ``dict(type='EntropyScore')``: the one of the evaluator.
-        gap: Relative gap between bound and best at which it stops.
-        max_iterations: Dynamic programs at most.
+        score: Config of the score, such as ``dict(type='EntropyScore')``; the same as of the evaluator.
+        gap: Stops at this relative gap between the bound and the best value.
+        max_iterations: Largest number of dynamic programs.
 
     Raises:
-        ValueError: If the score is no sum over blocks, or a number does not fit.
+        ValueError: If the score is not a sum over blocks, or a number is invalid.
     """
 
     def __init__(self, score: Any, gap: float = 1e-5, max_iterations: int = 60) -> None:
         super().__init__()
         self.score = build_from(RANKERS, score)
         if not hasattr(self.score, 'block_sum'):
-            raise DetNASError(f'{type(self.score).__name__} is no sum over blocks; exact search takes EntropyScore.')
+            raise DetNASError(
+                f'ExactStrategy: the score {type(self.score).__name__} is no sum over blocks; use EntropyScore.'
+            )
         if not 0 <= gap < 1 or not isinstance(max_iterations, int) or max_iterations < 1:
-            raise DetNASError(f'gap must lie in [0, 1), max_iterations be at least 1; got {gap} and {max_iterations}.')
+            raise DetNASError(
+                f'gap must be in [0, 1) and max_iterations an integer of at least 1; got {gap} and {max_iterations}.'
+            )
         self.gap = gap
         self.max_iterations = max_iterations
         self._certificate: dict[str, Any] | None = None
@@ -59,20 +63,22 @@ class ExactStrategy(ProvingStrategy):
         """See :meth:`Strategy.setup`.
 
         Raises:
-            ValueError: If space, evaluator, objectives or constraints are not what exact search can serve.
+            ValueError: If exact search does not support the space, evaluator, objectives or constraints.
         """
         super().setup(job)
         space, objectives, evaluator = job.space, job.objectives, job.evaluator
         if not isinstance(space, MAEDetSpace):
-            raise DetNASError(f'ExactStrategy searches structures (MAEDetSpace); got {type(space).__name__}.')
+            raise DetNASError(f'ExactStrategy needs a MAEDetSpace; got {type(space).__name__}.')
         self.score.take_channels(space)
         if len(objectives) != 1 or objectives[0].direction != 'maximize' or objectives[0].name != self.score.metric:
-            raise DetNASError(f'ExactStrategy maximises {self.score.metric!r} alone; got {objectives}.')
+            raise DetNASError(
+                f'ExactStrategy supports one objective, to maximize {self.score.metric!r}; got {objectives}.'
+            )
         if not isinstance(evaluator, StructureScore) or evaluator.spec() != self.score.spec():
             given = evaluator.spec() if isinstance(evaluator, StructureScore) else type(evaluator).__name__
             raise DetNASError(
-                f'ExactStrategy in search.strategy proves a bound on its score, {self.score.spec()}, which does not '
-                f'hold of search.evaluator, {given}: give both the same settings.'
+                f'ExactStrategy in search.strategy has score {self.score.spec()} and search.evaluator is {given}: a '
+                f'bound proven for the one is not valid for the other. Give both the same settings.'
             )
         self._space = space
         self._sum = self.score.block_sum((space.spec()['stem_stride'], *space.strides))
@@ -81,7 +87,7 @@ class ExactStrategy(ProvingStrategy):
             cost = job.budget.cost_model(constraint.cost)
             if not isinstance(cost, BlockSum) or not math.isinf(constraint.low) or constraint.cost in self._budgets:
                 raise DetNASError(
-                    f'ExactStrategy takes one upper limit on a cost, and costs that add up over blocks; got '
+                    f'ExactStrategy supports one upper limit per cost, on costs that are sums over blocks; got '
                     f'{constraint} on {type(cost).__name__}.'
                 )
             self._budgets[constraint.cost] = (cost, constraint.high)
@@ -115,11 +121,13 @@ class ExactStrategy(ProvingStrategy):
         """See :meth:`AskTell.tell`.
 
         Raises:
-            ValueError: If the evaluator scored otherwise than ``score``.
+            ValueError: If the evaluator's value differs from that of ``score``.
         """
         super().tell(records)
         proven = self.prove()['value']
         for record in records:
             value = record.metrics.get(self.score.metric, math.nan)
             if not math.isclose(value, proven, rel_tol=1e-9):
-                raise DetNASError(f'The evaluator gives {value}, strategy.score {proven}: give both the same settings.')
+                raise DetNASError(
+                    f'search.evaluator gives {value}, search.strategy.score {proven}: give both the same settings.'
+                )

@@ -1,8 +1,8 @@
-"""Residual nets written as data: a stem and super-blocks of bottlenecks, the family that MAE-DET searches.
+"""Structures: residual nets of a stem and super-blocks of bottlenecks as data, in text, dicts or genes.
 
-An :class:`Architecture` of this family has flat integer genes, so that many are one array: ``(out, kernel, stride)`` of
-the stem, then ``(out, kernel, stride, depth, bottleneck)`` of every super-block. Source: the authors' public code
-(github.com/alibaba/lightweight-neural-architecture-search), whose files hold the same as lists of dicts.
+The genes of an :class:`Architecture` are flat integers, so that many structures form one array: ``(out, kernel,
+stride)`` of the stem, then ``(out, kernel, stride, depth, bottleneck)`` of every super-block. The authors' public code
+(github.com/alibaba/lightweight-neural-architecture-search) writes the same as lists of dicts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detnas_mm.spaces.images import RGB
 #: Genes of the stem and of a super-block, in order.
 STEM_GENES = ('out', 'kernel', 'stride')
 BLOCK_GENES = ('out', 'kernel', 'stride', 'depth', 'bottleneck')
-#: Limits that keep mistaken and hostile input from being built or scored for hours.
+#: Limits, so that wrong or malicious input is not built or scored for hours.
 MAX_WIDTH, MAX_DEPTH, MAX_BLOCKS, MAX_KERNEL = 1 << 16, 1000, 64, 31
 
 _STEM_CLASS, _BLOCK_CLASS, _INNER_CLASS = 'ConvKXBNRELU', 'SuperResK1KXK1', 'ResK1KXK1'
@@ -29,7 +29,7 @@ _BLOCK_KEYS = dict(out='out', kernel='k', stride='s', depth='L', bottleneck='btn
 _STEM_TEXT = re.compile(r'(\d{1,9})k(\d{1,9})s(\d{1,9})', re.ASCII)
 _BLOCK_TEXT = re.compile(r'(\d{1,9})k(\d{1,9})s(\d{1,9})x(\d{1,9})b(\d{1,9})', re.ASCII)
 
-#: Published nets of Sun et al., MAE-DET, ICML 2022, and the structure that the authors' search begins with.
+#: Published nets of Sun et al., MAE-DET, ICML 2022, and the initial structure of the authors' search.
 PUBLISHED = {
     'maedet-s': '32k3s2|48k5s2x2b32|272k3s2x4b120|1024k5s2x10b80|2048k3s2x10b240',
     'maedet-m': '64k3s2|120k3s2x2b64|512k5s2x10b72|1632k5s2x10b112|2048k5s2x8b184',
@@ -37,10 +37,10 @@ PUBLISHED = {
     'maedet-init': '32k3s2|256k3s2x1b64|512k3s2x1b128|768k3s2x1b256|1024k3s1x1b256|2048k3s2x1b512',
 }
 
-#: Those of them that were published with their weights and figures, for images of 3 channels.
+#: Those published with weights and figures, for images of 3 channels.
 PUBLISHED_NETS = tuple(name for name in PUBLISHED if name != 'maedet-init')
 
-#: ResNet-50 written as a structure, to be compared with; the stride of its max-pool goes to the first block.
+#: ResNet-50 as a structure, for comparison; the stride of its max-pool is in the first block.
 RESNET50 = '64k7s2|256k3s2x3b64|512k3s2x4b128|1024k3s2x6b256|2048k3s2x3b512'
 
 
@@ -53,7 +53,7 @@ class Stem(NamedTuple):
 
 
 class SuperBlock(NamedTuple):
-    """``depth`` bottlenecks in a row, of which the first takes the stride and ``cin`` channels.
+    """Super-block: a sequence of ``depth`` bottlenecks; the first has the stride and ``cin`` input channels.
 
     A bottleneck is 1x1 to ``bottleneck`` channels, kernel x kernel, 1x1 to ``out`` channels.
     """
@@ -67,7 +67,7 @@ class SuperBlock(NamedTuple):
 
 
 def unpack(arch: Architecture) -> tuple[Stem, tuple[SuperBlock, ...]]:
-    """Stem and super-blocks of a checked architecture."""
+    """Returns stem and super-blocks of a validated architecture."""
     genes = arch.genes
     stem = Stem(*genes[:3])
     blocks: list[SuperBlock] = []
@@ -79,18 +79,18 @@ def unpack(arch: Architecture) -> tuple[Stem, tuple[SuperBlock, ...]]:
 
 
 def stages(strides: Sequence[int]) -> list[int]:
-    """The stage of every super-block: 0 is the stem's, and every block of stride 2 begins a new one."""
+    """Returns the stage of every super-block: 0 is the stem's, and every block of stride 2 begins a new stage."""
     return np.cumsum(np.asarray(strides) == 2).tolist()
 
 
 def stage_ends(strides: Sequence[int]) -> list[int]:
-    """Indices of the super-blocks that end a stage, but for the stem's."""
+    """Returns the indices of the super-blocks that end a stage, except the stem's stage."""
     numbers = stages(strides)
     return [i for i, own in enumerate(numbers) if own and (i + 1 == len(numbers) or numbers[i + 1] > own)]
 
 
 def to_text(arch: Architecture) -> str:
-    """The compact form, such as ``'32k3s2|48k5s2x2b32|…'``: width, kernel, stride, depth (x), bottleneck (b)."""
+    """Writes the compact text, such as ``'32k3s2|48k5s2x2b32|…'``: width, kernel, stride, depth (x), bottleneck (b)."""
     stem, blocks = unpack(arch)
     parts = [f'{stem.out}k{stem.kernel}s{stem.stride}']
     parts += [f'{b.out}k{b.kernel}s{b.stride}x{b.depth}b{b.bottleneck}' for b in blocks]
@@ -98,7 +98,7 @@ def to_text(arch: Architecture) -> str:
 
 
 def to_dicts(arch: Architecture, in_channels: int = RGB) -> list[dict[str, Any]]:
-    """The authors' list of dicts, which also says how many channels the images have."""
+    """Writes the authors' list of dicts, which includes the channels of the images."""
     stem, blocks = unpack(arch)
     dicts: list[dict[str, Any]] = [
         {'class': _STEM_CLASS, 'in': in_channels, 'out': stem.out, 's': stem.stride, 'k': stem.kernel}
@@ -112,11 +112,11 @@ def to_dicts(arch: Architecture, in_channels: int = RGB) -> list[dict[str, Any]]
 
 
 def read_with_channels(value: Any, in_channels: int | None = None) -> tuple[Architecture, int]:
-    """Reads one net, and how many channels its images have.
+    """Reads one net and the channels of its images.
 
     Args:
         value: See :func:`read_structure`.
-        in_channels: Channels of the images. Defaults to what a list of dicts says, else 3.
+        in_channels: Channels of the images. Defaults to that of a list of dicts, else 3.
 
     Raises:
         ValueError: See :func:`read_structure`.
@@ -129,7 +129,7 @@ def read_with_channels(value: Any, in_channels: int | None = None) -> tuple[Arch
 
 
 def read_structure(value: Any, in_channels: int = RGB) -> Architecture:
-    """Reads one net from what users write.
+    """Reads one net in any of the forms that users write.
 
     Args:
         value: The name of a published net, the compact text (:func:`to_text`), the authors' list of dicts, a flat
@@ -137,15 +137,15 @@ def read_structure(value: Any, in_channels: int = RGB) -> Architecture:
         in_channels: Channels of the images.
 
     Raises:
-        ValueError: If it is no such net, or a net of other images; names block and rule.
+        ValueError: If it is none of these, or for images of other channels; names block and rule.
     """
     if isinstance(value, Architecture):
         genes: list[Any] = list(value.genes)
     elif isinstance(value, str):
         if value in PUBLISHED_NETS and in_channels != RGB:
             raise DetNASError(
-                f'{value!r} is a published net, which takes images of {RGB} channels; got in_channels={in_channels}. '
-                f'Write the structure out: {PUBLISHED[value]!r}.'
+                f'{value!r} is a published net, for images of {RGB} channels; got in_channels={in_channels}. '
+                f'Use its structure instead of its name: {PUBLISHED[value]!r}.'
             )
         genes = _from_text(PUBLISHED.get(value, value))
     elif isinstance(value, (Sequence, np.ndarray)) and len(value):
@@ -174,7 +174,7 @@ def _from_text(text: str) -> list[int]:
 
 
 def _from_dicts(dicts: Sequence[Mapping], in_channels: int) -> list[int]:
-    for index, block in enumerate(dicts):  # other families differ in keys, too, but this is why
+    for index, block in enumerate(dicts):  # before the keys are checked: the class is the more helpful message
         _check_class(index, block)
     genes: list[int] = []
     cin = in_channels
@@ -200,7 +200,7 @@ def _from_dicts(dicts: Sequence[Mapping], in_channels: int) -> list[int]:
 
 
 def _check_class(index: int, block: Mapping) -> None:
-    """Refuses a block of another family; ``inner_class`` may name what a super-block is made of."""
+    """Raises for a block of another family of nets, by its ``class`` and ``inner_class``."""
     found = block.get('class'), block.get('inner_class', _INNER_CLASS)
     if found[0] not in (None, _BLOCK_CLASS if index else _STEM_CLASS):
         what = f'class {found[0]!r}'
@@ -209,8 +209,8 @@ def _check_class(index: int, block: Mapping) -> None:
     else:
         return
     raise DetNASError(
-        f'{_place(index)} is of {what}, which belongs to another family of nets. Read are a stem of class '
-        f'{_STEM_CLASS} and, after it, blocks of class {_BLOCK_CLASS} (inner_class {_INNER_CLASS}, if it is given).'
+        f'{_place(index)} has {what}, which belongs to another family of nets. Supported are a stem of class '
+        f'{_STEM_CLASS} followed by blocks of class {_BLOCK_CLASS} (with inner_class {_INNER_CLASS}, if given).'
     )
 
 
@@ -223,7 +223,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _check_block(index: int, genes: Sequence[Any], value: Any) -> None:
-    """One block of a structure, whatever space it may belong to."""
+    """Validates the genes of one block, independently of a space."""
     limits = dict(out=MAX_WIDTH, kernel=MAX_KERNEL, stride=2, depth=MAX_DEPTH, bottleneck=MAX_WIDTH)
     for name, gene in zip(BLOCK_GENES if index else STEM_GENES, genes, strict=True):
         if not _is_integer(gene) or not 1 <= gene <= limits[name]:

@@ -1,4 +1,4 @@
-"""Text files of the authors' code that hold nets, see :mod:`detnas_mm.systems.mae_det.structure`."""
+"""Reads and writes text files of nets of the authors' code, see :mod:`detnas_mm.systems.mae_det.structure`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from detnas_mm.files import write_text
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.systems.mae_det.structure import read_with_channels, to_dicts
 
-#: A limit that keeps hostile files from being read for hours.
+#: Limit, so that a malicious file is not read for hours.
 _MAX_BYTES = 1 << 20
 _JSON = dict(true='True', false='False', null='None')
-#: What a file holds, in error messages.
-_FILE = "a list of dicts, or {'best_structures': [[{'class': …}, …], …]}, is needed, and nothing else is read"
+#: Expected content of a file, in error messages.
+_FILE = "expected a list of dicts or {'best_structures': [[{'class': …}, …], …]}"
 
 
 def read_dicts(path: str | Path) -> list[list[dict[str, Any]]]:
-    """Reads one of the authors' text files: nets as lists of dicts, whose stems say the channels of the images.
+    """Reads one of the authors' text files: nets as lists of dicts, whose stems include the channels of the images.
 
     The text is parsed as a literal, never evaluated.
 
@@ -30,7 +30,7 @@ def read_dicts(path: str | Path) -> list[list[dict[str, Any]]]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is too large, no literal, or holds no structure; says which one is wrong.
+        ValueError: If the file is too large, is not a literal, or contains no valid structures; names the invalid one.
     """
     path = Path(path)
     if path.stat().st_size > _MAX_BYTES:
@@ -42,11 +42,11 @@ def read_dicts(path: str | Path) -> list[list[dict[str, Any]]]:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         words = re.sub(r': <ast\.\w+ object at .*', '', str(error).partition('\n')[0])[:200]
         reason = _json_words(text) or words or type(error).__name__
-        raise DetNASError(f'{path} holds no plain Python literal ({reason}); {_FILE}.') from error
+        raise DetNASError(f'{path} is not a plain Python literal ({reason}); {_FILE}.') from error
     if isinstance(data, Mapping):
         data = data.get('best_structures')
     if not isinstance(data, list) or not data:
-        raise DetNASError(f'{path} {"holds no structures" if text else "is empty"}; {_FILE}.')
+        raise DetNASError(f'{path} {"contains no structures" if text else "is empty"}; {_FILE}.')
     structures = [data] if isinstance(data[0], Mapping) else data
     for number, structure in enumerate(structures):
         try:
@@ -57,22 +57,22 @@ def read_dicts(path: str | Path) -> list[list[dict[str, Any]]]:
 
 
 def read_file(path: str | Path) -> list[Architecture]:
-    """The nets of one of the authors' text files, whatever images they take, see :func:`read_dicts`."""
+    """Reads the nets of one of the authors' text files, for images of any channels; see :func:`read_dicts`."""
     return [read_with_channels(dicts)[0] for dicts in read_dicts(path)]
 
 
 def _json_words(text: str) -> str:
-    """What JSON writes otherwise than Python, if a text holds any of it."""
+    """Returns advice on JSON literals in a text that are not Python (such as true), or ''."""
     try:
         names = {node.id for node in ast.walk(ast.parse(text, mode='eval')) if isinstance(node, ast.Name)}
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return ''
     words = [f'{word}: write {other}' for word, other in _JSON.items() if word in names]
-    return f'it holds words of JSON; {", ".join(words)}' if words else ''
+    return f'it contains JSON literals; {", ".join(words)}' if words else ''
 
 
 def write_file(path: str | Path, structures: Sequence[Architecture | list[dict[str, Any]]]) -> None:
-    """Writes nets as the authors' code reads them; :func:`read_dicts` and :func:`read_file` read them back.
+    """Writes nets in the authors' file format, which :func:`read_dicts` and :func:`read_file` read.
 
     Args:
         path: The file.

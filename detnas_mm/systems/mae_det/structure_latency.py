@@ -1,4 +1,4 @@
-"""Latency of structures, interpolated between widths that were measured on the device at hand."""
+"""Latency of structures, interpolated between measured widths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detnas_mm.systems.mae_det.space import MAEDetSpace
 
 
 def _growing(values: np.ndarray) -> np.ndarray:
-    """Makes values grow along all axes: midway between the largest up to a point and the smallest from it on."""
+    """Makes values monotonic along all axes: the mean of the largest before and the smallest after each point."""
     largest, smallest = values, np.flip(values)
     for axis in range(values.ndim):
         largest = np.maximum.accumulate(largest, axis=axis)
@@ -30,37 +30,37 @@ def _growing(values: np.ndarray) -> np.ndarray:
 
 
 class _Table:
-    """A piece's milliseconds between the points of its grid, linear in each axis.
+    """Latency of a piece in ms, interpolated linearly between the points of its grid.
 
-    A wider convolution that was measured to be quicker than a narrower one shows noise: the two are evened out, so
-    that a structure's latency grows with every gene, and the space's extremes are those of its latency.
+    A wider convolution measured as faster than a narrower one is noise: values are made monotonic, so that latency does
+    not decrease in any gene, and the smallest and largest structures have the extreme latencies.
 
     Args:
-        names: Of the axes.
-        axes: Their points.
-        values: Measured, an axis each.
+        names: Names of the axes.
+        axes: Points of the axes.
+        values: Measured latencies, one dimension per axis.
     """
 
     def __init__(self, names: Sequence[str], axes: Sequence[Sequence[int]], values: np.ndarray) -> None:
-        from scipy.interpolate import RegularGridInterpolator  # half a second, which other costs need not wait for
+        from scipy.interpolate import RegularGridInterpolator  # here, since the import takes half a second
 
         values = _growing(values)
-        # Axes of one point have nothing to interpolate between.
+        # Axes of one point are not interpolated.
         self._names = [name for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
         points = [self._scaled(name, axis) for name, axis in zip(names, axes, strict=True) if len(axis) > 1]
         self._constant = float(values.squeeze()) if not points else 0.0
         self._between = RegularGridInterpolator(points, values.squeeze()) if points else None
 
     def _scaled(self, name: str, values: Any) -> np.ndarray:
-        # Between two points multiply-adds of a k x k convolution grow with the square of its width, of 1 x 1 with each.
+        # Multiply-adds are quadratic in the width of a k x k convolution, and linear in each width of a 1 x 1 one.
         values = np.asarray(values, dtype=float)
         return values**2 if name == 'inner' else values
 
     def __call__(self, **genes: np.ndarray) -> Any:
-        """Milliseconds, of the shape that the genes it depends on have together.
+        """Returns milliseconds, of the broadcast shape of the genes.
 
         Raises:
-            ValueError: If one lies outside of the points.
+            ValueError: If a gene is outside of the measured points.
         """
         if self._between is None:
             return self._constant
@@ -68,19 +68,22 @@ class _Table:
         try:
             return self._between(np.stack(points, axis=-1))
         except ValueError as error:
-            raise DetNASError(f'A structure lies outside of what was measured, in {self._names}: {error}') from error
+            raise DetNASError(
+                f'A structure is outside of the measured range in {self._names} ({error}). Measure a table for its '
+                f'space.'
+            ) from error
 
 
 class StructureTables(BlockSum):
-    """The tables of all places, and their sums; milliseconds.
+    """Tables of all places in ms, and their sums over structures.
 
     Args:
-        grid: The widths that were measured.
-        constant_ms: What every structure pays.
+        grid: The measured widths.
+        constant_ms: Constant part, the same for all structures.
         tables_ms: Tables of every place by the names of :attr:`Grid.places`.
     """
 
-    input_size = (1, 1)  # that of the tables; the sums need to know none
+    input_size = (1, 1)  # not used: the tables were measured at one size
 
     def __init__(self, grid: Grid, constant_ms: float, tables_ms: Sequence[Mapping[str, Any]]) -> None:
         self.grid = grid
@@ -99,7 +102,7 @@ class StructureTables(BlockSum):
         return points if len(points) > 1 else ()
 
     def stem(self, place: Place, width: np.ndarray, kernel: int) -> np.ndarray:
-        """With what every structure pays."""
+        """Returns the term of the stem and the constant part."""
         return self.constant_ms + self.tables[0]['stem'](out=width)
 
     def first(
@@ -120,20 +123,20 @@ class StructureTables(BlockSum):
 
 @COSTS.register_module()
 class StructureLatency(MeasuredLatency, StructureCost):  # type: ignore[override]
-    """Milliseconds for one image, backbone alone, as the sum over convolutions of what was measured of each.
+    """Predicted latency of the backbone in ms per image: the sum of the measured latencies of its convolutions.
 
-    The file is written by ``tools/analysis_tools/measure_latency.py``, which also says how well the sums agree with
-    whole nets. It holds a table for every convolution of every super-block over a grid of widths; between its points
-    they are interpolated.
+    The file is written by ``tools/analysis_tools/measure_latency.py``, which also compares the sums with measured whole
+    nets. It contains a table for every convolution of every super-block over a grid of widths, between which latency is
+    interpolated.
 
     Args:
-        space: A :class:`MAEDetSpace` or what makes one.
-        file: See :class:`~detnas_mm.latency.MeasuredLatency`, where all other arguments are described too.
-        input_size: (height, width) in pixels, if the file must be of that one.
+        space: A :class:`MAEDetSpace` or its first argument.
+        file: See :class:`~detnas_mm.latency.MeasuredLatency`, which also describes the other arguments.
+        input_size: (height, width) in pixels that the file must have; None for any.
         relative_to: Name of a net that was measured with the tables, such as ``'resnet50'``.
 
     Raises:
-        ValueError: If an argument does not fit; on first use, if the file does not.
+        ValueError: If an argument is invalid; on first use, if the file is.
     """
 
     fields = dict(grid=dict, tables_ms=list, iqr_ms=list, references_ms=dict)
@@ -179,16 +182,19 @@ class StructureLatency(MeasuredLatency, StructureCost):  # type: ignore[override
         """See :meth:`CostModel.totals`.
 
         Raises:
-            ValueError: If the array's shape does not fit, or a structure lies outside of what was measured.
+            ValueError: If the array has a wrong shape, or a structure is outside of the measured range.
         """
         for _, genes in columns(codes):
             if genes.strides != self._strides or genes.stem_kernel != self._stem_kernel:
-                raise DetNASError(f'A structure has other strides or another stem than {self.space!r}.')
+                raise DetNASError(
+                    f'A structure has strides {genes.strides} and stem kernel {genes.stem_kernel}; the table is for '
+                    f'{self.space!r}, with {self._strides} and {self._stem_kernel}.'
+                )
         return super().totals(codes)
 
 
 def _problem(found: dict[str, Any]) -> str | None:
-    """What is wrong with the numbers of a file."""
+    """Returns a description of the first error in the numbers of a file; None if there is none."""
     try:
         grid = Grid(**found['grid'])
         axes = [*grid.widths, *grid.bottlenecks, *grid.inner, grid.kernels]
@@ -198,11 +204,11 @@ def _problem(found: dict[str, Any]) -> str | None:
     except (TypeError, ValueError):
         ordered = False
     if not ordered or len(grid.widths) != len(grid.bottlenecks) + 1 or grid.kernels != found['space'].get('kernels'):
-        return "its grid is no ascending lists of widths, bottlenecks and the space's kernels"
+        return "its grid must be ascending lists of widths and bottlenecks and the space's kernels"
     if not all(_latency(ms) and ms > 0 for ms in found['references_ms'].values()):
         return 'references_ms must be positive numbers'
     if not _latency(found['constant_ms']):
-        return f'constant_ms is {str(found["constant_ms"])[:40]}'
+        return f'constant_ms must be a number of at least 0; it is {str(found["constant_ms"])[:40]}'
     if len(found['tables_ms']) != len(grid.places):
         return f'tables_ms has {len(found["tables_ms"])} places; the grid has {len(grid.places)}'
     for place, pieces in enumerate(grid.places):
@@ -219,5 +225,5 @@ def _problem(found: dict[str, Any]) -> str | None:
 
 
 def _latency(value: Any) -> bool:
-    """Whether it is a finite number of at least 0."""
+    """Returns True for a finite number of at least 0."""
     return type(value) in (int, float) and 0 <= value <= sys.float_info.max

@@ -14,7 +14,7 @@ class PublishedStructure(zoo.Published):
     """A published structure.
 
     Attributes:
-        layers: Convolutions in a row, without those of shortcuts.
+        layers: Number of convolutions without those of shortcuts.
     """
 
     space: str = 'relaxed'

@@ -1,4 +1,4 @@
-"""Dynamic programming over widths and depths: the best structure where a budget has a price instead of a limit."""
+"""Dynamic programming over widths and depths: maximises the score minus priced costs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from detnas_mm.systems.mae_det.blocks import BlockSum, places
 from detnas_mm.systems.mae_det.exact.shapes import Shape, logarithmic, quadratic
 from detnas_mm.systems.mae_det.space import MAEDetSpace
 
-#: Values of a block at most (kernels * depths * pairs of widths): some gigabytes of arrays.
+#: Largest number of values of a block (kernels * depths * pairs of widths): some gigabytes of arrays.
 _MOST = 30_000_000
 
 
 @dataclass
 class _Block:
-    """What is known of one super-block: pairs of widths (in, out) that go together, sorted by out.
+    """Entries of one super-block: allowed pairs of widths (in, out), sorted by out.
 
-    A pair stands here once for every range of bottlenecks, ``btn_low`` to ``btn_high`` in steps, in which all costs
-    keep to one formula. ``score`` and ``costs`` hold the shapes of a first bottleneck, of shape (kernels, pairs), and
-    of a further one.
+    A pair has one entry for every range of bottlenecks, ``btn_low`` to ``btn_high`` in steps, in which every cost is
+    one quadratic. ``score`` and ``costs`` are the shapes of the first and of each further bottleneck, of shape
+    (kernels, pairs).
     """
 
     cin: np.ndarray
@@ -38,22 +38,22 @@ class _Block:
 
 
 class BlockProgram:
-    """Maximises score - prices * costs over all structures of a space whose depths add up to a limit at most.
+    """Maximises score - prices * costs over all structures of a space whose sum of depths is at most a limit.
 
-    Widths form a chain, so the best up to a block depends on what came before through its width and the depth used so
-    far. For given widths, kernel and depth the bottleneck alone is left, and in it the value is concave: a logarithm
-    less a quadratic with no negative coefficient. So its best value on the grid is one of the two neighbours of the
-    root of the derivative, and nothing has to be tried out. Costs that are interpolated between points, such as
-    measured latencies, are such quadratics from each of their knots to the next, and each range is solved by itself.
+    Widths form a chain: the best value up to a block depends on the blocks before it only through their last width and
+    the depth used so far. For given widths, kernel and depth, only the bottleneck is free, and the value is concave in
+    it: a logarithm minus a quadratic without negative coefficients. So the optimum on the grid is one of the two
+    neighbours of the root of the derivative. Interpolated costs, such as measured latencies, are such quadratics
+    between neighbouring knots, and each range is solved separately.
 
     Args:
         space: The space.
-        score: What is maximised; logarithmic in the bottleneck.
-        costs: Costs with a price; quadratic in the bottleneck, at least from each of their knots to the next.
+        score: The score; logarithmic in the bottleneck.
+        costs: Costs with a price; quadratic in the bottleneck between neighbouring knots.
         max_depth: Largest sum of depths; None for no limit.
 
     Raises:
-        ValueError: If score or a cost is of another shape, or the space is too fine.
+        ValueError: If score or a cost is not of that form, or the grid of the space is too fine.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class BlockProgram:
         return np.broadcast_to(np.asarray(term.stem(place, stem, self._stem_kernel), dtype=float), stem.shape)
 
     def _make_block(self, number: int, before: np.ndarray) -> _Block:
-        """Pairs and shapes; ``before`` are the widths, in steps, that the block before it can have."""
+        """Builds pairs and shapes; ``before`` are the widths, in steps, that the block before it can have."""
         rules = self.rules
         low, high = rules.out_range(number, before)
         counts = high - low + 1
@@ -95,7 +95,7 @@ class BlockProgram:
         cin = np.repeat(np.arange(len(before)), counts)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         cout = np.repeat(low, counts) + np.arange(len(cin)) - first
-        # Every pair with every range between knots, as far as its bottlenecks reach into it.
+        # Combine every pair with every range between knots that contains some of its bottlenecks.
         ranges = np.tile(np.arange(len(knots) - 1), len(cin))
         cin, cout = (np.repeat(side, len(knots) - 1) for side in (cin, cout))
         btn_low = np.maximum(rules.btn_low[cout], np.ceil(knots[ranges] / rules.btn_step).astype(int))
@@ -120,14 +120,14 @@ class BlockProgram:
         if values > _MOST:
             raise DetNASError(
                 f'Block {number} of this space has {values:,} combinations of widths, kernels and depths; exact search '
-                f'takes {_MOST:,}. Raise width_step, or narrow widths, growth or depths.'
+                f'supports at most {_MOST:,}. Raise width_step, or narrow widths, growth or depths.'
             )
 
     def _knots(self, number: int, low: int, high: int) -> np.ndarray:
-        """The ends of ranges of bottlenecks in which all costs keep to one formula, ascending; from low to high, steps.
+        """Returns the ends of the ranges of bottlenecks in which every cost is one quadratic, ascending.
 
         Raises:
-            ValueError: If a cost is not known for all bottlenecks of the space.
+            ValueError: If a cost is not defined for all bottlenecks of the space, ``low`` to ``high`` in steps.
         """
         least, most = (int(steps) * self.rules.btn_step for steps in (low, high))
         inner: set[int] = set()
@@ -135,8 +135,8 @@ class BlockProgram:
             own = cost.knots(places(self._strides, cost.input_size)[number])
             if len(own) and not own[0] <= least <= most <= own[-1]:
                 raise DetNASError(
-                    f'{type(cost).__name__} is known for bottlenecks of {own[0]} to {own[-1]} in block {number}; this '
-                    f'space has {least} to {most}. Measure it for this space.'
+                    f'{type(cost).__name__} covers bottlenecks of {own[0]} to {own[-1]} in block {number}; this '
+                    f'space has {least} to {most}. Measure a table for this space.'
                 )
             inner.update(knot for knot in own if least < knot < most)
         return np.array([least, *sorted(inner), max(most, least + 1)], dtype=float)
@@ -145,10 +145,10 @@ class BlockProgram:
         self, term: BlockSum, number: int, read: Callable[..., Shape | None], cin: np.ndarray, cout: np.ndarray,
         low: np.ndarray, high: np.ndarray,
     ) -> tuple[Shape, Shape]:  # fmt: skip
-        """Shapes of a first bottleneck and of a further one.
+        """Returns the shapes of the first bottleneck and of each further one.
 
         Raises:
-            ValueError: If the term is of another shape than ``read`` reads.
+            ValueError: If the term does not have the form that ``read`` fits.
         """
         place = places(self._strides, term.input_size)[number]
         kernels = self.kernels[:, None].astype(float)
@@ -157,17 +157,16 @@ class BlockProgram:
             read(lambda btn: term.rest(place, cout, kernels, btn), (len(kernels), len(cin)), low, high),
         )
         if found[0] is None or found[1] is None:
-            wanted = 'a score that grows logarithmically' if term is self.score else 'costs that grow quadratically'
+            kind = 'the score must be logarithmic' if term is self.score else 'costs must be quadratic'
             raise DetNASError(
-                f'Exact search wants {wanted} with the bottleneck; {type(term).__name__} in stage {place.stage} does '
-                f'not.'
+                f'Exact search: {kind} in the bottleneck; {type(term).__name__} in stage {place.stage} is not.'
             )
         return found[0], found[1]
 
     # -- solving ------------------------------------------------------------------------------------------------
 
     def solve(self, prices: Sequence[float]) -> tuple[float, np.ndarray]:
-        """The largest score - prices * costs, and a structure that has it, as a row of genes."""
+        """Returns the largest score - prices * costs, and a structure that attains it as a row of genes."""
         reached: Any = np.full((self.states, len(self._stem)), -np.inf)
         reached[0] = self._stem_score - sum(p * c for p, c in zip(prices, self._stem_costs, strict=True))
         history = [reached]
@@ -182,7 +181,7 @@ class BlockProgram:
         return value, self._trace(history, gains, prices, int(state), int(last))
 
     def _step(self, reached: np.ndarray, block: _Block, best: np.ndarray) -> np.ndarray:
-        """Values at every (depth used, pair): the best over the depths of this block."""
+        """Returns the values at every (depth used, pair), maximised over the depths of this block."""
         before = reached[:, block.cin]
         if not self.limited:
             return before + best.max(axis=0)
@@ -195,7 +194,7 @@ class BlockProgram:
     def _parts(
         self, block: _Block, prices: Sequence[float], pick: slice | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Constant, logarithm, linear and square coefficients, of shape (depths, kernels, pairs)."""
+        """Returns constant, logarithm, linear and square coefficients, of shape (depths, kernels, pairs)."""
         more = (block.depths - 1.0)[:, None, None]
         first, rest = block.score
         constant = first.constant[:, pick] + more * rest.constant[:, pick]
@@ -211,10 +210,10 @@ class BlockProgram:
     def _candidates(
         self, block: _Block, parts: tuple[np.ndarray, ...], pick: slice | np.ndarray
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The bottlenecks, in steps, on both sides of the best real one, and their values."""
+        """Returns the bottlenecks, in steps, on both sides of the real-valued optimum, and their values."""
         constant, log, linear, square = parts
         step = self.rules.btn_step
-        # log / b = linear + 2 square b, in a form that does not lose digits where square is small; inf where free.
+        # Root of log / b = linear + 2 square b, in a form that is precise for small square; inf where costs are 0.
         with np.errstate(divide='ignore', invalid='ignore'):
             root = 2 * log / (linear + np.sqrt(linear**2 + 8 * square * log))
         root = np.where(np.isnan(root), np.inf, root) / step
@@ -227,7 +226,7 @@ class BlockProgram:
         return found
 
     def _best_bottleneck(self, block: _Block, prices: Sequence[float]) -> np.ndarray:
-        """Values with the best bottleneck, of shape (depths, kernels, pairs)."""
+        """Returns the values with the best bottleneck, of shape (depths, kernels, pairs)."""
         everything = slice(None)
         (_, one), (_, other) = self._candidates(block, self._parts(block, prices, everything), everything)
         return np.maximum(one, other)
@@ -235,7 +234,7 @@ class BlockProgram:
     def _trace(
         self, history: list[np.ndarray], gains: list[np.ndarray], prices: Sequence[float], state: int, place: int
     ) -> np.ndarray:
-        """Goes back from the best end; returns the structure's genes."""
+        """Backtracks from the best final state; returns the structure's genes."""
         parts: list[list[int]] = []
         for number in reversed(range(len(self.blocks))):
             block, before = self.blocks[number], history[number]

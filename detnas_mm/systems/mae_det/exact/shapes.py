@@ -1,4 +1,4 @@
-"""Scores and costs as functions of the bottleneck: their coefficients, read off them and checked."""
+"""Fits the coefficients of scores and costs as functions of the bottleneck, and verifies them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-#: Where between two bottlenecks a shape is checked, beside those places that it is read off at.
+#: Points between two bottlenecks (as fractions) at which a fitted shape is verified.
 _PROBES = (0.0, 0.1, 0.35, 0.8, 1.0)
-#: What rounding may leave of a coefficient that is 0, as a share of the value.
+#: Coefficients below this share of the value are rounding errors of 0.
 _ROUNDING = 1e-12
 
 
@@ -22,23 +22,23 @@ class Shape(NamedTuple):
     square: np.ndarray
 
     def at(self, btn: np.ndarray) -> np.ndarray:
-        """Its values."""
+        """Returns the values at bottlenecks."""
         return self.constant + self.log * np.log(btn) + btn * (self.linear + btn * self.square)
 
 
 def logarithmic(
     function: Callable[[Any], Any], shape: tuple[int, int], low: np.ndarray, high: np.ndarray
 ) -> Shape | None:
-    """Reads constant and log off a function that is a growing logarithm between two bottlenecks.
+    """Fits constant and log of a function that is an increasing logarithm between two bottlenecks.
 
     Args:
-        function: Takes bottlenecks; its results broadcast to ``shape``.
+        function: Maps bottlenecks to values that broadcast to ``shape``.
         shape: (kernels, entries).
         low: The smaller bottleneck of each entry, shape (entries,).
         high: The larger one.
 
     Returns:
-        The coefficients, of that shape; None if the function is something else.
+        The coefficients, of that shape; None if the function does not have that form.
     """
     one, two = (_values(function, shape, end) for end in (low, high))
     log, zero = (two - one) / np.log(high / low), np.zeros(shape)
@@ -49,7 +49,7 @@ def logarithmic(
 def quadratic(
     function: Callable[[Any], Any], shape: tuple[int, int], low: np.ndarray, high: np.ndarray
 ) -> Shape | None:
-    """Reads constant, linear and square off a function that is a quadratic, the latter two not negative.
+    """Fits constant, linear and square of a function that is a quadratic, the latter two not negative.
 
     See :func:`logarithmic`.
     """
@@ -71,7 +71,7 @@ def _values(function: Callable[[Any], Any], shape: tuple[int, int], btn: np.ndar
 
 
 def _holds(found: Shape, function: Callable[[Any], Any], low: np.ndarray, high: np.ndarray) -> bool:
-    """Whether coefficients give a function's values at the ends and between them."""
+    """Returns True if coefficients reproduce a function's values at the ends and between them."""
     places = [low + share * (high - low) for share in _PROBES]
     return all(
         np.allclose(found.at(btn), _values(function, found.constant.shape, btn), rtol=1e-9, atol=1e-9) for btn in places

@@ -1,4 +1,4 @@
-"""Lagrange multipliers on budgets: a proven bound from above, and the best structure found from below."""
+"""Lagrangian relaxation of budgets: a proven upper bound, and the best structure found."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from detnas_mm.systems.mae_det.blocks import BlockSum
 from detnas_mm.systems.mae_det.exact.program import BlockProgram
 from detnas_mm.systems.mae_det.space import MAEDetSpace
 
-#: What rounding may add to a sum of some hundred logarithms, relative; and to prices * costs.
+#: Bounds on rounding errors of a sum of some hundred logarithms, relative, and of prices * costs.
 _ROUNDING = 1e-11
-#: Largest number that linear programs may hold: scipy's gives up from 1e15 on.
+#: Largest number in a linear program: scipy's solver fails from 1e15 on.
 _LARGEST = 1e12
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """The best structure found, and what no structure within the budgets can exceed.
+    """Certificate: the best structure found, and an upper bound on all structures within the budgets.
 
     Attributes:
         genes: The structure, as a row of genes.
         value: Its score.
         bound: Upper bound on the score of every feasible structure.
-        prices: Lagrange multipliers of the bound: score for all of a budget.
+        prices: Lagrange multipliers of the bound, as score per whole budget.
         iterations: Dynamic programs solved.
         seconds: Time taken.
     """
@@ -45,7 +45,7 @@ class Certificate:
 
     @property
     def gap(self) -> float:
-        """How much better another structure could be at most, relative to this one."""
+        """Relative optimality gap: how much better another structure could be at most."""
         return (self.bound - self.value) / abs(self.value) if self.value else math.inf
 
 
@@ -61,24 +61,24 @@ def solve(
 
     For any prices of at least 0, the best value of score + prices * (1 - costs / budgets) over *all* structures of the
     space, which dynamic programming finds, is an upper bound on the score of every structure within the budgets (weak
-    duality). Cutting planes look for the prices with the lowest bound. Budgets that count bottlenecks, such as layers,
-    need no price: the program keeps to them. Structures on the way, and what lies two changes around them, give the
-    best one found.
+    duality). Cutting planes minimise the bound over the prices. Budgets that count bottlenecks, such as layers, need no
+    price: the program enforces them. The best structure is found by a local search, of one or two changes, from the
+    structures that the programs return.
 
     Args:
         space: The space.
-        score: What is maximised; ``BlockProgram`` says which shapes it and costs may have.
+        score: The score; see :class:`BlockProgram` for the forms that it and costs may have.
         budgets: Costs and their limits, by name.
-        gap: Stops at this relative gap between bound and best.
-        max_iterations: Dynamic programs at most.
-        log: Receives a line whenever the bound or the best has changed.
+        gap: Stops at this relative gap between the bound and the best value.
+        max_iterations: Largest number of dynamic programs.
+        log: Called with a line whenever the bound or the best value has changed.
 
     Raises:
         UnmeetableConstraint: If no structure is within the budgets.
-        ValueError: If a number, or the shape of a score or cost, does not fit.
+        ValueError: If a number is invalid, or the score or a cost does not have such a form.
     """
     if not 0 <= gap < 1 or max_iterations < 1:
-        raise DetNASError(f'gap must lie in [0, 1) and max_iterations be at least 1; got {gap} and {max_iterations}.')
+        raise DetNASError(f'gap must be in [0, 1) and max_iterations at least 1; got {gap} and {max_iterations}.')
     start = time.perf_counter()
     smallest = space.encode([space.smallest()])
     priced, max_depth = _split(space, budgets, smallest)
@@ -106,10 +106,10 @@ def solve(
             log(f'program {iteration}: bound {bound:.4f}, best {hill.value:.4f}, gap {bound / hill.value - 1:.4%}')
         if bound - hill.value <= gap * abs(hill.value) or not names or (used <= 1).all() and not prices.any():
             break
-        if iteration == 1:  # prices above these cannot lower the bound below the smallest structure's score
+        if iteration == 1:  # higher prices cannot lower the bound below the smallest structure's score
             slack = 1 - np.array([cost.totals(smallest)[0] for cost, _ in priced.values()]) / limits
             top = (bound - float(score.totals(smallest)[0])) / np.maximum(slack, 1e-9)
-            top = np.minimum(top, _LARGEST / np.maximum(used, 1.0))  # only the smallest may meet a budget
+            top = np.minimum(top, _LARGEST / np.maximum(used, 1.0))  # the slack may be 0: only the smallest fits
         found = _next_prices(cuts, top)
         if found is None:
             break
@@ -126,7 +126,7 @@ def solve(
 def _split(
     space: MAEDetSpace, budgets: dict[str, tuple[BlockSum, float]], smallest: np.ndarray
 ) -> tuple[dict[str, tuple[BlockSum, float]], int | None]:
-    """Budgets that need a price, and the largest sum of depths that the others allow."""
+    """Returns the budgets that need a price, and the largest sum of depths that the others allow."""
     priced: dict[str, tuple[BlockSum, float]] = {}
     max_depth: int | None = None
     least = int(smallest[0, 6::5].sum())
@@ -134,8 +134,8 @@ def _split(
         lowest = cost.totals(smallest)[0]
         if lowest > limit:
             raise UnmeetableConstraint(
-                f'The smallest structure of this space has {name} {number_text(lowest)}, more than '
-                f'{number_text(limit)}; no structure has less (acceptance rate 0).'
+                f'No structure of this space meets {name} ≤ {number_text(limit)}: the smallest has '
+                f'{number_text(lowest)} (acceptance rate 0). Raise the limit, or widen the space.'
             )
         if cost.per_bottleneck is None:
             priced[name] = (cost, limit)
@@ -146,16 +146,16 @@ def _split(
 
 
 def _next_prices(cuts: Sequence[tuple[np.ndarray, float]], top: np.ndarray) -> tuple[float, np.ndarray] | None:
-    """The lowest point of the cutting planes value + slope * prices: (its height, its prices), prices within top.
+    """Minimises the maximum of the cutting planes value + slope * prices over prices within top.
 
-    None if the solver gives up: the bounds so far hold all the same.
+    Returns (minimum, prices), or None if the solver fails; bounds found before stay valid.
     """
     from scipy.optimize import linprog
 
     count = len(top)
     slopes = np.array([slope for slope, _ in cuts])
     heights = np.array([height for _, height in cuts])
-    # Prices in units of their largest, so that all variables are of one order.
+    # Divide prices by their upper limits, so that all variables have one order of magnitude.
     table = np.concatenate([slopes * top, -np.ones((len(cuts), 1))], axis=1)
     found: Any = linprog([*[0.0] * count, 1.0], A_ub=table, b_ub=-heights, bounds=[*[(0.0, 1.0)] * count, (None, None)])
     if found.x is None:
@@ -164,7 +164,7 @@ def _next_prices(cuts: Sequence[tuple[np.ndarray, float]], top: np.ndarray) -> t
 
 
 class _Hill:
-    """The best feasible structure so far, and its surroundings: all changes of one gene and of two."""
+    """Local search from structures: keeps the best feasible one, tries all changes of one and of two genes."""
 
     def __init__(self, space: MAEDetSpace, score: BlockSum, costs: Sequence[BlockSum], limits: Sequence[float]) -> None:
         self.space, self.score, self.costs, self.limits = space, score, costs, limits
@@ -174,7 +174,7 @@ class _Hill:
         self._moves = self._make_moves()
 
     def _make_moves(self) -> np.ndarray:
-        """Differences of genes, of shape (moves, genes)."""
+        """Returns differences of genes, of shape (moves, genes)."""
         spec, blocks = self.space.spec(), self.space.num_blocks
         single: list[tuple[int, int]] = []
         widths = [0, *range(3, 3 + 5 * blocks, 5)]
@@ -190,7 +190,7 @@ class _Hill:
         return np.concatenate([moves, moves[one] + moves[other]])
 
     def climb(self, codes: np.ndarray) -> None:
-        """Starts from a structure, feasible or not, and goes to the best neighbour for as long as it gets better."""
+        """Moves from a structure, feasible or not, to its best neighbour as long as that improves."""
         current = -math.inf
         if self._allowed(codes)[0]:
             current = float(self.score.totals(codes)[0])
