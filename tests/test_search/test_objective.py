@@ -34,7 +34,7 @@ def test_unrounded_values_decide():
         (lambda: Objective('acc', 'up'), "'maximize' or 'minimize'; got 'up'"),
         (lambda: Constraint('macs'), 'no bound'),
         (lambda: Constraint('macs', low=2, high=1), 'low=2 above high=1'),
-        (lambda: Budget(SPACE, COSTS, [Constraint('latency', high=1)]), "'latency', which nothing produces"),
+        (lambda: Budget(SPACE, COSTS, [Constraint('latency', high=1)]), "'latency', which the search does not have"),
     ],
 )
 def test_bad_input(make, message):

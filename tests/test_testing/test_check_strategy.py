@@ -163,8 +163,8 @@ class RowsOfTheFile(RandomStrategy):
     [
         (ByFile, 'a rank that keeps rows in memory alone asks for other candidates'),
         (ByStart, 'the rows of a search that was stopped and resumed are others'),
-        (ByRowsThere, 'when it is resumed: .* its rows are not the ones .* in generation 0'),
-        (ByProcess, 'when it is resumed: .* its rows are not the ones .* in generation 1'),
+        (ByRowsThere, 'when it is resumed: .* its rows are not the candidates .* in generation 0'),
+        (ByProcess, 'when it is resumed: .* its rows are not the candidates .* in generation 1'),
         (RowsOfTheFile, 'a rank that is given the rows of a search that was stopped asks for other'),
     ],
 )
