@@ -255,7 +255,7 @@ def test_a_visualizer_that_is_there_stays(scope):
     draw_into(cfg, 'pictures')
     assert cfg.visualizer.type == 'mmdet.DetLocalVisualizer' and cfg.default_hooks.visualization.draw
     assert cfg.default_hooks.visualization.test_out_dir == str(Path.cwd() / 'pictures')
-    with pytest.raises(ValueError, match='--show-dir draws what models of mmdet and mmpretrain predict'):
+    with pytest.raises(ValueError, match='--show-dir needs a model of mmdet or mmpretrain'):
         draw_into(Config(dict(model=dict(type='torch.nn.Linear'))), 'pictures')
 
 

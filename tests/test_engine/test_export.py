@@ -220,7 +220,7 @@ def test_what_cannot_be_loaded_again_is_not_written(tmp_path):
 
 def test_a_space_that_does_not_fit_is_refused(tmp_path):
     source = mine(tmp_path, 'model = dict(backbone=dict(out_indices=(2, 3, 4)))')
-    with pytest.raises(ValueError, match=r'out_indices of the config is \(2, 3, 4\), and .* have 4 stages'):
+    with pytest.raises(ValueError, match=r'out_indices of the config is \(2, 3, 4\), but .* have 4 stages'):
         Exporter(job_of(tmp_path, search__export__config=source))
 
 

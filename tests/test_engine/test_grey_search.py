@@ -61,7 +61,7 @@ def test_a_search_on_grey_images(supernet, tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'match'),
     [
-        (dict(search__space__in_channels=3), 'search.space has in_channels=3, and model.backbone in_channels=1'),
+        (dict(search__space__in_channels=3), 'search.space has in_channels=3, but model.backbone has in_channels=1'),
         (dict(model__data_preprocessor__mean=[1.0, 2.0, 3.0]), 'data_preprocessor.mean has 3 values, and search.space'),
     ],
 )
