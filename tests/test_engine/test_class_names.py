@@ -265,5 +265,5 @@ def test_a_training_config_with_other_names_is_refused(search_cfg, tmp_path):
     (tmp_path / 'other.py').write_text(cfg.pretty_text)
     changed = Config(search_cfg.to_dict())
     changed.search.export.config = str(tmp_path / 'other.py')
-    with pytest.raises(ValueError, match=f"class 0 of the data is '{NAMES[2]}' in .*other.py, and '{NAMES[0]}' in sea"):
+    with pytest.raises(ValueError, match=f"class 0 of the data is '{NAMES[2]}' in .*other.py, but '{NAMES[0]}' in sea"):
         Exporter(SearchJob.from_config(changed))

@@ -82,13 +82,13 @@ def test_heads_that_are_right_pass(config, name):
     [
         (
             dict(bbox_head=dict(type='RetinaHead', num_classes=4)),
-            r'model.bbox_head.num_classes is 4, and train_dataloader',
+            r'model.bbox_head.num_classes is 4, but train_dataloader',
         ),
         (
             dict(bbox_head=dict(type='RetinaHead', num_classes=2)),
             r'num_classes is 2, .* has 3 classes: .cat., .dog., .bird. ',
         ),
-        (cascade(80), 'model.roi_head.bbox_head.2.num_classes is 80, and train_dataloader.dataset has 3'),
+        (cascade(80), 'model.roi_head.bbox_head.2.num_classes is 80, but train_dataloader.dataset has 3'),
         (
             dict(roi_head=dict(bbox_head=dict(type='Shared2FCBBoxHead'))),
             'roi_head.bbox_head.num_classes is 80 by default, ',
@@ -228,7 +228,7 @@ def test_classifiers_are_held_against_folders_and_imagenet(tmp_path):
     for wrong, match in (
         (
             classifier(10, **folders),
-            r"model.head.num_classes is 10, and .* has 3 classes: 'bird', .* \(the folders in .*/train\)",
+            r"model.head.num_classes is 10, but .* has 3 classes: 'bird', .* \(the folders in .*/train\)",
         ),
         (classifier(10, type='ImageNet'), 'has 1000 classes'),
         (

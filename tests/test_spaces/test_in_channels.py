@@ -139,7 +139,7 @@ def test_a_training_config_of_other_images_is_refused_by_its_name():
     export = ExportSettings(config='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
     job = make_job(MAEDetSpace('authors', 1), [Objective('entropy')], evaluator=EntropyScore(), export=export)
     job.exporter = Exporter(job)
-    with pytest.raises(DetNASError, match='mean of mmdet::retinanet/.*has 3 values, and search.space in_ch.*=1'):
+    with pytest.raises(DetNASError, match='mean of mmdet::retinanet/.*has 3 values, but search.space has in_ch.*=1'):
         job.prepare()
 
 
