@@ -93,7 +93,7 @@ def pipeline(does):
         (dict(model__neck__foo=1), "model: ChannelMapper has no argument 'foo'; it takes in_channels, .*"),
         (
             dict(model__backbone__type='DetNASSupernet'),
-            "model: 'DetNASSupernet' is not a registered model; did you mean 'detnas_mm.DetNASSupernet'?",
+            "model: 'DetNASSupernet' is not a registered model; did you mean 'detnas_mm.DetNASSupernet'\\?",
         ),
         (
             dict(model__backbone__type='detnas_mm.DetNasSupernet'),
@@ -126,7 +126,7 @@ def pipeline(does):
         (dict(custom_hooks=5), 'custom_hooks must be a list, such as .*; got 5.'),
         (
             dict(custom_hooks=[dict(type='PathSamplingHook')]),
-            "custom_hooks: .* did you mean 'detnas_mm.PathSamplingHook'.",
+            "custom_hooks: .* did you mean 'detnas_mm.PathSamplingHook'\\?",
         ),
         (dict(default_hooks__checkpoint__intervall=5), "CheckpointHook has no argument 'intervall'; it takes .*"),
         (dict(default_hooks__logger__interva=5), "default_hooks: LoggerHook has no argument 'interva'; .*"),
