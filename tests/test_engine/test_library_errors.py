@@ -109,7 +109,7 @@ def pipeline(does):
         (
             dict(model__backbone__out_indices=(0, 1, 2, 3)),
             r'model.neck.in_channels is \[64, 128, 256\], but the backbone returns maps of \[32, 64, 128, 256\] '
-            r'channels \(its out_indices are \(0, 1, 2, 3\): .*',
+            r'channels \(its out_indices are \(0, 1, 2, 3\)\): .*',
         ),
         (
             dict(custom_hooks=[dict(type='detnas_mm.PathSamplingHook', seeds=3)]),
