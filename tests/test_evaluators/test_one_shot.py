@@ -212,7 +212,7 @@ def test_an_error_of_the_program_is_no_failure_of_the_candidate(judge, monkeypat
 
 
 def test_the_space_of_the_search_must_be_the_supernets(judge):
-    with digits.scope(), pytest.raises(ValueError, match="not the supernet's"):
+    with digits.scope(), pytest.raises(ValueError, match="but the supernet's space is"):
         judge.evaluator.setup(make_job(DetNASSpace('small')), judge.model)
 
 
