@@ -1,4 +1,4 @@
-"""Numbers that users give, checked before any work starts."""
+"""Checks values that users give, before any work starts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from detnas_mm.errors import DetNASError
 
 
 def whole(name: str, value: Any, least: int = 0) -> int:
-    """The value, if it is a whole number.
+    """Checks that a value is a whole number, and returns it.
 
     Raises:
-        ValueError: If it is none, or below ``least``; names the setting, the value and what is allowed.
+        ValueError: If it is not, or below ``least``. The message gives the setting, the value and what is allowed.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise DetNASError(f'{name} must be a whole number of at least {least}; got {value!r}.')
@@ -23,10 +23,10 @@ def whole(name: str, value: Any, least: int = 0) -> int:
 
 
 def real(name: str, value: Any) -> float:
-    """The value, if it is a number; infinity is one.
+    """Checks that a value is a number, infinity included, and returns it.
 
     Raises:
-        ValueError: If it is none; names the setting, the value and what is allowed.
+        ValueError: If it is not. The message gives the setting, the value and what is allowed.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         raise DetNASError(f'{name} must be a number, such as 300e6; got {value!r}.')
@@ -34,10 +34,10 @@ def real(name: str, value: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
-    """The value, if it is True or False.
+    """Checks that a value is True or False, and returns it.
 
     Raises:
-        ValueError: If it is neither; a text such as 'no' would count as True.
+        ValueError: If it is neither, such as the string 'no', which would count as True.
     """
     if not isinstance(value, bool):
         raise DetNASError(f'{name} must be True or False; got {value!r}.')
@@ -45,10 +45,10 @@ def flag(name: str, value: Any) -> bool:
 
 
 def listed(name: str, value: Any, example: str) -> list[Any]:
-    """The value, if it is a list.
+    """Checks that a value is a list or a tuple, and returns it as a list.
 
     Raises:
-        ValueError: If it is not; gives an example.
+        ValueError: If it is not. The message gives an example.
     """
     if not isinstance(value, (list, tuple)):
         raise DetNASError(f'{name} must be a list, such as {example}; got {value!r}.')
@@ -58,21 +58,21 @@ def listed(name: str, value: Any, example: str) -> list[Any]:
 def keyed(
     name: str, value: Any, allowed: tuple[str, ...], example: str, needed: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The value, if it is a mapping that has the needed keys, and no other ones than the allowed ones.
+    """Checks that a value is a mapping with all needed keys and no keys that are not allowed, and returns it.
 
     Raises:
-        ValueError: If it is not; names what is wrong and gives an example.
+        ValueError: If it is not. The message gives the allowed keys and an example.
     """
     if not isinstance(value, Mapping) or set(value) - set(allowed) or set(needed) - set(value):
         raise DetNASError(
-            f'{name} must be as in {example}, with the keys {", ".join(allowed)} and no unknown ones'
-            f'{"".join(f", {key} among them" for key in needed)}; got {value!r}.'
+            f'{name} must be a dict such as {example}, with no keys other than {", ".join(allowed)}'
+            f'{"".join(f", and with {key}" for key in needed)}; got {value!r}.'
         )
     return dict(value)
 
 
 def checked_input_size(input_size: int | Sequence[int]) -> tuple[int, int]:
-    """(height, width) in pixels from one integer or two.
+    """Checks an input size, one integer or two, and returns (height, width) in pixels.
 
     Raises:
         ValueError: If it is not one or two positive integers.

@@ -1,6 +1,6 @@
-"""What the command-line tools share before the heavy stack is loaded: arguments, and errors of one line.
+"""Arguments and error handling that the command-line tools share, before the heavy stack is loaded.
 
-Imports no torch, so that ``--help`` and mistyped arguments answer at once.
+Imports no torch, so that ``--help`` and errors about arguments are quick.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 CHECK_IMAGES = '--check-images'
-TRUST = 'load checkpoints that hold more than tensors; such files can run code'
+TRUST = 'load checkpoints that contain more than tensors; such files can run code'
 
 
 def at_least_1(text: str) -> int:
@@ -41,29 +41,29 @@ def at_least_1(text: str) -> int:
 
 
 def parser(description: str, epilog: str = '', launched: bool = True) -> argparse.ArgumentParser:
-    """An argument parser with what all tools take.
+    """Makes an argument parser with the arguments of all tools.
 
     Args:
-        description: What the tool does.
-        epilog: Examples, and what it leaves behind.
-        launched: Whether several processes may be started of it.
+        description: Description of the tool.
+        epilog: Examples, and a list of the files that the tool writes.
+        launched: Whether the tool may run as several processes.
     """
     require('mmengine')
     out = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     out.add_argument('config', type=config_file, help='a config file; those in configs/ are listed in its READMEs')
-    out.add_argument('--work-dir', help='where results go; default: work_dirs/<name of the config>')
+    out.add_argument('--work-dir', help='folder for results; default: work_dirs/<name of the config>')
     out.add_argument(
         '--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
-        help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5; what is in '
-        'quotes is text, as in "classes=(\'traffic light\', \'0\')"',
+        help='overrides of the config, such as train_dataloader.batch_size=8 search.budget.generations=5; values in '
+        'quotes are text, as in "classes=(\'traffic light\', \'0\')"',
     )  # fmt: skip
     out.set_defaults(launcher='none', local_rank=0)
     if launched:
         out.add_argument(
             '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
-            help='how processes were started; tools/dist_*.sh sets it',
+            help='launcher of the processes; tools/dist_*.sh sets it',
         )  # fmt: skip
         out.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     out.add_argument('--trust-checkpoint', action='store_true', help=TRUST)
@@ -86,7 +86,7 @@ class _Verbose(argparse.Action):
 
 
 def add_check_images(to: argparse.ArgumentParser) -> None:
-    """Adds the option that looks at every image in the place of the job."""
+    """Adds the option ``--check-images``, which checks every image instead of running the job."""
     to.add_argument(
         CHECK_IMAGES, action='store_true',
         help='open and decode every image of the data once, list those that cannot be read, and do nothing else; '
@@ -95,11 +95,11 @@ def add_check_images(to: argparse.ArgumentParser) -> None:
 
 
 def typed(tool: str, *words: Any) -> str:
-    """A command that can be typed in any folder.
+    """Returns a command that works in any current folder.
 
     Args:
-        tool: Its file below ``tools/``, such as ``'search.py'``.
-        *words: What follows, not quoted yet; a :class:`Path` is given whole.
+        tool: File of the tool in ``tools/``, such as ``'search.py'``.
+        *words: Arguments, not quoted yet; a :class:`Path` is made absolute.
     """
     file = (PACKAGE / '.mim' / 'tools' / tool).resolve()
     whole = (word.absolute() if isinstance(word, Path) else word for word in words)
@@ -107,15 +107,15 @@ def typed(tool: str, *words: Any) -> str:
 
 
 def override(cfg: Any, options: dict[str, Any] | None) -> None:
-    """Merges what ``--cfg-options`` gave into a config.
+    """Merges the options of ``--cfg-options`` into a config.
 
     Raises:
-        SystemExit: Names the option that goes into something that holds nothing by such a name.
+        SystemExit: If an option sets a key of something that has no such key. The message names it.
     """
     try:
         cfg.merge_from_dict(options or {})
         return
-    except (TypeError, KeyError, AttributeError):  # what mmengine raises there
+    except (TypeError, KeyError, AttributeError):  # raised by mmengine
         for option in options or {}:
             node, path = cfg._cfg_dict, ''
             for key in option.split('.'):
@@ -123,10 +123,10 @@ def override(cfg: Any, options: dict[str, Any] | None) -> None:
                 if not fits:
                     advice = (
                         f'It has {len(node)} entries, counted from 0.' if isinstance(node, list) else
-                        f'Give another value for it, or add {path}._delete_=True to begin it anew.'
+                        f'Give another value for it, or add {path}._delete_=True to replace it.'
                     )  # fmt: skip
                     raise SystemExit(
-                        f'error: --cfg-options {option}: {path} is {node!r:.200}, where there is no {key!r}. {advice}'
+                        f'error: --cfg-options {option}: {path} is {node!r:.200}, which has no {key!r}. {advice}'
                     ) from None
                 node = node[int(key)] if isinstance(node, list) else node.get(key, {})
                 path = f'{path}.{key}' if path else key
@@ -137,12 +137,12 @@ def config_file(path: str) -> str:
     """Checks the name of a config file, for argparse.
 
     Raises:
-        SystemExit: If there is none, or none that can be a config.
+        SystemExit: If the file does not exist, or cannot be a config.
     """
     if not Path(path).is_file():
         raise SystemExit(f'error: there is no config {path!r}. Configs are in configs/, listed in its READMEs.')
     if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise SystemExit(f'error: {path} is no config: its name must end in .py, .json, .yaml or .yml.')
+        raise SystemExit(f'error: {path} is not a config: its name must end in .py, .json, .yaml or .yml.')
     if path.endswith('.py'):
         try:
             check_styles(Path(path))
@@ -152,10 +152,10 @@ def config_file(path: str) -> str:
 
 
 def read_file(path: str | Path) -> Any:
-    """A config file, as mmengine reads it.
+    """Reads a config file with mmengine.
 
     Raises:
-        DetNASError: If it, or what it inherits, cannot be read; names the file.
+        DetNASError: If it, or a file that it inherits, cannot be read. The message names the file.
     """
     from mmengine.config import Config
 
@@ -169,10 +169,10 @@ def read_file(path: str | Path) -> Any:
 
 
 def read_source(setting: str, source: str) -> Any:
-    """A config that another one names, its classes as text.
+    """Reads a config that a setting of another one names; classes become text.
 
     Args:
-        setting: The key that names it, for messages.
+        setting: Key of the setting, for messages.
         source: A config file, or ``'package::folder/name.py'``.
 
     Raises:
@@ -184,7 +184,7 @@ def read_source(setting: str, source: str) -> Any:
 
     try:
         return as_text(Config.fromstring(f'_base_ = {source!r}', '.py') if '::' in source else read_file(source))
-    except Exception as error:  # whatever the text, run as a config, raises
+    except Exception as error:  # any error of the config's code
         raise DetNASError(
             f'{setting}: {source} cannot be read ({type(error).__name__}: {" ".join(str(error).split())}). '
             f"Give a config file, or 'detnas_mm::folder/name.py'."
@@ -192,12 +192,12 @@ def read_source(setting: str, source: str) -> Any:
 
 
 def _check_syntax(path: Path, heirs: tuple[Path, ...] = ()) -> None:
-    """Finds the file that mmengine could not read: a config, or one that it inherits by a path of its own.
+    """Finds the file that mmengine could not read: a config, or one that it inherits by path.
 
     Raises:
-        DetNASError: Names the file.
+        DetNASError: If a file is found. The message names it.
     """
-    import yaml  # mmengine's; not all tools need it
+    import yaml  # a dependency of mmengine; not all tools need it
 
     refuse_cycle(path, heirs)
     bases: list[str] = []
@@ -213,11 +213,11 @@ def _check_syntax(path: Path, heirs: tuple[Path, ...] = ()) -> None:
             found = content.get('_base_', ()) if mapping else ()
             bases = local_bases([found] if isinstance(found, str) else found)
     except SyntaxError as error:
-        raise DetNASError(f'{path} is no config: line {error.lineno}: {error.msg}.') from None
+        raise DetNASError(f'{path} is not a config: line {error.lineno}: {error.msg}.') from None
     except (ValueError, yaml.YAMLError) as error:
-        raise DetNASError(f'{path} is no config: {" ".join(str(error).split())}.') from None
+        raise DetNASError(f'{path} is not a config: {" ".join(str(error).split())}.') from None
     if not mapping:
-        raise DetNASError(f'{path} is no config: it must hold settings by name, such as {{"model": …}}.')
+        raise DetNASError(f'{path} is not a config: it must have settings by name, such as {{"model": …}}.')
     for base in bases:
         file = path.parent / base
         if not file.is_file():
@@ -226,23 +226,23 @@ def _check_syntax(path: Path, heirs: tuple[Path, ...] = ()) -> None:
 
 
 def until_nobody_reads(main: Callable[[], None]) -> None:
-    """Runs the main of a tool that only prints; it ends without a word where nobody reads on, as with ``… | head``."""
+    """Runs the main of a tool that only prints; ends quietly when its output is closed, as by ``… | head``."""
     try:
         main()
         sys.stdout.flush()
     except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit prints an error
         raise SystemExit(1) from error
 
 
 def one_line_errors(main: Callable[[], None], on_terminal: bool = True) -> None:
-    """Runs a tool's main; an expected error ends in one line instead of a traceback, as Ctrl-C does.
+    """Runs a tool's main; expected errors and Ctrl-C end it with one line instead of a traceback.
 
-    Where a library raised it, the traceback is in a file that the line names. What is shown on the terminal meanwhile:
-    see :mod:`detnas_mm.terminal`.
+    If a library raised the error, the line names a file with the traceback. For the output on the terminal see
+    :mod:`detnas_mm.terminal`.
 
     Args:
-        main: Of the tool.
+        main: Main function of the tool.
         on_terminal: Whether it writes to a terminal; False for a program that writes to a log, and for one whose
             processes look after the terminal themselves.
     """
@@ -251,7 +251,7 @@ def one_line_errors(main: Callable[[], None], on_terminal: bool = True) -> None:
             main()
     except KeyboardInterrupt:
         print(
-            '\nstopped. What is on the disk stays: a search goes on with the same command, a training with --resume.',
+            '\nstopped. Results on disk are kept: resume a search with the same command, a training with --resume.',
             file=sys.stderr,
         )
         sys.exit(130)
@@ -264,7 +264,7 @@ def one_line_errors(main: Callable[[], None], on_terminal: bool = True) -> None:
 
 
 def _traceback_note(error: BaseException) -> str:
-    """Writes a library's traceback into a file of the temporary folder; returns what names the file."""
+    """Writes a library's traceback to a temporary file; returns a note with its path."""
     if library_cause(error) is None:
         return ''
     with tempfile.NamedTemporaryFile(

@@ -1,4 +1,4 @@
-"""What detnas_mm asks of the stack below it, and the places where versions of that stack differ.
+"""Requirements on the installed stack (torch, OpenMMLab), and differences between its versions.
 
 Nothing here imports torch or mmcv before it is called.
 """
@@ -22,7 +22,7 @@ from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.substitution import take_as_they_stand
 
 # Two families of distributions provide the same import names. Each has its own range: lowest version that works,
-# first that does not. Other ranges than setup.cfg's extras would be a mistake (tested).
+# first that does not. The ranges must equal those of setup.cfg's extras (tested).
 FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {
     'onedl': {
         'mmengine': ('onedl-mmengine', '0.10.12', '1'),
@@ -37,35 +37,35 @@ FAMILIES: dict[str, dict[str, tuple[str, str, str]]] = {
         'mmpretrain': ('mmpretrain', '1.2.0', '1.3'),
     },
 }
-TORCH_MINIMUM = '2.6'  # torch.load's list of safe classes takes names from then on
-#: What notebooks call their backends for matplotlib, and where these are.
+TORCH_MINIMUM = '2.6'  # from this version on torch.load's list of safe classes accepts names
+#: Names of notebooks' matplotlib backends, and their packages.
 _BACKENDS = {'inline': 'matplotlib_inline', 'widget': 'ipympl', 'ipympl': 'ipympl'}
 SETUP = 'bash tools/setup_env.sh'
 
 
 class StackError(ImportError, DetNASError):
-    """The installed stack cannot run detnas_mm; the message says why and what mends it."""
+    """The installed stack cannot run detnas_mm; the message gives the reason and the command that fixes it."""
 
 
 def _remedy(family: str, module: str) -> str:
-    """Return the command that puts ``module`` right in this environment, and the one that makes a whole one."""
+    """Returns the command that fixes ``module`` in this environment, and the one that makes a new environment."""
     setup = SETUP if family == 'onedl' else f'{SETUP} --family {family}'
     if module == 'torch':
         command = f"pip install 'torch>={TORCH_MINIMUM}' torchvision"
     else:
         distribution, lowest, ceiling = FAMILIES[family][module]
         command = f"pip install '{distribution}>={lowest},<{ceiling}'"
-    if module == 'mmcv':  # in pip's isolated build there is no torch, and mmcv then leaves its operators out
+    if module == 'mmcv':  # pip's isolated build has no torch, and mmcv is then built without operators
         command = command.replace(
             'pip install',
             'CUDA_VISIBLE_DEVICES= FORCE_CUDA=0 MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
             '--no-cache-dir --force-reinstall',
         )
-    return f'mend this environment by: {command}, or make a complete one, in a checkout of detnas_mm, by: {setup}'
+    return f'fix this environment with: {command}, or make a new one, in a checkout of detnas_mm, with: {setup}'
 
 
 def installed_version(distribution: str) -> str | None:
-    """Return a distribution's version from its metadata alone, or None where it is not installed."""
+    """Returns a distribution's version from its metadata, or None if it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -73,7 +73,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def find_family() -> str:
-    """Return which family of OpenMMLab distributions is installed: 'onedl' or 'openmmlab'.
+    """Returns the installed family of OpenMMLab distributions: 'onedl' or 'openmmlab'.
 
     Raises:
         StackError: If distributions of both are installed.
@@ -85,16 +85,16 @@ def find_family() -> str:
     if found['onedl'] and found['openmmlab']:
         raise StackError(
             f'{", ".join(found["onedl"])} and {", ".join(found["openmmlab"])} are installed side by side but provide '
-            f'the same import names; make an environment with one family by: DETNAS_VENV=<new folder> {SETUP}'
+            f'the same import names; make an environment with one family with: DETNAS_VENV=<new folder> {SETUP}'
         )
     return 'openmmlab' if found['openmmlab'] else 'onedl'
 
 
 def require(module: str) -> None:
-    """Check that a module of OpenMMLab can be found, without importing it.
+    """Checks that a module of OpenMMLab can be found, without importing it.
 
     Raises:
-        StackError: With the command that installs it.
+        StackError: If not. The message gives the command that installs it.
     """
     if importlib.util.find_spec(module) is None:
         family = find_family()
@@ -111,7 +111,7 @@ def _check_versions(family: str) -> None:
         found = installed_version(distribution)
         if found is None:
             require(module)
-            continue  # a source tree on the path: no metadata, so its version is its user's word
+            continue  # a source tree on the path has no metadata, so its version is not checked
         if not Version(lowest) <= Version(found) < Version(ceiling):
             raise StackError(
                 f'{distribution} {found} is installed, not >={lowest},<{ceiling}; {_remedy(family, module)}'
@@ -119,7 +119,7 @@ def _check_versions(family: str) -> None:
 
 
 def _check_operators(family: str) -> None:
-    importlib.import_module('torch')  # the operators are linked against its libraries
+    importlib.import_module('torch')  # operators are linked against its libraries
     try:
         extension = importlib.import_module('mmcv._ext')
     except ImportError as error:
@@ -131,7 +131,7 @@ def _check_operators(family: str) -> None:
 
 
 def cuda_usable(extension: Any = None) -> bool:
-    """Tell whether torch sees a GPU and mmcv's operators were compiled for it.
+    """Returns True if torch sees a GPU and mmcv's operators were compiled for it.
 
     Args:
         extension: The module ``mmcv._ext``. Defaults to None, which imports it.
@@ -144,10 +144,10 @@ def cuda_usable(extension: Any = None) -> bool:
 
 
 def _fall_back_to_cpu() -> None:
-    """Where there is a GPU that mmcv's operators do not know, let mmengine choose the CPU and say so."""
+    """Makes mmengine choose the CPU, with a warning, if mmcv's operators do not support the GPU."""
     if not importlib.import_module('torch').cuda.is_available():
         return
-    # mmengine settles its device on import and every Runner asks for it by get_device().
+    # mmengine determines its device on import, and every Runner calls get_device().
     device: Any = importlib.import_module('mmengine.device.utils')
     device.DEVICE = 'cpu'
     logging.getLogger('detnas_mm').warning(
@@ -158,9 +158,9 @@ def _fall_back_to_cpu() -> None:
 
 
 def draw_to_files_alone() -> None:
-    """Lets matplotlib begin where ``$MPLBACKEND`` names the module of a notebook that this Python does not have.
+    """Makes matplotlib import if ``$MPLBACKEND`` names a notebook's module that is not installed.
 
-    Notebooks give the variable to whatever they start, and importing matplotlib then fails.
+    Notebooks set the variable for all processes that they start, and importing matplotlib fails there.
     """
     name = os.environ.get('MPLBACKEND', '')
     package = _BACKENDS.get(name) or name.removeprefix('module://').partition('.')[0]
@@ -170,7 +170,7 @@ def draw_to_files_alone() -> None:
 
 @cache
 def check_stack() -> str:
-    """Check torch, mmengine, mmcv with its compiled operators, mmdet and mmpretrain, once a process.
+    """Checks torch, mmengine, mmcv with its compiled operators, mmdet and mmpretrain, once a process.
 
     Called by the parts of the package that need the stack (models, engine, evaluators) and by the tools. Also declares
     mmengine's log classes safe to load, see :func:`declare_safe_globals`.
@@ -179,7 +179,7 @@ def check_stack() -> str:
         The family in use, 'onedl' or 'openmmlab'.
 
     Raises:
-        StackError: With one sentence and the command that mends it, if something is missing, of a version outside the
+        StackError: With one sentence and the command that fixes it, if something is missing, of a version outside the
             range, of two families at once, or if mmcv has no compiled operators.
     """
     family = find_family()
@@ -191,16 +191,16 @@ def check_stack() -> str:
 
 
 def make_known_to_mmengine() -> None:
-    """Let configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``, and read from outside what holds quotes.
+    """Lets configs inherit by ``_base_ = 'detnas_mm::folder/name.py'``, and use environment values with quotes.
 
-    mmengine knows packages by a table, and 0.10.7 does not find editable installs. What is inherited from a package it
-    builds in the scope of that package alone, where ``CocoDataset`` is unknown; but configs of this one are written in
-    the scope that their ``default_scope`` names, mmdet's or mmpretrain's, with ``detnas_mm.`` before what is from here.
+    mmengine finds packages by a table, and 0.10.7 does not find editable installs. Configs inherited from a package are
+    built in the scope of that package only, where ``CocoDataset`` is unknown; but configs of this package are written
+    for the scope of their ``default_scope``, mmdet's or mmpretrain's, with ``detnas_mm.`` before names of this package.
     """
     try:
         from mmengine.config import Config
         from mmengine.config.utils import MODULE2PACKAGE
-    except ImportError:  # without mmengine there are no configs either; spaces and ledgers still work
+    except ImportError:  # without mmengine there are no configs; spaces and ledgers still work
         return
     if 'detnas_mm' in MODULE2PACKAGE:
         return
@@ -220,13 +220,13 @@ def make_known_to_mmengine() -> None:
 
 
 def process_group_store() -> Any:
-    """The store that all ranks of the process group met in, whose counters are atomic."""
+    """Returns the store of the process group, whose counters are atomic."""
     from torch.distributed import distributed_c10d
 
     return distributed_c10d._get_default_store()  # torch has no public name for it
 
 
 def end_with_parent() -> None:
-    """Lets this process end with the one that started it, even if that one is killed; on Linux alone."""
+    """Makes this process end with its parent, even if that is killed; on Linux only."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # the last on Windows
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""The two kinds of Python configs, and which may inherit which; files are parsed, never run.
+"""Checks which kind of Python config inherits which; parses files without running them.
 
 Configs with ``_base_`` and new-style ones, which import classes and inherit by ``with read_base():``, cannot inherit
-one another: mmengine refuses such a chain. Standard library only.
+each other: mmengine raises for such a chain. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ _NO_MODULE = re.compile(r'\s*from\s+(\S*-\S*)\s+import\b')
 
 
 def check_styles(path: Path, heirs: tuple[Path, ...] = ()) -> None:
-    """Refuses a Python config that inherits one of the other kind, or that is of both kinds.
+    """Raises if a Python config inherits one of the other kind, or mixes both kinds.
 
-    What cannot be parsed, or is not there, is left to others.
+    Files that cannot be parsed or do not exist are not checked here.
 
     Args:
         path: The config.
-        heirs: Those that inherit it, the first one first.
+        heirs: Configs that inherit it, the first one first.
 
     Raises:
-        DetNASError: Names both files, and how to flatten the one that is inherited; or a config that inherits itself.
+        DetNASError: If so, or if a config inherits itself. The message names the files, and how to flatten the
+            inherited one.
     """
     refuse_cycle(path, heirs)
     try:
@@ -37,9 +38,9 @@ def check_styles(path: Path, heirs: tuple[Path, ...] = ()) -> None:
         tree = ast.parse(text)
     except SyntaxError as error:
         wrong = _NO_MODULE.match(error.text or '')
-        if wrong:  # configs of this package have such names
+        if wrong:  # names of this package's configs are like this
             raise DetNASError(
-                f'{path} imports {wrong[1]} in line {error.lineno}, which is no name of a Python module. '
+                f'{path} imports {wrong[1]} in line {error.lineno}, which is not a valid name of a Python module. '
                 f'{_flatten(wrong[1])}'
             ) from None
         return
@@ -55,7 +56,7 @@ def check_styles(path: Path, heirs: tuple[Path, ...] = ()) -> None:
             if line is not None:
                 raise DetNASError(
                     f'{path} inherits {file} by _base_, but that is a new-style config (line {line}). Inherit it by '
-                    f'`with read_base(): from .{file.stem} import *`, and give classes and settings as Python has them.'
+                    f'`with read_base(): from .{file.stem} import *`, and write classes and settings as Python code.'
                 )
             check_styles(file, (*heirs, path.resolve()))
         return
@@ -76,30 +77,30 @@ def check_styles(path: Path, heirs: tuple[Path, ...] = ()) -> None:
             raise DetNASError(f'{path} inherits {module}, but there is no {file}.')
         if _has_bases(_parsed(file)):
             raise DetNASError(
-                f'{path} is a new-style config and inherits {file}, which has _base_: mmengine refuses that. '
+                f'{path} is a new-style config and inherits {file}, which has _base_: mmengine does not support that. '
                 f'{_flatten(file)}'
             )
         check_styles(file, (*heirs, path.resolve()))
 
 
 def refuse_cycle(path: Path, heirs: Sequence[Path]) -> None:
-    """Refuses a config that inherits itself.
+    """Raises if a config inherits itself.
 
     Args:
         path: The config.
-        heirs: Those that inherit it, the first one first, resolved.
+        heirs: Configs that inherit it, the first one first, resolved.
 
     Raises:
-        DetNASError: Names all files in between.
+        DetNASError: If it does. The message names all files in between.
     """
     if path.resolve() in heirs:
         raise DetNASError(
-            f'{path} inherits itself: {" inherits ".join(map(str, [*heirs, path]))}. Take one of them out.'
+            f'{path} inherits itself: {" inherits ".join(map(str, [*heirs, path]))}. Remove one of these.'
         )
 
 
 def _flatten(what: str | Path) -> str:
-    """How to make one file, which new-style configs can inherit, of a config that inherits by ``_base_``."""
+    """Returns the advice to flatten a config with ``_base_`` to one file, which new-style configs can inherit."""
     old = str(what) if isinstance(what, Path) else 'OLD.py'
     code = f'from mmengine.config import Config; Config.fromfile({old!r}).dump("flat.py")'
     named = '' if isinstance(what, Path) else f', where OLD.py is the file of {what}'
@@ -110,7 +111,7 @@ def _flatten(what: str | Path) -> str:
 
 
 def bases(tree: ast.Module) -> list[str]:
-    """The paths that a Python config inherits by ``_base_``; not those from packages, ``mmdet::…``."""
+    """Returns the paths that a Python config inherits by ``_base_``; without those of packages, ``mmdet::…``."""
     for node in tree.body:
         if _is_base(node):
             texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]  # type: ignore
@@ -119,7 +120,7 @@ def bases(tree: ast.Module) -> list[str]:
 
 
 def local_bases(names: Sequence[Any]) -> list[str]:
-    """Those of inherited configs that are named by a path on this machine."""
+    """Returns the inherited configs that are paths on this machine."""
     return [name for name in names if isinstance(name, str) and not any(mark in name for mark in ('::', '://', '{{'))]
 
 
@@ -139,10 +140,10 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _makes_new(tree: ast.Module) -> int | None:
-    """The line that makes a config new-style: an import from outside the standard library, or ``with``."""
+    """Returns the line that makes a config new-style: an import of another library, or ``with``; else None."""
     for node in tree.body:
         if _is_base(node) and not any(isinstance(other, ast.With) for other in tree.body):
-            return None  # imports below are Python's
+            return None  # imports below are ordinary ones
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not (node.module == 'mmengine' and node.names[0].name == 'Config'):
             modules = ['.' * node.level + (node.module or '')]
@@ -153,7 +154,7 @@ def _makes_new(tree: ast.Module) -> int | None:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """Modules that a new-style config inherits, with a dot for each level of a relative import."""
+    """Yields the modules that a new-style config inherits, with a dot for each level of a relative import."""
     for block in tree.body:
         for node in block.body if isinstance(block, ast.With) else ():
             if isinstance(node, ast.ImportFrom):

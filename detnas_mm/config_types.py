@@ -1,7 +1,7 @@
-"""Configs as values: what a ``type`` stands for (text, a class, a built object), and the text that holds a config.
+"""Values of configs: what a ``type`` refers to (text, class or built object), and writing a config as text.
 
-Types of this package are recognised by class. Those of other packages, which need not be installed, are compared by
-name, here alone.
+Types of this package are recognised by class. Those of other packages, which may not be installed, are compared by
+name, and only here.
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ from mmengine.utils import get_object_from_string
 
 from detnas_mm.errors import DetNASError
 
-#: What types of other packages are called: in registries, and as classes.
+#: Names of types of other packages: in registries, and as classes.
 _OTHERS = {
     'AmpOptimWrapper': ('AmpOptimWrapper',),
     'FasterCocoMetric': ('FasterCocoMetric',),
     'Pretrained': ('Pretrained', 'PretrainedInit'),
     'SyncBN': ('SyncBN', 'MMSyncBN', 'NaiveSyncBN', 'SyncBatchNorm'),
     'nms': ('nms',),
-    # their random numbers, or what they keep of images, are in no checkpoint
+    # checkpoints do not contain their random states or cached images
     'keeps_state': ('Albu', 'BatchSyncRandomResize', 'CachedMixUp', 'CachedMosaic'),
 }
-#: mmengine and mmcv know these by their short names alone: the text of a whole path is something else to them.
+#: mmengine and mmcv recognise these only by short name, not by the full path.
 _SHORT = {('mmengine.model.weight_init', 'PretrainedInit'): 'Pretrained'}
 _SHORT |= {('mmcv.ops.nms', name): name for name in ('nms', 'soft_nms')}
 
 
 def resolve_type(cfg: Any, registry: Registry, scope: str | None = None) -> Any:
-    """Returns what a config's ``type`` stands for.
+    """Resolves a config's ``type`` to a class or function.
 
     Args:
-        cfg: A mapping with ``type``; of anything else, an object that is built already, the class is returned.
-        registry: Where text is looked up.
-        scope: The default scope of the whole config, in which text without a scope is looked up. Defaults to None: that
-            of the registry.
+        cfg: A mapping with ``type``; for a built object, its class is returned.
+        registry: Registry for types given as text.
+        scope: Default scope of the whole config, for text without a scope. Defaults to None: that of the registry.
 
     Returns:
-        A class or a function; None if there is no ``type``, or nothing of that name.
+        A class or a function; None if there is no ``type``, or the name is not registered.
     """
     if not isinstance(cfg, Mapping):
         return type(cfg)
@@ -60,7 +59,7 @@ def resolve_type(cfg: Any, registry: Registry, scope: str | None = None) -> Any:
 
 
 def is_hook(hook: Any, kind: type | str, scope: str | None = None) -> bool:
-    """Whether a hook's config, or a hook, is of a class.
+    """Returns True if a hook, or a hook's config, is of a class.
 
     Args:
         hook: An entry of ``custom_hooks``.
@@ -73,63 +72,64 @@ def is_hook(hook: Any, kind: type | str, scope: str | None = None) -> bool:
 
 
 def type_name(kind: Any) -> str:
-    """The name of a type without scope and module: ``'X'`` for the class, ``'X'``, ``'scope.X'`` and ``'module.X'``."""
+    """Returns the name of a type without scope and module: ``'X'`` for class X, ``'scope.X'`` and ``'module.X'``."""
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
 
 
 def is_other(cfg: Any, name: str) -> bool:
-    """Whether a config's ``type`` is one of another package.
+    """Returns True if a config's ``type`` is a certain type of another package.
 
     Args:
-        cfg: A mapping; anything else is of none.
-        name: ``'SyncBN'`` (and its kin), ``'Pretrained'``, ``'FasterCocoMetric'``, ``'AmpOptimWrapper'``, ``'nms'``
-            or ``'keeps_state'`` (parts that no checkpoint restores).
+        cfg: A mapping; False for anything else.
+        name: ``'SyncBN'`` (and its variants), ``'Pretrained'``, ``'FasterCocoMetric'``, ``'AmpOptimWrapper'``,
+            ``'nms'`` or ``'keeps_state'`` (parts that no checkpoint restores).
     """
     return isinstance(cfg, Mapping) and type_name(cfg.get('type')) in _OTHERS[name]
 
 
 def as_text(written: Config | Mapping[str, Any]) -> Config:
-    """Returns a config in which classes and functions, as new-style configs have them, are text: ``'module.Name'``.
+    """Returns a config with classes and functions of new-style configs as text: ``'module.Name'``.
 
-    Registries read them as well, and files that hold them can be read again. A plain mapping becomes a config.
+    Registries accept this text, and it can be written to files. A plain mapping becomes a config.
 
     Raises:
-        ValueError: If something cannot be found by its name.
+        ValueError: If a class or function cannot be found by its name.
     """
     cfg = written if isinstance(written, Config) else Config(dict(written))
-    kept = cfg.to_dict()  # without what the config file imported
+    kept = cfg.to_dict()  # without imports of the config file
     plain = {key: _plain(value) for key, value in cfg.items() if key in kept}
-    return Config(plain, cfg.text, cfg.filename)  # without the text, the file would be read again
+    return Config(plain, cfg.text, cfg.filename)  # without the text Config would read the file again
 
 
 def config_text(cfg: Config) -> str:
-    """The text of a config file from which the same config is read; new-style classes are in it by name.
+    """Returns the text of a config file that reads back as the same config; classes are written by name.
 
     Raises:
-        DetNASError: If it would be read as something else, or not at all; names the setting.
+        DetNASError: If it would read back differently, or not at all. The message names the setting.
     """
     plain = as_text(cfg)
     text = _text_read_back(plain)
     if text is None:
         key, value = _unreadable(plain.to_dict())
         raise DetNASError(
-            f'A search writes its config, and those of the nets it finds, into files. {key or "It"} is {value!r:.200}, '
-            f'which would not be read from a file as it is: give it as text, numbers, lists and dicts of these.'
+            f'A search writes its config, and those of found nets, to files. {key or "It"} is {value!r:.200}, which '
+            f'cannot be '
+            f'written to a config file: use strings, numbers, lists and dicts of these.'
         )
     return text
 
 
 def _text_read_back(cfg: Config) -> str | None:
-    """The text of a config in plain values; None if another config, or none, is read from it."""
+    """Returns the text of a config of plain values; None if it does not read back as the same config."""
     try:
         text = cfg.pretty_text
         return text if Config.fromstring(text, '.py').to_dict() == cfg.to_dict() else None
-    except Exception:  # whatever the text, run as a config, raises
+    except Exception:  # any error of the config's code
         return None
 
 
 def _unreadable(value: Any, key: str = '') -> tuple[str, Any]:
-    """The innermost part of a config that is not read as it is written, and what it is called."""
+    """Returns key and value of the innermost part of a config that does not read back as written."""
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     for name, part in parts:
         if _text_read_back(Config(dict(part=part), format_python_code=False)) is None:
@@ -138,12 +138,12 @@ def _unreadable(value: Any, key: str = '') -> tuple[str, Any]:
 
 
 def nodes(node: Any) -> Iterator[dict]:
-    """All dicts in a part of a config, itself included."""
+    """Yields all dicts in a part of a config, the part included."""
     return (one for _, one in named_nodes('', node))
 
 
 def named_nodes(name: str, node: Any) -> Iterator[tuple[str, dict]]:
-    """The same, each with its place, such as ``'model.neck.0'`` in the part of the name ``'model'``."""
+    """Yields all dicts in a part of a config with their places, such as ``'model.neck.0'`` in ``'model'``."""
     if isinstance(node, dict):
         yield name, node
     parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
@@ -152,14 +152,14 @@ def named_nodes(name: str, node: Any) -> Iterator[tuple[str, dict]]:
 
 
 def comparable(node: Any, leaf: Callable[[Any], str] = str, skip: Container[str] = ()) -> Any:
-    """Settings as nested dicts and lists with keys in order and all else as text.
+    """Normalises settings to nested dicts with sorted keys, lists, and text for everything else.
 
-    Two of them have the same ``repr`` whether they come from a config, or from a file that it was written to: there
-    keys are sorted, and classes are texts.
+    Two of them have the same ``repr`` whether they come from a config or from a file that it was written to: in the
+    file keys are sorted and classes are text.
 
     Args:
         node: A part of a config.
-        leaf: Gives the text of a value that is no container.
+        leaf: Function that returns the text of a value that is not a container.
         skip: Keys to leave out.
     """
     if isinstance(node, Mapping):
@@ -180,17 +180,17 @@ def _plain(value: Any) -> Any:
 
 
 def _path_of(value: Any) -> str:
-    """The text by which a registry finds a class or a function."""
+    """Returns the path by which a registry finds a class or a function."""
     module, name = str(value.__module__), value.__qualname__
     if (module, name) in _SHORT:
         return _SHORT[module, name]
     packages = module.split('.')
-    for length in range(len(packages), 0, -1):  # a package may have a function in the place of its module
+    for length in range(len(packages), 0, -1):  # a package may have a function with the name of its module
         path = '.'.join([*packages[:length], name])
         if _found(path) is value:
             return path
     raise DetNASError(
-        f'The config holds {value!r}, which cannot be found as {module}.{name} when the config is read again. Define '
+        f'The config has {value!r}, which cannot be imported as {module}.{name} when the config is read again. Define '
         f'it at the top of a module that can be imported.'
     )
 
@@ -198,5 +198,5 @@ def _path_of(value: Any) -> str:
 def _found(path: str) -> Any:
     try:
         return get_object_from_string(path)
-    except Exception:  # whatever the module raises that is imported
+    except Exception:  # any error of importing the module
         return None

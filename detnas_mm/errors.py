@@ -1,4 +1,4 @@
-"""What is raised where a user's input cannot be used."""
+"""Errors for inputs of users that cannot be used."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Libraries that read what users write; all other code that is not Python's own is this package or a stranger's.
+#: Libraries that read user input; other code outside the standard library is this package or user code.
 _LIBRARIES = frozenset(
     {
         'PIL', 'addict', 'cv2', 'faster_coco_eval', 'hotcoco', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'numpy',
         'pycocotools', 'scipy', 'torch', 'torchvision', 'yaml', 'yapf',
     }
 )  # fmt: skip
-#: Modules of this package that a training of mmengine passes through, from where it is started to where it fails.
+#: Modules of this package on the call stack of any training by mmengine.
 _ON_THE_WAY = ('detnas_mm.errors', 'detnas_mm.registry', 'detnas_mm.engine.runner')
 _LONGEST = 500
 
 
 class DetNASError(ValueError):
-    """An expected error: the message alone says what is wrong, what is allowed and what to do.
+    """An expected error: the message alone gives the fault, what is allowed and what to do.
 
-    The tools print it as one line. Every other error is a fault of the program and keeps its traceback.
+    The tools print it as one line. Any other error is a bug and keeps its traceback.
     """
 
 
 class MissingFileError(FileNotFoundError, DetNASError):
-    """A file that the user named, or should have made, is not there."""
+    """A file that the user named, or should have made, does not exist."""
 
 
 class LibraryError(DetNASError):
-    """What code of others says of an input, a library or a class that the config names.
+    """An error that a library, or a class named in the config, raised for an input.
 
-    The message begins with the name of the input; ``__cause__`` is the error, whose traceback the tools write into a
-    file.
+    The message begins with the name of the input; ``__cause__`` is the original error, whose traceback the tools write
+    to a file.
     """
 
 
 @contextmanager
 def library_errors(what: str, alone: bool = False) -> Iterator[None]:
-    """Turns what libraries raise into a :class:`LibraryError` of one line.
+    """Converts errors of libraries into a :class:`LibraryError` of one line.
 
-    For calls that hand a user's input to a library. Errors of this package and of code that the user brings keep their
-    traceback, see :func:`from_library`. A device that is out of memory is no bug.
+    For calls that pass a user's input to a library. Errors of this package and of user code keep their traceback, see
+    :func:`from_library`. Running out of device memory counts as an expected error.
 
     Args:
-        what: The input: a file, or the key of a config.
-        alone: Whether an error must have come through libraries alone. For whole trainings and tests, in which this
-            package and code that the user brings call libraries, too, and may call them wrongly.
+        what: Name of the input: a file, or the key of a config.
+        alone: Whether the error must have passed through libraries only. For whole trainings and tests, where this
+            package and user code call libraries, too, and may call them wrongly.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def library_errors(what: str, alone: bool = False) -> Iterator[None]:
 
 
 def from_library(error: BaseException, alone: bool = False) -> bool:
-    """Whether an error is a library's, or of the text of a config: the innermost frame outside Python's own decides.
+    """Returns True if an error is of a library or a config's code: decided by the innermost frame outside of Python's.
 
     Args:
         error: The error.
@@ -75,7 +75,7 @@ def from_library(error: BaseException, alone: bool = False) -> bool:
     libraries = [not name or name.partition('.')[0] in _LIBRARIES for name in modules]
     if not alone or libraries[:1] != [True]:
         return libraries[:1] == [True]
-    before = error.__cause__ or error.__context__  # mmengine raises errors of hooks again
+    before = error.__cause__ or error.__context__  # mmengine re-raises errors of hooks
     if before is not None and not from_library(before, alone):
         return False
     return all(library or name in _ON_THE_WAY for name, library in zip(modules, libraries, strict=True))
@@ -91,7 +91,7 @@ def is_bug(error: BaseException) -> bool:
 
 
 def _modules(error: BaseException) -> Iterator[str]:
-    """The modules that an error came through, the innermost first; the text of a config has none: ''."""
+    """Yields the modules of an error's traceback, innermost first; '' for code of a config."""
     text = _of_worker(error)
     if text:
         names = {getattr(module, '__file__', None): name for name, module in list(sys.modules.items())}
@@ -103,17 +103,17 @@ def _modules(error: BaseException) -> Iterator[str]:
 
 
 def _of_worker(error: BaseException) -> str:
-    """The text of an error that torch took over from a loader's worker, traceback included; '' of any other."""
+    """Returns the text, with traceback, of an error that torch re-raised from a loader's worker; else ''."""
     text = str(error.args[0]) if error.args else ''
     return text if text.startswith('Caught ') and 'Original Traceback' in text else ''
 
 
 def said(error: BaseException) -> str:
-    """Type and message of an error in one line; without a message, the line of code that raised it."""
+    """Returns type and message of an error in one line; if it has no message, the line of code that raised it."""
     if _of_worker(error):
         return str(error.args[0]).rstrip().splitlines()[-1]
     while isinstance(error, ImportError) and isinstance(error.__context__, ImportError):
-        error = error.__context__  # mmengine's own text is the whole sys.path
+        error = error.__context__  # mmengine's own message is the whole sys.path
     kind = type(error).__name__ if type(error).__name__ != 'error' else f'{type(error).__module__}.error'
     text = ' '.join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -125,7 +125,7 @@ def said(error: BaseException) -> str:
 
 
 def library_cause(error: BaseException | None) -> BaseException | None:
-    """The error of others' code that an expected error was made of; None if there is none."""
+    """Returns the library's error from which an expected error was made; None if there is none."""
     while error is not None and not _of_worker(error):
         cause = error.__cause__
         if isinstance(error, LibraryError):
@@ -138,10 +138,10 @@ def library_cause(error: BaseException | None) -> BaseException | None:
 
 @contextmanager
 def expected_errors() -> Iterator[None]:
-    """Turns a ValueError into a :class:`DetNASError` of the same message.
+    """Converts a ValueError into a :class:`DetNASError` with the same message.
 
-    For calls of code that the user chose, where a ValueError means that the input is refused: constructors, and methods
-    that read or check what users write. Serves as a decorator, too.
+    For calls of code that the user chose, where a ValueError means that the input is wrong: constructors, and methods
+    that read or check user input. Can be used as a decorator, too.
     """
     try:
         yield
@@ -151,15 +151,15 @@ def expected_errors() -> Iterator[None]:
         raise DetNASError(str(error) or repr(error)) from error
 
 
-#: Methods of our interfaces that read or check what users write.
+#: Methods of this package's interfaces that read or check user input.
 _CHECKS = ('parse', 'configure', 'check', 'setup', 'observe')
 
 
 class ChecksInput:
-    """A base of interfaces that are implemented elsewhere, too.
+    """Base class of interfaces that user code may implement.
 
-    In each subclass a ValueError from ``parse``, ``configure``, ``check``, ``setup`` or ``observe`` is an expected
-    error: it comes out of the method as a :class:`DetNASError`.
+    In subclasses a ValueError from ``parse``, ``configure``, ``check``, ``setup`` or ``observe`` becomes an expected
+    error, a :class:`DetNASError`.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:

@@ -1,4 +1,4 @@
-"""Files that survive crashes and other processes: written whole or not at all, and locked.
+"""Files that survive crashes and concurrent processes: written atomically, and locked.
 
 Standard library only.
 """
@@ -19,18 +19,18 @@ from typing import Any
 
 from detnas_mm.errors import DetNASError
 
-#: What ``flock`` reports of a lock that another process holds; every other error says that it cannot lock there.
+#: Error numbers of ``flock`` if another process holds the lock; others mean that locking is not supported.
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a name for a new file, which takes the place of ``path`` when the block ends without an error.
+    """Yields a path for a new file, which replaces ``path`` when the block ends without an error.
 
-    Readers find the old content or the new one, whole, whenever the writer is killed.
+    Readers see the complete old or the complete new content, even if the writer is killed.
 
     Args:
-        path: The file; its folder is made if missing. The new file lies beside it and has the same suffix.
+        path: The file; its folder is made if missing. The new file is in the same folder and has the same suffix.
 
     Raises:
         IsADirectoryError: If ``path`` is a folder.
@@ -42,7 +42,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     draft = path.with_name(f'.{path.stem}.{secrets.token_hex(4)}{path.suffix}')
     try:
         yield draft
-        with draft.open('rb+') as file:  # content reaches the disk before its name, or a crash leaves an empty file
+        with draft.open('rb+') as file:  # content before the rename, or a crash leaves an empty file
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
@@ -50,7 +50,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def drafts(path: str | Path) -> list[Path]:
-    """New files that processes which were killed in :func:`replacing` have left beside a file.
+    """Returns incomplete new files of a file, left by processes that were killed in :func:`replacing`.
 
     Args:
         path: The file; its name may be a pattern, such as ``'epoch_*.pth'``.
@@ -77,7 +77,7 @@ def write_json(path: str | Path, content: Any, **style: Any) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts a folder's entries on the disk: a flushed file is lost all the same where its name is not."""
+    """Flushes a folder's entries to disk: without its entry a flushed file is lost, too."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -86,16 +86,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def can_lock(path: str | Path) -> ModuleType:
-    """The module that locks files.
+    """Returns the module ``fcntl``, which locks files.
 
     Raises:
-        DetNASError: If this system has none, as Windows; names the path.
+        DetNASError: If the system lacks it, such as Windows.
     """
     try:
         import fcntl
     except ImportError as error:
         raise DetNASError(
-            f'{path} cannot be locked: this Python has no fcntl. Searching and making data sets need Linux or macOS.'
+            f'{path} cannot be locked: this Python has no fcntl. Use Linux or macOS for searches and for making data '
+            f'sets.'
         ) from error
     return fcntl
 
@@ -103,20 +104,19 @@ def can_lock(path: str | Path) -> ModuleType:
 def lock(path: str | Path, wait: bool = False) -> int:
     """Locks a file or a folder against other processes, for as long as the returned handle is open.
 
-    A lock ends with its process, however that ends: processes that are forked meanwhile, as a data loader's workers
-    are, do not keep it. Where the file system cannot lock (some NFS and Lustre mounts),
-    a warning names it and the handle locks nothing.
+    A lock ends with its process: forked processes, such as workers of a data loader, do not keep it. If the file system
+    cannot lock (some NFS and Lustre mounts), a warning names it and the handle locks nothing.
 
     Args:
         path: A folder, or a file, which is made if missing.
-        wait: Whether to wait for another process's lock to end. Defaults to False.
+        wait: Whether to wait until another process releases its lock. Defaults to False.
 
     Returns:
         The handle, for :func:`os.close`.
 
     Raises:
         BlockingIOError: If another process holds the lock and ``wait`` is False.
-        DetNASError: If this system has no ``flock``, as Windows.
+        DetNASError: If the system has no ``flock``, such as Windows.
     """
     fcntl: Any = can_lock(path)
     handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o644)
@@ -141,7 +141,7 @@ def _identity(handle: int) -> tuple[int, int]:
 
 
 def _leave_locks() -> None:
-    """Closes the handles of locks in a forked process, but those that the parent has closed and used again."""
+    """Closes the handles of locks in a forked process, except those that the parent has closed and reused."""
     for handle, identity in _locks.items():
         with contextlib.suppress(OSError):  # closed
             if _identity(handle) == identity:
@@ -149,13 +149,13 @@ def _leave_locks() -> None:
     _locks.clear()
 
 
-#: Which file every handle of a lock is of.
+#: File (device and inode) of each open handle of a lock.
 _locks: dict[int, tuple[int, int]] = {}
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_leave_locks)
 
 
 def _mount_point(path: str | Path) -> Path:
-    """Where the file system that holds a path is mounted."""
+    """Returns a sentence about an unknown type or argument, if one caused an error of mmengine's registry; else ''."""
     whole = Path(path).resolve()
     return next(folder for folder in (whole, *whole.parents) if os.path.ismount(folder))

@@ -1,4 +1,4 @@
-"""Overrides of a config on the command line, ``--cfg-options KEY=VALUE``: read as they stand, and written."""
+"""Reads and writes overrides of a config on the command line, ``--cfg-options KEY=VALUE``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from detnas_mm.errors import DetNASError
 
 _CLOSERS = {'(': ')', '[': ']', '{': '}'}
-#: Text in quotes, single or triple; a backslash in it is a backslash, as paths of Windows have them.
+#: Text in quotes, single or triple; backslashes are literal, as in paths of Windows.
 _QUOTED = re.compile(r"""'''((?:(?!''').)*)'''|'([^']*)'|"([^"]*)\"""", re.DOTALL)
 _UNESCAPED = re.compile(rf'(?<![rR])(?:{_QUOTED.pattern})', re.DOTALL)
 _CONSTANTS = {'true': True, 'false': False}
@@ -20,10 +20,10 @@ class Options(argparse.Action):
     """Collects the KEY=VALUE words of ``--cfg-options`` in a dict, see :func:`read_value`."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        """Adds words to those given before.
+        """Adds options to those given before.
 
         Raises:
-            SystemExit: With one sentence about a word that cannot be read.
+            SystemExit: With one sentence, if an option cannot be read.
         """
         options = dict(getattr(namespace, self.dest, None) or {})
         for word in values:
@@ -40,10 +40,10 @@ class Options(argparse.Action):
 
 
 def option_word(key: str, value: str) -> str:
-    """The word KEY=VALUE for a text; in quotes where it would be read as something else. A shell may need its own.
+    """Returns the word KEY=VALUE for a text, with quotes where needed to read it as text. A shell may need its own.
 
     Raises:
-        DetNASError: If no quotes can hold it.
+        DetNASError: If the text has both kinds of quotes.
     """
     for quotes in ('', "'", '"', "'''"):
         word = f'{quotes}{value}{quotes}'
@@ -52,22 +52,22 @@ def option_word(key: str, value: str) -> str:
                 return f'{key}={word}'
         except ValueError:
             pass
-    raise DetNASError(f'{key}: {value!r} holds both kinds of quotes, and cannot be given by --cfg-options: rename it.')
+    raise DetNASError(f'{key}: {value!r} has both kinds of quotes, so it cannot be given by --cfg-options: rename it.')
 
 
-#: What Python would take for a number, and is more likely a name: ``2024_01``, ``007``.
+#: Text that Python would read as a number, but is more likely a name: ``2024_01``, ``007``.
 _NO_NUMBER = re.compile(r'.*_|[-+ ]*0\d')
 
 
 def read_value(text: str) -> Any:
-    """Reads a value as mmengine does, except that blanks stay and that what is in quotes stays text.
+    """Reads a value like mmengine, except that blanks are kept and quoted values stay text.
 
-    ``(1,a)`` is a tuple, ``[1,a]`` and ``1,a`` are lists, and their items are read in the same way, without the blanks
-    around them. ``dict(a=1)`` and ``{'a': 1}`` are read as in a config, except that backslashes stay. All else is a
-    number, true or false, None or text.
+    ``(1,a)`` is a tuple, ``[1,a]`` and ``1,a`` are lists; their items are read in the same way, without surrounding
+    blanks. ``dict(a=1)`` and ``{'a': 1}`` are read as in a config, except that backslashes are literal. Everything else
+    is a number, true or false, None or text.
 
     Raises:
-        ValueError: With one sentence, if brackets do not match, or a dict is none.
+        ValueError: With one sentence, if brackets do not match, or a dict cannot be read.
     """
     bare = text.strip()
     if not bare:
@@ -88,9 +88,9 @@ def read_value(text: str) -> Any:
 
 
 def _items(text: str) -> list[str] | None:
-    """What lies between the commas that are in no brackets and in no quotes; None if brackets do not match."""
+    """Splits text at commas outside of brackets and quotes; None if brackets do not match."""
     items, closers, begin, position = [], [], 0, 0
-    before = ','  # the last character that is no blank: quotes open where an item may begin
+    before = ','  # the last character that is not blank: quotes open where an item may start
     while position < len(text):
         char = text[position]
         quoted = _QUOTED.match(text, position) if before in '([{,=:' else None
@@ -120,10 +120,10 @@ def _scalar(text: str) -> Any:
 
 
 def _literal(text: str) -> Any:
-    """A value as a config has it, with ``dict(key=value)`` or ``{'key': value}`` in it.
+    """Reads a value written as in a config, with ``dict(key=value)`` or ``{'key': value}``.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it cannot be read.
     """
 
     def plain(node: ast.AST | None) -> Any:
@@ -141,5 +141,5 @@ def _literal(text: str) -> Any:
         return plain(ast.parse(_UNESCAPED.sub(lambda quoted: quoted[0].replace('\\', r'\\'), text), mode='eval').body)
     except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{text} is no value that a config may have, such as dict(type='A', number=1) or, for text, 'a text'."
+            f"{text} cannot be read as a value. Write, for example, dict(type='A', number=1) or, for text, 'a text'."
         ) from error

@@ -1,10 +1,10 @@
 """The registries of detnas_mm.
 
-Those that OpenMMLab already has (models, hooks, data) are children of mmengine's, so that
-``type='detnas_mm.X'`` works in any config of the ecosystem and imports this package by itself.
-Those of the search are roots of their own. What a system under ``systems/`` adds is found by fixed names of its files:
-``space.py``, ``costs.py``, ``strategies.py``, ``evaluators.py`` (rankers too), ``model.py``, ``samplers.py``,
-``hooks.py`` (loops and optimisers' constructors too) and ``latency.py`` (latency subjects). Nothing here imports torch.
+Models, hooks and data are children of mmengine's registries, so ``type='detnas_mm.X'`` works in any OpenMMLab config
+and imports this package by itself. The registries of the search are roots. Parts of a system under ``systems/`` are
+found by fixed file names: ``space.py``, ``costs.py``, ``strategies.py``, ``evaluators.py`` (rankers too), ``model.py``,
+``samplers.py``, ``hooks.py`` (loops and optimiser constructors too) and ``latency.py`` (latency subjects). Nothing here
+imports torch.
 """
 
 import inspect
@@ -32,9 +32,9 @@ _SYSTEMS = Path(__file__).parent / 'systems'
 
 
 def system_modules(file: str) -> list[str]:
-    """Names of the modules that systems have by that name, such as ``'detnas_mm.systems.<system>.space'``.
+    """Returns the modules of all systems with a file name, such as ``'detnas_mm.systems.<system>.space'``.
 
-    Looks at the folders: ``find_spec`` would import the packages, which need these registries.
+    It lists the folders, since ``find_spec`` would import the packages, which need these registries.
     """
     systems = sorted(path.parent.name for path in _SYSTEMS.glob(f'*/{file}.py'))
     return [f'detnas_mm.systems.{system}.{file}' for system in systems]
@@ -67,18 +67,17 @@ LATENCY_SUBJECTS = _root('latency subject', system_modules('latency'))
 def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
     """Builds an object of this package from its config.
 
-    Unlike ``registry.build`` it does not look at mmengine's default scope, and it says what is wrong with a config
-    in terms of that config.
+    Unlike ``registry.build`` it ignores mmengine's default scope, and its errors are about the config.
 
     Args:
         registry: One of the registries of this module.
-        cfg: A mapping with ``type`` (``'X'`` or ``'detnas_mm.X'``) and the arguments; anything else is returned as it
-            is, so that ready-made objects can be passed.
-        **defaults: Arguments to be used where the config is silent.
+        cfg: A mapping with ``type`` (``'X'`` or ``'detnas_mm.X'``) and the arguments; any other object is returned as
+            it is, so that built objects can be passed.
+        **defaults: Arguments that the config does not set.
 
     Raises:
-        DetNASError: If ``type`` is missing or unknown, or an argument is, or a plain value stands in the config's
-            place, or the constructor raises a ValueError or TypeError.
+        DetNASError: If ``type`` is missing or unknown, an argument is unknown, a plain value is given instead of a
+            config, or the constructor raises a ValueError or TypeError.
     """
     if isinstance(cfg, (str, int, float, list, tuple)):
         what = getattr(defaults.get('type'), '__name__', f'a {registry.name}')
@@ -90,7 +89,7 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
     cls = registry.get(name) if isinstance(name, str) else name
     if not callable(cls):
         registry.import_from_location()
-        raise DetNASError(f'{name!r} is no {registry.name}. There are: {", ".join(sorted(registry.module_dict))}.')
+        raise DetNASError(f'Unknown {registry.name} {name!r}. Registered: {", ".join(sorted(registry.module_dict))}.')
     refusal = unknown_arguments(cls, args)
     if refusal:
         raise DetNASError(refusal)
@@ -105,7 +104,7 @@ def build_from(registry: Registry, cfg: Any, **defaults: Any) -> Any:
 
 
 def unknown_arguments(cls: Any, args: Mapping[str, Any]) -> str:
-    """A sentence about arguments that a class or function does not take; '' if it takes them all."""
+    """Returns a sentence about arguments that a class or function does not have; '' if it has them all."""
     allowed = inspect.signature(cls).parameters
     unknown = [key for key in args if key not in allowed]
     if not unknown or any(p.kind is p.VAR_KEYWORD for p in allowed.values()):
@@ -115,9 +114,9 @@ def unknown_arguments(cls: Any, args: Mapping[str, Any]) -> str:
 
 @contextmanager
 def building(what: str) -> Iterator[None]:
-    """For mmengine's building of a part of a config: what is wrong with the config is an expected error.
+    """Converts errors of mmengine, when it builds a part of a config, into expected errors.
 
-    So are what libraries refuse and a ValueError of any constructor; see :func:`~detnas_mm.errors.library_errors`.
+    So are errors of libraries and a ValueError of any constructor; see :func:`~detnas_mm.errors.library_errors`.
 
     Args:
         what: The key of the part, such as ``'model'``.
@@ -135,10 +134,10 @@ def building(what: str) -> Iterator[None]:
 
 @contextmanager
 def running(what: str, alone: bool = True) -> Iterator[None]:
-    """For what mmengine does with a config: an unknown type or argument, and what libraries refuse, is expected.
+    """Converts errors about unknown types or arguments, and of libraries, while mmengine uses a config.
 
     Args:
-        what: The config, or the key of a part.
+        what: Name of the config, or the key of a part.
         alone: See :func:`~detnas_mm.errors.library_errors`.
     """
     try:
@@ -156,7 +155,7 @@ def _frames(error: BaseException | None) -> list[FrameType]:
 
 
 def _refusal(error: BaseException | None) -> str:
-    """A sentence about an unknown type or argument, if that is what mmengine's registry was stopped by; or ''."""
+    """Returns a sentence about an unknown type or argument, if one caused an error of mmengine's registry; else ''."""
     frames = _frames(error)
     if not frames or frames[-1].f_code.co_name != 'build_from_cfg':
         return ''
@@ -168,7 +167,7 @@ def _refusal(error: BaseException | None) -> str:
 
 
 def refuse_unknown_type(what: str, name: Any, registry: Registry) -> None:
-    """Refuses a name that a registry does not have, before mmengine is asked to build it.
+    """Raises if a registry does not have a name, before mmengine builds it.
 
     Raises:
         DetNASError: See :func:`building`.
@@ -178,20 +177,20 @@ def refuse_unknown_type(what: str, name: Any, registry: Registry) -> None:
 
 
 def _unknown_type(name: str, registry: Registry) -> str:
-    """A sentence about a name that a registry of mmengine or of another package does not have."""
+    """Returns a sentence about an unknown name in a registry of mmengine or of another package."""
     bare, known = name.rpartition('.')[2], set()
     for own in (MODELS, HOOKS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS, DATASETS):
         if own.name == registry.name:
             own.import_from_location()
             known = {f'detnas_mm.{key}' for key in own.module_dict}
-    said = f'{name!r} is no registered {registry.name}'
+    said = f'{name!r} is not a registered {registry.name}'
     if f'detnas_mm.{bare}' in known:
-        return f"{said}; that of this package is 'detnas_mm.{bare}'."
+        return f"{said}; did you mean 'detnas_mm.{bare}'?"
     there: Registry | None = registry
     while there is not None:
         known |= set(there.module_dict)
         there = there.parent
     near = {key.rpartition('.')[2]: key for key in sorted(known)}
     names = [near[key] for key in get_close_matches(bare, near, 3)]
-    advice = f'Names like it: {", ".join(names)}.' if names else 'Nothing of a similar name is registered.'
-    return f'{said}. {advice} What a module of yours registers is found by custom_imports=dict(imports=[MODULE]).'
+    advice = f'Similar names: {", ".join(names)}.' if names else 'No similar name is registered.'
+    return f'{said}. {advice} For a class in a module of yours add custom_imports=dict(imports=[MODULE]).'

@@ -1,7 +1,7 @@
-"""What config files read from outside, ``{{$NAME:default}}`` and ``{{ fileDirname }}``, taken as it stands.
+"""Fills values from outside into config files (``{{$NAME:default}}``, ``{{ fileDirname }}``), escaped.
 
-mmengine puts such values into the text of a config: a quote there ends the text that the place lies in, and a
-backslash is an instruction to ``re.sub``. Here they are escaped, as a Python text needs it. Standard library only.
+mmengine inserts such values into the text of a config: a quote in them ends the string that they are in, and a
+backslash is an instruction to ``re.sub``. Here they are escaped for a Python string. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _ESCAPES = str.maketrans({'\\': r'\\', "'": r'\'', '"': r'\"', '\n': r'\n', '\r'
 
 
 def take_as_they_stand(config: Any) -> None:
-    """Lets mmengine's ``Config`` fill in values that hold quotes, backslashes or line breaks.
+    """Makes mmengine's ``Config`` accept values with quotes, backslashes or line breaks.
 
     Args:
-        config: The class.
+        config: The class ``Config``.
     """
     config._substitute_predefined_vars = staticmethod(_escaping(config._substitute_predefined_vars, _FILE, _of_file))
     config._substitute_env_variables = staticmethod(
@@ -42,9 +42,9 @@ def _of_file(filename: str) -> dict[str, str]:
 def _escaping(
     fill_in: Callable[[str, str], Any], pattern: re.Pattern, values_of: Callable[[str], Mapping[str, str]]
 ) -> Callable[[str, str], Any]:
-    """Wraps a function of mmengine that reads a file, fills in values, writes another and returns what it filled in.
+    """Wraps a function of mmengine that reads a file, fills in values, writes a file and returns the values.
 
-    It does so by itself where no value needs escapes.
+    The original function is used if no value needs escaping.
     """
 
     def filled_in(filename: str, target: str) -> Any:

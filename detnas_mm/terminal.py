@@ -1,4 +1,4 @@
-"""What a tool shows on the terminal: not what the libraries report while a job is set up, and no long silence.
+"""Terminal output of the tools: hides reports of the libraries while a job is set up, and breaks long silences.
 
 mmengine, mmdet and mmpretrain report hundreds of lines before a training begins: environment, config, hooks, parameter
 groups. Here they go to the log file alone, up to the first iteration. Warnings, errors, and all that this package or
@@ -124,7 +124,7 @@ class Terminal:
                 self._beat(self.line(now))
 
     def line(self, now: float) -> str:
-        """What is being done, and for how long."""
+        """Returns the line that breaks a silence: the current work, and how long it has taken."""
         what, since = _doing[-1] if _doing else ('loading libraries and config', self._begun)
         minutes, seconds = divmod(int(now - since), 60)
         return f'… {what() if callable(what) else what} ({minutes}:{seconds:02d} so far)'

@@ -1,7 +1,7 @@
-"""Published architectures, as data: a table that systems fill from their ``zoo.py``.
+"""Table of published architectures, filled by the ``zoo.py`` of systems.
 
-Totals are counted on the nets that this package builds (``tests/test_zoo.py``); where the papers or the authors'
-code state a figure, it is the same.
+Totals are counted on the nets that this package builds (``tests/test_zoo.py``) and equal the figures of the papers or
+the authors' code where they give any.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Published:
     """One published network.
 
     Attributes:
-        name: How configs call it.
-        space: The space it was found in, as ``space_type`` takes it.
+        name: Name in configs.
+        space: Argument of ``space_type`` for the space it was found in.
         arch: The architecture, as :meth:`SearchSpace.parse` reads it.
-        params: Learnable parameters of the backbone, without what classification adds.
+        params: Learnable parameters of the backbone, without the classification head.
         macs: Multiply-adds of the backbone's convolutions at ``input_size``.
         source: Where the architecture was published.
         space_type: The class of its space.
@@ -42,23 +42,23 @@ class Published:
     input_size: tuple[int, int] = (224, 224)
 
     def check_channels(self, in_channels: int) -> None:
-        """Refuses images that it was not published for.
+        """Raises if images do not have the 3 channels that it was published for.
 
         Raises:
-            DetNASError: If they have another number of channels than 3.
+            DetNASError: If ``in_channels`` is not 3.
         """
         if in_channels != RGB:
             raise DetNASError(
-                f'{self.name!r} is a published net, which takes images of {RGB} channels; got '
-                f'in_channels={in_channels}. Write the architecture out: arch={self.arch!r}.'
+                f'{self.name!r} is a published net for images of {RGB} channels; got '
+                f'in_channels={in_channels}. Write the architecture instead: arch={self.arch!r}.'
             )
 
     def build_space(self) -> SearchSpace:
-        """The search space that the architecture belongs to."""
+        """Builds the search space of the architecture."""
         return self.space_type(self.space)
 
     def architecture(self) -> Architecture:
-        """The architecture as a member of its space."""
+        """Parses the architecture with its space."""
         return self.build_space().parse(self.arch)
 
 
@@ -73,27 +73,29 @@ def add(*published: Published) -> None:
     """
     for net in published:
         if _NETS.setdefault(net.name, net) != net:
-            raise DetNASError(f'{net.name!r} is the name of another published network: {_NETS[net.name]}.')
+            raise DetNASError(
+                f'{net.name!r} is already the name of another published network: {_NETS[net.name]}. Use another name.'
+            )
 
 
 def nets() -> dict[str, Published]:
-    """All published networks by name."""
+    """Returns all published networks by name."""
     for module in system_modules('zoo'):
         import_module(module)
     return dict(_NETS)
 
 
 def get(name: str, space_type: Any = None) -> Any:
-    """The published network of that name.
+    """Returns the published network of that name.
 
     Args:
         name: See :func:`nets`.
-        space_type: Only networks of this class of spaces. Defaults to any.
+        space_type: Restricts networks to this class of spaces. Defaults to any.
 
     Raises:
-        ValueError: If there is none; lists those there are.
+        ValueError: If there is none. The message lists all names.
     """
     known = {key: net for key, net in nets().items() if space_type in (None, net.space_type)}
     if name not in known:
-        raise DetNASError(f'No published network is called {name!r}. There are: {", ".join(known)}.')
+        raise DetNASError(f'No published network is named {name!r}. Names: {", ".join(known)}.')
     return known[name]

@@ -17,18 +17,18 @@ from detnas_mm.terminal import VERBOSE
 @pytest.mark.parametrize(
     'name, text, message',
     [
-        ('a.json', '[1, 2]', r'a.json is no config: it must hold settings by name'),
-        ('a.json', '{"a": ', r'a.json is no config: Expecting value'),
-        ('a.yaml', 'a: [', r'a.yaml is no config: while parsing'),
-        ('a.yaml', '- a', r'a.yaml is no config: it must hold'),
-        ('a.txt', 'a = 1', r'a.txt is no config: its name must end in .py'),
-        ('a.py', 'a = 1\nb = (', r"a.py is no config: line 2: '\(' was never closed"),
-        ('heir.py', "_base_ = ['./b.py', './broken.py']", r'broken.py is no config: line 1: invalid syntax'),
+        ('a.json', '[1, 2]', r'a.json is not a config: it must have settings by name'),
+        ('a.json', '{"a": ', r'a.json is not a config: Expecting value'),
+        ('a.yaml', 'a: [', r'a.yaml is not a config: while parsing'),
+        ('a.yaml', '- a', r'a.yaml is not a config: it must have'),
+        ('a.txt', 'a = 1', r'a.txt is not a config: its name must end in .py'),
+        ('a.py', 'a = 1\nb = (', r"a.py is not a config: line 2: '\(' was never closed"),
+        ('heir.py', "_base_ = ['./b.py', './broken.py']", r'broken.py is not a config: line 1: invalid syntax'),
         ('a.py', 'a = 1\nb = nosuch', r"a.py cannot be read as a config: .*a.py, line 2: NameError: name 'nosuch' is"),
         ('heir.py', "_base_ = './bug.py'", r'heir.py cannot be read as a config: .*bug.py, line 1: ZeroDivisionError'),
         ('a.py', "custom_imports = dict(imports=['no_such_module'])", "config: .*No module named 'no_such_module'"),
         ('a.yaml', '_base_: ./nosuch.yaml', r"a.yaml inherits './nosuch.yaml', but there is no .*nosuch.yaml"),
-        ('a.yaml', '_base_: ./a.yaml', r'a\.yaml inherits itself: .*a\.yaml inherits .*a\.yaml. Take one of them out'),
+        ('a.yaml', '_base_: ./a.yaml', r'a\.yaml inherits itself: .*a\.yaml inherits .*a\.yaml. Remove one of these'),
         ('c.yml', '_base_: [./heir.yaml]', r'inherits itself: .*c\.yml inherits .*heir\.yaml inherits .*c\.yml'),
         ('a.json', '{"_base_": ["./b.json", "./a.json"]}', r'a\.json inherits itself: .*a\.json inherits .*a\.json'),
         ('heir.py', "_base_ = './nosuch.py'", r"heir.py inherits './nosuch.py', but there is no .*nosuch.py"),
@@ -154,7 +154,7 @@ def test_a_text_can_be_given_whatever_it_holds(text):
 
 
 def test_a_text_that_no_quotes_can_hold_is_refused():
-    with pytest.raises(DetNASError, match='^a.b: .* holds both kinds of quotes, and cannot be given by --cfg-options'):
+    with pytest.raises(DetNASError, match='^a.b: .* has both kinds of quotes, so it cannot be given by --cfg-options'):
         option_word('a.b', "'''\",1")
 
 
@@ -178,10 +178,10 @@ def test_counts_are_read():
 def test_options_that_go_into_nothing_are_named():
     cfg = Config(dict(space=dict(space='authors'), constraints=[dict(cost='macs', high=1)]))
     for option, message in (
-        ('space.space.widths', "space.space is 'authors', where there is no 'widths'.*space.space._delete_=True"),
-        ('constraints.3.high', r"constraints is \[\{'cost': 'macs', 'high': 1\}\], where there is no '3'"),
-        ('constraints.x.high', "constraints is .*, where there is no 'x'. It has 1 entries"),
-        ('constraints.0.high.x', "constraints.0.high is 1, where there is no 'x'"),
+        ('space.space.widths', "space.space is 'authors', which has no 'widths'.*space.space._delete_=True"),
+        ('constraints.3.high', r"constraints is \[\{'cost': 'macs', 'high': 1\}\], which has no '3'"),
+        ('constraints.x.high', "constraints is .*, which has no 'x'. It has 1 entries"),
+        ('constraints.0.high.x', "constraints.0.high is 1, which has no 'x'"),
     ):
         with pytest.raises(SystemExit, match=f'^error: --cfg-options {option}: {message}'):
             override(cfg, {'space.new': 1, option: [8]})

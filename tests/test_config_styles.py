@@ -46,7 +46,10 @@ def test_what_mmengine_reads_is_read(folder, name):
 @pytest.mark.parametrize(
     'name, message',
     [
-        ('dash', r'dash.py imports .detnas-digits_net in line 3, which is no name of a Python module. Flatten it: py'),
+        (
+            'dash',
+            r'dash.py imports .detnas-digits_net in line 3, which is not a valid name of a Python module. Flatten it',
+        ),
         ('package', 'package.py inherits detnas_mm.configs.digits.net: detnas_mm has no new-style configs. Flatten it'),
         ('nowhere', 'nowhere.py inherits .other.nowhere, but there is no .*other/nowhere.py'),
         ('new_of_old', 'new_of_old.py is a new-style config and inherits .*old.py, which has _base_: .*Flatten it: py'),

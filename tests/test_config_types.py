@@ -122,7 +122,7 @@ def test_what_has_no_name_is_refused():
 
     for kind in (Local, lambda: None):
         with pytest.raises(
-            ValueError, match=r'<locals>.*, which cannot be found as .*Define it at the top of a module'
+            ValueError, match=r'<locals>.*, which cannot be imported as .*Define it at the top of a module'
         ):
             as_text(Config(dict(hook=dict(type=kind))))
 

@@ -107,7 +107,7 @@ def test_what_a_strangers_constructor_refuses_is_expected_and_its_bugs_are_not()
         build_from(SPACES, dict(type=StrangersSpace, widths=5))
     with pytest.raises(DetNASError, match='cannot be built with .*missing 1 required positional argument'):
         build_from(SPACES, dict(type=lambda width: width))
-    with pytest.raises(DetNASError, match='5 is no search space. There are: '):
+    with pytest.raises(DetNASError, match='Unknown search space 5. Registered: '):
         build_from(SPACES, dict(type=5))
 
     def broken():

@@ -92,7 +92,7 @@ def test_entries_are_complete(name):
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="called 'detnasnet'. There are: coco-fpn-300m, .*coco-fpn-3.8g"):
+    with pytest.raises(ValueError, match="named 'detnasnet'. Names: coco-fpn-300m, .*coco-fpn-3.8g"):
         zoo.get('detnasnet')
-    with pytest.raises(ValueError, match="called 'maedet-s'. There are: coco-fpn-300m, .*coco-fpn-3.8g\\.$"):
+    with pytest.raises(ValueError, match="named 'maedet-s'. Names: coco-fpn-300m, .*coco-fpn-3.8g\\.$"):
         zoo.get('maedet-s', DetNASSpace)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Size:
-    """How long everything takes: optimiser steps of each training, size of the search."""
+    """Optimiser steps of each training, and the size of the search."""
 
     supernet_cls: int = 1200
     supernet_det: int = 1200
@@ -44,7 +44,7 @@ SMALLEST = Size(
 
 @dataclass(frozen=True)
 class Plan:
-    """What one run of the quickstart consists of."""
+    """One run of the quickstart: its folder, detector, seed and size."""
 
     out: str
     detector: str
@@ -72,9 +72,9 @@ silence = Terminal(say)
 
 
 def begin_lane(plan: Plan) -> None:
-    """What a process starts with: one thread (two such processes beat one with two threads), and a log file.
+    """Sets one thread (two such processes are faster than one with two threads) and opens the log file.
 
-    The libraries below talk a lot; that goes to the file, and what :func:`say` says to the terminal.
+    Output of the libraries goes to the file, lines of :func:`say` to the terminal.
     """
     global terminal
     import torch

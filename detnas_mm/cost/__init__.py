@@ -1,4 +1,4 @@
-"""What architectures cost: tables that are built or measured once, and looked up."""
+"""Costs of architectures (MACs, parameters, memory, latency): tables that are built or measured once."""
 
 from detnas_mm.cost.base import AdditiveTable, CostModel, MaximumTable, TableCost
 

@@ -1,4 +1,4 @@
-"""What an architecture costs."""
+"""Cost models: MACs, parameters, memory or latency of an architecture, without building the network."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from detnas_mm.spaces import Architecture
 
 
 class CostModel(ABC):
-    """A number for every architecture of a space, without building the network.
+    """Gives a number for every architecture of a space, without building the network.
 
     Attributes:
-        name: What constraints and ledger rows call it, such as ``'macs'``.
-        scope: One line that says what is counted, at which input size.
-        unit: Of its numbers in log lines, such as ``'ms'`` or ``'B'``; empty for counts.
-        lazy: Whether its numbers are in a file that is opened on first use: a search section can then be parsed before
-            the file is there.
-        dear: Whether a number takes seconds, since a net is built or measured for it: candidates are then held against
-            all other constraints before those on this cost, and drawn one by one as they are needed.
+        name: Name in constraints and ledger rows, such as ``'macs'``.
+        scope: One line that says what is counted, and at which input size.
+        unit: Unit of the numbers in log lines, such as ``'ms'`` or ``'B'``; empty for counts.
+        lazy: True if the numbers are in a file that is opened on first use: a search section can be parsed before the
+            file exists.
+        dear: True if a number takes seconds because a net is built or measured for it. Candidates are then checked
+            against all other constraints first, and drawn one by one as they are needed.
     """
 
     name: str
@@ -33,17 +33,17 @@ class CostModel(ABC):
     dear: bool = False
 
     def setup(self, job: Any) -> None:  # noqa: B027
-        """Called before the first cost is asked for; most costs need nothing of the search but its space.
+        """Prepares the cost; called once, before any number is computed. Does nothing by default.
 
         Args:
             job: The :class:`~detnas_mm.search.SearchJob`: its config, folder and log.
 
         Raises:
-            ValueError: If something does not fit.
+            ValueError: If the cost cannot serve this search.
         """
 
     def measure(self, archs: Sequence[Architecture]) -> None:  # noqa: B027
-        """Measures candidates together before they are evaluated, while nothing else runs; most costs need not.
+        """Measures new candidates together before they are evaluated, while nothing else runs. Does nothing by default.
 
         Args:
             archs: The candidates of a generation that have no row yet.
@@ -64,22 +64,22 @@ class CostModel(ABC):
         """
 
     def confirm(self, known: Mapping[Architecture, float]) -> None:  # noqa: B027
-        """Called when a search resumes, before more is evaluated; for costs that are dear.
+        """Compares costs with those of an earlier start when a search resumes; for costs with ``dear=True``.
 
         Args:
-            known: What its ledger says that architectures cost.
+            known: Costs of architectures in the ledger.
 
         Raises:
-            ValueError: If new costs could not be compared with them.
+            ValueError: If new costs would not be comparable with them.
         """
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """What decides the costs, JSON-ready: ledgers of unequal ones are not compared."""
+        """Returns the settings that determine the costs, JSON-ready; ledgers are comparable only if they are equal."""
 
     @abstractmethod
     def totals(self, ids: np.ndarray) -> np.ndarray:
-        """Costs of many architectures.
+        """Returns the costs of many architectures.
 
         Args:
             ids: Integer array of shape (candidates, blocks), as :meth:`SearchSpace.encode` makes it.
@@ -90,23 +90,23 @@ class CostModel(ABC):
 
     @abstractmethod
     def bounds(self) -> tuple[float, float]:
-        """The smallest and the largest cost in the space; infinity where the largest is not known beforehand."""
+        """Returns the smallest and the largest cost in the space; infinity if the largest is not known beforehand."""
 
     def seen(self) -> list[float]:
-        """What candidates have cost so far, where :meth:`bounds` does not know the largest; empty by default."""
+        """Returns the costs of candidates so far, for costs whose :meth:`bounds` have no largest; empty by default."""
         return []
 
     def total(self, arch: Architecture | str | Sequence[int]) -> Any:
-        """The cost of one architecture; a text is read by the space of this cost, if it has one.
+        """Returns the cost of one architecture; text is parsed by the space of this cost, if it has one.
 
         Raises:
-            ValueError: If a text is no architecture of that space, or there is no space to read it by.
+            ValueError: If the text is not an architecture of that space, or the cost has no space.
         """
         space = getattr(self, 'space', None)
         if isinstance(arch, str):
             if space is None:
                 raise DetNASError(
-                    f'{type(self).__name__} {self.name!r} has no space to read the text {arch!r} by. Give an '
+                    f'{type(self).__name__} {self.name!r} has no space, so it cannot parse the text {arch!r}. Give an '
                     f'Architecture: space.parse({arch!r}).'
                 )
             arch = space.parse(arch)
@@ -116,17 +116,17 @@ class CostModel(ABC):
 
 
 class TableCost(CostModel):
-    """A cost that is made of a constant and of one number for the choice taken at every position.
+    """A cost computed from a constant and one number for the choice at each position.
 
     Args:
         name: See :class:`CostModel`.
         scope: See :class:`CostModel`.
-        table: A row of numbers for every position, one for each of its choices; rows may differ in length.
-        constant: What every architecture pays.
+        table: One row for each position, with a number for each of its choices; rows may differ in length.
+        constant: Part of the cost that is the same for every architecture.
 
     Attributes:
-        table: Array of shape (positions, choices); shorter rows are filled up with their last number.
-        choices: How many choices every position has.
+        table: Array of shape (positions, choices); shorter rows are padded with their last number.
+        choices: Number of choices at each position.
     """
 
     def __init__(self, name: str, scope: str, table: Sequence[Any] | np.ndarray, constant: float = 0) -> None:
@@ -138,7 +138,7 @@ class TableCost(CostModel):
         self.constant = constant
 
     def checked(self, ids: np.ndarray) -> np.ndarray:
-        """The ids, if they fit the table.
+        """Checks that ids fit the table and returns them as an array.
 
         Raises:
             ValueError: If the array's shape or an id does not fit.
@@ -153,29 +153,29 @@ class TableCost(CostModel):
         wrong = np.flatnonzero(((ids < 0) | (ids >= self.choices)).any(axis=0))
         if len(wrong):
             raise DetNASError(
-                f'At position {wrong[0]} ids must lie in 0–{self.choices[wrong[0]] - 1}; got {ids.min()} to '
+                f'At position {wrong[0]} ids must lie between 0 and {self.choices[wrong[0]] - 1}; got {ids.min()} to '
                 f'{ids.max()}.'
             )
         return ids
 
     def spec(self) -> dict[str, Any]:
-        """See :meth:`CostModel.spec`: a digest of the numbers, which decide all."""
+        """See :meth:`CostModel.spec`; the numbers are given as a digest."""
         numbers = self.table.tobytes() + repr((self.table.dtype.str, self.table.shape, self.constant)).encode()
         return dict(type=type(self).__name__, table=hashlib.sha256(numbers).hexdigest()[:16])
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the totals."""
+        """Data type of the totals."""
         return np.result_type(self.table.dtype, type(self.constant))
 
 
 class AdditiveTable(TableCost):
-    """A cost that adds up: MACs, parameters, latency. Takes the arguments of :class:`TableCost`."""
+    """A cost that is a sum over positions: MACs, parameters, latency. Takes the arguments of :class:`TableCost`."""
 
     def __init__(self, name: str, scope: str, table: Sequence[Any] | np.ndarray, constant: float = 0) -> None:
         super().__init__(name, scope, table, constant)
         positions, choices = self.table.shape
-        # The table's columns are tabulated two positions at a time: half the look-ups, for a table of 16 a pair.
+        # Sums are tabulated for two positions at a time: half the look-ups, for 16 entries a pair.
         pairs = [self.table[i : i + 2] for i in range(0, positions, 2)]
         self._pairs = np.zeros((len(pairs), choices * choices), dtype=self.table.dtype)
         for row, pair in zip(self._pairs, pairs, strict=True):
@@ -206,7 +206,7 @@ class AdditiveTable(TableCost):
 
 
 class MaximumTable(TableCost):
-    """A cost that is the largest of its parts: peak memory. Takes the arguments of :class:`TableCost`."""
+    """A cost that is the maximum over positions: peak memory. Takes the arguments of :class:`TableCost`."""
 
     def totals(self, ids: np.ndarray) -> np.ndarray:
         """See :meth:`CostModel.totals`.
@@ -221,6 +221,6 @@ class MaximumTable(TableCost):
         return total
 
     def bounds(self) -> tuple[float, float]:
-        # The dearest position decides, so the cheapest net pays the largest of the positions' smallest.
+        # The cheapest net has the smallest number at each position, and the largest of these is its cost.
         constant = self.dtype.type(self.constant)
         return max(constant, self.table.min(axis=1).max()).item(), max(constant, self.table.max()).item()

@@ -1,4 +1,4 @@
-"""Counting on the real network, operator by operator: what the tables must agree with. Imports torch."""
+"""Counts MACs, parameters and memory on the real network; tables are tested against these. Imports torch."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def count_macs(
     with_linear: bool = False,
     in_channels: int | None = None,
 ) -> int:
-    """Returns the multiply-adds of the convolutions that one forward pass runs, biases and norms not counted.
+    """Counts the multiply-adds of the convolutions in one forward pass, without biases and norms.
 
-    Operators are counted, not modules, so that a module that runs several convolutions, or a part of its weights,
-    counts with what it runs. Convolutions are those of torch, of any dimension; a transposed one counts its weights
-    once for each position of its input.
+    Operators are counted, not modules: a module that runs several convolutions, or uses a part of its weights, counts
+    with what it runs. Convolutions are those of torch, of any dimension; a transposed one counts its weights once for
+    each position of its input.
 
-    The pass runs on torch's meta device, shapes alone: it takes no memory and leaves the module as it was, whatever
-    device it is on. A module that makes tensors on a fixed device in its forward cannot be counted this way.
+    The pass runs on torch's meta device, with shapes alone: it takes no memory and does not change the module, whatever
+    device that is on. A module that makes tensors on a fixed device in its forward cannot be counted.
 
     Args:
-        module: Takes images of shape (1, in_channels, h, w). A supernet is counted on its active path.
+        module: Takes images of shape (1, in_channels, h, w). Of a supernet the active path is counted.
         input_size: (height, width) in pixels.
         with_linear: Count linear layers too: products of matrices of which one is a weight. Attention is not counted.
-        in_channels: Defaults to what a backbone of this package says, else 3.
+        in_channels: Defaults to those of the backbone, if it is of this package, else 3.
 
     Returns:
         Multiply-adds for one image.
@@ -52,14 +52,14 @@ def count_macs(
 def count_peak_memory(
     module: nn.Module, input_size: int | Sequence[int] = (224, 224), in_channels: int | None = None
 ) -> int:
-    """Bytes of feature maps that are alive at one time, at most, in a forward pass without gradients.
+    """Counts the bytes of feature maps that exist at one time, at most, in a forward pass without gradients.
 
-    Every operator is watched, and which storages still live after it. Feature maps are tensors of four dimensions, the
-    image among them; weights are not counted, nor is an operator's own work space. As for :func:`count_macs` the pass
-    runs on torch's meta device, in evaluation mode.
+    After every operator, the storages that still exist are added up. Feature maps are tensors of four dimensions, the
+    image among them; weights and an operator's own work space are not counted. As for :func:`count_macs` the pass runs
+    on torch's meta device, in evaluation mode.
 
     Args:
-        module: Takes images of shape (1, in_channels, h, w), float32. A supernet is counted on its active path.
+        module: Takes images of shape (1, in_channels, h, w), float32. Of a supernet the active path is counted.
         input_size: (height, width) in pixels.
         in_channels: See :func:`count_macs`.
 
@@ -72,11 +72,11 @@ def count_peak_memory(
 
 
 def count_detector_macs(detector: nn.Module, input_size: int | Sequence[int], in_channels: int | None = None) -> int:
-    """Multiply-adds of the convolutions and linear layers of a whole detector of mmdet, for one image.
+    """Counts the multiply-adds of the convolutions and linear layers of a whole mmdet detector, for one image.
 
-    Those of backbone, neck and dense head, and of two-stage detectors those of their RoI head: on as many proposals as
-    are kept at most, in every stage of a cascade. Deformable convolutions count as others do; RoIAlign, NMS and all
-    that is no product with weights count as nothing. As for :func:`count_macs` no memory is needed.
+    Counted are backbone, neck and dense head; in two-stage detectors also the RoI head, on the largest number of
+    proposals, in every stage of a cascade. Deformable convolutions count as ordinary ones; RoIAlign, NMS and everything
+    without weights count as nothing. As for :func:`count_macs` no memory is needed.
 
     Args:
         detector: A single-stage or two-stage detector of boxes.
@@ -84,27 +84,27 @@ def count_detector_macs(detector: nn.Module, input_size: int | Sequence[int], in
         in_channels: See :func:`count_macs`.
 
     Raises:
-        ValueError: If it is another detector.
+        ValueError: If it is a detector of another kind.
     """
-    from detnas_mm.cost.detector import AllLayers  # mmdet need not be there for all else
+    from detnas_mm.cost.detector import AllLayers  # nothing else here needs mmdet
 
     return count_macs(AllLayers(detector), input_size, with_linear=True, in_channels=in_channels)
 
 
 class _Watch(TorchDispatchMode):
-    """Sees every operator of a pass, and what it returns."""
+    """Observes every operator of a forward pass, and its result."""
 
     def begin(self, weights: Iterable[Tensor], image: Tensor) -> None:
-        """Takes the module's weights and the image that it runs on, before it does."""
+        """Takes the module's weights and the input image, before the pass."""
         self._weights = {tensor.untyped_storage()._cdata for tensor in weights}
 
     def is_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor is a weight or a view of one."""
+        """Returns True if a tensor is a weight, or a view of a weight."""
         return tensor.untyped_storage()._cdata in self._weights
 
     @abstractmethod
     def see(self, kind: Any, args: Sequence[Any], out: Any) -> None:
-        """Takes note of an operator, such as ``aten.convolution``, after it ran."""
+        """Records an operator, such as ``aten.convolution``, after it ran."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -113,7 +113,7 @@ class _Watch(TorchDispatchMode):
 
 
 class _Products(_Watch):
-    """Adds up multiply-adds of convolutions and, if asked, of linear layers."""
+    """Adds up the multiply-adds of convolutions and, with ``with_linear``, of linear layers."""
 
     def __init__(self, with_linear: bool) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _Products(_Watch):
 
 
 class _LivingFeatureMaps(_Watch):
-    """Remembers how many bytes of feature maps lived at one time."""
+    """Records the largest number of bytes of feature maps that existed at one time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class _LivingFeatureMaps(_Watch):
 
 @torch.no_grad()
 def _run_shapes(module: nn.Module, input_size: int | Sequence[int], in_channels: int | None, watch: _Watch) -> None:
-    """Runs a module on the meta device, in evaluation mode, and leaves it as it was."""
+    """Runs a module on the meta device, in evaluation mode, without changing it."""
     height, width = checked_input_size(input_size)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: tensor.detach().to('meta') for name, tensor in tensors.items()}
@@ -169,5 +169,5 @@ def _run_shapes(module: nn.Module, input_size: int | Sequence[int], in_channels:
 
 
 def count_params(module: nn.Module) -> int:
-    """Parameters of a module, frozen ones too; of a supernet all choices."""
+    """Counts the parameters of a module, frozen ones included; of a supernet those of all choices."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -1,4 +1,4 @@
-"""A whole detector as one module that runs every layer once and decides nothing: for counting. Imports torch, mmdet."""
+"""A detector as a module that runs every layer once, for counting. Imports torch and mmdet."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from detnas_mm.errors import DetNASError
 
 
 class AllLayers(nn.Module):
-    """Runs the layers of a detector of boxes on one image, without selecting anything by value.
+    """Runs the layers of a box detector on one image, without selecting boxes by score.
 
-    It can run on torch's meta device, where tensors have no values. The RoI head sees as many proposals as it may at
-    most: ``max_per_img`` of ``test_cfg.rpn``, or all that ``nms_pre`` leaves of the anchors if these are fewer.
+    So it can run on torch's meta device, where tensors have shapes but no values. The RoI head gets the largest number
+    of proposals: ``max_per_img`` of ``test_cfg.rpn``, or all that ``nms_pre`` leaves of the anchors if these are fewer.
 
     Args:
         detector: A single-stage or two-stage detector of mmdet.
 
     Raises:
-        DetNASError: If it is another one, or has masks.
+        DetNASError: If it is of another kind, or has masks.
     """
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
         kind = type(detector).__name__
         if not isinstance(detector, (SingleStageDetector, TwoStageDetector)):
-            raise DetNASError(f'Single-stage and two-stage detectors are counted; {kind} is neither.')
+            raise DetNASError(f'Only single-stage and two-stage detectors of mmdet can be counted; got {kind}.')
         if detector.with_mask or getattr(getattr(detector, 'roi_head', None), 'with_mask', False):
-            raise DetNASError(f'Detectors of boxes are counted; {kind} has a mask head.')
+            raise DetNASError(f'Only detectors without masks can be counted; {kind} has a mask head.')
         self.detector = detector
         self.in_channels = getattr(detector.backbone, 'in_channels', 3)
 
@@ -48,10 +48,10 @@ class AllLayers(nn.Module):
             self._second_stage(image, self._proposals(found[0]))
 
     def _proposals(self, scores: list[Tensor]) -> int:
-        """How many proposals there are at most.
+        """Returns the largest number of proposals.
 
         Args:
-            scores: Of anchors, shape (1, anchors, h, w) a level.
+            scores: Scores of anchors, one tensor of shape (1, anchors, h, w) for each level.
         """
         cfg = self.detector.test_cfg['rpn']
         outputs = self.detector.rpn_head.cls_out_channels
@@ -69,13 +69,13 @@ class AllLayers(nn.Module):
 
 
 def _all(part: Any) -> list[Any]:
-    """The stages of a cascade; of another head the one."""
+    """Returns the stages of a cascade as a list; any other head as a list of one."""
     return list(part) if isinstance(part, nn.ModuleList) else [part]
 
 
 @contextmanager
 def _plain_convolutions(module: nn.Module) -> Iterator[None]:
-    """Deformable convolutions run as others with the same weights: mmcv's have no operator for shapes alone."""
+    """Runs deformable convolutions as ordinary ones of equal size: mmcv's do not run on the meta device."""
     found = [one for one in module.modules() if isinstance(one, (DeformConv2d, ModulatedDeformConv2d))]
     try:
         for one in found:

@@ -1,1 +1,1 @@
-"""Data sets. Digits, the embedded one, is :mod:`detnas_mm.datasets.digits`; nothing is imported beforehand."""
+"""Data sets. Digits, the embedded one, is in :mod:`detnas_mm.datasets.digits`; importing this package loads nothing."""

@@ -1,4 +1,4 @@
-"""How Digits lies on disk: pictures, digests, the stamp, and putting a finished set in place."""
+"""Digits on disk: PNG files, digests, the stamp, and moving a finished set into place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from detnas_mm.files import lock, write_json
 
-FORMAT = 2  # of the files and of what they show; another one is made anew
+FORMAT = 2  # of files and pictures; a set of another format is made again
 STAMP = 'digits.json'
 FOLDERS = ('annotations', 'cls', 'train', 'search_val', 'test')
 CREDITS = 'CREDITS.txt'
@@ -26,10 +26,10 @@ WORKSHOP = '.making'
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """A PNG file of a uint8 array of shape (height, width, 3), RGB, uncompressed.
+    """Encodes a uint8 array of shape (height, width, 3), RGB, as an uncompressed PNG.
 
-    The noise leaves little to compress, and deflate's output differs between versions of zlib: stored as they are, the
-    same pixels are the same bytes everywhere. They are also quick to read.
+    Noise compresses badly, and the output of deflate differs between versions of zlib: uncompressed, the same pixels
+    give the same bytes everywhere. Such files are also quick to read.
     """
     height, width = pixels.shape[:2]
     rows = np.zeros((height, 1 + width * 3), np.uint8)  # each row begins with its filter: 0, none
@@ -49,13 +49,13 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def png_size(side: int) -> int:
-    """Bytes of a square picture that :func:`encode_png` writes."""
+    """Returns the number of bytes of a square picture as :func:`encode_png` writes it."""
     raw = side * (1 + side * 3)
     return raw + 5 * -(-raw // 65535) + 6 + 57
 
 
 def digest(folder: Path) -> dict[str, Any]:
-    """What is in a folder, at any depth: the number of files, and a SHA-256 over their names and bytes."""
+    """Returns the number of files in a folder, at any depth, and a SHA-256 over their names and bytes."""
     sha = hashlib.sha256()
     names = sorted(os.path.relpath(os.path.join(root, f), folder) for root, _, files in os.walk(folder) for f in files)
     for name in names:
@@ -66,12 +66,12 @@ def digest(folder: Path) -> dict[str, Any]:
 
 
 def write_stamp(out_dir: Path, content: Mapping[str, Any]) -> None:
-    """Write the stamp, whole or not at all."""
+    """Writes the stamp atomically."""
     write_json(out_dir / STAMP, content, indent=1)
 
 
 def read_stamp(out_dir: Path) -> dict[str, Any] | None:
-    """The stamp; None if there is none; an empty one if it cannot be read."""
+    """Reads the stamp; None if there is none; an empty dict if it cannot be read."""
     try:
         stamp = json.loads((out_dir / STAMP).read_text())
     except FileNotFoundError:
@@ -82,27 +82,27 @@ def read_stamp(out_dir: Path) -> dict[str, Any] | None:
 
 
 def find_damage(out_dir: Path, stamp: Mapping[str, Any]) -> str | None:
-    """What is wrong with a set, in words; None if every file is as it was written.
+    """Returns the fault of a set as text; None if every file is as it was written.
 
     Reads everything: about a second for the default set.
     """
     if not stamp.get('complete'):
-        return f'{STAMP} is unreadable or says that the set was never finished'
+        return f'{STAMP} is unreadable, or the set was never finished'
     if stamp.get('format') != FORMAT:
-        return f'it has format {stamp.get("format")}, this version writes {FORMAT}'
+        return f'it has format {stamp.get("format")}, but this version writes {FORMAT}'
     for name in FOLDERS:
         written, found = stamp['folders'].get(name), digest(out_dir / name)
         if written is None:
-            return f'{STAMP} says nothing of {name}/'
+            return f'{STAMP} has no entry for {name}/'
         if found['files'] != written['files']:
             return f'{name}/ holds {found["files"]} files instead of {written["files"]}'
         if found != written:
-            return f'the contents of {name}/ are not what was written'
+            return f'files in {name}/ were changed'
     return None
 
 
 def belongs_to_digits(out_dir: Path) -> bool:
-    """Whether a folder without a stamp is recognisably a Digits set that lost it (so replacing it harms nobody)."""
+    """Returns True if a folder without a stamp is recognisably a Digits set that lost it, so it may be replaced."""
     for path in (out_dir / 'annotations').glob('instances_*.json'):
         with path.open('rb') as file:
             if b'"detnas_mm Digits"' in file.read(200):
@@ -112,7 +112,7 @@ def belongs_to_digits(out_dir: Path) -> bool:
 
 @contextmanager
 def locked(out_dir: Path) -> Iterator[None]:
-    """Hold a folder against other processes that make the same set; they wait."""
+    """Locks a folder: other processes that make the same set wait."""
     handle = lock(out_dir, wait=True)
     try:
         yield
@@ -121,9 +121,9 @@ def locked(out_dir: Path) -> Iterator[None]:
 
 
 def put_in_place(workshop: Path, out_dir: Path, stamp: Mapping[str, Any]) -> None:
-    """Move a finished set into ``out_dir``; whatever else lies there stays.
+    """Moves a finished set into ``out_dir``; other files there are kept.
 
-    Killed halfway, it leaves a stamp that says 'not complete', and the next call makes the set anew.
+    If it is killed halfway the stamp says that the set is not complete, and the next call makes it again.
     """
     write_stamp(out_dir, {**stamp, 'complete': False})
     for name in OWN_NAMES:

@@ -1,4 +1,4 @@
-"""What Digits is made of: pools of handwritten digits and cuts of two photographs, of each split its own."""
+"""Sources of Digits: pools of handwritten digits and tiles of two photographs, disjoint between splits."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from PIL import Image
 from detnas_mm.errors import DetNASError
 
 SPLITS = ('train', 'search_val', 'test')
-# Of each class's digits. The test pool is the larger of the two held out: it makes the numbers that are reported.
+# Of each class's digits. The test pool is larger than the search-val pool since reported numbers come from it.
 POOL_SHARES = {'train': 0.6, 'search_val': 0.15, 'test': 0.25}
-# Each photograph is dealt into 3 rows of 5 tiles. Each split has tiles in every row (sky, middle, ground).
+# Each photograph is cut into 3 rows of 5 tiles. Each split has tiles in every row (sky, middle, ground).
 TILE_ROWS, TILE_COLS = 3, 5
-MIN_CUT, MAX_CUT = 64, 128  # side of what a scene's background shows, in pixels of the photograph
-DIM = (0.3, 0.5)  # what backgrounds are multiplied by
+MIN_CUT, MAX_CUT = 64, 128  # side of a scene's background, in pixels of the photograph
+DIM = (0.3, 0.5)  # range of the factor that darkens backgrounds
 
 
 class Likeness:
-    """The largest cosine between an 8×8 glyph and any of the digits, moved sideways by at most a pixel."""
+    """Computes the largest cosine between an 8×8 glyph and any digit, shifted sideways by at most a pixel."""
 
     def __init__(self, images: np.ndarray) -> None:
         padded = np.pad(images, ((0, 0), (0, 0), (1, 1))).astype(np.float64)
@@ -28,7 +28,7 @@ class Likeness:
 
     def __call__(self, glyph: np.ndarray) -> float:
         vector = glyph.reshape(-1).astype(np.float64)
-        # Not `@`: BLAS starts threads for it, which costs more than the product when the cores are busy.
+        # Not `@`: BLAS starts threads for it, which takes longer than the product if the cores are busy.
         return float(np.einsum('ij,j->i', self.vectors, vector).max() / np.linalg.norm(vector))
 
 
@@ -40,7 +40,7 @@ class Pool:
         images: uint8 array of shape (n, 8, 8), values 0 to 16.
         labels: Classes, shape (n, ).
         sources: Indices into scikit-learn's ``load_digits``, shape (n, ).
-        likeness: How much an 8×8 glyph looks like any digit of any split, so that clutter is as hard in each.
+        likeness: Similarity of an 8×8 glyph to the digits of all splits, so that clutter is equally hard in each.
     """
 
     images: np.ndarray
@@ -49,14 +49,14 @@ class Pool:
     likeness: Likeness
 
     def draw(self, rng: np.random.Generator, label: int | None = None) -> int:
-        """Index of a digit of ``label``; of any class, all as likely, if None."""
+        """Draws the index of a digit of class ``label``; if None, of any class with equal probability."""
         label = int(rng.integers(10)) if label is None else label
         return int(rng.choice(np.flatnonzero(self.labels == label)))
 
 
 @dataclass(frozen=True)
 class Background:
-    """A square cut of a photograph: its name, (x, y, side) in pixels of it, and what the cut is multiplied by."""
+    """A square cut of a photograph: name, (x, y, side) in its pixels, and the factor that darkens it."""
 
     photo: str
     box: tuple[int, int, int]
@@ -65,7 +65,7 @@ class Background:
 
 
 class Photos:
-    """scikit-learn's two sample photographs, of which each split may see its own tiles only."""
+    """scikit-learn's two sample photographs, of which each split uses its own tiles only."""
 
     def __init__(self, photos: dict[str, np.ndarray]) -> None:
         self.tiles: dict[str, list[tuple[str, int, int, Image.Image]]] = {split: [] for split in SPLITS}
@@ -84,7 +84,7 @@ class Photos:
         return 'test' if col == (2 * row + 3) % TILE_COLS else 'train'
 
     def plan(self, rng: np.random.Generator, split: str, part: float) -> Background:
-        """Draw a cut from the split's tiles; ``part`` is the picture's side over a scene's."""
+        """Draws a cut from the split's tiles; ``part`` is the picture's side divided by a scene's."""
         name, x, y, tile = self.tiles[split][int(rng.integers(len(self.tiles[split])))]
         side = round(part * rng.uniform(MIN_CUT, MAX_CUT))
         x += int(rng.integers(tile.width - side + 1))
@@ -92,25 +92,25 @@ class Photos:
         return Background(name, (x, y, side), bool(rng.integers(2)), float(rng.uniform(*DIM)))
 
     def cut(self, background: Background, split: str, size: int) -> np.ndarray:
-        """The dimmed cut, float32 of shape (size, size, 3), 0 to 255."""
+        """Cuts and darkens the background, float32 of shape (size, size, 3), 0 to 255."""
         x, y, side = background.box
         for name, left, top, tile in self.tiles[split]:
             inside = 0 <= x - left <= tile.width - side and 0 <= y - top <= tile.height - side
             if name == background.photo and inside:
-                # From the tile, not the photograph: resampling looks beyond the box, but not into another split.
+                # From the tile, not the photograph: resampling reads beyond the box, maybe into another split.
                 box = (x - left, y - top, x - left + side, y - top + side)
                 pixels = np.asarray(tile.resize((size, size), Image.Resampling.BICUBIC, box=box), np.float32)
                 return (pixels[:, ::-1] if background.flip else pixels) * np.float32(background.dim)
-        raise DetNASError(f'{background} lies in no tile of split {split!r}')
+        raise DetNASError(f'{background} is not within a tile of split {split!r}: draw it with plan()')
 
 
 def split_pools(images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Pool]:
-    """Deal the digits into disjoint pools, class by class.
+    """Splits the digits into disjoint pools, class by class.
 
     Args:
         images: Shape (n, 8, 8), values 0 to 16.
         labels: Shape (n, ), 0 to 9.
-        seed: Other seeds deal them otherwise.
+        seed: Seed of the random split.
     """
     rng = np.random.default_rng([seed, 0])
     dealt: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}

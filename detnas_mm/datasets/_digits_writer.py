@@ -1,4 +1,4 @@
-"""Writing Digits: scenes with COCO annotations, crops in class folders."""
+"""Writes Digits: scenes with COCO annotations, crops in class folders."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CREDIT = (
 
 
 def count_pictures(parameters: dict[str, Any]) -> dict[str, int]:
-    """Number of pictures by folder."""
+    """Returns the number of pictures by folder."""
     counts = {split: parameters[f'num_{split}'] for split in sources.SPLITS}
     return counts | {f'cls/{split}': parameters[f'num_cls_{split}'] for split in sources.SPLITS}
 
 
 def write_set(workshop: Path, parameters: dict[str, Any], progress: bool) -> dict[str, Any]:
-    """Write all files into an empty folder; returns the stamp."""
+    """Writes all files into an empty folder; returns the stamp."""
     from sklearn.datasets import load_digits, load_sample_images
     from tqdm import tqdm
 
@@ -50,7 +50,7 @@ def write_set(workshop: Path, parameters: dict[str, Any], progress: bool) -> dic
     return {
         'format': files.FORMAT,
         'parameters': parameters,
-        # Not part of what must agree, but the first thing to look at when two machines' digests differ.
+        # Not compared; helps to explain why the digests of two machines differ.
         'made_with': {name: version(name) for name in ('numpy', 'pillow', 'scikit-learn')},
         'folders': {name: files.digest(workshop / name) for name in files.FOLDERS},
     }
@@ -85,7 +85,7 @@ def _write_crops(
     parameters: dict[str, Any],
     tick: Callable[[], Any],
 ) -> list[dict[str, Any]]:
-    """Write ``cls/SPLIT/CLASS/*.png``; returns what each file was made from."""
+    """Writes ``cls/SPLIT/CLASS/*.png``; returns the sources of each file."""
     made = []
     for name in CLASSES:
         (workshop / 'cls' / split / name).mkdir(parents=True)
@@ -119,7 +119,7 @@ def _describe_clutter(plan: scenes.Plan) -> list[dict[str, Any]]:
 
 
 def _coco(planned: Iterable[scenes.Plan], split: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The COCO annotations of a split; beyond COCO's own keys: what each scene was made from."""
+    """Returns the COCO annotations of a split, with the sources of each scene as additional keys."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index, plan in enumerate(planned):

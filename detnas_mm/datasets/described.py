@@ -1,4 +1,4 @@
-"""Data sets as configs describe them, before they are built."""
+"""Data sets as described in configs, before they are built."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from detnas_mm.config_types import resolve_type
 
 
 class DescribedSet(NamedTuple):
-    """A dataset of a config that reads files, not one that wraps others.
+    """A dataset in a config that reads files itself, not a wrapper of others.
 
     Attributes:
-        key: Where it stands, such as ``'train_dataloader.dataset.datasets.0'``.
+        key: Its place in the config, such as ``'train_dataloader.dataset.datasets.0'``.
         cfg: Its settings.
         kind: Its class.
     """
@@ -29,28 +29,28 @@ class DescribedSet(NamedTuple):
 
     @property
     def is_coco(self) -> bool:
-        """Whether mmdet's own CocoDataset reads its file."""
+        """True if mmdet's own CocoDataset reads its file."""
         return _defines(self.kind, 'load_data_list') == 'CocoDataset' and self.coco_api is not None
 
     @property
     def coco_api(self) -> type | None:
-        """The class that parses its COCO file; None for another one than pycocotools' as mmdet has it."""
+        """The class that parses its COCO file; None unless it is mmdet's version of pycocotools."""
         api = getattr(self.kind, 'COCOAPI', None)
         return api if getattr(api, '__name__', '') == 'COCO' else None
 
     @property
     def is_voc(self) -> bool:
-        """Whether mmdet's own XMLDataset reads its files."""
+        """True if mmdet's own XMLDataset reads its files."""
         return _defines(self.kind, 'load_data_list') == 'XMLDataset'
 
     @property
     def file(self) -> Path | None:
-        """Its annotation file; None if there is none, or it lies elsewhere than on this machine."""
+        """Its annotation file; None if there is none, or it is not on this machine."""
         return self._local(self.cfg.get('ann_file'))
 
     @property
     def folder(self) -> Path | None:
-        """Where mmdet looks for VOC's files, or mmpretrain for the images of a CustomDataset."""
+        """Folder of VOC's files for mmdet, or of the images of a CustomDataset for mmpretrain."""
         prefix = self.cfg.get('data_prefix') or ''
         if isinstance(prefix, Mapping):
             prefix = prefix.get('sub_data_root' if self.is_voc else 'img_path', '')
@@ -64,7 +64,7 @@ class DescribedSet(NamedTuple):
         return Path(root, path)
 
     def classes(self) -> tuple[Sequence[str] | None, str]:
-        """Its classes in the order of their labels, None if they are not known, and where they are set."""
+        """Its classes in the order of their labels (None if not known), and the place where they are set."""
         name = self.kind.__name__
         if self.cfg.get('classes') is not None and _defines(self.kind, '_compat_classes'):  # mmpretrain's
             return _listed(self.cfg['classes']), f'{self.key}.classes'
@@ -86,10 +86,10 @@ class DescribedSet(NamedTuple):
 
 
 def described(key: str, cfg: Any, scope: str | None) -> Iterator[DescribedSet]:
-    """The datasets in a part of a config.
+    """Yields the datasets in a part of a config, wrappers resolved.
 
     Args:
-        key: What the part is called.
+        key: Key of the part.
         cfg: The part.
         scope: The config's ``default_scope``.
     """
@@ -100,7 +100,7 @@ def described(key: str, cfg: Any, scope: str | None) -> Iterator[DescribedSet]:
 
 
 def _in_part(key: str, cfg: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The settings of these datasets, and their places."""
+    """Yields places and settings of the datasets in a part of a config."""
     for name, child in cfg.items() if isinstance(cfg, Mapping) else ():
         if isinstance(child, Mapping):
             yield from (_unwrapped if name == 'dataset' else _in_part)(f'{key}.{name}', child)
@@ -119,12 +119,12 @@ def _unwrapped(key: str, cfg: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
 
 
 def _listed(classes: Any) -> Any:
-    """Classes as mmengine takes them: text may be the name of a file that lists them."""
+    """Returns classes as mmengine reads them: a string may be the name of a file that lists them."""
     if isinstance(classes, str) and os.path.isfile(classes):
         return Path(classes).read_text(encoding='utf-8').split('\n')
     return classes
 
 
 def _defines(kind: type, method: str) -> str:
-    """Name of the class that a class has a method from; empty if it has none."""
+    """Returns the name of the class that defines a method of ``kind``; empty if it has no such method."""
     return next((base.__name__ for base in kind.__mro__ if method in vars(base)), '')

@@ -1,8 +1,8 @@
-"""Digits, the embedded data set: real handwritten digits, composed into scenes, made on the user's machine.
+"""Digits, the embedded data set: real handwritten digits, composed into scenes on the user's machine.
 
 The 1,797 handwritten digits and the two photographs that ship inside scikit-learn become a classification set in
-ImageNet's folder form and a detection set in COCO's format, so that everything here runs for real without a download.
-See ``docs/digits.md`` for the layout. Nothing here imports torch.
+ImageNet's folder form and a detection set in COCO's format, so that everything here can be run on real data without a
+download. See ``docs/digits.md`` for the layout. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PALETTE = [
     (170, 170, 170),
 ]
 METAINFO = {'classes': CLASSES, 'palette': PALETTE}
-"""The ``metainfo`` of mmdet's ``CocoDataset`` for this set."""
+"""The ``metainfo`` of mmdet's ``CocoDataset`` for Digits."""
 
 # Allowed: (lowest, highest), both included.
 LIMITS = {
@@ -53,20 +53,20 @@ LIMITS = {
 #: Heights of digits: the least in pixels, the greatest as a fraction of the side.
 LEAST_PIXELS, MOST_HEIGHT = 7, 0.9
 _REASONS = {
-    'image_size': 'smaller digits cannot be read, larger ones hold no more than their 8x8 pixels',
-    'num_cls': 'every class needs a picture in each split',
+    'image_size': 'smaller digits cannot be read, larger ones show no more than their 8x8 source pixels',
+    'num_cls': 'each of the 10 classes needs a picture in every split',
 }
 
 
 @dataclass(frozen=True)
 class DigitsSummary:
-    """What :func:`make_digits` did.
+    """Result of :func:`make_digits`.
 
     Attributes:
         path: The set's folder.
-        status: 'made', 'reused' (all there, nothing written) or 'remade' (was damaged, or overwritten).
-        reason: Why it was remade; empty otherwise.
-        pictures: Number of pictures by what they are, e.g. ``{'train': 4000, ..., 'cls/train': 20000, ...}``.
+        status: 'made', 'reused' (complete, nothing written) or 'remade' (was damaged or overwritten).
+        reason: Reason for remaking it; empty otherwise.
+        pictures: Number of pictures by folder, e.g. ``{'train': 4000, ..., 'cls/train': 20000, ...}``.
         seconds: Wall-clock time.
     """
 
@@ -98,30 +98,30 @@ def make_digits(
     progress: bool = True,
     log: Callable[[str], None] = print,
 ) -> DigitsSummary:
-    """Make the Digits set, or find it made.
+    """Makes the Digits set, or checks the one that is there.
 
-    The same arguments give the same bytes. A set that is already there is checked file by file and left alone; one
-    that is damaged is made anew. Several processes may call this at once: one makes the set, the others wait.
+    The same arguments give the same bytes. An existing set is checked file by file and not written; a damaged one is
+    made again. Several processes may call this at once: one makes the set, the others wait.
 
     Args:
-        out_dir: Folder of the set; made if missing. Files of other names in it are left alone.
-        seed: Deals the digits into splits and draws all pictures.
+        out_dir: Folder of the set; made if missing. Other files in it are kept.
+        seed: Seed of the splits and of all pictures.
         image_size: Side of a scene in pixels; everything in it scales along. Crops have half of it.
         num_train: Detection scenes for training.
-        num_search_val: Detection scenes on which a search judges its candidates.
+        num_search_val: Detection scenes on which a search evaluates its candidates.
         num_test: Detection scenes for the final test.
         num_cls_train: Classification crops for training, spread evenly over the 10 classes.
         num_cls_search_val: Classification crops for a search.
         num_cls_test: Classification crops for the final test.
-        heights: The least and the greatest height of a scene's digits, as fractions of its side. Defaults to None:
+        heights: Lowest and highest height of a scene's digits, as fractions of its side. Defaults to None:
             14/96 and 60/96.
-        overwrite: Replace what is there if it is another set, or no Digits set at all.
+        overwrite: Replace what is there if it is another set, or not a Digits set at all.
         progress: Show a progress bar on a terminal.
-        log: Gets one line when a damaged set is found.
+        log: Receives one line if a damaged set is found.
 
     Raises:
-        ValueError: An argument is out of range; the folder cannot be written, has too little room, holds a set with
-            other parameters, or files of the same names that are none of this set's.
+        ValueError: If an argument is out of range; the folder cannot be written, has too little space, holds a set with
+            other parameters, or other files of the same names.
     """
     started = time.perf_counter()
     parameters = _validate(
@@ -136,14 +136,14 @@ def make_digits(
             'num_cls_test': num_cls_test,
         }
     )
-    if heights is not None:  # sets of the default do not say it
+    if heights is not None:  # default sets do not record it
         parameters['heights'] = _checked_heights(heights, parameters['image_size'])
     out = Path(out_dir)
 
     def summary(status: str, reason: str = '') -> DigitsSummary:
         return DigitsSummary(out, status, reason, count_pictures(parameters), time.perf_counter() - started)
 
-    # Without the lock first: a finished set may lie where nothing can be written.
+    # First without the lock: a finished set may be in a read-only folder.
     found, reason = _inspect(out, parameters, overwrite)
     if found == 'good':
         return summary('reused')
@@ -158,9 +158,9 @@ def make_digits(
         if found == 'good':
             return summary('reused')
         if reason:
-            log(f'Digits at {out}: {reason}; making it anew')
+            log(f'Digits at {out}: {reason}; making it again')
         workshop = out / files.WORKSHOP
-        shutil.rmtree(workshop, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(workshop, ignore_errors=True)  # left by a process that was killed
         _check_room(out, parameters)
         try:
             stamp = write_set(workshop, parameters, progress)
@@ -177,7 +177,7 @@ def _checked_heights(heights: Any, size: int) -> list[float]:
         low = high = math.nan
     if not LEAST_PIXELS / size <= low < high <= MOST_HEIGHT:
         raise DetNASError(
-            f'heights={heights!r} is not allowed; give the least and the greatest height of digits as two ascending '
+            f'heights={heights!r} is not allowed; give the lowest and highest height of digits as two ascending '
             f'fractions of the side, from {LEAST_PIXELS / size:.3g} ({LEAST_PIXELS} pixels, below which digits cannot '
             f'be read) to {MOST_HEIGHT}'
         )
@@ -199,7 +199,7 @@ def _validate(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inspect(out: Path, parameters: dict[str, Any], overwrite: bool) -> tuple[str, str]:
-    """What lies in the folder: ('good' | 'bad' | 'nothing', what is wrong with it)."""
+    """Checks the folder; returns ('good' | 'bad' | 'nothing', the fault)."""
     if out.exists() and not out.is_dir():
         raise DetNASError(f'out_dir={str(out)!r} is a file; choose a folder')
     stamp = files.read_stamp(out)
@@ -211,7 +211,7 @@ def _inspect(out: Path, parameters: dict[str, Any], overwrite: bool) -> tuple[st
             return 'bad', 'overwritten as asked'
         raise DetNASError(
             f'out_dir={str(out)!r} holds files of the names {", ".join(files.OWN_NAMES)} that are not a Digits set; '
-            'choose another folder, or pass overwrite (--overwrite) to lose them'
+            'choose another folder, or pass overwrite (--overwrite) to delete them'
         )
     there = stamp.get('parameters', parameters)
     differing = [
@@ -237,6 +237,6 @@ def _check_room(out: Path, parameters: dict[str, Any]) -> None:
     free = shutil.disk_usage(out).free
     if free < needed:
         raise DetNASError(
-            f'out_dir={str(out)!r} has {free / 2**20:,.0f} MiB free and the set needs {needed / 2**20:,.0f}; '
-            'free some room, choose another folder or lower image_size or the counts'
+            f'out_dir={str(out)!r} has {free / 2**20:,.0f} MiB free, but the set needs {needed / 2**20:,.0f} MiB; '
+            'free some space, choose another folder, or lower image_size or the numbers of pictures'
         )

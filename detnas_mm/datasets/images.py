@@ -1,4 +1,4 @@
-"""Image files that cannot be read, named."""
+"""Finds image files that are missing or cannot be read, and names them in errors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from detnas_mm.errors import DetNASError
 
 
 class BrokenImageError(DetNASError):
-    """A file that should hold an image does not.
+    """A file that should hold an image cannot be read as one.
 
-    torch's loader raises an error of a worker again with the worker's traceback in its text; the message is the last
-    line of it, and the rest becomes the cause.
+    torch's loader raises an error of a worker again, with the worker's traceback in the text. The message of this error
+    is the last line of that text; the rest becomes its cause.
     """
 
     def __init__(self, text: str) -> None:
@@ -26,9 +26,9 @@ class BrokenImageError(DetNASError):
 
 
 def image_fault(path: str) -> str:
-    """What is wrong with an image file: missing, empty, no image, cut short; empty if nothing is."""
-    import cv2  # mmcv reads images by it
-    from PIL import Image  # says why
+    """Returns the fault of an image file (missing, empty, not an image, truncated); '' if there is none."""
+    import cv2  # mmcv reads images with it
+    from PIL import Image  # its errors give the reason
 
     if not os.path.exists(path):
         return 'is missing'
@@ -42,16 +42,16 @@ def image_fault(path: str) -> str:
         with Image.open(path) as image:
             image.load()
     except Image.UnidentifiedImageError:
-        return f'is no image: it begins with {head!r}'
+        return f'is not an image: it begins with {head!r}'
     except PermissionError as error:
         return f'cannot be read: {error.strerror}'
     except (OSError, SyntaxError, ValueError) as error:
-        return f'is cut short or damaged ({error})'
-    return '' if cv2.imread(path, cv2.IMREAD_UNCHANGED) is not None else 'is no image that OpenCV reads'
+        return f'is truncated or damaged ({error})'
+    return '' if cv2.imread(path, cv2.IMREAD_UNCHANGED) is not None else 'cannot be read by OpenCV'
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:
-    """Those of the paths where no file is; every folder is listed once."""
+    """Returns the paths at which there is no file; lists every folder once."""
     by_folder = defaultdict(list)
     for path in paths:
         if '://' not in path:
@@ -64,7 +64,7 @@ def missing_files(paths: Iterable[str]) -> list[str]:
 
 
 def parts(dataset: Any) -> Iterator[Any]:
-    """The datasets that read files: this one, or those that it wraps."""
+    """Yields the datasets that read files: this one, or those that it wraps."""
     wrapped = getattr(dataset, 'datasets', None) or [
         one for one in (getattr(dataset, 'dataset', None), getattr(dataset, '_dataset', None)) if one
     ]
@@ -75,7 +75,7 @@ def parts(dataset: Any) -> Iterator[Any]:
 
 
 def reads_files(part: Any) -> bool:
-    """Whether a dataset of mmengine loads images from files on this machine, and from no other storage."""
+    """Returns True if a dataset of mmengine loads images from files on this machine only."""
     loaders = [
         one
         for one in getattr(getattr(part, 'pipeline', None), 'transforms', ())
@@ -87,10 +87,10 @@ def reads_files(part: Any) -> bool:
 
 
 def name_broken_images(dataset: Any) -> None:
-    """Lets a dataset of mmengine, or those that it wraps, say which file could not be read.
+    """Makes a dataset of mmengine, or those that it wraps, name the file if an image cannot be read.
 
     Raises:
-        BrokenImageError: Later, by what reads an image.
+        BrokenImageError: Later, when an image is loaded.
     """
     for part in parts(dataset):
         prepare = getattr(part, 'prepare_data', None)
@@ -108,21 +108,21 @@ def _prepared(prepare: Callable[[int], Any], info: Callable[[int], Any], index: 
             raise
         raise BrokenImageError(_message(path, fault)) from error
     path = info(index).get('img_path')
-    if isinstance(path, str) and _ends_early(path) and (fault := _confirmed(path)):  # OpenCV makes up the rest
+    if isinstance(path, str) and _ends_early(path) and (fault := _confirmed(path)):  # OpenCV fills the rest with grey
         raise BrokenImageError(_message(path, fault))
     return item
 
 
-#: What is lost by a file that cannot be read: nothing.
-THEN = 'a search then resumes with the same command, a training with --resume'
+#: Added to errors about unreadable files, after which nothing is lost.
+THEN = 'then resume a search with the same command, a training with --resume'
 
 
 def _message(path: str, fault: str) -> str:
-    return f'The image {path} {fault}. Put it right; {THEN}.'
+    return f'The image {path} {fault}. Restore the file; {THEN}.'
 
 
 def _ends_early(path: str) -> bool:
-    """Whether a file begins as a JPEG but does not end as one."""
+    """Returns True if a file has the first bytes of a JPEG but not the last ones."""
     try:
         with open(path, 'rb') as file:
             if file.read(2) != b'\xff\xd8':

@@ -1,4 +1,4 @@
-"""Reading data sets: what they read is looked at, and what cannot be read is named."""
+"""Checks annotation files and images of data sets while these are built."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from detnas_mm.errors import DetNASError
 
 @contextlib.contextmanager
 def looked_at(sets: Iterable[DescribedSet]) -> Iterator[None]:
-    """While datasets are built, looks at what they read; COCO files are parsed no further time for that.
+    """Checks annotation files while datasets are built inside; COCO files are not parsed a second time for it.
 
     Args:
-        sets: What is built.
+        sets: The datasets that are built.
 
     Raises:
-        DetNASError: If a dataset cannot be built, or a COCO file would be read as something else than is meant, because
-            of what its files hold.
+        DetNASError: If a dataset cannot be built, or would misread a COCO file, because of the content of its files.
     """
     sets = list(sets)
     with contextlib.ExitStack() as stack:
@@ -46,14 +45,14 @@ def looked_at(sets: Iterable[DescribedSet]) -> Iterator[None]:
 
 
 def check_files_of(one: DescribedSet, error: Exception | None = None) -> None:
-    """Looks at all that a dataset's annotation files hold.
+    """Checks the whole content of a dataset's annotation files.
 
     Args:
-        one: The dataset; of another kind than COCO's and VOC's it is left alone.
-        error: What was raised while it was read, if something was.
+        one: The dataset; only the kinds of COCO and VOC are checked.
+        error: Error raised while it was read, if any.
 
     Raises:
-        DetNASError: Names the file, what is wrong and how many entries it concerns.
+        DetNASError: If there is a fault. The message names the file, the fault and the number of entries.
     """
     file, folder = one.file, one.folder
     if file is None or not file.is_file():
@@ -65,10 +64,11 @@ def check_files_of(one: DescribedSet, error: Exception | None = None) -> None:
             check_voc(file, folder, annotations=one.cfg.get('ann_subdir', 'Annotations'))
     except DetNASError as found:
         raise found from error
-    if 'need at least one array to concatenate' in str(error):  # what numpy says of an empty list of images
+    if 'need at least one array to concatenate' in str(error):  # numpy's message for an empty list of images
         raise DetNASError(
-            f'{one.key} reads no image of {file}: by filter_cfg={one.cfg.get("filter_cfg")} none is left, since none '
-            f'has a box of {_some(one)}.'
+            f'{one.key} has no image left of {file}: filter_cfg={one.cfg.get("filter_cfg")} removes images without '
+            f'boxes of '
+            f'its classes, and none has a box of {_some(one)}. Set metainfo.classes to names of the file.'
         ) from error
 
 
@@ -79,7 +79,7 @@ def _some(one: DescribedSet) -> str:
 
 @contextlib.contextmanager
 def _looking(kind: type) -> Iterator[None]:
-    """Lets a dataset's class, for a while, look at a COCO file when it has parsed it."""
+    """Makes a dataset's class check COCO files after parsing them, inside the block."""
     owner: Any = next(base for base in kind.__mro__ if 'COCOAPI' in vars(base))
     original = owner.COCOAPI
     owner.COCOAPI = _looking_api(original)
@@ -106,7 +106,7 @@ def _looking_api(api: Any) -> type:
             wrong = negative_boxes(self.dataset)
             if wrong is not None:
                 _warn_once(
-                    f'{self._file}: {wrong}: mmdet reads no such box, so that what it shows is lost. Boxes are '
+                    f'{self._file}: {wrong}: mmdet skips such boxes, so their objects are lost. Boxes are '
                     f'[x, y, width, height]: correct the file.'
                 )
 
@@ -120,7 +120,7 @@ def _warn_once(text: str) -> None:
 
 
 class _Images(NamedTuple):
-    """Paths of a dataset's images, None if it has none, and whether one has a box, None if they have no such thing."""
+    """Paths of a dataset's images (None if not known), and whether any has a box (None if not known)."""
 
     paths: list[Any]
     boxed: bool | None
@@ -138,7 +138,7 @@ def _images(infos: Iterable[Any]) -> _Images:
 
 @contextlib.contextmanager
 def _noting_images() -> Iterator[None]:
-    """Notes images of the datasets that are built, before these pack them: unpacking COCO's outlines takes long."""
+    """Records the images of datasets built inside before they are serialised: unpacking COCO's masks takes long."""
     original: Any = BaseDataset._serialize_data
 
     def serialize(self: Any) -> Any:
@@ -153,15 +153,15 @@ def _noting_images() -> Iterator[None]:
 
 
 def check_images(dataset: Any, indices: Iterable[int] | None = None, boxes: bool = False) -> None:
-    """Refuses a dataset whose image files are not all there, and lets it name those that turn out to be broken.
+    """Raises if image files of a dataset are missing, and makes it name those that cannot be read later.
 
     Args:
-        dataset: One of mmengine, or what wraps some; others are left alone.
-        indices: Which of its images are read. Defaults to None: all.
-        boxes: Whether there must be a box, or there is nothing to learn.
+        dataset: A dataset of mmengine, or a wrapper of such; others are not checked.
+        indices: Indices of the images that are read. Defaults to None: all.
+        boxes: Whether at least one image must have a box, as training needs.
 
     Raises:
-        DetNASError: Gives an example and the number.
+        DetNASError: If files or boxes are missing. The message gives an example and the number.
     """
     name_broken_images(dataset)
     boxed, sources = [], []
@@ -176,13 +176,13 @@ def check_images(dataset: Any, indices: Iterable[int] | None = None, boxes: bool
         lacking = missing_files(path for path in found.paths if isinstance(path, str)) if local else []
         if lacking:
             raise DetNASError(
-                f'{len(lacking):,} of the {len(found.paths):,} images of {source} are missing, such as {lacking[0]}. '
-                f'Put them there, or give data_prefix the folder that they are in; {THEN}.'
+                f'{len(lacking):,} of the {len(found.paths):,} images of {source} do not exist, such as {lacking[0]}. '
+                f'Put them there, or set data_prefix to their folder; {THEN}.'
             )
         boxed.append(found.boxed)
         sources.append(source)
-    if boxes and False in boxed and True not in boxed:  # of a labelled and an unlabelled set one has none
+    if boxes and False in boxed and True not in boxed:  # in a labelled and an unlabelled set only one has boxes
         raise DetNASError(
             f'No image of {", ".join(sources)} has a box of {dataset.metainfo.get("classes")!r:.200}: there is nothing '
-            f'to train on. Give metainfo=dict(classes=…) the names that the annotations have.'
+            f'to train on. Set metainfo=dict(classes=…) to names in the annotations.'
         )

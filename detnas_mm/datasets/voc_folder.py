@@ -1,4 +1,4 @@
-"""What a VOC folder holds, looked at before it is used. Standard library only."""
+"""Checks a VOC folder before it is used. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from detnas_mm.errors import DetNASError
 def check_voc(
     list_file: str | Path, folder: str | Path, content: bool = True, annotations: str = 'Annotations'
 ) -> list[str]:
-    """Refuses a list of images that mmdet could not read.
+    """Raises if mmdet could not read the images and annotations of a list.
 
     Args:
         list_file: One id a line, such as ``VOC2007/ImageSets/Main/trainval.txt``.
-        folder: Of the year, such as ``VOC2007``.
-        content: Whether to look into the annotation files too, which takes as long as reading them.
-        annotations: Name of the folder that they lie in.
+        folder: Folder of the year, such as ``VOC2007``.
+        content: Whether to read the annotation files too, which takes longer.
+        annotations: Name of their folder.
 
     Returns:
         The ids, in the order of the list.
 
     Raises:
-        DetNASError: Names the file, what is wrong, an example and the number.
+        DetNASError: If there are faults. The message names the file, the fault, an example and the number.
         OSError: If the list cannot be read.
     """
     list_file = Path(list_file)
     try:
-        ids = [line for line in list_file.read_text(encoding='utf-8').splitlines() if line.strip()]  # as mmdet does
+        ids = [line for line in list_file.read_text(encoding='utf-8').splitlines() if line.strip()]  # as mmdet reads it
     except UnicodeDecodeError as error:
-        raise DetNASError(f'{list_file} is no text file ({error}); a list of images is needed.') from error
+        raise DetNASError(f'{list_file} is not a UTF-8 text file ({error}); give a list of images.') from error
     if not ids:
-        raise DetNASError(f'{list_file} is empty.')
+        raise DetNASError(f'{list_file} is empty: it must list one image id a line.')
     there = set(os.listdir(Path(folder, annotations))) if Path(folder, annotations).is_dir() else set()
     bare = [one for one in ids if f'{one}.xml' not in there and not Path(folder, annotations, f'{one}.xml').is_file()]
     if bare:
         raise DetNASError(
             f'{len(bare)} of the {len(ids)} images in {list_file} have no file in {Path(folder).name}/{annotations}, '
-            f'such as {bare[:3]}. The file must list one id a line; is the data set unpacked in full?'
+            f'such as {bare[:3]}. The file must list one id a line; check that the data set was unpacked completely.'
         )
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise DetNASError(
-            f'{list_file}: {len(twice)} images come more than once, such as {twice[:3]}: correct the list of images.'
+            f'{list_file}: {len(twice)} images are listed more than once, such as {twice[:3]}: remove the duplicates.'
         )
     if content:
         _check_content(list_file, Path(folder, annotations), ids)
@@ -59,20 +59,22 @@ def _check_content(list_file: Path, folder: Path, ids: Sequence[str]) -> None:
     wrong = [(file, fault) for file, fault in faults if fault]
     if wrong:
         file, fault = wrong[0]
-        raise DetNASError(f'{file} {fault} ({len(wrong):,} of the {len(ids):,} files of {list_file}). Correct it.')
+        raise DetNASError(
+            f'{file} {fault} ({len(wrong):,} of the {len(ids):,} files of {list_file}). Correct the files.'
+        )
 
 
 def _fault(file: Path) -> str:
-    """What is wrong in an annotation file; empty if nothing is."""
+    """Returns the fault of an annotation file; empty if there is none."""
     if not file.stat().st_size:
         return 'is empty'
     try:
         root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, LookupError) as error:  # the latter of an unknown encoding
-        return f'is no XML: {error}'
+    except (ElementTree.ParseError, LookupError) as error:  # LookupError: an unknown encoding
+        return f'is not XML: {error}'
     size = root.find('size')
     if root.tag != 'annotation' and size is None and root.find('object') is None:
-        return f'is no annotation file of VOC: it holds <{root.tag}>, without size and object'
+        return f'is not a VOC annotation file: its root is <{root.tag}>, without size and object'
     if size is not None and not all(_number(size, side) >= 1 for side in ('width', 'height')):
         return 'has a size without width or height in pixels'
     for number, item in enumerate(root.findall('object'), 1):

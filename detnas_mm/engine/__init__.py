@@ -1,4 +1,4 @@
-"""What runs inside mmengine's Runner, and what starts it."""
+"""Parts that run inside mmengine's Runner, and functions that start it."""
 
 from detnas_mm.compat import check_stack
 

@@ -1,4 +1,4 @@
-"""Classes of heads, data sets and annotation files, held against one another by a config alone."""
+"""Checks that heads, data sets and annotation files have the same classes, from the config alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from detnas_mm.datasets.described import DescribedSet
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.truth import compare_classes
 
-#: Places of heads that tell classes apart. An RPN's does not, and that of a semantic branch has classes of its own.
+#: Keys of heads that classify objects: not those of RPNs, nor of semantic branches, which have other classes.
 HEADS = re.compile(r'\.(bbox_|mask_|mask_iou_|query_)?head(\.\d+)?$')
 
 
 class Head(NamedTuple):
-    """A head as a config describes it.
+    """A head as described in a config.
 
     Attributes:
-        key: Where it stands, such as ``'model.bbox_head'``.
+        key: Its place in the config, such as ``'model.bbox_head'``.
         cfg: Its settings.
-        kind: Its class; None if it is not known.
+        kind: Its class; None if not known.
     """
 
     key: str
@@ -31,7 +31,7 @@ class Head(NamedTuple):
     kind: Any
 
     def classes(self) -> tuple[int | None, str]:
-        """Returns ``num_classes``, None if it is not known, and ``' by default'`` where the config does not set it."""
+        """Returns ``num_classes`` (None if not known), and ``' by default'`` if the config does not set it."""
         if self.cfg.get('class_agnostic'):
             return None, ''
         given = 'num_classes' in self.cfg
@@ -42,18 +42,18 @@ class Head(NamedTuple):
 def check_classes(
     sets: Iterable[DescribedSet], heads: Iterable[Head], trained: Sequence[str] = (), checkpoint: str | None = None
 ) -> None:
-    """Refuses a job whose heads, data sets and annotation files have other classes, before anything is built.
+    """Raises if heads, data sets and annotation files of a job have different classes, before anything is built.
 
-    Sets whose classes are not known before they are read, and heads without ``num_classes``, are left alone.
+    Not checked: data sets whose classes are only known after reading, and heads without ``num_classes``.
 
     Args:
-        sets: The data sets that it reads.
-        heads: Those of its model; none if the model is not used.
-        trained: Classes that the weights of a checkpoint were trained on, if they are used as they are.
-        checkpoint: Its name.
+        sets: Data sets of the job.
+        heads: Heads of its model; none if the model is not used.
+        trained: Classes of a checkpoint's training, if its weights are not trained further.
+        checkpoint: Name of the checkpoint.
 
     Raises:
-        DetNASError: Names both places and what stands there.
+        DetNASError: If classes differ. The message names both places and their values.
     """
     labels = {name: (label, f'the checkpoint {checkpoint}') for label, name in enumerate(trained)}
     counts = [(head.key, *head.classes()) for head in heads]
@@ -62,12 +62,12 @@ def check_classes(
         if classes is None:
             continue
         if isinstance(classes, str):
-            raise DetNASError(f"{where} is {classes!r}, one text: give a tuple of names, such as ('{classes}',).")
+            raise DetNASError(f"{where} must be a tuple of names, such as ('{classes}',); got the string {classes!r}.")
         times = Counter(classes)
         twice = [name for name in times if times[name] > 1]
         if twice and (one.is_coco or one.is_voc):
             raise DetNASError(
-                f'{where} names {twice[0]!r} {times[twice[0]]} times, and mmdet finds classes by their names: name '
+                f'{where} names {twice[0]!r} {times[twice[0]]} times, but mmdet selects classes by name: list '
                 f'each class once.'
             )
         file = one.file
@@ -80,18 +80,20 @@ def check_classes(
         for head, number, source in counts:
             if number not in (None, len(classes)):
                 raise DetNASError(
-                    f'{head}.num_classes is {number}{source}, and {one.key} has {len(classes)} classes: '
-                    f'{_some(classes)} ({where}{counted}). Give both the same.'
+                    f'{head}.num_classes is {number}{source}, but {one.key} has {len(classes)} classes: '
+                    f'{_some(classes)} ({where}{counted}). Set {head}.num_classes={len(classes)}, or change the '
+                    f'classes.'
                 )
         for label, name in enumerate(classes):
-            if times[name] > 1:  # ImageNet has two cranes
+            if times[name] > 1:  # ImageNet has two classes named crane
                 continue
             other, place = labels.setdefault(name, (label, where))
             if other != label:
                 raise DetNASError(
-                    f'{name!r} has label {label} by {where}, and label {other} by {place}: a model knows classes by '
-                    f'their labels. List the classes in one order everywhere, metainfo.classes and the categories of '
-                    f'the annotation files.'
+                    f'{name!r} has label {label} in {where}, but label {other} in {place}: a model identifies classes '
+                    f'by '
+                    f'their labels. List the classes in the same order in metainfo.classes and in the categories of '
+                    f'all annotation files.'
                 )
 
 
@@ -101,7 +103,7 @@ def _some(classes: Sequence[Any]) -> str:
 
 
 def _default(kind: Any) -> Any:
-    """What a head's class takes for ``num_classes``; None if it has no such argument."""
+    """Returns the default of ``num_classes`` in a head's class; None if it has no such argument."""
     for base in getattr(kind, '__mro__', ()):
         init = vars(base).get('__init__')
         argument = inspect.signature(init).parameters.get('num_classes') if inspect.isfunction(init) else None

@@ -1,4 +1,4 @@
-"""Reading configs, making them fit the machine at hand, and writing them. Nothing here starts anything."""
+"""Reads configs, adapts them to the machine, and writes them. Starts nothing."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _HOURS = 3600
 
 
 def read_config(args: argparse.Namespace) -> Config:
-    """Reads the config of parsed arguments as it is written, with the command line's options applied.
+    """Reads the config of parsed arguments as written, with ``--cfg-options`` applied.
 
-    ``launcher`` and ``work_dir`` are set, modules that an option names as ``custom_imports`` are imported.
+    Sets ``launcher`` and ``work_dir``, and imports modules that an option adds to ``custom_imports``.
 
     Args:
-        args: Of :func:`detnas_mm.cli.parser`.
+        args: Arguments parsed by :func:`detnas_mm.cli.parser`.
 
     Raises:
-        DetNASError: If the file cannot be read, such a module cannot be imported, or an option is mistyped.
+        DetNASError: If the file cannot be read, a module cannot be imported, or an option is misspelt.
     """
     follow(MMLogger.get_current_instance())
     cfg = read_file(args.config)
     _check_names(cfg, args.cfg_options or {})
     override(cfg, args.cfg_options)
     if any(key.partition('.')[0] == 'custom_imports' for key in args.cfg_options or ()):
-        with library_errors('--cfg-options custom_imports'):  # mmengine has imported what the file names
+        with library_errors('--cfg-options custom_imports'):  # mmengine has imported those of the file
             import_modules_from_strings(**cfg.custom_imports)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -53,7 +53,7 @@ def read_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-#: What tools read of a config: mmengine's Runner and what it is built by, and the tools of this package.
+#: Top-level keys that are read: by mmengine's Runner and its builders, and by the tools of this package.
 _READ = (
     *(name for name in inspect.signature(Runner.__init__).parameters if name not in ('self', 'cfg')),
     'runner_type', 'model_wrapper_cfg', 'custom_imports', 'find_unused_parameters', 'activation_checkpointing',
@@ -62,16 +62,16 @@ _READ = (
 
 
 def _check_names(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Refuses options whose names are close to one that is read, and says so of names in the file.
+    """Raises for options whose names nearly match a known key, and warns about such names in the file.
 
-    A config may have variables of its own.
+    Other unknown names are allowed: a config may have variables of its own.
 
     Args:
-        cfg: The config as its file has it.
-        options: What is about to be merged into it.
+        cfg: The config as in its file.
+        options: Options to merge into it.
 
     Raises:
-        DetNASError: Names the option that nothing would read.
+        DetNASError: If an option is misspelt. The message names it.
     """
     for name in cfg:
         near = [] if name in _READ else get_close_matches(name, _READ, 1, cutoff=0.82)
@@ -102,10 +102,10 @@ def _warn(text: str) -> None:
 
 
 def fit_to_machine(cfg: Config) -> Config:
-    """Returns a config that runs where there is no GPU or no process group; the given one stays as it is.
+    """Returns a copy of a config that runs on this machine, also without GPU or process group.
 
-    SyncBN becomes BN without a process group or without CUDA; several CPU processes communicate by gloo. Collective
-    operations get two hours before they time out, since a rank may wait that long for another one's evaluation.
+    SyncBN is replaced by BN without a process group or without CUDA; several CPU processes communicate by gloo. The
+    timeout of collective operations is set to two hours, since a rank may wait that long for another one's evaluation.
     Dataloaders without workers lose the settings of workers.
 
     Raises:
@@ -119,7 +119,7 @@ def fit_to_machine(cfg: Config) -> Config:
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if out.get(key) is not None and not isinstance(out[key], DataLoader):
             out[key] = fitted_loader(key, out[key])
-    for key, value in (out.get('train_cfg') or {}).items():  # loaders of a loop's own
+    for key, value in (out.get('train_cfg') or {}).items():  # further loaders of a loop
         if key.endswith('_dataloader') and isinstance(value, Mapping):
             out.train_cfg[key] = fitted_loader(f'train_cfg.{key}', value)
     if not (cuda and distributed) and 'model' in out:
@@ -137,7 +137,7 @@ def fit_to_machine(cfg: Config) -> Config:
 
 
 def _replace_norm(node: Any) -> int:
-    """Turns SyncBN into BN everywhere below a config node; returns how often."""
+    """Replaces SyncBN by BN everywhere below a config node; returns the number of replacements."""
     found = [one for one in nodes(node) if is_other(one, 'SyncBN')]
     for one in found:
         one['type'] = 'BN'
@@ -145,7 +145,7 @@ def _replace_norm(node: Any) -> int:
 
 
 def write_config(cfg: Config, path: Path) -> None:
-    """Writes a config file, whole or not at all.
+    """Writes a config file atomically.
 
     Raises:
         DetNASError: See :func:`config_text`.

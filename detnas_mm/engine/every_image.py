@@ -1,4 +1,4 @@
-"""A look at every image of a job, before hours of work: ``--check-images`` of the tools."""
+"""Checks every image of a job before hours of work: the option ``--check-images`` of the tools."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from detnas_mm.engine.inputs import JobInputs
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import building
 
-#: Images handed out at a time, so that the list of what is under way stays short.
+#: Number of images distributed at a time, which limits the memory of pending tasks.
 _AT_A_TIME = 4096
 
 
 def check_every_image(cfg: Any, splits: Sequence[str]) -> None:
-    """Opens and decodes every image that a job would read, once, and prints those that cannot be read.
+    """Decodes every image of a job once, and prints those that cannot be read.
 
-    Of a search these are the images of its test set as well, on which what it finds is tested: that of
-    ``search.export.config``, or its own. A test set that is not on this machine is named and left out.
+    For a search this includes the test set of found nets: that of ``search.export.config``, or its own. A test set that
+    is not on this machine is named and skipped.
 
     Args:
-        cfg: The job.
-        splits: Whose images are read besides those of its search, such as ``'train'``.
+        cfg: Config of the job.
+        splits: Splits whose images are checked besides those of the search, such as ``'train'``.
 
     Raises:
-        DetNASError: If images cannot be read, or there are none to look at; or if the data are not there or do not fit.
+        DetNASError: If images cannot be read, there are none to check, or data are missing or do not fit.
     """
     inputs = JobInputs.read(cfg, splits)
     inputs.check_files()
@@ -42,7 +42,7 @@ def check_every_image(cfg: Any, splits: Sequence[str]) -> None:
     paths = list(dict.fromkeys([*_paths(inputs.sets, cfg.get('default_scope')), *_exported_paths(cfg)]))
     if not paths:
         raise DetNASError(
-            f'{CHECK_IMAGES}: {cfg.filename} names no images on this machine for {", ".join([*splits, "search"])}.'
+            f'{CHECK_IMAGES}: {cfg.filename} has no images on this machine for {", ".join([*splits, "search"])}.'
         )
     broken = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(paths), desc='images', unit='image') as bar:
@@ -54,14 +54,12 @@ def check_every_image(cfg: Any, splits: Sequence[str]) -> None:
                     bar.write(f'{path} {fault}')
                 bar.update(1)
     if broken:
-        raise DetNASError(
-            f'{broken:,} of {len(paths):,} images cannot be read: see the list above, and put them right.'
-        )
+        raise DetNASError(f'{broken:,} of {len(paths):,} images cannot be read: restore the files in the list above.')
     print(f'All {len(paths):,} images can be read.')
 
 
 def _exported_paths(cfg: Any) -> list[str]:
-    """Paths of the images on which the nets that a search exports are tested; none if the job searches nothing."""
+    """Returns paths of the images on which nets of a search are tested; none if the job is not a search."""
     search = cfg.get('search')
     export = search.get('export', {}) if isinstance(search, Mapping) else None
     if not isinstance(export, Mapping):
@@ -81,7 +79,7 @@ def _exported_paths(cfg: Any) -> list[str]:
 
 
 def _paths(sets: Iterable[DescribedSet], scope: str | None) -> list[str]:
-    """Paths of the images that are read, each once: not those that ``filter_cfg`` and ``indices`` leave out."""
+    """Returns the paths of all images that are read, without those that ``filter_cfg`` and ``indices`` remove."""
     paths: dict[str, None] = {}
     with DefaultScope.overwrite_default_scope(scope):
         for one in sets:

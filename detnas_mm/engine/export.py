@@ -1,4 +1,4 @@
-"""From a search's best rows to ordinary configs and weights."""
+"""Exports the best rows of a search as ordinary configs and weights."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from detnas_mm.options import option_word
 from detnas_mm.search import LEDGER, Record, SearchJob
 from detnas_mm.spaces import Architecture
 
-#: Hooks that only a search has, and the training of a supernet.
+#: Hooks of searches and of supernet training, which exported configs do not need.
 _SEARCH_HOOKS = ('detnas_mm.SearchHook', 'detnas_mm.PathSamplingHook')
-#: What belongs to a run, and not to a config.
+#: Keys that belong to a run rather than to a config.
 _OF_A_RUN = ('search', 'load_from', 'resume', 'work_dir', 'launcher')
-#: Where a config names its classes, the smallest set first: some are read for them.
+#: Keys from which classes are taken, the smallest set first, since some must be read for them.
 _DATA = ('test_dataloader', 'train_dataloader', 'val_dataloader')
-#: Gives a net's state dict; None if there is none to export.
+#: Returns a net's state dict; None if there is none to export.
 Weights = Callable[[Architecture], Mapping[str, Any] | None]
 
 
 def without_search(cfg: Config) -> dict[str, Any]:
-    """A search's config as nested dicts, without the search and what belongs to its run."""
+    """Returns a search's config as nested dicts, without the search and the keys of its run."""
     out = cfg.to_dict()
     for key in _OF_A_RUN:
         out.pop(key, None)
@@ -50,20 +50,20 @@ def without_search(cfg: Config) -> dict[str, Any]:
 class Exporter:
     """Writes nets of a search as ordinary configs and checkpoints.
 
-    Two configs a net, since they differ by intent: the ordinary training config that ``search.export.config`` names,
-    with the net in it and its own data; and the searched model with the net in it, whose test gives the fitness.
+    There are two configs for each net: the ordinary training config that ``search.export.config`` names, with the net
+    in it and its own data; and the searched model with the net in it, whose test gives the fitness.
 
     Args:
         job: The search.
 
     Raises:
-        DetNASError: If ``search.export.config`` cannot be read, nets do not fit into it, or the nets in it are others
-            than those of the search.
+        DetNASError: If ``search.export.config`` cannot be read, nets do not fit into it, or its nets would differ from
+            those of the search.
     """
 
     def __init__(self, job: SearchJob) -> None:
         self.job = job
-        self.searched = without_search(Config.fromstring(job.text, '.py'))  # as it is read from the search's folder
+        self.searched = without_search(Config.fromstring(job.text, '.py'))  # as read from the search's folder
         self.source = job.export.config
         self.training = (
             self.searched if self.source is None else without_search(read_source('search.export.config', self.source))
@@ -71,7 +71,7 @@ class Exporter:
         self._check()
 
     def _check(self) -> None:
-        """Looks whether nets fit into the configs, what is written can be read, and both configs hold the same net."""
+        """Checks that nets fit into both configs, that these can be read back, and that both have the same net."""
         arch = self.job.space.sample(np.random.default_rng(0))
         configs = self._configs(arch, self.job.needs_model)
         for cfg in configs.values():
@@ -86,28 +86,29 @@ class Exporter:
         for what, ours, theirs in _deciding_settings(searched, training):
             if ours != theirs:
                 raise DetNASError(
-                    f'search.export.config: {what} is {theirs!r} in {self.source}, and {ours!r} in the searched '
-                    f'config; the nets would be others. Make them equal, or name another config or None.'
+                    f'search.export.config: {what} is {theirs!r} in {self.source}, but {ours!r} in the searched '
+                    f'config, so nets would differ. Make them equal, or set another config, or None for the searched '
+                    f'one.'
                 )
         shapes, others = _shapes(searched), _shapes(training)
         for name in [*shapes, *others]:
             if shapes.get(name) != others.get(name):
                 raise DetNASError(
-                    f'search.export.config: {name} has the shape {others.get(name)} in {self.source}, and '
-                    f'{shapes.get(name)} in the searched config, so that weights do not fit. Name a training config of '
+                    f'search.export.config: {name} has the shape {others.get(name)} in {self.source}, but '
+                    f'{shapes.get(name)} in the searched config, so weights do not fit. Use a training config of '
                     f'the same model, or None for the searched one.'
                 )
         ours, theirs = (dataset_meta(cfg, _DATA).get('classes') for cfg in (configs.get('search_val', {}), training))
         if ours and theirs and ours != theirs and len(ours) == len(theirs):
             number = next(i for i in range(len(ours)) if ours[i] != theirs[i])
             raise DetNASError(
-                f'search.export.config: class {number} of the data is {theirs[number]!r} in {self.source}, and '
-                f'{ours[number]!r} in search-val; labels of the nets would be others. Give both the same '
-                f'metainfo.classes in the same order, or name another config or None.'
+                f'search.export.config: class {number} of the data is {theirs[number]!r} in {self.source}, but '
+                f'{ours[number]!r} in search-val, so labels would differ. Set both to the same '
+                f'metainfo.classes in the same order, or set another config, or None for the searched one.'
             )
 
     def _configs(self, arch: Architecture, weights: bool) -> dict[str, dict[str, Any]]:
-        """The configs that are written of a net, by name; none where the space describes none."""
+        """Returns the configs to write for a net, by name; empty if the space cannot configure its nets."""
         training, searched = (self.job.space.configure(cfg, arch) for cfg in (self.training, self.searched))
         if training is None or searched is None:
             return {}
@@ -119,7 +120,7 @@ class Exporter:
         for cfg in configs.values():
             add_drawing(cfg)
             if weights:
-                cfg['model'].get('backbone', {}).pop('init_cfg', None)  # the checkpoint holds all weights
+                cfg['model'].get('backbone', {}).pop('init_cfg', None)  # the checkpoint has all weights
         return configs
 
     def write(
@@ -129,17 +130,18 @@ class Exporter:
         meta: Mapping[str, Any],
         weights: Weights | None = None,
     ) -> dict[str, Path]:
-        """Writes one net. All ranks must call this.
+        """Writes the configs and the checkpoint of one net. All ranks must call this.
 
         Args:
             arch: The net.
             stem: Path of all files, without suffix.
             meta: Plain values to keep in the checkpoint.
-            weights: Gives a net's state dict. Defaults to the evaluator's.
+            weights: Function that returns a net's state dict. Defaults to the evaluator's.
 
         Returns:
-            Paths by name: ``config``, ``checkpoint`` and ``search_val`` (the config whose test gives the fitness); what
-            cannot be had is missing: weights, a test, or even a config where the space describes none.
+            Paths by name: ``config``, ``checkpoint`` and ``search_val`` (the config whose test gives the fitness);
+            without entries for what does not exist: weights, a test, or a config if the space cannot configure its
+            nets.
         """
         if not self._configs(arch, False):
             return {}
@@ -161,12 +163,12 @@ class Exporter:
                 own = dict(meta) | (dict(dataset_meta=named) if named else {})
                 with replacing(files['checkpoint']) as draft:
                     torch.save(dict(meta=own, state_dict=state), draft)
-                    load_checkpoint_file(draft)  # what could not be loaded later is an error now
+                    load_checkpoint_file(draft)  # fails now rather than when it is loaded later
         return files
 
 
 def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Settings that decide what a backbone computes and sees, of two configs, side by side."""
+    """Yields the settings that determine a backbone and its inputs: name and values in two configs."""
     for part in ('backbone', 'data_preprocessor'):
         one, other = (_plain(cfg['model'].get(part) or cfg.get(part) or {}) for cfg in (first, second))
         for key in sorted(one.keys() | other.keys()):
@@ -174,7 +176,7 @@ def _deciding_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> I
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Comparable settings: types without their scopes, SyncBN and BN compute the same, and lists are tuples."""
+    """Normalises settings for comparison: types without scopes, SyncBN as BN, lists as tuples."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -188,25 +190,25 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors of a config's model, built without memory."""
+    """Returns the shapes of all tensors of a config's model, built on the meta device."""
     with without_memory():
         model = build_model(Config(copy.deepcopy(dict(cfg))))
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
-# -- what to type next ----------------------------------------------------------------------------------------------
+# -- next commands ----------------------------------------------------------------------------------------------
 
 
 def next_commands(files: Mapping[str, Path]) -> list[str]:
-    """What to type to test and to train an exported net, in any folder; one line each.
+    """Returns commands to test and to train an exported net, for any current folder; one line each.
 
     Args:
-        files: What :meth:`Exporter.write` returns.
+        files: Result of :meth:`Exporter.write`.
     """
     config, checkpoint = files['config'], files.get('checkpoint')
     cfg = Config.fromfile(config)
     lines = []
-    if not cfg.get('train_dataloader'):  # a backbone alone
+    if not cfg.get('train_dataloader'):  # a backbone only
         return [f'Its backbone, for any config: {config}']
     trains = cfg.get('train_cfg') and (cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters'))
     if checkpoint is not None:
@@ -230,7 +232,7 @@ def next_commands(files: Mapping[str, Path]) -> list[str]:
 
 
 def row_meta(job: SearchJob, row: Record) -> dict[str, Any]:
-    """What an exported checkpoint says of its net."""
+    """Returns the entries about a net in its exported checkpoint."""
     return dict(id=row.id, arch=row.arch, space=job.space.spec(), metrics=row.metrics, costs=row.costs)
 
 
@@ -240,16 +242,16 @@ def export_best(
     weights: Weights | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Exports rows into ``best/``; ends with the next commands to type. All ranks call it.
+    """Exports rows into ``best/``, and logs the next commands. All ranks must call this.
 
     Args:
         job: The search.
         best: Rows to export, the best first.
         weights: See :meth:`Exporter.write`.
-        meta: Plain values that checkpoints and ``best.json`` say of the nets beside what their rows say.
+        meta: Plain values for checkpoints and ``best.json``, in addition to those of the rows.
 
     Returns:
-        What ``best.json`` says of each.
+        The entry of each net in ``best.json``.
     """
     assert job.work_dir is not None
     work_dir = job.work_dir
@@ -262,7 +264,7 @@ def export_best(
     if not is_main_process():
         return entries
     current = {entry[key] for entry in entries for key in ('config', 'checkpoint', 'search_val') if key in entry}
-    for file in (work_dir / 'best').glob('rank*'):  # of an earlier, shorter search in this folder
+    for file in (work_dir / 'best').glob('rank*'):  # left by an earlier search in this folder
         if str(file.relative_to(work_dir)) not in current:
             file.unlink()
     winner = entries[0]

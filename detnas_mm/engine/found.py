@@ -1,4 +1,4 @@
-"""What a search has found, measured as whole nets: from their exported configs alone."""
+"""Measures the latency of the nets that a search has found, as whole nets, from their exported configs."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from detnas_mm.search.pareto import front_ranks
 from detnas_mm.terminal import doing
 from detnas_mm.visualization import plot_front
 
-#: Few nets, so they take a fraction of what the tables took.
+#: Fewer rounds than for tables, since there are few nets.
 PACE = Pace(rounds=10)
-#: What of a search its nets are judged by.
+#: Keys of a ledger's header that must match to measure its nets.
 _JUDGED_BY = ('space', 'objectives', 'budget')
 
 
@@ -50,35 +50,35 @@ def measure_found(
     tests: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any] | None:
-    """Measures the exported nets of a search; writes ``measured.json`` and, of several objectives, ``front.png``.
+    """Measures the exported nets of a search; writes ``measured.json`` and, with several objectives, ``front.png``.
 
-    Where the search knows a measured latency, nets are measured as its table was, on its device and with its number of
-    threads, in turn with the nets that were measured with it, so that limits in multiples of these are looked at again.
-    Whole detectors that were searched by their latency before training are measured on its device, each at its own
-    input size, trained and with the post-processing that they are exported with.
+    If the search has a measured latency, nets are measured like its table, on the same device with the same number of
+    threads, alternating with the reference nets, so that limits in multiples of these are checked again. Whole
+    detectors whose latency was an objective before training are measured on its device, each at its own input size,
+    with trained weights and their post-processing.
 
     Args:
         job: A finished search.
-        pace: How thoroughly.
-        device: ``'cpu'`` or ``'cuda'``, where there is no table; None measures nothing then.
-        inputs: What nets are run on. Defaults to :class:`FoundInputs`.
-        tests: What trained nets are tested on besides: ``'tested'`` (search-val), ``'test_set'``.
-        say: Receives lines of text.
+        pace: Number of rounds and repetitions.
+        device: ``'cpu'`` or ``'cuda'``, if there is no table; None then measures nothing.
+        inputs: Inputs of the nets. Defaults to :class:`FoundInputs`.
+        tests: Tests of trained nets to run as well: ``'tested'`` (search-val), ``'test_set'``.
+        say: Receives log lines.
 
     Returns:
-        What ``measured.json`` holds; None if nothing was measured: there is neither table nor device, or the table is
+        Content of ``measured.json``; None if nothing was measured: there is neither table nor device, or the table is
         of another device.
 
     Raises:
-        FileNotFoundError: If the work dir holds no finished search.
-        ValueError: If it holds that of another config.
+        FileNotFoundError: If the work dir has no finished search.
+        ValueError: If it has the search of another config.
     """
     name, cost = latency_of(job.budget) or (None, None)
     if (cost is None and device is None) or job.work_dir is None:
         return None
     work_dir = job.work_dir
     if not (work_dir / 'best.json').is_file():
-        raise MissingFileError(f'{work_dir} has no best.json: it is no folder of a finished search.')
+        raise MissingFileError(f'{work_dir} has no best.json: give the folder of a finished search.')
     _check_config(job, work_dir)
     on = describe_device(str(device)) if cost is None else cost.device
     if describe_device(on['kind'])['name'] != on['name']:
@@ -154,7 +154,7 @@ def _times(
     inputs: FoundInputs,
     pace: Pace,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Inputs]]:
-    """Seconds of exported nets by their architecture, and of the table's nets by their name; inputs of the former."""
+    """Returns seconds of exported nets by architecture and of the table's nets by name, and inputs of the former."""
     assert job.work_dir is not None
     subject = subject_of(job.space) if inputs.part == 'backbone' else None
     runs: dict[str, Any] = {}
@@ -179,7 +179,7 @@ def _times(
 
 
 def _row(name: str, measured: Mapping[str, np.ndarray], even: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What :func:`compared` says of a net, without a prediction."""
+    """Returns the entry of a net as in :func:`compared`, without a prediction."""
     ms, iqr = milliseconds(np.median(even[name])), milliseconds(spread(measured[name][:, 0]))
     return dict(arch=name, measured_ms=ms, iqr_ms=iqr)
 
@@ -187,7 +187,7 @@ def _row(name: str, measured: Mapping[str, np.ndarray], even: Mapping[str, np.nd
 def _net(
     entry: Mapping[str, Any], row: Mapping[str, Any], job: SearchJob, inputs: Inputs, units: Mapping[str, float]
 ) -> dict[str, Any]:
-    """A found net: as predicted, as measured, and which limits it then breaks."""
+    """Returns the entry of a found net: predicted and measured values, and limits that the measured ones break."""
     as_measured = dict(entry['costs'])
     for name, cost in job.budget.models.items():
         if isinstance(cost, NetLatency):
@@ -208,7 +208,7 @@ def _net(
 
 
 def mark_beaten(nets: Sequence[dict[str, Any]], job: SearchJob) -> None:
-    """Notes which nets others of the front beat once latencies are the measured ones."""
+    """Marks nets that others of the front dominate by measured latency."""
 
     def gain(net: dict[str, Any], objective: Objective) -> float:
         value = (net['fitness'] | net['as_measured'])[objective.name]
@@ -222,7 +222,7 @@ def mark_beaten(nets: Sequence[dict[str, Any]], job: SearchJob) -> None:
 
 
 def lower_limits(job: SearchJob, net: Mapping[str, Any]) -> list[str]:
-    """Options of the command line that lower the limits on latency which a net exceeds as measured."""
+    """Returns command-line options that lower the latency limits which a net's measured latency exceeds."""
     return [
         f'search.constraints.{number}.high={limit.high * net["costs"][limit.cost] / net["as_measured"][limit.cost]:.4g}'
         for number, limit in enumerate(job.budget.constraints)
@@ -231,9 +231,9 @@ def lower_limits(job: SearchJob, net: Mapping[str, Any]) -> list[str]:
 
 
 def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:
-    """The metrics of an exported net by mmengine's ``Runner.test``, as ``tools/test.py`` runs it.
+    """Tests an exported net by mmengine's ``Runner.test``, like ``tools/test.py``; returns the metrics.
 
-    Those that are not finite are left out, such as the AP of a class that search-val has no box of.
+    Metrics that are not finite are left out, such as the AP of a class without boxes in search-val.
     """
     cfg = fit_to_machine(read_file(config))
     cfg.load_from = str(checkpoint)
@@ -249,10 +249,10 @@ def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:
 
 
 def _check_config(job: SearchJob, work_dir: Path) -> None:
-    """Refuses to judge what was found by the limits of another search.
+    """Raises if the folder has another search than the config.
 
     Raises:
-        ValueError: Names what differs.
+        ValueError: If they differ. The message gives the differences.
     """
     if not (work_dir / LEDGER).is_file():
         return
@@ -260,14 +260,14 @@ def _check_config(job: SearchJob, work_dir: Path) -> None:
     found = differences(*({key: header.get(key) for key in _JUDGED_BY} for header in (there, now)))
     if found:
         raise DetNASError(
-            f'{work_dir} holds another search than this config: {found}. Give the config that it ran with: '
+            f'{work_dir} has the search of another config: {found}. Use the config that it ran with: '
             f'{shlex.quote(str(work_dir / CONFIG))}'
         )
 
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Lets torch use as many threads as the tables were measured with; None for as many as it does."""
+    """Sets torch's number of threads to that of the tables inside the block; None does not change it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

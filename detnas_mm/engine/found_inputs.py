@@ -1,4 +1,4 @@
-"""What the nets that a search has found are run on while they are measured."""
+"""Inputs on which the nets found by a search are measured."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Size = tuple[int, int]
 
 
 class FoundInputs:
-    """Inputs of exported nets: the same for all, or at the input size of each where their test pipelines differ.
+    """Inputs of exported nets: the same for all, or one for each input size if their test pipelines differ.
 
-    As the table of a search was measured; where there is none, whole detectors of mmdet, on images of search-val if
-    there are any, and of other nets the backbone, on noise. A detector's input size is then that of its first image;
-    where its latency was searched by (:class:`~detnas_mm.latency.NetLatency`) the size which that was measured at, and
-    on noise the ``scale`` of its test pipeline.
+    With a latency table, nets are measured like the table. Without one, whole detectors of mmdet run on images of
+    search-val, or on noise if there are none; of other nets the backbone runs on noise. The input size of a detector is
+    that of its first image; if its latency was searched (:class:`~detnas_mm.latency.NetLatency`), the size of that
+    measurement; on noise the ``scale`` of its test pipeline.
 
     Args:
         job: The search, finished or not.
         device: ``'cpu'`` or ``'cuda'``.
-        input_size: (height, width) in pixels for all nets, where there is no measured latency.
+        input_size: (height, width) in pixels for all nets, if there is no measured latency.
 
     Attributes:
         part: ``'backbone'`` or ``'detector'``.
-        first: Inputs of a net drawn at random, and of all others that do not differ in their test set.
+        first: Inputs of a random net, and of all nets with the same test set.
 
     Raises:
-        ValueError: If nets cannot be measured, or there is no input size.
+        ValueError: If nets cannot be measured, or the input size is not known.
     """
 
     def __init__(self, job: SearchJob, device: str, input_size: Any = None) -> None:
@@ -46,12 +46,12 @@ class FoundInputs:
         kind = type(job.space).__name__
         if net is None:
             raise DetNASError(
-                f'Exported nets are measured by their configs, and {kind} does not say how a net of its own is '
-                f'configured.'
+                f'Exported nets are measured by their configs, but {kind} cannot configure its nets (its '
+                f'configure() returns None).'
             )
         self.device = device
         self.channels = job.space.in_channels or RGB
-        self._size: Size | None = input_size  # of all nets
+        self._size: Size | None = input_size  # for all nets
         self._searched: NetLatency | None = None
         table = next(iter(measured_costs(job.budget).values()), None)
         _, cost = latency_of(job.budget) or (None, None)
@@ -65,17 +65,17 @@ class FoundInputs:
             self._real = self.part == 'detector'
             self._searched = cost if isinstance(cost, NetLatency) else None
             if 'backbone' not in model:
-                raise DetNASError(f'Nets of {kind} have no backbone whose latency could be measured.')
+                raise DetNASError(f'Nets of {kind} have no backbone, so their latency cannot be measured.')
         self._made: dict[str, Inputs] = {}
         source = job.evaluator.rescoring(net) if self._real and job.evaluator is not None else None
         self.first = self.of(net if source is None else source, source is not None)
 
     def of(self, cfg: Mapping[str, Any], search_val: bool) -> Inputs:
-        """Inputs of one net; those of nets that do not differ in their test set are made once.
+        """Returns the inputs of one net, cached for nets with the same test set.
 
         Args:
             cfg: Its exported config.
-            search_val: Whether its test set is search-val; else it looks at noise.
+            search_val: Whether its test set is search-val; otherwise it runs on noise.
 
         Raises:
             ValueError: If its input size is not known.
@@ -87,8 +87,8 @@ class FoundInputs:
             size = self._size or self._searched_at(cfg) or (images[0].shape[-2:] if images else test_scale(cfg))
             if size is None:
                 raise DetNASError(
-                    'This search has no measured latency, no images of search-val and no test pipeline with a scale, '
-                    'so give the size to measure nets at: --input-size H W.'
+                    'The input size is not known: this search has no measured latency, no images of search-val and no '
+                    'test pipeline with a scale. Give --input-size H W.'
                 )
             self._made[key] = Inputs(self.part, size, self.device, images, self.channels)
         return self._made[key]

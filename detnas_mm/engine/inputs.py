@@ -1,4 +1,4 @@
-"""What a job reads and where it writes, looked at before it starts."""
+"""Checks the inputs and the output folder of a job before it starts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from detnas_mm.engine.classes import HEADS, Head, check_classes
 from detnas_mm.engine.shared_memory import warn_if_small
 from detnas_mm.search import LEDGER, refuse_if_in_use
 
-#: Bytes of a COCO file that is parsed once more than needed, in two seconds, so that a fault is reported at once.
+#: Bytes up to which a COCO file is also parsed here, in two seconds, to report faults early.
 _SMALL = 64 * 2**20
 _COCO_METRICS = ('CocoMetric', 'FasterCocoMetric')
 
 
 class Files(NamedTuple):
-    """A folder and annotations that a part of a config names, both as written.
+    """Folder and annotation file of a part of a config, as written.
 
     Attributes:
         key: The part, such as ``'train_dataloader'``.
         kind: Name of the type that reads them.
-        data_root: The folder; None if none is named.
-        ann_file: The annotations; None if none are named.
+        data_root: The folder; None if not set.
+        ann_file: The annotation file; None if not set.
     """
 
     key: str
@@ -43,21 +43,21 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True)
 class JobInputs:
-    """What of a config is looked at before its job starts, read once.
+    """Settings of a config that are checked before its job starts, read once.
 
     Attributes:
-        sets: Data sets that it reads from files.
-        work_dir: Where it writes; None for nowhere.
-        searches: Whether it keeps a ledger there.
-        launched: Whether a launcher has started it, as several processes.
-        trains: Whether it trains for an epoch.
-        mixed_precision: Whether its optimizer is one of mixed precision.
+        sets: Data sets that are read from files.
+        work_dir: Output folder; None if nothing is written.
+        searches: Whether it writes a ledger there.
+        launched: Whether a launcher has started it as several processes.
+        trains: Whether it trains at least one epoch.
+        mixed_precision: Whether its optimizer uses mixed precision.
         hooks: Classes of its ``custom_hooks``.
-        checkpoint: What ``load_from`` names.
-        pretrained: The checkpoints that parts of its model begin with.
-        files: Folders and annotations that it names.
-        heads: Parts of its model that may tell classes apart.
-        loaders: Settings of the loaders that mmengine builds, by their keys.
+        checkpoint: Value of ``load_from``.
+        pretrained: Checkpoints that initialise parts of its model.
+        files: Folders and annotation files in the config.
+        heads: Heads of its model that may classify objects.
+        loaders: Settings of the loaders that mmengine builds, by key.
     """
 
     sets: tuple[DescribedSet, ...]
@@ -75,22 +75,22 @@ class JobInputs:
 
     @classmethod
     def read(cls, cfg: Any, splits: Sequence[str] = ('train', 'val'), model: bool = True) -> JobInputs:
-        """Reads a config; nothing is built or opened.
+        """Reads a config without building or opening anything.
 
         Args:
-            cfg: The job.
-            splits: Whose data are read.
-            model: Whether it has a model; if not, it reads neither checkpoints nor data of these splits.
+            cfg: Config of the job.
+            splits: Splits whose data are read.
+            model: Whether it needs a model; if not, it reads neither checkpoints nor data of these splits.
         """
         scope, settings = cfg.get('default_scope'), cfg.get('model') if model else None
         splits = splits if model else ()
         trains = 'train' in splits and (cfg.get('train_cfg') or {}).get('max_epochs') != 0
         loaders = [f'{split}_dataloader' for split in splits]
-        own = ['train_cfg'] if trains else []  # a loop may have loaders of its own
+        own = ['train_cfg'] if trains else []  # a loop may have further loaders
         keys = [*loaders, 'search', *own, *(f'{split}_evaluator' for split in splits)]
         open_vocabulary = isinstance(settings, Mapping) and 'language_model' in settings  # num_classes counts words
         hooks = cfg.get('custom_hooks')
-        hooks = hooks if isinstance(hooks, (list, tuple)) else ()  # what is wrong with others, mmengine says
+        hooks = hooks if isinstance(hooks, (list, tuple)) else ()  # mmengine raises for other types
         return cls(
             sets=tuple(one for key in keys for one in described(key, cfg.get(key), scope)),
             work_dir=Path(cfg.get('work_dir')) if cfg.get('work_dir') else None,
@@ -111,26 +111,26 @@ class JobInputs:
                 for key, node in named_nodes('model', settings)
                 if HEADS.search(key) and not open_vocabulary
             ),
-            # a search loads images in its own way
+            # a search has its own loaders
             loaders={key: cfg.get(key) for key in loaders if trains or 'train' not in splits},
         )
 
     def check(self, trust: bool = False) -> None:
-        """Checks where the job writes and what it reads: its folder, checkpoints, the folders of its data.
+        """Checks the output folder, checkpoints, and the folders of the data.
 
-        Where shared memory may be too small for its loaders, it says so.
+        Warns if shared memory may be too small for the loaders.
 
         Args:
-            trust: Whether checkpoints may hold more than tensors.
+            trust: Whether checkpoints may contain more than tensors.
 
         Raises:
-            SystemExit: With one sentence.
-            LedgerError: If another search writes into the folder; names it.
+            SystemExit: If something is missing; with one sentence.
+            LedgerError: If another search writes into the folder.
             DetNASError: See :meth:`check_annotations`.
         """
         if self.work_dir is not None:
             check_work_dir(self.work_dir)
-            # of several processes the first alone looks, where torchrun says which it is: it may be the one that writes
+            # only rank 0 of several processes checks this, if torchrun gives the rank: it is the one that writes
             if self.searches and (not self.launched or os.environ.get('RANK') == '0'):
                 refuse_if_in_use(self.work_dir / LEDGER)
         meta = check_checkpoint(self.checkpoint, trust)
@@ -141,16 +141,17 @@ class JobInputs:
         warn_if_small(self.loaders, self.launched)
 
     def check_files(self) -> None:
-        """Checks that the folders and annotations are there.
+        """Checks that the folders and annotation files exist.
 
         Raises:
-            SystemExit: With one sentence.
+            SystemExit: If one is missing; with one sentence.
         """
         for one in self.files:
             for name, value, what in (('data_root', one.data_root, 'folder'), ('ann_file', one.ann_file, 'file')):
                 if value is not None and not isinstance(value, (str, os.PathLike)):
                     raise SystemExit(
-                        f'error: {one.key}: {name} must be one {what}, a text; got {value!r:.200}. Several sets are '
+                        f'error: {one.key}: {name} must be one {what}, as a string; got {value!r:.200}. Several sets '
+                        f'are '
                         f"joined by dict(type='ConcatDataset', datasets=[dict(…), dict(…)]), as "
                         f'configs/_base_/datasets/voc.py does.'
                     )
@@ -158,28 +159,30 @@ class JobInputs:
             if annotations and '://' not in f'{folder}{annotations}':
                 file = Path(folder or '', annotations)
                 if (folder is None or Path(folder).is_dir()) and not file.exists():
-                    raise SystemExit(f'error: there is no file {file}, where {one.key} looks for annotations.')
+                    raise SystemExit(f'error: {one.key}: no file {file} (ann_file). Correct ann_file or data_root.')
             if folder and '://' not in folder and not Path(folder).is_dir():
                 raise SystemExit(
-                    f'error: there is no folder {folder}, where {one.key} looks for {one.kind}. Digits is made by: '
-                    f'python tools/dataset_converters/make_digits.py; where ImageNet, COCO and VOC go stands in the '
-                    f'READMEs of configs/.'
+                    f'error: {one.key}: no folder {folder} (data_root of {one.kind}). Set it in the config, or get '
+                    f'the data: '
+                    f'Digits by python tools/dataset_converters/make_digits.py; for ImageNet, COCO and VOC see the '
+                    f'READMEs of '
+                    f'configs/.'
                 )
 
     def check_annotations(self, trained: Mapping[str, Any] | None = None) -> None:
-        """Checks what annotation files hold, and the classes of heads, data sets and files.
+        """Checks the content of annotation files, and that heads, data sets and files have the same classes.
 
-        Every COCO file is looked at where mmdet parses it, when the job builds its data sets
-        (:func:`~detnas_mm.datasets.reading.looked_at`): no parsing is added. Files of up to :data:`_SMALL` bytes are
-        parsed here as well, so that a fault is reported at once; parsing train2017's would add a third to the time
-        until it is read, so of larger files only the list of categories is parsed here. A VOC folder is held against
-        its list here, and looked into where it cannot be read.
+        COCO files are checked when mmdet parses them, as the job builds its data sets
+        (:func:`~detnas_mm.datasets.reading.looked_at`), so they are not parsed a second time. Files of up to
+        :data:`_SMALL` bytes are also parsed here, to report faults early; of larger files only the list of categories,
+        since parsing train2017's would add a third to the loading time. Lists of VOC are compared with their folder
+        here; its annotation files are read only after a failure.
 
         Args:
-            trained: The ``dataset_meta`` of what ``load_from`` names, where that is not trained further.
+            trained: The ``dataset_meta`` of the checkpoint ``load_from``, if its weights are not trained further.
 
         Raises:
-            DetNASError: Names the file or the key, what is wrong and what to do.
+            DetNASError: If there is a fault. The message names the file or key, the fault and what to do.
         """
         files = [one.file for one in self.sets if one.is_coco]
         files += [Path(one.ann_file) for one in self.files if one.kind in _COCO_METRICS and one.ann_file]
@@ -193,26 +196,26 @@ class JobInputs:
 
 
 def check_work_dir(folder: Path) -> None:
-    """Looks whether results can be written, before anything is loaded.
+    """Raises if results cannot be written, before anything is loaded.
 
     Raises:
-        SystemExit: With one sentence, if the folder is none, or can be neither made nor written into.
+        SystemExit: With one sentence, if the folder is a file, cannot be made or cannot be written.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise SystemExit(f'error: --work-dir {folder}: {there} is a file; name a folder.')
+        raise SystemExit(f'error: --work-dir {folder}: {there} is a file; give a folder.')
     if not os.access(there, os.W_OK):
-        raise SystemExit(f'error: --work-dir {folder}: {there} cannot be written into; name another folder.')
+        raise SystemExit(f'error: --work-dir {folder}: {there} is not writable; give another folder.')
 
 
 def check_checkpoint(path: str | None, trust: bool) -> dict[str, Any]:
-    """Refuses a missing file, one that holds more than plain tensors unless it is trusted, and one without weights.
+    """Raises if a checkpoint is missing, has no weights, or has more than plain tensors without ``trust``.
 
     Returns:
-        What it says of itself; empty if it says nothing, or lies elsewhere.
+        Its ``meta`` entry; empty if it has none, or is not on this machine.
 
     Raises:
-        SystemExit: With one sentence.
+        SystemExit: With one sentence, if it cannot be used.
     """
     if path is None or '://' in path:
         return {}

@@ -1,4 +1,4 @@
-"""From a config to what is run and measured: inputs of nets, and the table, with its file."""
+"""Measures the latency table of a search space or supernet, from its config to its file."""
 
 from __future__ import annotations
 
@@ -40,35 +40,35 @@ from detnas_mm.terminal import doing
 
 
 def progress_bar(what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
-    """Wraps an iteration into a bar with rate and time left."""
+    """Wraps an iteration into a progress bar with rate and time left."""
     return partial(tqdm, desc=what, unit='run', dynamic_ncols=True, disable=os.environ.get('TQDM_DISABLE') == '1')
 
 
 def measured_costs(budget: Budget) -> dict[str, MeasuredLatency]:
-    """The costs of a search that are measured latencies, by name."""
+    """Returns the costs of a search that are measured latencies, by name."""
     return {name: cost for name, cost in budget.models.items() if isinstance(cost, MeasuredLatency)}
 
 
 def latency_of(budget: Budget) -> tuple[str, MeasuredLatency | NetLatency] | None:
-    """The first latency among the costs of a search, by a table or of whole nets, and its name."""
+    """Returns the first latency among the costs of a search, by a table or of whole nets, and its name."""
     found = [(name, cost) for name, cost in budget.models.items() if isinstance(cost, (MeasuredLatency, NetLatency))]
     return found[0] if found else None
 
 
 def subject_of(space: SearchSpace) -> type[LatencySubject] | None:
-    """What is measured of a space; None if its nets have no table."""
+    """Returns the latency subject of a space; None if its nets have no table."""
     name = space.latency_subject
     found = None if name is None else LATENCY_SUBJECTS.get(name)
     if name is not None and found is None:
         raise DetNASError(
-            f'{name!r}, which {type(space).__name__} names, is no latency subject. There are: '
+            f'{type(space).__name__}.latency_subject is {name!r}, which is not registered. Registered: '
             f'{", ".join(sorted(LATENCY_SUBJECTS.module_dict))}.'
         )
     return found
 
 
 def search_val_of(job: SearchJob | None) -> dict[str, Any] | None:
-    """A search's config with search-val as its test; None if its evaluator looks at no images."""
+    """Returns a search's config with search-val as test set; None if its evaluator uses no images."""
     return None if job is None or job.evaluator is None else job.evaluator.rescoring(without_search(job.cfg))
 
 
@@ -90,27 +90,27 @@ def measure_latency(
 
     Args:
         cfg: The config of a search, or of a supernet.
-        checkpoint: The trained supernet; without one weights are random and a detector is given noise to look at.
-        file: Where the table goes.
-        part: ``'backbone'``, or ``'detector'`` where nets are cut out of a detector.
+        checkpoint: The trained supernet; without one weights are random and a detector runs on noise.
+        file: Path of the table.
+        part: ``'backbone'``, or ``'detector'`` if nets are parts of a detector.
         input_size: (height, width) in pixels.
         device: ``'cpu'`` or ``'cuda'``.
-        pace: How thoroughly.
-        nets: Random whole nets to check the sums by.
-        grid: Widths of a place that are measured, where the space has widths.
+        pace: Number of rounds and repetitions.
+        nets: Number of random whole nets to check the sums with.
+        grid: Number of widths to measure at each position, if the space has widths.
         trust: See :func:`~detnas_mm.checkpoints.load_checkpoint_file`.
         job: The search, if it is parsed already.
-        say: Receives lines of text.
+        say: Receives log lines.
 
     Returns:
-        What the file holds.
+        Content of the file.
 
     Raises:
         ValueError: If something does not fit.
     """
     pace = pace or Pace()
     if nets < 2:
-        raise DetNASError(f'The check needs 2 nets or more; got {nets}.')
+        raise DetNASError(f'nets must be 2 or more, for the check; got {nets}.')
     if job is None and 'search' in cfg:
         job = SearchJob.from_config(cfg)
     space = _space_of(cfg) if job is None else job.space
@@ -118,14 +118,14 @@ def measure_latency(
     cfg = fit_to_machine(cfg)
     inputs = Inputs(part, input_size, device, _images(cfg, checkpoint, part, job), space.in_channels or RGB)
     watch = stopwatch(device)
-    # Quiet, since every net says how its weights begin, and how much of them was found.
+    # Quiet, since every net would log its initialisation and the share of its weights that was loaded.
     with doing('measuring'), quiet(), torch.random.fork_rng():
         torch.manual_seed(pace.seed)
         model, digest = None, None
         if subject_type.needs_model:
-            cfg.model.backbone.init_cfg = None  # the checkpoint holds all weights; without one they are random
+            cfg.model.backbone.init_cfg = None  # the checkpoint has all weights; without one they are random
             model = load_model(cfg, checkpoint, device, trust)
-            digest = weights_digest(model)[:8] if checkpoint else None  # before nets take the supernet's place
+            digest = weights_digest(model)[:8] if checkpoint else None  # before nets replace the supernet
         settings = None if model is None else cfg.model.backbone
         subject = subject_type(space, inputs, model, settings, grid)
         result = measure_table(subject, watch, pace, nets, progress_bar('measuring'))
@@ -152,39 +152,39 @@ def measure_latency(
 
 
 def _space_of(cfg: Config) -> SearchSpace:
-    """The space of a config's supernet, which is built without memory."""
+    """Returns the space of a config's supernet, which is built on the meta device."""
     with quiet(), without_memory():
         return find_supernet(build_model(cfg)).space
 
 
 def _checked_subject(space: SearchSpace, part: str, checkpoint: str | None, grid: int | None) -> type[LatencySubject]:
-    """What is measured of a space, if it can be measured so."""
+    """Returns the latency subject of a space; raises if settings do not fit it."""
     subject, name = subject_of(space), type(space).__name__
     if subject is None:
         raise DetNASError(
-            f'{name} names no latency_subject, so its nets have no table. Whole nets are measured without one: '
+            f'{name} has no latency_subject, so its nets have no table. Measure whole nets instead: '
             f'{typed("search.py", "CONFIG", "--measure")}'
         )
     if part not in subject.parts:
-        raise DetNASError(f'Nets of {name} are measured as the part {" or ".join(subject.parts)}; got {part!r}.')
+        raise DetNASError(f'For {name} part must be {" or ".join(subject.parts)}; got {part!r}.')
     if checkpoint and not subject.needs_model:
-        raise DetNASError(f'Nets of {name} are measured with random weights; leave {checkpoint} out.')
+        raise DetNASError(f'Nets of {name} are measured with random weights: leave out the checkpoint {checkpoint}.')
     if grid is not None and not subject.has_grid:
-        raise DetNASError(f'{name} has no widths to choose, so --grid {grid} means nothing; leave it out.')
+        raise DetNASError(f'{name} has no widths to choose: leave out --grid {grid}.')
     return subject
 
 
 def _images(cfg: Any, checkpoint: str | None, part: str, job: SearchJob | None) -> list[torch.Tensor] | None:
-    """Images of search-val for a trained detector; None for noise."""
+    """Returns images of search-val for a trained detector; None to use noise."""
     if part != 'detector':
         return None
     if cfg.get('default_scope') != 'mmdet':
-        raise DetNASError('The part detector needs a config of mmdet; measure the part backbone of others.')
+        raise DetNASError('The part detector needs a config of mmdet; use the part backbone for others.')
     if not checkpoint:
         return None
     found = search_val_of(job)
     if found is None:
         raise DetNASError(
-            'With a checkpoint a detector is measured on images of search-val: give a config with a search section.'
+            'A detector with a checkpoint is measured on images of search-val: give a config with a search section.'
         )
     return search_val_images(found)

@@ -1,4 +1,4 @@
-"""Starting trainings and searches from configs: what the command-line tools share."""
+"""Starts trainings, searches and tests from configs, for the command-line tools."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def search_job(
 
     Args:
         cfg: The config as written; left as it is.
-        checkpoint: The trained supernet, or what else its model starts from. Defaults to the config's ``load_from``.
+        checkpoint: The trained supernet, or another checkpoint of its model. Defaults to the config's ``load_from``.
         seed: Replaces ``search.seed``.
-        ready: Called when the section is parsed, before it is checked: files that it names may be made there.
+        ready: Called after the section is parsed and before it is checked; may make files that it names.
         retry_failed: See :class:`SearchJob`.
         fail_lost: See :class:`SearchJob`.
 
@@ -60,7 +60,7 @@ def search_job(
     """
     if 'search' not in cfg:
         raise SystemExit(
-            f'error: {cfg.filename} has no `search` section. Inherit one of configs/_base_/search/, or take a config '
+            f'error: {cfg.filename} has no `search` section. Inherit one of configs/_base_/search/, or use a config '
             f'with search in its name.'
         )
     written = copy.deepcopy(cfg)
@@ -95,14 +95,14 @@ def search(
     retry_failed: bool = False,
     fail_lost: bool = False,
 ) -> SearchJob:
-    """Runs the search of a config; nothing is trained unless the search itself is a training run.
+    """Runs the search of a config; trains only if the search itself is a training run.
 
     Args:
         cfg: The config as written.
         checkpoint: See :func:`search_job`.
-        seed: See there.
-        trust: Whether checkpoints may hold more than tensors.
-        ready: See :func:`search_job`; where the evaluator needs a checkpoint, one was given.
+        seed: See :func:`search_job`.
+        trust: Whether checkpoints may contain more than tensors.
+        ready: See :func:`search_job`; called after the check that a needed checkpoint is given.
         at_end: See :func:`run`.
         retry_failed: See :class:`SearchJob`.
         fail_lost: See :class:`SearchJob`.
@@ -133,9 +133,9 @@ def search(
 
 
 def search_only(cfg: Config) -> Config:
-    """Returns a config that trains for no epoch and has a hook that searches; the given one stays as it is."""
+    """Returns a copy of a config with ``max_epochs=0`` and a hook that searches."""
     out = copy.deepcopy(cfg)
-    out.resume = False  # mmengine's resume would drop load_from and search on random weights
+    out.resume = False  # with mmengine's resume it would ignore load_from and search on random weights
     out.train_cfg = ConfigDict(type='EpochBasedTrainLoop', max_epochs=0)
     out.param_scheduler = []
     if is_other(out.get('optim_wrapper'), 'AmpOptimWrapper'):  # nothing is trained, so no GPU is needed
@@ -156,14 +156,14 @@ def run(
     job: SearchJob | None = None,
     at_end: Callable[[SearchJob], Any] | None = measure_found,
 ) -> Any:
-    """Trains, and searches where the config has a ``search`` section.
+    """Trains, and searches if the config has a ``search`` section.
 
     Args:
-        cfg: The config, not fitted to the machine.
-        trust: Whether checkpoints may hold more than tensors.
+        cfg: The config, before :func:`
+        trust: Whether checkpoints may contain more than tensors.
         job: The search, if it is parsed already.
-        at_end: What follows a search without a model, on rank 0; by default what was found is measured, if its table of
-            latencies is of this device.
+        at_end: Called after a search without a model, on rank 0. By default found nets are measured, if the latency
+            table is of this device.
 
     Raises:
         SystemExit: With one sentence, if a checkpoint cannot be loaded or the work dir cannot be made.
@@ -178,7 +178,7 @@ def run(
     model = job is None or job.needs_model
     trains = job is not None and job.evaluator is not None and job.evaluator.trains
     inputs = JobInputs.read(cfg, model=model or trains)
-    if job is not None and trains:  # each candidate has its own model, in the place of the one that stands there
+    if job is not None and trains:  # each candidate replaces the model of the config
         inputs = replace(inputs, heads=JobInputs.read(_candidate(job)).heads)
     if job is not None and model:
         hooks = [hook for hook in inputs.hooks if issubclass(hook, SearchHook)]
@@ -192,7 +192,7 @@ def run(
             hook.check(job)
     if model and inputs.mixed_precision and not cuda_usable():
         raise DetNASError(
-            'Training in mixed precision (--amp, optim_wrapper.type=AmpOptimWrapper) needs a GPU, and there is none '
+            'Training in mixed precision (--amp, optim_wrapper.type=AmpOptimWrapper) needs a GPU, but there is none '
             'here that torch and mmcv can use. Leave out --amp, or set optim_wrapper.type=OptimWrapper.'
         )
     with doing('checking the files that the config names'):
@@ -218,7 +218,7 @@ def run(
 
 
 def _candidate(job: SearchJob) -> Config:
-    """The config of a candidate, drawn, of a search that trains them."""
+    """Returns the config of a random candidate, for a search that trains candidates."""
     arch = job.space.sample(np.random.default_rng(job.seed))
     return Config(job.space.configure(job.cfg.to_dict(), arch) or {})
 
@@ -227,8 +227,8 @@ def test(cfg: Config, trust: bool = False) -> dict[str, float]:
     """Tests the checkpoint ``load_from`` of a config on its test set.
 
     Args:
-        cfg: The config, not fitted to the machine.
-        trust: Whether checkpoints may hold more than tensors.
+        cfg: The config, before :func:`
+        trust: Whether checkpoints may contain more than tensors.
 
     Raises:
         SystemExit: With one sentence, if the checkpoint or the data are missing.
@@ -243,11 +243,11 @@ def test(cfg: Config, trust: bool = False) -> dict[str, float]:
 
 
 def build_runner(cfg: Config, trust: bool = False) -> NamedRunner:
-    """Builds a Runner; what is wrong with the config is an expected error.
+    """Builds a Runner; faults of the config raise expected errors.
 
     Args:
-        cfg: The config, fitted to the machine.
-        trust: Whether checkpoints may hold more than tensors.
+        cfg: The config, from :func:`
+        trust: Whether checkpoints may contain more than tensors.
     """
     with doing('building the model'), building(str(cfg.filename)):
         runner = NamedRunner.from_cfg(cfg)

@@ -1,4 +1,4 @@
-"""A search with its measuring: tables before it, the nets it has found after it."""
+"""A search with measurements: latency tables before it, the found nets after it."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ def search_and_measure(
     retry_failed: bool = False,
     fail_lost: bool = False,
 ) -> dict[str, Any]:
-    """Measures the table of a search where there is none yet, searches, measures and re-scores the exported nets.
+    """Measures missing latency tables, searches, then measures and re-scores the exported nets.
 
-    A table that is there, and a search that was begun in the work dir, are used as they are.
+    Existing tables are used, and an existing search in the work dir is resumed.
 
     Args:
         cfg: The config as written.
         checkpoint: The trained supernet; None if ``load_from`` is in the config, or none is needed.
-        device: ``'cpu'`` or ``'cuda'``: what to measure on.
-        pace: How thoroughly.
-        threads: Of a CPU, if that was asked for: a table that is there must have been measured with as many.
+        device: Device to measure on: ``'cpu'`` or ``'cuda'``.
+        pace: Number of rounds and repetitions.
+        threads: Number of CPU threads, or None; existing tables must have been measured with as many.
         input_size: (height, width) in pixels, for a search without a measured latency.
-        test: Whether the exported nets are tested on their test set too.
+        test: Whether the exported nets are also tested on their test set.
         seed: Replaces ``search.seed``.
-        trust: Whether the checkpoint may hold more than tensors.
-        say: Receives lines of text.
+        trust: Whether the checkpoint may contain more than tensors.
+        say: Receives log lines.
         retry_failed: See :class:`SearchJob`.
         fail_lost: See :class:`SearchJob`.
 
     Returns:
-        What ``measured.json`` in the work dir holds.
+        Content of ``measured.json`` in the work dir.
 
     Raises:
         ValueError: If something does not fit, or a table was measured on another device.
@@ -76,22 +76,23 @@ def search_and_measure(
     )  # fmt: skip
     tests = [key for key, wanted in (('tested', True), ('test_set', test)) if wanted]
     found = measure_found(job, pace, device, inputs, tests, say)
-    assert found is not None  # the device is there
+    assert found is not None  # measured, since a device is given
     return found
 
 
 def check_device(job: SearchJob, device: str, threads: int | None) -> None:
-    """Refuses to measure what was found on another device than whole nets are measured on before their training.
+    """Raises if found nets would be measured on another device than candidates were.
 
     Raises:
-        ValueError: Names both.
+        ValueError: If the devices differ. The message gives both.
     """
     for name, cost in job.budget.models.items():
         if isinstance(cost, NetLatency) and (cost.kind, threads or cost.threads) != (device, cost.threads):
             asked = f'--device {device}' + (f' --threads {threads}' if threads else '')
             raise DetNASError(
-                f'search.costs.{name} measures on {cost.kind} with threads={cost.threads}; asked for is {asked}. Ask '
-                f'for the former, or change search.costs.{name}.'
+                f'search.costs.{name} measures on {cost.kind} with threads={cost.threads}, but the command has '
+                f'{asked}. Use '
+                f'the same on the command line, or change search.costs.{name}.'
             )
 
 
@@ -104,7 +105,7 @@ def measure_tables(
     trust: bool,
     say: Callable[[str], None],
 ) -> None:
-    """Measures the tables of a search that are not there yet; what else its section holds is checked before.
+    """Measures the missing latency tables of a search; the rest of its section is checked before.
 
     Raises:
         ValueError: If something does not fit, or a table was measured on another device.
@@ -127,8 +128,8 @@ def measure_tables(
             part = next((str(one['part']) for one in asked if one['part']), None)
             if size is None:
                 raise DetNASError(
-                    f'There is no {table.file} yet, and search.costs.{name} does not say at which size to measure it: '
-                    f'give it input_size=(height, width).'
+                    f'There is no {table.file} yet, and search.costs.{name} has no input_size to measure it at: '
+                    f'set input_size=(height, width).'
                 )
             part = part or ('detector' if job.cfg.get('default_scope') == 'mmdet' else 'backbone')
             checkpoint = job.cfg.get('load_from') if job.needs_model else None
@@ -140,24 +141,26 @@ def measure_tables(
         compared = dict(there, threads=here.get('threads')) if threads is None and 'threads' in there else there
         if compared != here:
             raise DetNASError(
-                f'{table.file} was measured on {device_text(there)}; asked for is {device_text(here)}. Name another '
-                f'file for this one: --cfg-options search.costs.{name}.file=FILE, or measure on the former.'
+                f'{table.file} was measured on {device_text(there)}, but this command uses {device_text(here)}. Use '
+                f'another file: --cfg-options search.costs.{name}.file=FILE, or run on the device of the table.'
             )
 
 
 def _check_test_set(job: SearchJob) -> None:
-    """Refuses ``--test`` where it has nothing to look at.
+    """Raises if ``--test`` is given but exported nets cannot be tested.
 
     Raises:
         ValueError: If nets are exported without weights, or without a test set.
     """
     if not job.needs_model:
         raise DetNASError(
-            f'--test needs trained nets, and {type(job.evaluator).__name__} scores them without training: train what '
+            f'--test needs trained nets, but {type(job.evaluator).__name__} scores them without training: train what '
             f'was found, then test it with tools/test.py.'
         )
     assert job.exporter is not None
     training = job.exporter.training
     if not training.get('test_dataloader'):
-        raise DetNASError('--test: the exported configs have no test set; name one that has it: search.export.config.')
+        raise DetNASError(
+            '--test: the exported configs have no test set; set search.export.config to a config with one.'
+        )
     JobInputs.read(training, ['test']).check_files()

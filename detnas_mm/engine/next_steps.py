@@ -1,4 +1,4 @@
-"""What can be done with what a training has written: the last lines of ``tools/train.py``."""
+"""Commands that follow a training: the last lines of ``tools/train.py``."""
 
 from __future__ import annotations
 

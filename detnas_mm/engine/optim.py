@@ -1,4 +1,4 @@
-"""Optimisers for models of many small tensors, as supernets are."""
+"""Optimiser wrapper constructor for models of many small tensors, such as supernets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from detnas_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class FewGroupsOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor, with parameters of equal settings in one group instead of a group for each parameter.
+    """mmengine's constructor, with one group for all parameters of equal settings instead of one for each parameter.
 
-    With ``paramwise_cfg`` mmengine makes a group of every tensor: 1,901 for the large DetNAS supernet. Optimisers work
-    group by group, so that costs more than the arithmetic, on a GPU above all. What is computed is the same.
+    With ``paramwise_cfg`` mmengine makes a group of every tensor: 1,901 for the large DetNAS supernet. Optimisers loop
+    over groups, which takes longer than the arithmetic, above all on a GPU. Results are the same.
 
     Args:
         optim_wrapper_cfg: As for ``DefaultOptimWrapperConstructor``.
@@ -23,7 +23,7 @@ class FewGroupsOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: int | float | None = None
     ) -> None:
-        """Adds the parameters of a module and of its children; at the root, merges the groups."""
+        """Adds the parameters of a module and of its children; at the root module, merges the groups."""
         super().add_params(params, module, prefix, is_dcn_module)
         if prefix:
             return

@@ -1,4 +1,4 @@
-"""What hooks of this package check of a Runner that another train script has started, as mmdet's own."""
+"""Checks for Runners that another train script has started, such as mmdet's."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from detnas_mm.evaluators.detection.truth import check_categories
 
 
 def check_data_sets(runner: Runner) -> None:
-    """Checks the data that a Runner has built as the tools of this package do, which have done so for their own.
+    """Checks the data of a Runner as the tools of this package do; skipped if they have started it.
 
-    For ``before_run`` of hooks: annotation files and classes are held against one another, and images that turn out to
-    be broken are named. Of files above 64 MB the categories alone are looked at.
+    For ``before_run`` of hooks: compares annotation files and classes, and makes data sets name images that cannot be
+    read. Of files above 64 MB only the categories are checked.
 
     Args:
         runner: Any Runner.
 
     Raises:
-        DetNASError: Names the file or the key, what is wrong and what to do.
+        DetNASError: If there is a fault. The message names the file or key, the fault and what to do.
     """
     if isinstance(runner, NamedRunner):
         return

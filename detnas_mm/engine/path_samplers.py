@@ -1,4 +1,4 @@
-"""How paths are drawn in supernet training."""
+"""Path samplers for supernet training."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from detnas_mm.spaces import Architecture, SearchSpace
 
 
 class PathSampler(ChecksInput, ABC):
-    """Draws the path of a training step as a function of (seed, step)."""
+    """Samples the path of a training step as a function of (seed, step)."""
 
     space: SearchSpace
 
     def setup(self, space: SearchSpace) -> None:
-        """Called once before the first draw."""
+        """Sets the space; called once, before the first draw."""
         self.space = space
 
     def sample(self, seed: int, step: int) -> Architecture:
-        """The path of one optimiser step: equal for equal (seed, step), on every machine."""
+        """Returns the path of one optimiser step; it depends on (seed, step) only, on every machine."""
         return self.draw(np.random.default_rng([seed, step]))
 
     @abstractmethod
@@ -34,7 +34,7 @@ class PathSampler(ChecksInput, ABC):
 
 @PATH_SAMPLERS.register_module()
 class UniformPathSampler(PathSampler):
-    """Every choice of every block with equal probability (paper, section 3.2, step 1)."""
+    """Samples every choice of every block with equal probability (paper, section 3.2, step 1)."""
 
     def draw(self, rng: np.random.Generator) -> Architecture:
         return self.space.sample(rng)

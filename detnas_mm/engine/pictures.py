@@ -1,4 +1,4 @@
-"""What the tools of OpenMMLab need to draw a net's predictions with the names of its own classes."""
+"""Adds what OpenMMLab's tools need to draw predictions: visualizer, hook, class names and colours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detnas_mm.errors import DetNASError
 
 
 class _Drawing(NamedTuple):
-    """How a library draws: its visualizer, its hook, and the settings of the hook that draw all images of a test."""
+    """A library's visualizer and hook, and the settings with which the hook draws all test images."""
 
     visualizer: str
     hook: str
@@ -32,9 +32,9 @@ _DRAWING = dict(
 
 
 def add_drawing(cfg: Any) -> None:
-    """Adds the visualizer of a config's library, and its hook, where there are none; the hook does not draw yet.
+    """Adds the visualizer and the drawing hook of a config's library, if missing; the hook stays inactive.
 
-    mmdet's ``DetInferencer`` and ``tools/test.py --show-dir`` need them. Nothing is added to a config whose model
+    mmdet's ``DetInferencer`` and ``tools/test.py --show-dir`` need them. Nothing is added if the model
     belongs to neither mmdet nor mmpretrain.
 
     Args:
@@ -47,7 +47,7 @@ def add_drawing(cfg: Any) -> None:
     if not cfg.get('visualizer'):
         cfg['visualizer'] = dict(
             type=f'{library}.{drawing.visualizer}', vis_backends=[dict(type='LocalVisBackend')]
-        )  # without a name: Runners that share one share a folder
+        )  # without a name: Runners of equal name share a folder
     if not cfg.get('default_hooks'):
         cfg['default_hooks'] = {}
     if not cfg['default_hooks'].get('visualization'):
@@ -55,19 +55,19 @@ def add_drawing(cfg: Any) -> None:
 
 
 def draw_into(cfg: Any, folder: str | Path) -> None:
-    """Lets a test draw the predictions of all its images into a folder.
+    """Makes a test draw the predictions for all its images into a folder.
 
     Args:
         cfg: A whole config, changed in place.
         folder: Made if missing.
 
     Raises:
-        DetNASError: If its model belongs to neither mmdet nor mmpretrain.
+        DetNASError: If the model belongs to neither mmdet nor mmpretrain.
     """
     library = _library(cfg)
     if library is None:
         raise DetNASError(
-            f'--show-dir draws what models of mmdet and mmpretrain predict; that of {cfg.filename} is of neither.'
+            f'--show-dir needs a model of mmdet or mmpretrain; that of {cfg.filename} is of neither: leave it out.'
         )
     if resolve_type(cfg.get('visualizer') or {}, VISUALIZERS, cfg.get('default_scope')) is Visualizer:
         cfg['visualizer'] = None  # mmengine's own, which draws no predictions
@@ -77,26 +77,26 @@ def draw_into(cfg: Any, folder: str | Path) -> None:
 
 
 def _library(cfg: Any) -> str | None:
-    """The library that a config's model is of, or derived from."""
+    """Returns the library of a config's model or of its base class."""
     model = resolve_type(cfg.get('model') or {}, MODELS, cfg.get('default_scope'))
     packages = [base.__module__.partition('.')[0] for base in getmro(model)] if isclass(model) else []
     return next((package for package in packages if package in _DRAWING), None)
 
 
 def dataset_meta(cfg: Any, parts: tuple[str, ...], read: bool = False) -> dict[str, Any]:
-    """Names and colours of the classes of a config's data, as mmengine keeps them in checkpoints.
+    """Returns names and colours of a config's classes, as mmengine writes them to checkpoints.
 
     Args:
         cfg: A whole config.
-        parts: Keys of dataloaders; the first one that names classes is taken.
-        read: Whether sets whose classes are the names of folders may be read. Defaults to False.
+        parts: Keys of dataloaders; the first one with classes is used.
+        read: Whether data sets may be read whose classes are folder names. Defaults to False.
 
     Returns:
-        ``classes`` and, where the set has them, ``palette``; plain values. Empty if no set names its classes.
+        ``classes`` and, where the set has them, ``palette``; plain values. Empty if no set has classes.
     """
     for part in parts:
         node = cfg.get(part)
-        while isinstance(node, Mapping) and ('dataset' in node or node.get('datasets')):  # a loader, a set of sets
+        while isinstance(node, Mapping) and ('dataset' in node or node.get('datasets')):  # a loader or a wrapper
             node = node['dataset'] if 'dataset' in node else node['datasets'][0]
         found = _metainfo(node, cfg.get('default_scope'), read)
         classes, palette = found.get('classes'), found.get('palette')
@@ -108,7 +108,7 @@ def dataset_meta(cfg: Any, parts: tuple[str, ...], read: bool = False) -> dict[s
 
 
 def _metainfo(node: Any, scope: str | None, read: bool) -> Mapping[str, Any]:
-    """What a set says of itself; nothing where it cannot be built, which is reported where it is used."""
+    """Returns a set's metainfo; empty if it cannot be built, which is an error where it is used."""
     if not isinstance(node, Mapping):
         return getattr(node, 'metainfo', {})
     try:

@@ -1,4 +1,4 @@
-"""Weights that parts of a model begin with: their files are held against the parts before anything long."""
+"""Checks checkpoints that initialise parts of a model (``init_cfg`` of type Pretrained)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from detnas_mm.errors import DetNASError
 
 
 def check_pretrained(model: nn.Module, trust: bool = False) -> None:
-    """Refuses an ``init_cfg`` of type Pretrained whose file holds nothing of the part by the prefix that is named.
+    """Raises if an ``init_cfg`` of type Pretrained has no weights of its part under its prefix.
 
-    What wrappers put before names is taken off the prefix, as it is off the names (see
-    :func:`~detnas_mm.checkpoints.weights_in`). Files that are downloaded are not looked at.
+    Prefixes of wrappers are removed as in :func:`~detnas_mm.checkpoints.weights_in`. Files that would be downloaded are
+    not checked.
 
     Args:
-        model: Not wrapped.
-        trust: Whether checkpoints may hold more than tensors.
+        model: The model, not wrapped.
+        trust: Whether checkpoints may contain more than tensors.
 
     Raises:
-        DetNASError: Names the prefix, some keys of the file and, if there is one, a prefix that fits.
+        DetNASError: If so. The message gives the prefix, some keys of the file and, if there is one, a prefix that
+            fits.
     """
     for name, module in model.named_modules():
         init = getattr(module, 'init_cfg', None)
@@ -40,15 +41,16 @@ def check_pretrained(model: nn.Module, trust: bool = False) -> None:
             if not any((prefix or '') + key in keys for key in own):
                 given = 'without a prefix' if not prefix else f'under prefix={prefix!r}'
                 raise DetNASError(
-                    f'{path} holds nothing of model.{name} ({type(module).__name__}) {given}: its {len(keys)} keys are '
+                    f'{path} has no weights of model.{name} ({type(module).__name__}) {given}. It has {len(keys)} '
+                    f'keys, '
                     f'such as {", ".join(list(keys)[:3])}. {_advice(own, keys)}'
                 )
 
 
 def _advice(own: Collection[str], keys: Collection[str]) -> str:
-    """Which prefix most of a part's own keys have in a file."""
+    """Returns advice: the prefix that most keys of a part have in a file."""
     found = Counter(there.removesuffix(key) for key in list(own)[:50] for there in keys if there.endswith(key))
     fitting = [prefix for prefix, _ in found.most_common() if not prefix or prefix.endswith('.')]
     if not fitting:
-        return 'Its weights are those of another net: give another checkpoint.'
-    return f'What fits is prefix={fitting[0]!r}.' if fitting[0] else 'What fits is no prefix: leave it out.'
+        return 'Its weights are of another net: use another checkpoint.'
+    return f'Set prefix={fitting[0]!r}.' if fitting[0] else 'Leave out prefix.'

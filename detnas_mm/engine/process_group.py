@@ -1,4 +1,4 @@
-"""Joining the process group that launchers have prepared."""
+"""Joins the process group that a launcher has prepared."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from detnas_mm.compat import cuda_usable
 
 
 def join_process_group(cfg: Config, runner: bool = True) -> None:
-    """Joins the process group where no Runner will, or mmengine's could not: on CPUs, and after torchrun's restart.
+    """Joins the process group if no Runner does, or mmengine's cannot: on CPUs and after a restart by torchrun.
 
     Args:
-        cfg: What :func:`~detnas_mm.engine.config.fit_to_machine` returns.
-        runner: Whether a Runner follows; a search without one computes on no GPU.
+        cfg: detnas_mm.engine.config.fit_to_machine` returns.~detnas_mm.engine.config.fit_to_machine` returns.
+        runner: Whether a Runner follows; a search without one uses no GPU.
     """
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none' or dist.is_initialized():
@@ -37,10 +37,10 @@ def join_process_group(cfg: Config, runner: bool = True) -> None:
 
 
 def _join(dist_cfg: Any, cuda: bool) -> None:
-    """Does what mmengine does, which needs a CUDA device and fails after a restart.
+    """Initialises the process group like mmengine, which needs a CUDA device and fails after a restart.
 
     torchrun's ranks meet in a store that outlives them (static rendezvous, torch 2.10): those of a second attempt find
-    the addresses of the first one's dead ranks there. So every attempt has its own part of the store.
+    the addresses of the first attempt's dead ranks there. So every attempt uses its own part of the store.
     """
     if cuda:
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))

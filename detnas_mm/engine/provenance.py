@@ -1,4 +1,4 @@
-"""What the rows of a search come from: digests of the model, versions, machine."""
+"""Origin of a search's rows: digests of the model, versions, machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detnas_mm.latency.device import describe_device
 
 
 def weights_digest(model: nn.Module) -> str:
-    """A hash of all weights and buffers of a model."""
+    """Hashes all weights and buffers of a model."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         array = value.detach().cpu().contiguous()
@@ -24,24 +24,24 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-#: Settings of a model that change how it is trained or loaded, and no score; evaluators say themselves which BN
-#: statistics they compute, which frozen_stages and norm_eval decide.
+#: Settings of a model that change its training or loading but no score; evaluators record the BN statistics that they
+#: compute, which depend on frozen_stages and norm_eval.
 NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded')
 
 
 def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:
-    """Digests of a model's weights, and of its settings."""
+    """Returns the digests of a model's weights, and of its settings."""
     return dict(weights=weights_digest(model), settings=settings_digest(cfg))
 
 
 def settings_digest(cfg: Any) -> str:
-    """A hash of a model's settings as written: thresholds, preprocessing of images, sizes."""
+    """Hashes a model's settings as written: thresholds, preprocessing of images, sizes."""
     settings = repr(comparable([cfg.get('model'), cfg.get('data_preprocessor')], skip=NO_SCORE))
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def environment() -> dict[str, Any]:
-    """What may change the last digits of a score, or help to trace it: never compared, only kept."""
+    """Returns versions and settings that may change the last digits of a score; recorded, never compared."""
     device = describe_device('cuda' if torch.cuda.is_available() else 'cpu')['name']
     return dict(
         detnas_mm=__version__, code=code_digest(), torch=torch.__version__, device=device,
@@ -50,7 +50,7 @@ def environment() -> dict[str, Any]:
 
 
 def code_digest() -> str:
-    """A hash of this package's source, which changes between two versions as a checkout does."""
+    """Hashes this package's source, which may differ between checkouts of the same version."""
     digest = hashlib.sha256()
     for file in sorted(PACKAGE.rglob('*.py')):
         digest.update(f'{file.relative_to(PACKAGE).as_posix()}\0'.encode() + file.read_bytes())

@@ -1,4 +1,4 @@
-"""From where a training resumes, or where it begins if there is nothing to resume."""
+"""Resumes trainings: finds the checkpoint, or starts from the beginning if there is none."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _NUMBERED = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 
 
 def resume(cfg: Config, checkpoint: str | None = None, trust: bool = False) -> None:
-    """Lets a training resume from a checkpoint, or from the last one of its work dir.
+    """Sets a training to resume from a checkpoint, or from the last one of its work dir.
 
-    Where that has none, ``load_from`` stays in force: mmengine's Runner would begin with random weights. A work dir may
-    have been moved or copied.
+    If there is none, ``load_from`` stays set: mmengine's Runner would start with random weights. The work dir may have
+    been moved or copied.
 
     Args:
-        cfg: A training with ``work_dir``; ``resume`` and ``load_from`` are changed.
-        checkpoint: What to resume from. Defaults to None: the last checkpoint of the work dir.
-        trust: Whether checkpoints may hold more than tensors.
+        cfg: A training with ``work_dir``; ``resume`` and ``load_from`` are set.
+        checkpoint: The checkpoint. Defaults to None: the last one of the work dir.
+        trust: Whether checkpoints may contain more than tensors.
 
     Raises:
-        DetNASError: If no checkpoint that there is can be resumed from.
+        DetNASError: If there are checkpoints, but none can be resumed.
     """
     cfg.resume = True
     if checkpoint:
@@ -48,28 +48,28 @@ def resume(cfg: Config, checkpoint: str | None = None, trust: bool = False) -> N
 
 
 def resume_as_written(cfg: Config, trust: bool = False) -> None:
-    """The same for a config with ``resume=True``.
+    """Sets a training with ``resume=True`` in its config to resume, like :func:`resume`.
 
-    To mmengine its ``load_from`` then names what to resume from. Weights alone cannot be resumed: they are where a
-    training begins.
+    To mmengine, ``load_from`` then names the checkpoint to resume from. Weights without training state cannot be
+    resumed; the training starts from them.
 
     Args:
         cfg: See :func:`resume`.
-        trust: See there.
+        trust: See :func:`resume`.
 
     Raises:
-        DetNASError: See there.
+        DetNASError: See :func:`resume`.
     """
     if not cfg.get('resume'):
         return
-    if (cfg.get('train_cfg') or {}).get('max_epochs') == 0:  # a search, which goes on by itself
+    if (cfg.get('train_cfg') or {}).get('max_epochs') == 0:  # a search, which resumes from its ledger
         cfg.resume = False
     elif not cfg.get('load_from') or _problem(cfg.load_from, trust):
         resume(cfg, None, trust)
 
 
 def resume_runner(runner: Runner) -> None:
-    """The same for a Runner of another train script, before it loads anything; for ``before_run`` of hooks.
+    """Sets a Runner of another train script to resume, before it loads anything; for ``before_run`` of hooks.
 
     Raises:
         DetNASError: See :func:`resume`.
@@ -85,16 +85,16 @@ def resume_runner(runner: Runner) -> None:
 
 
 def last_checkpoint(folder: str | Path, trust: bool = False) -> str | None:
-    """The last checkpoint of a work dir that can be resumed from; None if nothing was saved there.
+    """Returns the last checkpoint of a work dir that can be resumed; None if nothing was saved there.
 
-    Where the very last one cannot, because it is damaged or gone, the one before it is taken, and a line says so.
+    If the last one is damaged or missing, the one before it is used, with a warning.
 
     Args:
         folder: The work dir.
-        trust: Whether checkpoints may hold more than tensors.
+        trust: Whether checkpoints may contain more than tensors.
 
     Raises:
-        DetNASError: If no checkpoint there can be resumed from.
+        DetNASError: If none of its checkpoints can be resumed.
     """
     note = Path(folder, 'last_checkpoint')
     numbered = list(note.parent.iterdir()) if note.parent.is_dir() else []
@@ -104,7 +104,7 @@ def last_checkpoint(folder: str | Path, trust: bool = False) -> str | None:
     named = note.read_text(encoding='utf-8', errors='replace').strip() if note.is_file() else ''
     if '://' in named:
         return named
-    here = note.parent / Path(named).name  # the folder may have been moved, or be a copy of one that has gone on
+    here = note.parent / Path(named).name  # the folder may have been moved, or be an older copy
     last = here if here.is_file() or not named else Path(named)
     problem = _problem(last, trust) if named else f'{note} is {"empty" if note.is_file() else "not there"}'
     if not problem:
@@ -113,24 +113,24 @@ def last_checkpoint(folder: str | Path, trust: bool = False) -> str | None:
     other = next((path for path in others if not _problem(path, trust)), None)
     if other is None:
         raise DetNASError(
-            f'{problem}. {note.parent} holds no other checkpoint that can be resumed from. Give one: --resume '
-            f'CHECKPOINT, or choose another --work-dir to begin from the start.'
+            f'{problem}. {note.parent} has no other checkpoint that can be resumed. Give one: --resume '
+            f'CHECKPOINT, or start from the beginning in another --work-dir.'
         )
     print_log(f'{problem}. Resuming from {other} instead.', logger='current', level=logging.WARNING)
     return str(other)
 
 
 def _problem(path: str | Path, trust: bool) -> str:
-    """Why a checkpoint cannot be resumed from; empty if it can."""
+    """Returns the reason why a checkpoint cannot be resumed; empty if it can."""
     if '://' in str(path):
         return ''
     try:
         found = load_checkpoint_file(path, trust)
     except DetNASError as error:
         return str(error).removesuffix('.')
-    except OSError as error:  # what torch says of some files that are cut short
-        return f'{path} cannot be read as a checkpoint, it may be cut short: {error}'
+    except OSError as error:  # raised by torch for some truncated files
+        return f'{path} cannot be read as a checkpoint, it may be truncated: {error}'
     meta = found.get('meta') if isinstance(found, dict) else None
     if not isinstance(meta, dict) or not {'epoch', 'iter'} <= set(meta) or 'message_hub' not in found:
-        return f'{path} holds weights without the state of a training: it can be loaded (load_from), not resumed'
+        return f'{path} has weights but no training state: use it as load_from instead of resuming'
     return ''

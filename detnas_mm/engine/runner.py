@@ -1,4 +1,4 @@
-"""mmengine's Runner, with errors that name the part of the config which they are about."""
+"""mmengine's Runner with errors that name the part of the config that they are about."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from detnas_mm.evaluators.detection.truth import check_categories
 from detnas_mm.registry import building, refuse_unknown_type, running, unknown_arguments
 from detnas_mm.terminal import begun, doing, follow
 
-#: What the Runner builds, by method; a text is the key of the config.
+#: Parts that the Runner builds, by method; a string is the key of the config.
 _PARTS = dict(
     setup_env='env_cfg',
     build_visualizer='visualizer',
@@ -44,10 +44,10 @@ _ITERATIONS = dict(after_train_iter='training', after_val_iter='validating', aft
 
 
 class NamedLoader(DataLoader):
-    """A loader whose errors name the key of its config: workers that die, files that cannot be read.
+    """A data loader whose errors name its key in the config: dead workers, unreadable files.
 
     Attributes:
-        key: Of the config.
+        key: Key of its config.
     """
 
     key = 'dataloader'
@@ -68,13 +68,13 @@ class NamedLoader(DataLoader):
 
 
 class NamedRunner(Runner):
-    """Builds what the Runner builds; what is wrong with a part of the config is an expected error that names the part.
+    """mmengine's Runner; faults of a part of the config raise expected errors that name the part.
 
-    So is what libraries raise while it trains or tests, where neither this package nor code that the config brings has
-    called them. Checkpoints are read as :func:`~detnas_mm.checkpoints.weights_in` says.
+    So do errors of libraries during training and testing that neither this package nor code of the config has caused.
+    Checkpoints are read as by :func:`~detnas_mm.checkpoints.weights_in`.
 
     Attributes:
-        trust: Whether checkpoints may hold more than tensors.
+        trust: Whether checkpoints may contain more than tensors.
     """
 
     trust = False
@@ -94,7 +94,7 @@ class NamedRunner(Runner):
         super().call_hook(fn_name, **kwargs)
 
     def _standing(self) -> str:
-        """Where the loop stands, in words."""
+        """Returns the progress of the loop, such as ``training, 26 of 38 iterations done``."""
         if not self._batch:
             return 'reading the first images'
         if self._mode == 'training':
@@ -102,10 +102,11 @@ class NamedRunner(Runner):
         return f'{self._mode}, {self._batch:,} batches done'
 
     def build_dataloader(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
-        """See ``Runner.build_dataloader``; the config is one of the Runner's own.
+        """See ``Runner.build_dataloader``; the settings must be those of a loader in the Runner's config.
 
         Raises:
-            DetNASError: Names the key or the file, the entry and what is wrong; or, later, what cannot be read.
+            DetNASError: If there is a fault. The message names key or file and entry; raised later for unreadable
+                files.
         """
         if isinstance(dataloader, DataLoader):
             return dataloader
@@ -127,12 +128,12 @@ class NamedRunner(Runner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """See ``Runner.build_optim_wrapper``."""
         optimiser = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
-        if isinstance(optimiser, dict):  # mmengine's constructor looks at the class before it is built
+        if isinstance(optimiser, dict):  # mmengine's constructor uses the class before it is built
             refuse_unknown_type('optim_wrapper.optimizer', optimiser.get('type'), OPTIMIZERS)
         with building('optim_wrapper'):
             built = super().build_optim_wrapper(optim_wrapper)
         for one in built.values() if isinstance(built, OptimWrapperDict) else [built]:
-            if getattr(one, 'clip_grad_kwargs', None):  # given to torch at the first step
+            if getattr(one, 'clip_grad_kwargs', None):  # used by torch at the first step only
                 refusal = unknown_arguments(one.clip_func, one.clip_grad_kwargs)
                 if refusal:
                     raise DetNASError(f'optim_wrapper.clip_grad: {refusal}')
@@ -162,12 +163,12 @@ class NamedRunner(Runner):
         """See ``Runner.register_hook``; mmengine's own CheckpointHook becomes an :class:`AtomicCheckpointHook`.
 
         Raises:
-            DetNASError: If a CheckpointHook has an argument that would stop the training when it first saves, or an
-                EMAHook one that its average does not take.
+            DetNASError: If a CheckpointHook has an unknown argument, which would fail at the first save, or an
+                EMAHook an argument that its average does not have.
         """
         super().register_hook(hook, priority)
         for one in self.hooks:
-            if type(one) is CheckpointHook:  # the config keeps its name: what is exported needs nothing of this package
+            if type(one) is CheckpointHook:  # the config keeps its name: exported configs need nothing of this package
                 one.__class__ = AtomicCheckpointHook
             if isinstance(one, EMAHook):
                 given = {key: value for key, value in one.ema_cfg.items() if key != 'type'}
@@ -187,7 +188,7 @@ class NamedRunner(Runner):
 
     @contextmanager
     def _own_reading(self) -> Iterator[None]:
-        """Lets mmengine read checkpoint files by our function."""
+        """Makes mmengine read checkpoint files by this package's function."""
 
         def load_from_local(filename: str, map_location: Any = None) -> dict[str, Any]:
             checkpoint = load_checkpoint_file(Path(filename).expanduser(), self.trust)
@@ -202,7 +203,7 @@ class NamedRunner(Runner):
             CheckpointLoader.register_scheme('', before, force=True)
 
     def _key(self, cfg: Any, part: str) -> str:
-        """The key of a dataloader or an evaluator in the Runner's config."""
+        """Returns the key of a dataloader or evaluator in the Runner's config."""
         keys = [f'{split}_{part}' for split in ('train', 'val', 'test')]
         own = (f'train_cfg.{key}' for key, value in (self.cfg.get('train_cfg') or {}).items() if value == cfg)
         return next((key for key in keys if getattr(self, f'_{key}', None) is cfg), next(own, part))

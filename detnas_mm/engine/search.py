@@ -1,4 +1,4 @@
-"""From a parsed job to a finished search: the one way in for hooks and tools alike."""
+"""Runs a parsed search to its end, for hooks and tools."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from detnas_mm.visualization import plot_population, plot_progress
 
 
 def open_ledger(job: SearchJob, header: Mapping[str, Any], environment: Mapping[str, Any]) -> Ledger:
-    """The ledger on rank 0, a copy of its rows in memory on all others; also writes the config as it is written.
+    """Opens the ledger: a file on rank 0, a copy of its rows in memory on other ranks; also writes the config.
 
     Args:
         job: The search.
-        header: What makes rows comparable.
-        environment: What may change between starts, never compared.
+        header: All that makes rows comparable.
+        environment: All that may change between starts; never compared.
 
     Raises:
         LedgerError: On all ranks, if rank 0 cannot open it.
@@ -60,28 +60,28 @@ def open_ledger(job: SearchJob, header: Mapping[str, Any], environment: Mapping[
         raise LedgerError(box[1])
     if ledger is None:
         return Ledger(None, header, None, *box[0])
-    write_text(job.work_dir / CONFIG, job.text)  # before anything long: any row can be exported meanwhile
+    write_text(job.work_dir / CONFIG, job.text)  # early, so that rows can be exported while the search runs
     return ledger
 
 
 def on_rank_0(job: SearchJob) -> None:
-    """Lets a job log and draw its progress bar on rank 0 alone."""
+    """Makes a job log and draw its progress bar on rank 0 only."""
     if not is_main_process():
         job.log = lambda text: None
     job.show_progress = is_main_process() and os.environ.get('TQDM_DISABLE') != '1'
 
 
 def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | None = None) -> list[Record]:
-    """Runs a prepared search to its end, and exports what it found.
+    """Runs a prepared search to its end, and exports the best nets.
 
-    Everything lands in the job's ``work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the
-    best nets (with several objectives, of the Pareto front), ``progress.png``, and what the strategy has to show,
-    such as ``certificate.json``. Run again on the same folder, it resumes from the ledger.
+    Results are in the job's ``work_dir``: the ledger, ``best.json``, ``best/`` with configs and weights of the best
+    nets (with several objectives, of the Pareto front), ``progress.png``, and artifacts of the strategy such as
+    ``certificate.json``. Run again on the same folder, it resumes from the ledger.
 
     Args:
-        job: What :meth:`SearchJob.prepare` has checked.
+        job: The search, after :meth:`SearchJob.prepare`.
         model: The trained model, if the evaluator needs one.
-        sampler: How paths were sampled while the model was trained, if that is known; kept in the ledger.
+        sampler: Description of the path sampling in the model's training, if known; recorded in the ledger.
 
     Returns:
         All successful records, the best in the first objective first.
@@ -94,13 +94,15 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
     strategy, evaluator = job.strategy, job.evaluator
     if strategy is None or evaluator is None or job.work_dir is None:
         missing = [key for key in ('strategy', 'evaluator', 'work_dir') if getattr(job, key) is None]
-        raise DetNASError(f'The search has no {" and no ".join(missing)}. Give the search section what is missing.')
+        raise DetNASError(
+            f'The search has no {" and no ".join(missing)}: set them in the search section of the config.'
+        )
     if evaluator.needs_model and model is None:
         raise DetNASError(f'{type(evaluator).__name__} needs a trained model: give its checkpoint.')
     if not evaluator.all_ranks and get_world_size() > 1:
-        raise DetNASError(f'{type(evaluator).__name__} runs in one process alone: start the search without a launcher.')
+        raise DetNASError(f'{type(evaluator).__name__} runs in one process only: start the search without a launcher.')
     on_rank_0(job)
-    job.exporter = job.exporter or Exporter(job)  # what cannot be written is refused before the search
+    job.exporter = job.exporter or Exporter(job)  # raises before the search if nets could not be written
     with doing('reading the images of the search'):
         evaluator.setup(job, model)
         header = job.header(**(dict(weights=None, settings=None) if model is None else model_digest(job.cfg, model)))
@@ -118,11 +120,11 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
 
 
 def take_back_failed(job: SearchJob, ledger: Ledger) -> None:
-    """Takes rows back that failed at an earlier start, where they are to be evaluated again.
+    """Removes rows that failed in an earlier run from the ledger, so that they are evaluated again.
 
-    Their generation goes as a whole, since it is evaluated together, and so do those after it, which follow from the
-    rows. Candidates that are asked for again are not evaluated a second time where the evaluator keeps their results,
-    as one does that trains them.
+    The whole generation is removed, since it is evaluated together, and so are later ones, which depend on its rows.
+    Candidates that are proposed again are not evaluated a second time if the evaluator stores their results, as those
+    do that train candidates.
 
     Args:
         job: The search; ``retry_failed`` and the evaluator say which.
@@ -136,7 +138,7 @@ def take_back_failed(job: SearchJob, ledger: Ledger) -> None:
             job.log('No row has failed: there is nothing to evaluate again.')
         return
     job.budget.forget(again)
-    job.evaluator.forget(again)  # before the rows go: a search that is killed in between has them still
+    job.evaluator.forget(again)  # before the rows are removed: a search that is killed in between still has them
     first = next(row.index for row in ledger.records if row.generation == again[0].generation)
     count = len(ledger.records) - first
     copy = ledger.cut(first)
@@ -155,13 +157,13 @@ def finish(
     weights: Weights | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Ends a search: exports nets, writes what it has to show, draws its progress. All ranks call it.
+    """Finishes a search: exports nets, writes artifacts, draws its progress. All ranks must call this.
 
     Args:
         job: The search.
         ledger: Its ledger.
         chosen: Rows to export, the best first.
-        artifacts: JSON-ready contents by the name of their file.
+        artifacts: JSON-ready content by file name.
         weights: See :meth:`Exporter.write`.
         meta: See :func:`export_best`.
     """
@@ -179,27 +181,25 @@ def finish(
 
 
 def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust: bool = False) -> dict[str, Path]:
-    """Exports any row of a finished or running search as an ordinary config and checkpoint.
+    """Exports any successful row of a finished or running search as an ordinary config and checkpoint.
 
     Args:
         work_dir: Folder of the search.
         wanted: The id or the architecture of a row.
-        checkpoint: The trained supernet; by default the one that the search loaded.
-        trust: Whether the checkpoint may hold more than tensors, see :func:`.load_checkpoint_file`.
+        checkpoint: The trained supernet; Defaults to the one that the search loaded.
+        trust: Whether the checkpoint may contain more than tensors, see :func:`.load_checkpoint_file`.
 
     Returns:
         Paths in the folder's ``exported/``, see :meth:`Exporter.write`.
 
     Raises:
-        FileNotFoundError: If the folder holds no search.
-        DetNASError: If there is no such row, it failed, the checkpoint is another one than the search's, or of another
-            model, or the space describes no configs.
+        FileNotFoundError: If the folder has no search.
+        DetNASError: If there is no such row, it failed, the checkpoint is not the search's, or of another
+            model, or the space cannot configure its nets.
     """
     for name in (LEDGER, CONFIG):
         if not (work_dir / name).is_file():
-            raise MissingFileError(
-                f'{work_dir} has no {name}: it is no folder of a search, or one that has only begun.'
-            )
+            raise MissingFileError(f'{work_dir} has no {name}: give the folder of a search that has started.')
     cfg = read_file(work_dir / CONFIG)
     header, records = read_ledger(work_dir / LEDGER)
     job = SearchJob.from_config(cfg)
@@ -207,25 +207,29 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
     if not found or not found[0].ok:
         best = job.objectives[0].best_first(records)[:3]
         raise DetNASError(
-            f'{wanted!r} is no successfully evaluated row of {work_dir / LEDGER}. The best are '
+            f'{wanted!r} is not the id or architecture of a successful row of {work_dir / LEDGER}. The best are '
             f'{", ".join(f"{record.id} ({record.arch})" for record in best)}.'
         )
     row = found[0]
     checkpoint = checkpoint or cfg.get('load_from')
     needs_model = job.evaluator is not None and job.evaluator.needs_model
     if needs_model and checkpoint is None:
-        raise DetNASError('The search ran right after training, so its config names no checkpoint: give one.')
+        raise DetNASError(
+            'The search ran right after training, so its config has no checkpoint: give the one of that training.'
+        )
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         model = None
         if needs_model:
             model = build_model(cfg)
             model.load_state_dict(checked_weights(model, load_checkpoint_file(checkpoint, trust), checkpoint))
             if weights_digest(model) != header['weights']:
-                raise DetNASError(f'{checkpoint} holds other weights than the ones of {work_dir / LEDGER}.')
+                raise DetNASError(
+                    f'{checkpoint} has other weights than the search of {work_dir / LEDGER}: give its checkpoint.'
+                )
             model = model.to(get_device())
         if job.evaluator is not None:
             job.evaluator.setup(job, model)
         files = Exporter(job).write(job.space.parse(row.arch), work_dir / 'exported' / row.id, row_meta(job, row))
     if not files:
-        raise DetNASError(f'{type(job.space).__name__} does not say how a net of its own is configured.')
+        raise DetNASError(f'{type(job.space).__name__} cannot configure its nets: its configure() returns None.')
     return files

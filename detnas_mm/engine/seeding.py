@@ -1,4 +1,4 @@
-"""Random numbers of a training as a function of (seed, epoch, rank), so that a resumed training draws the same ones."""
+"""Random numbers of a training as a function of (seed, epoch, rank), so that a resumed training draws the same."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from detnas_mm.evaluators.seeding import seeded, stable_seed
 
 
 def seed_process(seed: int, epoch: int) -> None:
-    """Seeds Python's, numpy's and torch's generators of this process, those of all devices among them.
+    """Seeds Python's, numpy's and torch's generators of this process, on all devices.
 
     Args:
-        seed: Of the training.
-        epoch: The epoch that begins; each rank gets numbers of its own.
+        seed: Seed of the training.
+        epoch: The epoch that starts; each rank gets different numbers.
     """
     value = stable_seed(('process', seed, epoch, get_rank()))
     random.seed(value)
@@ -31,62 +31,62 @@ def seed_process(seed: int, epoch: int) -> None:
 
 
 def seed_loader(loader: DataLoader, seed: int, epoch: int) -> None:
-    """Seeds one pass through a data loader: its order, and the random numbers that each item is loaded with.
+    """Seeds one pass through a data loader: the order, and the random numbers for loading each item.
 
-    To be called before ``iter(loader)``. The n-th item of a pass is loaded with random numbers that follow from
-    (seed, epoch, rank, n). They depend neither on the number of workers nor on what a worker has loaded before, so
-    persistent workers give the same items as new ones. The order is that of the sampler for this seed and epoch.
+    Call it before ``iter(loader)``. The random numbers of the n-th item of a pass depend on (seed, epoch, rank, n), but
+    neither on the number of workers nor on earlier items, so persistent workers give the same items as new ones. The
+    order is that of the sampler for this seed and epoch.
 
     Args:
-        loader: Of a map-style dataset, in batches. It keeps its dataset; its batch sampler is wrapped.
-        seed: Of this loader; two loaders of one training need different seeds.
-        epoch: Number of the pass. A loader that is gone through several times an epoch gets another number each time.
+        loader: Loader of a map-style dataset, with batches. Its batch sampler is wrapped.
+        seed: Seed of this loader; two loaders of one training need different seeds.
+        epoch: Number of the pass; must be different for each pass of an epoch.
 
     Raises:
-        DetNASError: If the loader has no batches of indices, or hands them out in no fixed order.
+        DetNASError: If the loader has no batches of indices, or no fixed order.
     """
     batches = loader.batch_sampler
     if batches is None or isinstance(loader.dataset, IterableDataset):
         what = 'an IterableDataset' if batches is not None else 'batch_size=None'
         raise DetNASError(
-            f'A data loader with {what} has no batches of indices, by which its random numbers are seeded: give it a '
+            f'A data loader with {what} cannot be seeded, since it has no batches of indices: use a '
             f'dataset with __getitem__ and __len__, and a batch_size.'
         )
     if not getattr(loader, 'in_order', True):
-        raise DetNASError('A data loader with in_order=False gives batches in no fixed order; leave that setting out.')
+        raise DetNASError('A data loader with in_order=False has no fixed order of batches; leave that setting out.')
     if not isinstance(batches, SeededBatches):
         batches = SeededBatches(batches)
-        object.__setattr__(loader, 'batch_sampler', batches)  # DataLoader refuses it after it was built
-        loader._iterator = None  # persistent workers, if there are any, get their batches from the old one
+        object.__setattr__(loader, 'batch_sampler', batches)  # DataLoader does not allow it after construction
+        loader._iterator = None  # persistent workers would get their batches from the old one
     batches.seed, batches.epoch, batches.skipped = seed, epoch, 0
     for sampler in (loader.sampler, batches.batches, getattr(batches, 'sampler', None)):
         _seed_sampler(sampler, seed, epoch)
-    # DataLoader draws a number for new workers, but none for persistent ones: not from torch's own generator
+    # DataLoader draws a number for new workers but not for persistent ones: keep it off torch's own generator
     loader.generator = torch.Generator().manual_seed(stable_seed(('loader', seed, epoch, get_rank())))
 
 
 def _seed_sampler(sampler: Any, seed: int, epoch: int) -> None:
-    """Seeds the order of a sampler: equal on all ranks, which take turns in it."""
+    """Seeds the order of a sampler, equally on all ranks, which take items in turn."""
     of_pass = stable_seed(('sampler', seed, epoch))
     if getattr(sampler, 'generator', False) is None or isinstance(getattr(sampler, 'generator', None), torch.Generator):
         sampler.generator = torch.Generator().manual_seed(of_pass)  # torch's own samplers
-    if isinstance(sampler, InfiniteSampler):  # it ignores the epoch, and continues after what was loaded in advance
+    if isinstance(sampler, InfiniteSampler):  # it ignores the epoch, and continues after prefetched items
         sampler.seed = of_pass
         sampler.indices = sampler._indices_of_rank()
     elif hasattr(sampler, 'set_epoch'):
-        if hasattr(sampler, 'seed'):  # mmengine draws one for each process where the config has none
+        if hasattr(sampler, 'seed'):  # mmengine draws one for each process if the config has none
             sampler.seed = stable_seed(('sampler', seed))
         sampler.set_epoch(epoch)
 
 
 class SeededBatches:
-    """A batch sampler whose batches seed the loading of their items; has all attributes of the one that it wraps.
+    """A batch sampler whose batches seed the loading of their items; wraps another one and has its attributes.
 
     Attributes:
         batches: The batch sampler.
         seed: See :func:`seed_loader`.
-        epoch: See there.
-        skipped: How many batches a pass leaves out at its beginning; nothing is loaded for them.
+        epoch: See :func:`seed_loader`.
+        skipped: Number of batches skipped at the start of a pass, without loading.
     """
 
     seed = 0
@@ -100,7 +100,7 @@ class SeededBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[SeededBatch]:
-        # loaders with workers ask twice for each pass
+        # loaders with workers call it twice for each pass
         return self._pass((self.seed, self.epoch, get_rank()), self.skipped)
 
     def _pass(self, key: tuple[int, ...], skipped: int) -> Iterator[SeededBatch]:
@@ -111,19 +111,19 @@ class SeededBatches:
             drawn += len(indices)
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'batches':  # a copy that is being made has no attributes yet
+        if name == 'batches':  # while it is copied it has no attributes yet
             raise AttributeError(name)
         return getattr(self.batches, name)
 
 
 class SeededPasses:
-    """All batches of a loader, pass after pass, seeded by :func:`seed_loader`: for loops that train by iterations.
+    """Endless batches of a loader, each pass seeded by :func:`seed_loader`, for iteration-based training loops.
 
-    Takes the place of the iterator that mmengine's ``IterBasedTrainLoop`` makes, and skips without loading.
+    Replaces the iterator of mmengine's ``IterBasedTrainLoop``, and skips without loading.
 
     Args:
         loader: See :func:`seed_loader`.
-        seed: See there; the number of the pass is its epoch.
+        seed: See :func:`seed_loader`; the number of the pass is its epoch.
     """
 
     def __init__(self, loader: DataLoader, seed: int) -> None:
@@ -146,10 +146,10 @@ class SeededPasses:
             return next(self._batches)
 
     def skip_iter(self, count: int) -> None:
-        """Leaves out the first batches, which a resumed training has had.
+        """Skips the first batches, which a resumed training has used already.
 
         Args:
-            count: How many, of all passes together; called before the first batch is taken.
+            count: Number of batches, over all passes; must be called before the first batch is taken.
         """
         indices, skipped = iter(self._indices()), 0
         for _ in range(count):
@@ -173,15 +173,15 @@ class SeededPasses:
 
 @dataclass(frozen=True)
 class SeededBatch:
-    """The indices of a batch; whoever loads them in turn finds the generators of the CPU seeded for each.
+    """The indices of a batch; iterating over them seeds the CPU's generators for each item.
 
-    It carries its seed to the worker that loads it, whichever epoch that worker has loaded from before. A process that
-    trains, too, gets its own random numbers back after.
+    It carries the seed to the worker that loads it, whatever that worker has loaded before. In a process that also
+    trains, its own random states are restored after.
 
     Attributes:
-        indices: Of the dataset.
-        key: What the random numbers of the pass follow from.
-        first: How many items of the pass come before.
+        indices: Indices into the dataset.
+        key: Key from which the random numbers of the pass derive.
+        first: Number of earlier items of the pass.
     """
 
     indices: list[int]
@@ -197,7 +197,7 @@ class SeededBatch:
             if get_worker_info() is None:
                 with seeded(value, cpu_alone=True):
                     yield index
-            else:  # left in force for collate_fn
+            else:  # kept for collate_fn
                 random.seed(value)
                 np.random.seed(value)
                 torch.default_generator.manual_seed(value)

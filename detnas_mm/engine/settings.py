@@ -1,4 +1,4 @@
-"""Settings that no constructor checks, or only after hours of work, checked before anything is built."""
+"""Checks settings that constructors do not check, or only after hours of work, before anything is built."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REGISTRIES = (
     MODELS, TRANSFORMS, DATASETS, METRICS, HOOKS, TASK_UTILS, VISUALIZERS, OPTIMIZERS, OPTIM_WRAPPERS,
     PARAM_SCHEDULERS, LOOPS, DATA_SAMPLERS,
 )  # fmt: skip
-#: What mmengine reads of dicts that it hands to no constructor; all else in them it leaves unread.
+#: Keys that mmengine reads in dicts without a constructor; it ignores all others.
 _KEYS = {
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
     'auto_scale_lr': ('enable', 'base_batch_size'),
@@ -50,24 +50,24 @@ _FLAGS = (
 )  # fmt: skip
 _LEVELS = ('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')
 _DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-#: What suppresses boxes in mmcv; it looks them up by name when it has boxes.
+#: NMS functions of mmcv, which looks them up by name only when there are boxes.
 _NMS = ('nms', 'soft_nms', 'nms_rotated', 'nms_quadri')
 _NMS_ALWAYS = ('type', 'class_agnostic', 'split_thr', 'max_num', 'iou_thr')
 
 
 @dataclass(frozen=True)
 class JobSettings:
-    """Settings of a config that no constructor checks, or only after hours of work, read once.
+    """Settings of a config that constructors do not check, or only after hours of work, read once.
 
     Attributes:
-        flags: What must be True or False where it is set, by its place.
-        log_level: As it is given.
-        runner: Name of the Runner that is asked for; None for mmengine's.
-        runner_kind: The class of that name; None if there is none.
-        names: Names in dicts of which mmengine reads some names alone: (dict, name).
-        custom_hooks: As they are given.
-        default_hooks: As they are given.
-        nms: Settings of what suppresses boxes, by their places.
+        flags: Values that must be True or False, by their place.
+        log_level: The given value.
+        runner: Name of the configured Runner; None for mmengine's.
+        runner_kind: Class of that Runner; None if not registered.
+        names: Keys of dicts of which mmengine reads only known keys: (dict, key).
+        custom_hooks: The given value.
+        default_hooks: The given value.
+        nms: Settings of NMS, by their place.
     """
 
     flags: tuple[tuple[str, Any], ...]
@@ -81,7 +81,7 @@ class JobSettings:
 
     @classmethod
     def read(cls, cfg: Any) -> JobSettings:
-        """Reads a whole config; nothing is built."""
+        """Reads a whole config without building anything."""
         runner, scope = cfg.get('runner_type'), cfg.get('default_scope')
         return cls(
             flags=(*_named_flags(cfg), *_flags_as_texts(cfg, scope)),
@@ -97,10 +97,10 @@ class JobSettings:
         )
 
     def check(self) -> None:
-        """Refuses what mmengine or mmdet would not read, read as something else, or stop at later.
+        """Raises for settings that mmengine or mmdet would ignore, misread, or fail on later.
 
         Raises:
-            DetNASError: Names the key, the value and what is allowed.
+            DetNASError: If there are any. The message gives the key, the value and what is allowed.
         """
         level = self.log_level if isinstance(self.log_level, int) else logging.getLevelName(self.log_level)
         if isinstance(self.log_level, bool) or not isinstance(level, int):
@@ -108,7 +108,8 @@ class JobSettings:
         refuse_unknown_type('runner_type', self.runner, RUNNERS)
         if self.runner is not None and self.runner_kind is not Runner:
             raise DetNASError(
-                f"runner_type={self.runner!r} is not read by the tools of this package, which run mmengine's Runner: "
+                f"runner_type={self.runner!r} is not supported by the tools of this package, which use mmengine's "
+                f'Runner: '
                 f'leave it out.'
             )
         for place, value in self.flags:
@@ -116,14 +117,14 @@ class JobSettings:
         for key, name in self.names:
             near = [] if name in _KEYS[key] else get_close_matches(name, _KEYS[key], 1)
             if near:
-                raise DetNASError(f'{key}.{name} is no setting of mmengine; did you mean {key}.{near[0]}?')
+                raise DetNASError(f'{key}.{name} is not a setting of mmengine; did you mean {key}.{near[0]}?')
         _check_hooks(self.custom_hooks, self.default_hooks)
         for place, node in self.nms:
             _check_nms(place, node)
 
 
 def _check_hooks(custom: Any, default: Any) -> None:
-    """Refuses hooks without a type, such as a default one whose name is mistyped."""
+    """Raises for hooks without a type, such as a default hook whose name is misspelt."""
     if not isinstance(custom, Sequence) or isinstance(custom, str):
         raise DetNASError(f"custom_hooks must be a list, such as [dict(type='EMAHook')]; got {custom!r:.200}.")
     if not isinstance(default, Mapping):
@@ -142,12 +143,12 @@ def _check_hooks(custom: Any, default: Any) -> None:
         near = get_close_matches(name, [other for other in (*_DEFAULT_HOOKS, *default) if other != name], 1)
         advice = f'; did you mean default_hooks.{near[0]}?' if near and place.startswith('default') else '.'
         raise DetNASError(
-            f"{place} must be a hook with its type, such as dict(type='EMAHook'); got {hook!r:.200}{advice}"
+            f"{place} must be a hook with a type, such as dict(type='EMAHook'); got {hook!r:.200}{advice}"
         )
 
 
 def _named_flags(cfg: Any) -> Iterator[tuple[str, Any]]:
-    """What mmengine takes for True or False, whatever it is."""
+    """Yields values that mmengine uses as True or False, whatever their type, with their places."""
     for key in _FLAGS:
         part, _, name = key.rpartition('.')
         node = cfg.get(part) if part else {name: cfg.get(name)}
@@ -156,7 +157,7 @@ def _named_flags(cfg: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _flags_as_texts(cfg: Any, scope: str | None) -> Iterator[tuple[str, str]]:
-    """Texts for arguments that are True or False: any text would count as True."""
+    """Yields strings given for Boolean arguments, with their places: any string would count as True."""
     for node in nodes(cfg.to_dict() if hasattr(cfg, 'to_dict') else cfg):
         texts = {key: value for key, value in node.items() if isinstance(value, str) and key != 'type'}
         if 'type' not in node or not texts:
@@ -168,7 +169,7 @@ def _flags_as_texts(cfg: Any, scope: str | None) -> Iterator[tuple[str, str]]:
 
 
 def _flags(kind: Any) -> Iterator[str]:
-    """Names of a class's arguments that are annotated as bool, of its bases too where it hands its own on."""
+    """Yields the names of a class's Boolean arguments, and of its bases' if it passes its own on."""
     seen: set[str] = set()
     for base in kind.__mro__ if inspect.isclass(kind) else ():
         init = vars(base).get('__init__')
@@ -187,7 +188,7 @@ def _check_nms(place: str, cfg: Mapping[str, Any]) -> None:
         return
     known = [one for one in _NMS if hasattr(ops, one)]
     if name not in known:
-        raise DetNASError(f'{place}.type must be one of {", ".join(known)}, as in mmcv.ops; got {name!r}.')
+        raise DetNASError(f'{place}.type must be one of {", ".join(known)} (NMS functions of mmcv.ops); got {name!r}.')
     refusal = unknown_arguments(getattr(ops, name), {key: 0 for key in cfg if key not in _NMS_ALWAYS})
     if refusal:
         raise DetNASError(f'{place}: {refusal}')

@@ -1,4 +1,4 @@
-"""Whether /dev/shm holds what mmengine's loaders have under way there."""
+"""Checks that /dev/shm is large enough for the batches that loaders send through it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mmengine.logging import print_log
 from detnas_mm.config_types import nodes
 
 FOLDER = Path('/dev/shm')
-#: Arguments of a pipeline's steps that say how large images are after them.
+#: Arguments of pipeline steps that set the size of images.
 _SIZES = ('scale', 'scales', 'img_scale', 'crop_size', 'size')
 
 
 def warn_if_small(loaders: Mapping[str, Any], launched: bool) -> None:
-    """Says in one line if the loaders of a job may have more under way than fits; torch would wait for ever, or crash.
+    """Warns if loaders of a job may need more shared memory than there is; torch would hang or crash.
 
-    Loaders of torch send images through shared memory. Those of a search (``FixedBatches``) do not.
+    torch's loaders send images through shared memory; those of a search (``FixedBatches``) do not.
 
     Args:
-        loaders: The settings of each, by their keys.
-        launched: Whether a launcher has started the job, as several processes.
+        loaders: Settings of each loader, by key.
+        launched: Whether a launcher has started the job as several processes.
     """
     if os.environ.get('RANK', '0') != '0' or not FOLDER.is_dir():
         return
@@ -46,7 +46,7 @@ def warn_if_small(loaders: Mapping[str, Any], launched: bool) -> None:
 
 
 def _under_way(loader: Any) -> int:
-    """Bytes of images that a loader's workers have sent or wait to send, and those in use; 0 if that is not known."""
+    """Returns the bytes of images in a loader's shared memory at one time, at most; 0 if not known."""
     if not isinstance(loader, Mapping):
         return 0
     numbers = loader.get('num_workers') or 0, loader.get('prefetch_factor') or 2, loader.get('batch_size') or 1
@@ -58,14 +58,14 @@ def _under_way(loader: Any) -> int:
 
 
 def _image_bytes(pipeline: Sequence[Mapping[str, Any]]) -> int:
-    """The most that an image takes after a pipeline: three channels of the size that its last sized step gives."""
+    """Returns the bytes of an image after a pipeline: three channels of the size that its last sized step sets."""
     areas = [max((_area(step[key]) for key in _SIZES if key in step), default=0) for step in pipeline]
     depth = 4 if any(step.get('to_float32') for step in pipeline) else 1
     return 3 * depth * next((area for area in reversed(areas) if area), 0)
 
 
 def _area(size: Any) -> int:
-    """The pixels of ``224``, ``(1333, 800)``, or the most of several such pairs; 0 of what is none."""
+    """Returns the pixels of ``224``, ``(1333, 800)``, or the largest of several pairs; 0 for other values."""
     if isinstance(size, int):
         return size * size
     if not isinstance(size, (list, tuple)) or not size:
@@ -76,6 +76,6 @@ def _area(size: Any) -> int:
 
 
 def _ranks_here() -> int:
-    """How many processes of the job run on this machine, as torchrun, slurm and MPI say."""
+    """Returns the number of processes of the job on this machine, from variables of torchrun, slurm or MPI."""
     names = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
     return next((int(os.environ[name]) for name in names if os.environ.get(name, '').isdecimal()), 1)

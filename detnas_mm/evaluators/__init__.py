@@ -1,4 +1,4 @@
-"""Evaluators: how good a candidate is."""
+"""Evaluators compute the metrics of candidates."""
 
 from detnas_mm.evaluators.one_shot.evaluator import OneShotEvaluator
 from detnas_mm.evaluators.tabular import TabularEvaluator

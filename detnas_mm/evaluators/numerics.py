@@ -1,4 +1,4 @@
-"""How a model computes while it is evaluated: numbers of fewer bits, another memory layout."""
+"""Precision and memory layout of a model during evaluation."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.temporary import replaced
 from detnas_mm.models.layout import to_channels_last
 
-#: What ``precision`` may be, and torch's name for it.
+#: Allowed values of ``precision``, with torch's types.
 PRECISIONS = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 
 
 def checked_precision(precision: str) -> str:
-    """The precision, if it is one.
+    """Checks and returns a precision.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If it is unknown.
     """
     if precision not in PRECISIONS:
         raise DetNASError(f'precision must be one of {", ".join(PRECISIONS)}; got {precision!r}.')
@@ -30,15 +30,15 @@ def checked_precision(precision: str) -> str:
 
 @contextlib.contextmanager
 def numerics(model: nn.Module, precision: str = 'fp32', channels_last: bool = False) -> Iterator[None]:
-    """Lets a model's forward passes run under autocast, and its weights lie channels last; puts all back.
+    """Runs a model's forward passes under autocast and with channels_last weights, inside the block.
 
-    Weights stay in float32, and so do recalibrated BN statistics, RoI heads, and the making of boxes: half precision
-    would move boxes of large images by a pixel, and operators there do not take it on every device.
+    Weights stay in float32, and so do recalibrated BN statistics, RoI heads and the decoding of boxes: in half
+    precision boxes of large images would be a pixel off, and not every device has the operators.
 
     Args:
         model: The model.
         precision: ``'fp32'``, ``'fp16'`` or ``'bf16'``.
-        channels_last: Whether weights of convolutions, and with them activations, lie channels last.
+        channels_last: Whether weights of convolutions, and so activations, are in channels_last format.
     """
     device = next(model.parameters()).device.type
     with contextlib.ExitStack() as stack:
@@ -64,7 +64,7 @@ def _in_float32(method: Callable[..., Any], device: str) -> Callable[..., Any]:
 
 
 def _float32(value: Any) -> Any:
-    """Tensors of half precision inside tuples, lists and dicts, in float32."""
+    """Converts half-precision tensors inside tuples, lists and dicts to float32."""
     if isinstance(value, torch.Tensor):
         return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
     if type(value) in (tuple, list):

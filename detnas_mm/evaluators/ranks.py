@@ -1,4 +1,4 @@
-"""Work that ranks share."""
+"""Work shared between ranks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from detnas_mm.compat import process_group_store
 
 
 class OutOfMemory(Exception):
-    """Raised on all ranks where one of them had no memory left; the message is the reason."""
+    """Raised on all ranks if one of them ran out of memory; the message is the reason."""
 
 
 class Unit(NamedTuple):
-    """What one rank does at a time: one batch, for one of several equal parts of the candidates."""
+    """Unit of work of a rank: one batch, for one of several equal parts of the candidates."""
 
     batch: int
     part: int = 0
@@ -24,19 +24,19 @@ class Unit(NamedTuple):
 
 
 def share_out(batches: Sequence[int], parts: int) -> Iterator[Unit]:
-    """Shares out batches to the ranks, which must all call this with the same arguments, in what they do jointly.
+    """Distributes batches to ranks; all ranks must call it with the same arguments, inside :func:`jointly`.
 
-    Batch b belongs to rank b modulo the number of ranks, which has its images in memory. A rank that is done with its
-    own goes on with what is left of others', so that none waits long for a slow one. The last one or two batches of
-    each rank are cut into parts, so that what is left at the end is little. A counter for each rank's units, at the
-    store that the process group met in, says who does which. What comes out must not depend on it.
+    Batch b belongs to rank b modulo the number of ranks, which has its images in memory. Idle ranks steal batches from
+    slower ones. The last one or two batches of each rank are split into parts, so that little is left at the end. A
+    counter for each rank's units, in the store of the process group, decides which rank gets which unit. Results must
+    not depend on it.
 
     Args:
         batches: Their numbers, ascending.
-        parts: Into how many parts a batch may be cut.
+        parts: Number of parts that a batch may be split into.
 
     Yields:
-        This rank's units, each when it has nothing else to do.
+        This rank's units, each when the one before is done.
     """
     world, rank = get_world_size(), get_rank()
     if world == 1:
@@ -53,19 +53,19 @@ def share_out(batches: Sequence[int], parts: int) -> Iterator[Unit]:
             yield queues[owner][count - 1]
 
 
-#: How many the ranks have begun to do jointly: units of different works have the same names.
+#: Number of joint works so far: it distinguishes units of equal name.
 _joint_works = 0
 
 
 def jointly(work: Callable[[], Any], gather: Callable[[Any], Any] = all_gather_object) -> Any:
-    """Runs this rank's share and gathers all shares; a rank that runs out of memory fails it on all ranks.
+    """Runs this rank's share and gathers all shares; if one rank runs out of memory, all ranks raise.
 
     Args:
-        work: Computes this rank's share, which can be pickled.
-        gather: Brings the shares where they are wanted; all of them to all ranks unless told otherwise.
+        work: Function that computes this rank's share, which must be picklable.
+        gather: Function that gathers the shares. Defaults to all shares on all ranks.
 
     Returns:
-        What ``gather`` returns: the shares in the order of the ranks.
+        Result of ``gather``: the shares in the order of the ranks.
 
     Raises:
         OutOfMemory: On all ranks.
@@ -77,7 +77,7 @@ def jointly(work: Callable[[], Any], gather: Callable[[Any], Any] = all_gather_o
         own = work()
     except (MemoryError, torch.OutOfMemoryError) as error:
         failure = f'out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}'
-    except RuntimeError as error:  # of a CPU, of cuDNN and cuBLAS
+    except RuntimeError as error:  # from the CPU, cuDNN or cuBLAS
         if not any(sign in str(error) for sign in ('allocate memory', '_ALLOC_FAILED')):
             raise
         failure = f'out of memory: {str(error).splitlines()[0]}'
@@ -90,14 +90,14 @@ def jointly(work: Callable[[], Any], gather: Callable[[Any], Any] = all_gather_o
 
 
 def deal(keys: Sequence[Hashable], share: Mapping[Any, Any]) -> list[dict[Any, Any]]:
-    """Deals the keys out to the ranks in turn, and brings every rank what all shares hold of its keys.
+    """Assigns keys to ranks in turn, and sends every rank the values of its keys from all shares.
 
     Args:
-        keys: The same on all ranks.
-        share: This rank's values by key; a value goes to the rank of its key alone.
+        keys: Keys, the same on all ranks.
+        share: This rank's values by key; a value is sent to the rank of its key only.
 
     Returns:
-        Of each rank in order, its values of the keys that were dealt to this one.
+        For each rank in order, its values of the keys assigned to this rank.
     """
     received: list[dict[Any, Any]] = []
     world = get_world_size()

@@ -1,4 +1,4 @@
-"""The global random generators, left as they were."""
+"""Saves, restores and seeds the global random generators."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 
 @contextlib.contextmanager
 def kept_random_states(cpu_alone: bool = False) -> Iterator[Callable[[], bool]]:
-    """Restores all global random generators at the end; yields a function that tells whether they are unchanged.
+    """Restores all global random generators after the block; yields a function that checks if they are unchanged.
 
     Args:
-        cpu_alone: Whether those of GPUs are left alone.
+        cpu_alone: If True, generators of GPUs are not saved.
     """
     states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
 
@@ -36,7 +36,7 @@ def kept_random_states(cpu_alone: bool = False) -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def seeded(seed: int, cpu_alone: bool = False) -> Iterator[None]:
-    """Seeds all global random generators, or those of the CPU alone, and puts their states back after."""
+    """Seeds all global random generators, or those of the CPU only, and restores their states after."""
     with kept_random_states(cpu_alone):
         random.seed(seed)
         np.random.seed(seed)
@@ -45,5 +45,5 @@ def seeded(seed: int, cpu_alone: bool = False) -> Iterator[None]:
 
 
 def stable_seed(values: Sequence[Any]) -> int:
-    """A seed that depends on these values, and on nothing else: not on the process, as Python's hash does."""
+    """Returns a seed that depends on these values only, not on the process as Python's hash does."""
     return int.from_bytes(hashlib.sha256(repr(values).encode()).digest()[:4], 'big')

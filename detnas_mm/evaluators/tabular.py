@@ -1,4 +1,4 @@
-"""Scores that are known already: a search over a table, in milliseconds, to study strategies and options."""
+"""Evaluator that looks scores up in a table: a search in milliseconds, to study strategies and options."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from detnas_mm.spaces import Architecture
 
 @EVALUATORS.register_module()
 class TabularEvaluator(Evaluator):
-    """Looks candidates up in the ledger of an earlier search, as one does with the tables of NAS benchmarks.
+    """Looks candidates up in the ledger of an earlier search, like in a tabular NAS benchmark.
 
     Args:
-        ledger: A ledger whose rows are the table; one that holds the whole space lets any search run.
-        racing: See :class:`OneShotEvaluator`; the table's rows must hold the shares that it stops at, which they do
-            if they were evaluated with racing.
+        ledger: A ledger, whose rows are the table; any search can run if it has all architectures of the space.
+        racing: See :class:`OneShotEvaluator`; the table's rows must have the shares at which it stops, as they do if
+            they were evaluated with racing.
 
     Raises:
-        ValueError: On :meth:`setup`, if the ledger is of another space, or its shares were judged on other statistics
-            than racing asks for; on :meth:`evaluate`, if a row or what racing needs of it is missing.
+        ValueError: On :meth:`setup`, if the ledger is of another space, or its shares were evaluated with another
+            calibration than racing has; on :meth:`evaluate`, if a row, or its share, is missing.
     """
 
     def __init__(self, ledger: str, racing: Mapping[str, Any] | None = None) -> None:
@@ -41,12 +41,16 @@ class TabularEvaluator(Evaluator):
         self.check(job)
         header, records = read_ledger(self.path)
         if header['space'] != job.space.spec():
-            raise DetNASError(f'{self.path} is a table of {header["space"]}; the search is over {job.space.spec()}.')
+            raise DetNASError(
+                f'{self.path} is a table of the space {header["space"]}, but search.space is {job.space.spec()}: set '
+                f'both alike.'
+            )
         made = (header['evaluator'].get('racing') or {}).get('calibration', 1.0)
         if self.racing is not None and self.racing.calibration != made:
             raise DetNASError(
-                f'The shares of {self.path} were judged after {made:g} of the calibration images; racing.calibration '
-                f'is {self.racing.calibration:g}. Give {made:g}.'
+                f'The shares of {self.path} were evaluated after {made:g} of the calibration images, but '
+                f'racing.calibration '
+                f'is {self.racing.calibration:g}. Set it to {made:g}.'
             )
         self._header = header
         self._rows = {record.id: record for record in records}
@@ -69,7 +73,10 @@ class TabularEvaluator(Evaluator):
         for arch in archs:
             row = self._rows.get(arch.id)
             if row is None:
-                raise DetNASError(f'{self.path} has no row of {list(arch.genes)}, which the search asks for.')
+                raise DetNASError(
+                    f'{self.path} has no row of {list(arch.genes)}, which the search proposes: use a ledger of the '
+                    f'whole space.'
+                )
             yield self._raced(row) if row.ok and self.racing else self._as_it_is(row)
 
     @staticmethod
@@ -78,16 +85,17 @@ class TabularEvaluator(Evaluator):
         return Evaluation(row.metrics, failure, dropped=dropped, details=row.details)
 
     def _raced(self, row: Record) -> Evaluation:
-        """What racing makes of a row that holds the full set."""
+        """Returns the result of racing for a row that was evaluated on the full set."""
         full = judged_on(row)
         assert self.racing is not None and full is not None
         seen: dict[str, dict[str, float]] = {}
         for share in self.racing.shares:
-            # Shares are cut at whole batches, so that a row has its own numbers of images: the nearest above.
+            # Shares end at whole batches, so a row has its own numbers of images: the smallest that is large enough.
             images = min((n for n in map(int, partial(row)) if n >= share * full - 1e-9), default=None)
             if images is None:
                 raise DetNASError(
-                    f'{self.path} has no share of {share} of the images of {row.arch}; it has {partial(row)}.'
+                    f'{self.path} has no metrics of {row.arch} on {share} of the images; it has {partial(row)}. Change '
+                    f'racing.shares.'
                 )
             seen[str(images)] = partial(row)[str(images)]
             dropped = self.racing.verdict(images, seen[str(images)])

@@ -1,4 +1,4 @@
-"""Changes for the time of a block: an attribute of an object, and what is printed."""
+"""Temporary changes: an attribute of an object, and printing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Gives an object another attribute for a while."""
+    """Replaces an attribute of an object inside the block."""
     own = vars(owner)
     before = {name: own[name]} if name in own else {}
     setattr(owner, name, value)
@@ -26,7 +26,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps metrics from filling the screen for every candidate."""
+    """Suppresses what metrics print."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""What the backbones of this package share: stages, freezing, loading."""
+"""Base class of this package's backbones: stages, freezing, loading of checkpoints."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from detnas_mm.spaces.images import RGB
 
 
 class Backbone(BaseModule):
-    """A backbone of a stem and stages, of which some return their output.
+    """A backbone of a stem and stages; ``out_indices`` selects the stages whose outputs are returned.
 
     Args:
         num_stages: Stages after the stem.
         out_indices: Stages whose outputs are returned, from 0 (stride 4) on. Defaults to all.
         frozen_stages: -1 none, 0 the stem, i the stem and the first i stages.
         norm_eval: Keep BN in evaluation mode while training.
-        with_cp: Trade compute for memory.
-        min_loaded: Share of the backbone's tensors that a checkpoint must hold, else loading fails.
-        init_cfg: mmengine's.
+        with_cp: Checkpoint activations: needs less memory and more time.
+        min_loaded: Smallest share of the backbone's tensors that a checkpoint must hold; below it loading fails.
+        init_cfg: Initialisation config of mmengine.
         may_be_empty: Whether ``out_indices`` may be empty.
         in_channels: Channels of the images.
 
     Raises:
-        ValueError: If an argument does not fit; names the value and what is allowed.
+        ValueError: If an argument does not fit. The message gives the value and what is allowed.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Backbone(BaseModule):
             set(out_indices)
         ):
             raise DetNASError(
-                f'out_indices must be stages in rising order, from 0 (stride 4) to {num_stages - 1} '
+                f'out_indices must be ascending stage numbers from 0 (stride 4) to {num_stages - 1} '
                 f'(stride {2 ** (num_stages + 1)}); got {out_indices}.'
             )
         if not out_indices and not may_be_empty:
             raise DetNASError('out_indices is empty: give at least one stage, such as (0, 1, 2, 3), or with_last_conv.')
         if type(frozen_stages) is not int or not -1 <= frozen_stages <= num_stages:
             raise DetNASError(
-                f'frozen_stages must lie between -1 (nothing), 0 (stem) and {num_stages} (stem and all stages); '
+                f'frozen_stages must be -1 (nothing frozen), 0 (stem) or up to {num_stages} (stem and all stages); '
                 f'got {frozen_stages!r}.'
             )
         if not 0 <= real('min_loaded', min_loaded) <= 1:
-            raise DetNASError(f'min_loaded is a share between 0 and 1; got {min_loaded}.')
+            raise DetNASError(f'min_loaded must lie between 0 and 1; got {min_loaded}.')
         self.in_channels = in_channels
         self.num_stages = num_stages
         self.out_indices = out_indices
@@ -76,7 +76,7 @@ class Backbone(BaseModule):
 
     @abstractmethod
     def stage_modules(self, stages: int) -> list[nn.Module]:
-        """The stem, and what the first ``stages`` stages are made of."""
+        """Returns the modules of the stem and of the first ``stages`` stages."""
 
     def _freeze(self) -> None:
         for module in self.stage_modules(self.frozen_stages) if self.frozen_stages >= 0 else ():
@@ -85,7 +85,7 @@ class Backbone(BaseModule):
                 param.requires_grad = False
 
     def _init_as_resnet(self, zeroed: Collection[nn.Module]) -> None:
-        """Initialises layers as mmdet does those of a ResNet, unless that was done; norms in ``zeroed`` begin at 0."""
+        """Initialises layers as mmdet's ResNet does, unless that was done; norms in ``zeroed`` start with weight 0."""
         for module in self.modules() if not self.is_init else ():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
@@ -104,9 +104,9 @@ class Backbone(BaseModule):
         return self
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Says how much of this backbone a checkpoint holds, and refuses too little.
+        """Logs the share of this backbone's tensors that a checkpoint holds, and raises if it is too small.
 
-        torch's and mmengine's loaders both pass here, strict or not, so that weights are never silently left random.
+        The loaders of torch and of mmengine both call this, strict or not, so weights never stay random unnoticed.
         """
         own = {k: v for k, v in self.state_dict().items() if not k.endswith('num_batches_tracked')}
         lacking = [k for k in own if prefix + k not in state_dict]

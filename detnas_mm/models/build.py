@@ -1,4 +1,4 @@
-"""Building the model of a whole config without a Runner, and its weights."""
+"""Builds the model of a whole config without a Runner, and checks its neck and weights."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from detnas_mm.registry import building
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Modules that are built inside have their parameters on the meta device: shapes alone.
+    """Lets modules built inside have parameters on the meta device: shapes without values.
 
-    Unlike ``torch.device('meta')`` it leaves other tensors alone, of which constructors may ask values.
+    Unlike ``torch.device('meta')`` it does not move other tensors, whose values constructors may need.
     """
 
     def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -42,15 +42,15 @@ def without_memory() -> Iterator[None]:
 
 
 def build_model(cfg: Any) -> nn.Module:
-    """Builds the model of a config as mmengine's Runner does, on the CPU and with plain BN.
+    """Builds the model of a config as mmengine's Runner does, but on the CPU and with BN in the place of SyncBN.
 
-    mmpretrain's configs keep their ``data_preprocessor`` beside the model; without it images would enter unscaled.
+    Configs of mmpretrain have ``data_preprocessor`` outside the model; without it images would not be normalised.
 
     Args:
-        cfg: An mmengine config with ``model``, and if wanted ``data_preprocessor`` and ``default_scope``.
+        cfg: An mmengine config with ``model`` and optionally ``data_preprocessor`` and ``default_scope``.
 
     Raises:
-        DetNASError: If a type or an argument is unknown, or refused; see :func:`~detnas_mm.registry.building`.
+        DetNASError: detnas_mm.registry.building`.~detnas_mm.registry.building`.
     """
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
@@ -61,14 +61,14 @@ def build_model(cfg: Any) -> nn.Module:
 
 @torch.no_grad()
 def check_neck(model: nn.Module, neck: Any) -> None:
-    """Holds the maps that a backbone of this package returns against those that the neck takes, and its against heads.
+    """Checks that the neck's ``in_channels`` match the backbone's outputs, and the heads' strides the neck's outputs.
 
     Args:
-        model: A detector or classifier, not wrapped, on the CPU or a GPU; its state is kept.
-        neck: ``model.neck`` of its config; only necks that take a list of channels, such as ``FPN``, are looked at.
+        model: A detector or classifier, not wrapped, on the CPU or a GPU; it is not changed.
+        neck: ``model.neck`` of its config; only necks with a list of ``in_channels``, such as ``FPN``, are checked.
 
     Raises:
-        DetNASError: If they differ; names both.
+        DetNASError: If they differ. The message gives both.
     """
     first = neck[0] if isinstance(neck, Sequence) and neck else neck
     wanted = first.get('in_channels') if isinstance(first, Mapping) else None
@@ -87,37 +87,37 @@ def check_neck(model: nn.Module, neck: Any) -> None:
     found = [one.shape[1] for one in maps]
     if found != list(wanted):
         raise DetNASError(
-            f'model.neck.in_channels is {list(wanted)}, but the backbone returns maps of {found} channels, those of '
-            f'its out_indices {backbone.out_indices}: give both the same.'
+            f'model.neck.in_channels is {list(wanted)}, but the backbone returns maps of {found} channels (its '
+            f'out_indices are {backbone.out_indices}): set model.neck.in_channels={found}.'
         )
     for name in ('bbox_head', 'rpn_head') if levels is not None else ():
         strides = getattr(getattr(getattr(model, name, None), 'prior_generator', None), 'strides', None)
         if strides is not None and len(strides) != levels:
-            written = [one[0] if len(set(one)) == 1 else one for one in strides]  # mmdet makes pairs of them
+            written = [one[0] if len(set(one)) == 1 else one for one in strides]  # mmdet turns numbers into pairs
             raise DetNASError(
-                f'model.{name} has anchors or points of {len(strides)} strides, {written}, but the neck returns '
-                f'{levels} maps: give as many strides, or another model.neck.num_outs.'
+                f'model.{name} has {len(strides)} strides, {written}, but the neck returns '
+                f'{levels} maps: give one stride for each map, or set model.neck.num_outs={len(strides)}.'
             )
 
 
 def _levels(model: Any, maps: Any) -> int | None:
-    """How many maps a neck returns; None where it cannot be run on maps as small as these."""
+    """Returns the number of maps that a neck returns; None if it cannot run on maps this small."""
     try:
         return len(model.neck(maps))
-    except Exception:  # what is wrong with it is said at the first step, where images have their own size
+    except Exception:  # a real fault is raised at the first training step, on images of full size
         return None
 
 
 def checked_weights(model: nn.Module, checkpoint: Mapping[str, Any], name: Any) -> dict[str, Any]:
-    """A checkpoint's weights, if they are all that a model has; what it does not have is left out.
+    """Returns the weights of a checkpoint that a model has; raises if the model has others too.
 
     Args:
         model: The model, not wrapped.
-        checkpoint: What the file holds.
-        name: Of the file, for the message.
+        checkpoint: Content of the file.
+        name: Name of the file, for messages.
 
     Raises:
-        ValueError: If weights of the model are missing in it, or have another shape there.
+        ValueError: If a weight of the model is missing in the checkpoint, or has another shape there.
     """
     found = weights_in(checkpoint, name)
     wanted = {key: value.shape for key, value in model.state_dict().items()}
@@ -127,7 +127,7 @@ def checked_weights(model: nn.Module, checkpoint: Mapping[str, Any], name: Any) 
         shape = '' if there is None else f' ({tuple(there.shape)} there, {tuple(wanted[missing[-1]])} here)'
         raise DetNASError(
             f'{name} lacks {len(missing)} of the {len(wanted)} tensors of this model, such as {missing[-1]}{shape}: '
-            f'they would be random. Give the supernet that was trained in this very model, not one that was trained '
-            f'in another before.'
+            f'they would be random. Give the checkpoint of a supernet that was trained in this model, not one that '
+            f'was trained in another.'
         )
     return {key: found[key] for key in wanted}

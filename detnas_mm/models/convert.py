@@ -1,4 +1,4 @@
-"""What the converters of other people's checkpoints share: safe reading, and refusing keys that are left over."""
+"""Shared parts of checkpoint converters: safe reading, and errors for keys without a counterpart."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from detnas_mm.errors import DetNASError
 
 
 def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict[str, Tensor]:
-    """Reads the state dict in a checkpoint file, on its own or under ``model`` or ``state_dict``.
+    """Reads the state dict of a checkpoint file: the whole content, or the entry ``model`` or ``state_dict``.
 
     Args:
         path: The file.
-        trust_pickle: Also read files that hold more than plain tensors. Such a file can run any code.
+        trust_pickle: Also read files that hold more than plain tensors. Reading such a file can run any code.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds no state dict, or more than plain tensors without ``trust_pickle``.
+        ValueError: If it holds no state dict, or more than plain tensors and ``trust_pickle`` is False.
     """
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         if trust_pickle:
-            raise DetNASError(f'{path} is no checkpoint: {refused_for(error)}') from error
+            raise DetNASError(f'{path} is not a checkpoint: {refused_for(error)}') from error
         raise DetNASError(
-            f'{path} is no checkpoint, or holds more than plain tensors, and reading that can run any code '
+            f'{path} is not a checkpoint, or holds more than plain tensors, and reading those can run any code '
             f'({refused_for(error)}). '
-            f'If you trust where it comes from, give --trust-pickle.'
+            f'If you trust its source, give --trust-pickle.'
         ) from error
     except FileNotFoundError:
         raise
@@ -45,38 +45,38 @@ def load_checkpoint(path: str | Path, trust_pickle: bool = False) -> OrderedDict
             break
         checkpoint = inner
     if not isinstance(checkpoint, Mapping):
-        raise DetNASError(f'{path} holds a {type(checkpoint).__name__}; a state dict (tensors by name) is needed.')
+        raise DetNASError(f'{path} holds a {type(checkpoint).__name__}; expected a state dict (tensors by name).')
     odd = [str(key) for key, value in checkpoint.items() if not isinstance(value, Tensor)]
     if odd:
-        raise DetNASError(f'{path} is no state dict: no tensors under {", ".join(odd[:10])}.')
+        raise DetNASError(f'{path} is not a state dict: these entries are not tensors: {", ".join(odd[:10])}.')
     unnamed = [repr(key) for key in checkpoint if not isinstance(key, str)]
     if unnamed:
-        raise DetNASError(f'{path} is no state dict: names must be text; got {", ".join(unnamed[:10])}.')
+        raise DetNASError(f'{path} is not a state dict: names must be strings; got {", ".join(unnamed[:10])}.')
     return OrderedDict(checkpoint)
 
 
 def check_keys(own: Mapping[str, Tensor], wanted: Collection[str], optional: Collection[str], prefix: str) -> None:
-    """Refuses a state dict whose keys are not the wanted ones, either way.
+    """Raises if a state dict has unknown keys, or lacks keys.
 
     Args:
         own: The state dict, without prefix.
-        wanted: All keys that have a place.
-        optional: Those of them that may be missing.
-        prefix: Of the keys in the file, for the message.
+        wanted: All known keys.
+        optional: The known keys that may be missing.
+        prefix: Prefix of the keys in the file, for messages.
 
     Raises:
-        ValueError: Lists what has no place, and what is not there.
+        ValueError: If keys do not match; lists the unknown and the missing ones.
     """
     unknown = [prefix + key for key in own if key not in wanted]
     lacking = [prefix + key for key in wanted if key not in own and key not in optional]
     if unknown or lacking:
         raise DetNASError(
-            f'{len(unknown)} keys of the checkpoint have no place here, {len(lacking)} that are needed are not there.'
-            + (f'\nno place:\n{listed(unknown)}' if unknown else '')
-            + (f'\nnot there:\n{listed(lacking)}' if lacking else '')
+            f'The checkpoint has {len(unknown)} unknown keys and lacks {len(lacking)}: it is probably of another model.'
+            + (f'\nunknown:\n{listed(unknown)}' if unknown else '')
+            + (f'\nmissing:\n{listed(lacking)}' if lacking else '')
         )
 
 
 def listed(keys: Iterable[str]) -> str:
-    """One line a key."""
+    """Returns text with one key a line."""
     return '\n'.join(f'  {key}' for key in keys)

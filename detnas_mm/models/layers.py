@@ -1,4 +1,4 @@
-"""Layers that more than one system uses: convolution with norm, and checkpointing that leaves BN alone."""
+"""Layers shared by systems: convolution with norm, and checkpointing that does not update BN twice."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from detnas_mm.spaces.conv import Conv
 
 
 def checked_norm(norm_cfg: Any) -> dict[str, Any]:
-    """Mmcv's norm config; BN where none is given.
+    """Returns mmcv's config of the norm; BN if None is given.
 
     Raises:
-        DetNASError: If it is no mapping.
+        DetNASError: If it is not a mapping.
     """
     if norm_cfg is not None and not isinstance(norm_cfg, Mapping):
         raise DetNASError(f"norm_cfg must be a dict, such as dict(type='BN'); got {norm_cfg!r}.")
@@ -31,10 +31,10 @@ def checked_norm(norm_cfg: Any) -> dict[str, Any]:
 
 
 def checked_conv(conv_cfg: Any) -> dict[str, Any] | None:
-    """Mmcv's config of convolutions; None, where none is given, stands for ordinary ones.
+    """Returns mmcv's config of the convolutions; None means ``nn.Conv2d``.
 
     Raises:
-        DetNASError: If it is no mapping with a type.
+        DetNASError: If it is not a mapping with a type.
     """
     if conv_cfg is not None and not (isinstance(conv_cfg, Mapping) and 'type' in conv_cfg):
         raise DetNASError(
@@ -44,7 +44,7 @@ def checked_conv(conv_cfg: Any) -> dict[str, Any] | None:
 
 
 def _build_norm(norm_cfg: dict, channels: int) -> tuple[str, nn.Module]:
-    """Calls mmcv's ``build_norm_layer``, whose own message leaves out what was asked for."""
+    """Calls mmcv's ``build_norm_layer`` with an error that names the given config and the registered norms."""
     try:
         return build_norm_layer(norm_cfg, channels)
     except KeyError as error:
@@ -52,35 +52,35 @@ def _build_norm(norm_cfg: dict, channels: int) -> tuple[str, nn.Module]:
         names = [n for n, kind in MODELS.module_dict.items() if isclass(kind) and issubclass(kind, norms)]
         allowed = ', '.join(name for name in names if not name.endswith(('1d', '3d')))
         raise DetNASError(
-            f'norm_cfg {dict(norm_cfg)} names no norm that is registered. Types of norms on images are {allowed}, as '
+            f'norm_cfg {dict(norm_cfg)} has no type of a registered norm. Types for images: {allowed}, as '
             f"in norm_cfg=dict(type='BN')."
         ) from error
 
 
 def _build_conv(conv_cfg: dict | None, conv: Conv) -> nn.Conv2d:
-    """Calls mmcv's ``build_conv_layer``, whose own message leaves out what was asked for."""
+    """Calls mmcv's ``build_conv_layer`` with an error that names the given config."""
     try:
         return build_conv_layer(
             conv_cfg, conv.cin, conv.cout, conv.kernel, conv.stride, conv.kernel // 2, 1, conv.groups, conv.bias
         )
     except KeyError as error:
         raise DetNASError(
-            f'conv_cfg {conv_cfg} names no convolution that is registered, as Conv2d and detnas_mm.StandardizedConv2d '
-            f'are.'
+            f'conv_cfg {conv_cfg} has no type of a registered convolution, such as Conv2d or '
+            f'detnas_mm.StandardizedConv2d.'
         ) from error
 
 
 def conv_norm(conv: Conv, norm_cfg: dict, act: bool, conv_cfg: dict | None = None) -> nn.Sequential:
-    """Convolution, norm and, if ``act``, ReLU; the norm's key is mmcv's own (``bn``, ``gn``, …).
+    """Builds convolution, norm and, with ``act``, ReLU; the norm's key is mmcv's (``bn``, ``gn``, …).
 
     Args:
-        conv: What the convolution is.
+        conv: Shape of the convolution.
         norm_cfg: mmcv's norm config.
         act: Whether a ReLU follows.
         conv_cfg: mmcv's config of the layer. Defaults to ``nn.Conv2d``.
 
     Raises:
-        DetNASError: If ``norm_cfg`` names no norm, or ``conv_cfg`` no convolution; says which there are.
+        DetNASError: If ``norm_cfg`` names no norm, or ``conv_cfg`` no convolution; the message lists what exists.
     """
     name, norm = _build_norm(norm_cfg, conv.cout)
     layers: list[tuple[str, nn.Module]] = [
@@ -96,9 +96,9 @@ def conv_norm(conv: Conv, norm_cfg: dict, act: bool, conv_cfg: dict | None = Non
 
 
 def run_checkpointed(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Runs a module's forward and keeps no inner activations: they are computed again in the backward pass.
+    """Runs a module's forward without keeping inner activations: the backward pass computes them again.
 
-    A net that ``torch.fx`` traces is the plain one.
+    When ``torch.fx`` traces a net it sees the plain forward.
     """
     if not torch.is_grad_enabled() or isinstance(x, fx.Proxy):
         return forward(x)
@@ -109,9 +109,9 @@ def run_checkpointed(module: nn.Module, forward: Callable[[Tensor], Tensor], x: 
 
 @contextlib.contextmanager
 def hold_bn_still(module: nn.Module) -> Iterator[None]:
-    """Lets BN normalise by batch statistics without recording them a second time: they go to copies.
+    """Lets BN layers normalise by batch statistics but update copies of their running statistics.
 
-    Switching the recording off instead would change what autograd saves, which checkpointing refuses.
+    Switching updates off instead would change what autograd saves, and checkpointing raises then.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
     kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]

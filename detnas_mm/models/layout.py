@@ -1,4 +1,4 @@
-"""Weights and activations channels last."""
+"""The channels_last memory layout of weights and activations."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import nn
 
 
 def to_channels_last(model: nn.Module) -> Callable[[], None]:
-    """Lets the weights of convolutions lie channels last; activations follow them, values stay as they are.
+    """Puts the weights of convolutions into channels_last memory format; activations follow, values do not change.
 
-    mmcv's compiled operators (RoIAlign, …) read memory as if it were laid out in the ordinary way, whatever a tensor
-    says of itself, and would compute nonsense: they are handed their inputs in that layout.
+    mmcv's compiled operators (RoIAlign, …) read memory in the contiguous layout, whatever the strides of a tensor, and
+    would return wrong values: their inputs are made contiguous.
 
     Args:
         model: The model.
 
     Returns:
-        What puts the ordinary layout back.
+        A function that puts the contiguous layout back.
     """
     model.to(memory_format=torch.channels_last)
     operators = [module for module in model.modules() if type(module).__module__.startswith('mmcv.ops')]

@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def kept_modes(*modules: nn.Module) -> Iterator[None]:
-    """Puts all modules inside back into the mode that they were in, whatever happens in the block."""
+    """Restores the training or evaluation mode of all submodules after the block, also after an error."""
     modes = {module: module.training for whole in modules for module in whole.modules()}
     try:
         yield

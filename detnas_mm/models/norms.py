@@ -1,4 +1,4 @@
-"""Group normalisation and weight standardisation, with which any detector trains from random weights."""
+"""Group normalisation and weight standardisation: detectors with these train from random weights."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from detnas_mm.registry import MODELS
 
 
 def largest_groups(channels: int, num_groups: int) -> int:
-    """The largest divisor of the channels that is at most ``num_groups``."""
+    """Returns the largest divisor of the channels that is at most ``num_groups``."""
     return next(groups for groups in range(min(channels, num_groups), 0, -1) if channels % groups == 0)
 
 
 @MODELS.register_module()
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation (Wu and He, ECCV 2018) whose number of groups fits every layer.
+    """Group normalisation (Wu and He, ECCV 2018) with fewer groups where these do not divide the channels.
 
-    As ``norm_cfg=dict(type='detnas_mm.GroupNorm')``. mmcv's ``dict(type='GN', num_groups=32)`` refuses layers whose
+    As ``norm_cfg=dict(type='detnas_mm.GroupNorm')``. mmcv's ``dict(type='GN', num_groups=32)`` fails on layers whose
     channels 32 does not divide, such as the 16 and 24 of MobileNetV2.
 
     Args:
         num_channels: Channels of the layer.
-        num_groups: Groups; of a layer that these do not divide evenly, the largest divisor of its channels below.
-            Defaults to 32.
+        num_groups: Groups; where these do not divide ``num_channels``, the largest divisor below. Defaults to 32.
         eps: Added to the variance.
         affine: Whether it has a scale and a shift for every channel.
     """
@@ -35,27 +34,27 @@ class GroupNorm(nn.GroupNorm):
 
 @MODELS.register_module()
 class StandardizedConv2d(nn.Conv2d):
-    """Convolution whose filters are standardised to mean 0 and deviation 1 when it runs (Qiao et al., 2019, eq. 4–6).
+    """Convolution with filters standardised to mean 0 and deviation 1 (Qiao et al., 2019, eq. 4–6).
 
-    As ``conv_cfg=dict(type='detnas_mm.StandardizedConv2d')``; arguments and keys are those of ``nn.Conv2d``. It does
-    what mmcv's ``ConvWS`` does, but leaves depthwise convolutions as they are: their filters of nine weights hold too
-    little, and of one weight, nothing that could be standardised.
+    As ``conv_cfg=dict(type='detnas_mm.StandardizedConv2d')``; arguments and keys are those of ``nn.Conv2d``. It equals
+    mmcv's ``ConvWS`` except that depthwise convolutions are not standardised: filters of nine weights have too few for
+    that, and filters of one weight would become 0.
 
     Args:
-        *args: Of ``nn.Conv2d``.
+        *args: Arguments of ``nn.Conv2d``.
         eps: Added to the deviation. Defaults to 1e-5, as mmcv.
-        **kwargs: Of ``nn.Conv2d``.
+        **kwargs: Arguments of ``nn.Conv2d``.
     """
 
     def __init__(self, *args: object, eps: float = 1e-5, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.eps = eps
         depthwise = self.groups > 1 and self.groups == self.in_channels
-        #: Whether it is an ordinary convolution.
+        #: True if filters are not standardised.
         self.plain = depthwise or self.weight[0].numel() == 1
 
     def standardized(self) -> Tensor:
-        """The filters that it runs with, (out_channels, in_channels / groups, height, width)."""
+        """Returns the standardised filters, shape (out_channels, in_channels / groups, height, width)."""
         if self.plain:
             return self.weight
         flat = self.weight.flatten(1)

@@ -1,4 +1,4 @@
-"""Cutting one net out of a supernet."""
+"""Extracts one net, with its weights, from a supernet."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def slice_state_dict(
     supernet: type[Supernet] | Supernet,
     prefix: str = '',
 ) -> OrderedDict[str, Tensor]:
-    """The weights that one path uses, under the fixed net's keys.
+    """Returns the weights of one path, under the keys of the fixed net.
 
     Args:
-        state_dict: Of a supernet, or of a model that holds one under ``prefix``; other keys are kept.
-        path: What to keep; anything but an :class:`Architecture` needs the supernet itself, whose space reads it.
-        supernet: The supernet or its class, which knows how keys translate.
-        prefix: Where the supernet's keys begin, such as ``'backbone'``, with or without a dot at the end.
+        state_dict: State dict of a supernet, or of a model that has one under ``prefix``; other keys are kept.
+        path: The path; anything but an :class:`Architecture` is parsed by the space of ``supernet``.
+        supernet: The supernet or its class, which translates the keys.
+        prefix: Prefix of the supernet's keys, such as ``'backbone'``, with or without a dot at the end.
 
     Returns:
         A state dict of the fixed net, or of the same model with the fixed net in the supernet's place. Tensors are
         copied, so that later changes of the supernet do not reach them.
 
     Raises:
-        ValueError: If there are no weights of that path under the prefix, or it is no member of the space.
+        ValueError: If there are no weights of that path under the prefix, or the path is not a member of the space.
     """
     if not isinstance(supernet, type):
         path = supernet.space.parse(path)
     elif not isinstance(path, Architecture):
         raise DetNASError(
-            f'{supernet.__name__} is a class and has no space to read {path!r} by. Give the supernet itself, or an '
+            f'{supernet.__name__} is a class and has no space to parse {path!r}. Give the supernet itself, or an '
             f'Architecture: space.parse({path!r}).'
         )
     prefix = prefix.rstrip('.')
@@ -51,7 +51,7 @@ def slice_state_dict(
     if all(new is None for new in names.values()):
         raise DetNASError(
             f'Under the prefix {prefix!r} there are no weights of the path {list(path.genes)}. Check the prefix, such '
-            f"as 'backbone.', and that the path is of the supernet's space. Keys: {', '.join(list(state_dict)[:3])}, …"
+            f"as 'backbone.', and the path's space. Keys: {', '.join(list(state_dict)[:3])}, …"
         )
     sliced: OrderedDict[str, Tensor] = OrderedDict()
     for key, value in state_dict.items():
@@ -63,7 +63,7 @@ def slice_state_dict(
             sliced[new_key] = value.detach().clone()
     metadata = {} if isinstance(supernet, type) else cast(Supernet, supernet).subnet_metadata(path)
     if metadata:
-        sliced._metadata = OrderedDict({prefix[:-1]: metadata})  # type: ignore[attr-defined]  # as torch calls it
+        sliced._metadata = OrderedDict({prefix[:-1]: metadata})  # type: ignore[attr-defined]  # torch's name for it
     return sliced
 
 
@@ -74,16 +74,16 @@ def extract_subnet(
 
     Args:
         supernet: The supernet.
-        path: What to keep.
-        backbone: The config that the supernet was built of.
+        path: The path.
+        backbone: The config from which the supernet was built.
 
     Raises:
-        ValueError: If the path is no member of the supernet's space.
+        ValueError: If the path is not a member of the supernet's space.
     """
     path = supernet.space.parse(path)
     configured = supernet.space.configure(dict(model=dict(backbone=dict(backbone))), path)
     if configured is None:
-        raise DetNASError(f'{type(supernet.space).__name__} does not say how a net of its own is built (configure).')
+        raise DetNASError(f'{type(supernet.space).__name__} cannot build its nets: its configure() returns None.')
     net = MODELS.build(configured['model']['backbone'])
     net.load_state_dict(slice_state_dict(supernet.state_dict(), path, supernet))
     net.to(next(supernet.parameters()).device)
@@ -93,9 +93,9 @@ def extract_subnet(
 
 @torch.no_grad()
 def max_difference(supernet: Supernet, net: nn.Module, path: Architecture, images: Tensor) -> float:
-    """Largest absolute difference between the outputs of a supernet on a path and of a net; 0.0 means equal bits.
+    """Returns the largest absolute difference between outputs of a supernet on a path and of a net; 0.0: equal bits.
 
-    Both run in evaluation mode; modes and the supernet's active path are put back after.
+    Both run in evaluation mode; modes and the supernet's active path are restored.
 
     Args:
         supernet: The supernet.

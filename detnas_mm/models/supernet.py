@@ -1,4 +1,4 @@
-"""What every supernet offers: a path in force."""
+"""Base class of supernets: backbones with an active path."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from detnas_mm.spaces.images import RGB
 
 
 class Segment(NamedTuple):
-    """A part of a path: modules that run one after another make the backbone.
+    """A part of a path; the backbone runs its segments one after another.
 
     Attributes:
-        key: Two paths whose keys are equal up to a segment compute the same up to there.
-        module: What runs on the output of the segment before.
-        keep: Whether its output is one of the backbone's; a tuple is several.
+        key: Identifies the computation: paths with equal keys up to a segment compute the same up to there.
+        module: Runs on the output of the segment before.
+        keep: True if its output is one of the backbone's outputs; a tuple counts as several.
     """
 
     key: Hashable
@@ -31,7 +31,7 @@ class Segment(NamedTuple):
 
 
 class Supernet(BaseModule):
-    """A backbone that holds all nets of a search space and runs one of them at a time.
+    """A backbone with the weights of all nets of a search space; it runs one of them at a time.
 
     Attributes:
         space: The search space.
@@ -46,28 +46,28 @@ class Supernet(BaseModule):
         return self._active_path
 
     def set_path(self, path: Architecture | str | Sequence[int] | None) -> None:
-        """Puts a path in force, or with None takes it away.
+        """Sets the active path; None removes it.
 
         Raises:
-            ValueError: If the path is no member of the space.
+            ValueError: If the path is not a member of the space.
         """
         self._active_path = None if path is None else self.space.parse(path)
 
     def check_space(self, space: SearchSpace) -> None:
-        """Refuses a search space that is not the supernet's.
+        """Raises if a search space is not the supernet's.
 
         Raises:
-            DetNASError: If they differ; names both.
+            DetNASError: If they differ. The message gives both.
         """
         own, theirs = self.space, space
         if own.in_channels != theirs.in_channels:
             raise DetNASError(
-                f'search.space has in_channels={theirs.in_channels}, and the supernet in_channels={own.in_channels}: '
-                f'give both the same.'
+                f'search.space has in_channels={theirs.in_channels}, the supernet has in_channels={own.in_channels}: '
+                f'set both to one number.'
             )
         if own.spec() != theirs.spec():
             raise DetNASError(
-                f"The search's space is not the supernet's: {theirs.spec()} and {own.spec()}. Give both the same."
+                f"search.space is {theirs.spec()}, but the supernet's space is {own.spec()}. Set both alike."
             )
 
     def _require_path(self) -> Architecture:
@@ -81,30 +81,30 @@ class Supernet(BaseModule):
 
     @abstractmethod
     def segments(self, path: Architecture) -> list[Segment]:
-        """What ``forward`` runs on that path, in the order it runs."""
+        """Returns the segments that ``forward`` runs on that path, in order."""
 
     @staticmethod
     @abstractmethod
     def subnet_key(key: str, path: Architecture) -> str | None:
-        """What a key of the supernet's state dict is called in the fixed net; None if the path does not have it."""
+        """Translates a key of the supernet's state dict to the fixed net's; None if the path does not use it."""
 
     def subnet_metadata(self, path: Architecture) -> dict[str, Any]:
-        """Returns what torch keeps of the fixed net beside its state dict, for the net that loads it; {} by default."""
+        """Returns the ``_metadata`` of the fixed net's state dict (torch's versions of modules); {} by default."""
         return {}
 
     @classmethod
     def has_path(cls, keys: Collection[str], path: Architecture) -> bool:
-        """Whether the keys of a state dict can be those of such a supernet whose space holds that path.
+        """Returns True if the keys of a state dict can be those of such a supernet whose space contains that path.
 
-        For callers that have a state dict and no supernet, thus no space, at hand. By default some key must be called
-        otherwise in the fixed net, or be left out there. A supernet whose keys all stay as they are overrides this, and
-        looks for keys that it always has.
+        For callers with a state dict but without a supernet, and so without a space. By default at least one key must
+        be renamed or removed in the fixed net. A supernet whose keys all stay the same overrides this and looks for
+        keys that it always has.
         """
         return any(cls.subnet_key(key, path) != key for key in keys)
 
 
 def image_channels(net: nn.Module) -> int:
-    """Returns how many channels the images of a net have: what backbones of this package say, else 3.
+    """Returns the number of image channels of a net: those of a backbone of this package, else 3.
 
     Args:
         net: A backbone, or a model with one.
@@ -116,7 +116,7 @@ def image_channels(net: nn.Module) -> int:
 
 
 def find_supernet(model: nn.Module) -> Supernet:
-    """The one supernet inside a model, wrapped for distributed training or not.
+    """Returns the only supernet inside a model, which may be wrapped for distributed training.
 
     Raises:
         ValueError: If there is none, or more than one.
@@ -126,7 +126,7 @@ def find_supernet(model: nn.Module) -> Supernet:
     found = [m for m in model.modules() if isinstance(m, Supernet)]
     if len(found) != 1:
         raise DetNASError(
-            f'{len(found)} supernets found in {type(model).__name__}; exactly one is needed. '
-            'Give a config whose backbone is one.'
+            f'{len(found)} supernets found in {type(model).__name__}; it must be exactly one. '
+            'Use a config whose backbone is a supernet.'
         )
     return found[0]

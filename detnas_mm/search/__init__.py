@@ -1,4 +1,4 @@
-"""How a search runs: objectives, strategies, the ledger, the loop. Imports no torch."""
+"""Search: objectives, strategies, the ledger, the loop. Imports no torch."""
 
 from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
 from detnas_mm.search.job import CONFIG, LEDGER, ExportSettings, NetWriter, SearchJob

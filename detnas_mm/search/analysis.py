@@ -1,4 +1,4 @@
-"""Questions to ledgers: which rows, which are best, all of several folders together. Imports no torch."""
+"""Queries on ledgers: filtering rows, merging several ledgers, tables as CSV. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.ledger_file import BEGINNING, LedgerError, differences, read_ledger
 from detnas_mm.search.record import Record
 
-#: Fields of a row that a condition may name, beside its metrics and costs.
+#: Fields of a row that a condition may use, besides its metrics and costs.
 FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt')
 _TEXTS = ('id', 'arch', 'origin', 'status', 'reason', 'host')
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -25,7 +25,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def value(record: Record, name: str) -> Any:
-    """A metric, cost, detail or field of a row by name; None if it has none."""
+    """Returns a metric, cost, detail or field of a row by name; None if it has none."""
     for values in (record.metrics, record.costs, _numbers(record)):
         if name in values:
             return values[name]
@@ -33,50 +33,52 @@ def value(record: Record, name: str) -> Any:
 
 
 def _numbers(record: Record) -> dict[str, Any]:
-    """Those of a row's details that are numbers, such as how many images it was judged on."""
+    """Returns the numbers among a row's details, such as the number of images it was evaluated on."""
     return {name: value for name, value in record.details.items() if type(value) in (int, float)}
 
 
 def names(records: Iterable[Record]) -> list[str]:
-    """All metrics, costs and numbers among the details that rows have, then the fields."""
+    """Returns the names of all metrics, costs and numeric details of rows, then of the fields."""
     found = dict.fromkeys(name for r in records for name in (*r.metrics, *r.costs, *_numbers(r)))
     return [*found, *FIELDS]
 
 
 def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:
-    """A test of rows, from text such as ``'macs<=300e6'`` or ``'origin=mutation'``.
+    """Parses a condition on rows, such as ``'macs<=300e6'`` or ``'origin=mutation'``.
 
     Args:
-        text: Name, one of ``<= >= < > = !=``, and a value: a number for metrics, costs and counts, or None for rows
-            that have none; for ids, architectures and other words a text, with ``=`` or ``!=``.
-        known: The names that may stand there.
+        text: Name, one of ``<= >= < > = !=``, and a value: a number for metrics, costs and counts; None for rows that
+            lack the name; for ids, architectures and other text a string, with ``=`` or ``!=``.
+        known: Allowed names.
 
     Raises:
-        ValueError: If the text is no condition, names something unknown, or the value does not fit the name.
+        ValueError: If the text is not a condition, the name is unknown, or the value does not fit the name.
     """
     found = re.fullmatch(r'\s*(.+?)\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*', text)
     if not found:
         raise DetNASError(
-            f'{text!r} is no condition. Write a name, one of {" ".join(_OPERATORS)} and a value: macs<=3e8.'
+            f'{text!r} is not a condition. Write a name, one of {" ".join(_OPERATORS)} and a value, such as macs<=3e8.'
         )
     name, symbol, wanted = found.groups()
     if name not in known:
-        raise DetNASError(f'{name!r} is nothing that a row has. There are: {", ".join(known)}.')
+        raise DetNASError(f'{name!r} is not a name in the rows. Names: {", ".join(known)}.')
     if not wanted or wanted[0] in '=<>':
         raise DetNASError(
-            f'{text!r}: a value is wanted after {symbol}; got {wanted!r}. Operators are {" ".join(_OPERATORS)}.'
+            f'{text!r}: a value must follow {symbol}; got {wanted!r}. Operators are {" ".join(_OPERATORS)}.'
         )
     compare = _OPERATORS[symbol]
     if name in _TEXTS or wanted == 'None':
         if symbol not in ('=', '!='):
-            raise DetNASError(f'{text!r}: {name if name in _TEXTS else wanted} is compared by = or != alone.')
+            raise DetNASError(f'{text!r}: {name if name in _TEXTS else wanted} can only be compared with = or !=.')
         return lambda record: compare(str(value(record, name)), wanted)
     try:
         number = float(wanted)
     except ValueError:
         number = math.nan
     if math.isnan(number):
-        raise DetNASError(f'{text!r}: {symbol} wants a number for {name}; got {wanted!r}.')
+        raise DetNASError(
+            f'{text!r}: {name} must be compared with a number, such as {name}{symbol}0.5; got {wanted!r}.'
+        )
 
     def holds(record: Record) -> bool:
         own = value(record, name)
@@ -91,14 +93,15 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def is_ledger(path: Path) -> bool:
-    """Whether there is a file that begins as ledgers do."""
+    """Returns True if a file exists and begins like a ledger."""
     return path.is_file() and _first_bytes(path).startswith(BEGINNING)
 
 
 def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
-    """All rows of ledgers of one search, as many machines may have written them.
+    """Merges ledgers of one search that several machines have written.
 
-    What two files say of the same candidate counts once: by the first that evaluated it to the end, else by the first.
+    An architecture in several files counts once: the row of the first file that evaluated it completely, else of the
+    first.
 
     Args:
         ledgers: Files, or folders that hold a ``ledger.jsonl``.
@@ -107,30 +110,32 @@ def merge(ledgers: Sequence[str | Path]) -> tuple[dict[str, Any], list[Record]]:
         The header, and the rows with new indices, in the order of generations and files.
 
     Raises:
-        LedgerError: If one is no ledger, cannot be read or has no first line, or belongs to another search than the
+        LedgerError: If a file is not a ledger, cannot be read, has no first line, or belongs to another search than the
             first.
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If a file does not exist.
     """
     paths = [path / 'ledger.jsonl' if path.is_dir() else path for path in map(Path, ledgers)]
     for path in paths:
         if not path.is_file():
-            raise MissingFileError(f'there is no ledger {path}. Name the folder of a search, or its ledger.jsonl.')
+            raise MissingFileError(f'there is no ledger {path}. Give the folder of a search, or its ledger.jsonl.')
         first = _first_bytes(path)
-        # A search may just be writing its first line.
+        # A search may be writing its first line at this moment.
         if not (first.startswith(BEGINNING) or BEGINNING.startswith(first)):
-            raise LedgerError(f"{path} is no ledger: it begins with {first!r}. Name a search's folder or ledger.jsonl.")
+            raise LedgerError(
+                f"{path} is not a ledger: it begins with {first!r}. Give a search's folder or its ledger.jsonl."
+            )
     read = [read_ledger(path) for path in paths]
     header = read[0][0]
     if 'objectives' not in header:
-        raise LedgerError(f'{paths[0]} is the ledger of a search that has not begun: it has no first line.')
+        raise LedgerError(f'{paths[0]} has no first line: its search has not started. Leave it out, or wait.')
     for path, (other, _) in zip(paths[1:], read[1:], strict=True):
         details = differences(header, other)
         if details:
-            raise LedgerError(f'{path} is of another search than {paths[0]}: {details}.')
+            raise LedgerError(f'{path} is of another search than {paths[0]}, so they cannot be merged: {details}.')
     rows = sorted(
         ((file, record) for file, (_, records) in enumerate(read) for record in records), key=lambda r: r[1].generation
     )
-    source: dict[str, tuple[int, bool]] = {}  # which file's rows of an architecture count
+    source: dict[str, tuple[int, bool]] = {}  # file whose rows of an architecture count
     for file, record in rows:
         if record.id not in source or (record.ok and not source[record.id][1]):
             source[record.id] = file, record.ok
@@ -145,14 +150,14 @@ def write_merged(path: str | Path, header: dict[str, Any], records: Iterable[Rec
         DetNASError: If the file is there already.
     """
     if Path(path).exists():
-        raise DetNASError(f'{path} exists already; ledgers are never overwritten. Name another file.')
+        raise DetNASError(f'{path} exists already, and ledgers are never overwritten. Give another file name.')
     settings = {key: part for key, part in header.items() if key not in ('schema', 'environment')}
     with Ledger(path, settings, header.get('environment')) as ledger:
         ledger.extend(records)
 
 
 def write_csv(file: IO[str], records: Sequence[Record]) -> None:
-    """Writes rows as a table: fields, metrics, costs, seconds by phase."""
+    """Writes rows as CSV: fields, metrics, costs, seconds by phase."""
     columns = names(records)
     phases = list(dict.fromkeys(phase for record in records for phase in record.time))
     writer = csv.writer(file)

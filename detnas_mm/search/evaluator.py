@@ -1,4 +1,4 @@
-"""The interface of an evaluator: how good a candidate is. Imports no torch."""
+"""Interface of evaluators, which compute the metrics of candidates. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Evaluator(ChecksInput, ABC):
     """Evaluates candidates.
 
     Attributes:
-        needs_model: Whether :meth:`setup` needs a trained model. If not, a search builds no Runner and asks for no
+        needs_model: True if :meth:`setup` needs a trained model. If False, a search builds no Runner and needs no
             checkpoint.
-        all_ranks: Whether several processes may run it: all call it with the same candidates and get the same results.
-            False for one that starts workers of its own, or reads all images itself.
-        trains: Whether it trains candidates on the config's own data, which are looked at before the search then.
-        first_alone: Whether the very first candidate of a search is evaluated by itself, so that a mistaken objective
-            costs one evaluation. False where results come one by one, and what is not needed is stopped.
-        retries: How often a candidate is evaluated again whose machine was lost (see :attr:`Evaluation.lost`) before
-            the search stops.
+        all_ranks: True if several processes may run it: all call it with the same candidates and get the same results.
+            False for evaluators that start their own workers or read all images themselves.
+        trains: True if it trains candidates on the config's data, which are then checked before the search.
+        first_alone: True if the first candidate of a search is evaluated by itself, so that a wrong objective costs one
+            evaluation only. False if results come one by one anyway.
+        retries: Number of times that a candidate whose machine was lost (see :attr:`Evaluation.lost`) is evaluated
+            again before the search stops.
     """
 
     needs_model: bool = False
@@ -38,7 +38,7 @@ class Evaluator(ChecksInput, ABC):
     retries: int = 2
 
     def check(self, job: SearchJob) -> None:
-        """Refuses a search that this evaluator cannot serve; called once, before a model or data are loaded.
+        """Raises if the evaluator cannot serve a search; called once, before a model or data are loaded.
 
         Raises:
             ValueError: If something does not fit.
@@ -46,7 +46,7 @@ class Evaluator(ChecksInput, ABC):
 
     @abstractmethod
     def setup(self, job: SearchJob, model: Any = None) -> None:
-        """Called once before the first evaluation.
+        """Prepares the evaluator; called once, before the first evaluation.
 
         Args:
             job: The search: its space, objectives, seed, config and folder.
@@ -58,14 +58,14 @@ class Evaluator(ChecksInput, ABC):
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """What makes two evaluations comparable, JSON-ready. Called after :meth:`setup`."""
+        """Returns the settings that make evaluations comparable, JSON-ready. Called after :meth:`setup`."""
 
     @abstractmethod
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
         """Evaluates a generation.
 
-        All of it is handed over at once, so that work can be shared between candidates. Results come one by one, in
-        order, and each depends on its candidate alone, and on what was observed.
+        It gets the whole generation at once, so that candidates can share work. Results come one by one, in order; each
+        depends only on its candidate and on the rows given to :meth:`observe`.
 
         Args:
             archs: The candidates.
@@ -75,36 +75,36 @@ class Evaluator(ChecksInput, ABC):
         """
 
     def observe(self, records: Sequence[Record]) -> None:
-        """Takes all rows of finished generations before the next one is evaluated, and after the last one.
+        """Receives the rows of all finished generations, before the next generation and after the last one.
 
-        Most evaluators ignore them.
+        The default ignores them.
 
         Args:
-            records: The rows; the same ones when a search was stopped and resumes.
+            records: The rows; a resumed search gives the same ones.
         """
 
     def expect(self, proposals: Sequence[Proposal]) -> None:
-        """Takes a whole generation before its candidates are evaluated; most evaluators ignore it.
+        """Receives a whole generation before its candidates are evaluated; the default ignores it.
 
-        Where a search resumes within a generation, only those without a row are evaluated after it.
+        If a search resumes within a generation, only the candidates without a row are evaluated afterwards.
 
         Args:
             proposals: All candidates of the generation in the order asked for, with their parents.
         """
 
     def outdated(self, record: Record) -> bool:
-        """Whether a failed row of an earlier start is evaluated again: what it failed by holds no longer."""
+        """Returns True if a failed row should be evaluated again, since the cause of its failure no longer applies."""
         return False
 
     def forget(self, records: Sequence[Record]) -> None:
-        """Drops what is kept of candidates that are evaluated again.
+        """Deletes stored results of candidates that will be evaluated again.
 
         Args:
             records: Their failed rows.
         """
 
     def remark(self, records: Sequence[Record]) -> str:
-        """What a generation's log line says of its rows besides metrics and costs; empty by default.
+        """Returns text for a generation's log line, in addition to metrics and costs; empty by default.
 
         Args:
             records: All rows up to this generation's last one.
@@ -112,14 +112,14 @@ class Evaluator(ChecksInput, ABC):
         return ''
 
     def weights(self, arch: Architecture) -> dict[str, Any] | None:
-        """State dict of the model of ``space.configure(searched config, arch)``, on the CPU; all ranks call it.
+        """Returns weights of the model of ``space.configure(searched config, arch)``, on the CPU; all ranks call it.
 
         None, the default: there are no weights to export. Called after :meth:`setup`.
         """
         return None
 
     def rescoring(self, cfg: dict[str, Any]) -> dict[str, Any] | None:
-        """Returns a copy of an exported config whose test gives the fitness: on search-val, by the search's metric.
+        """Returns a copy of an exported config whose test computes the fitness: on search-val, by the search's metric.
 
         None, the default: there is no such test. Called before :meth:`setup`, too.
         """
@@ -127,14 +127,14 @@ class Evaluator(ChecksInput, ABC):
 
 
 class ArrayEvaluator(Evaluator):
-    """An evaluator whose score is a formula over arrays: thousands of candidates a second.
+    """An evaluator that computes the scores of many candidates as arrays, thousands a second.
 
     Attributes:
-        metric: What ledger rows and objectives call the score.
+        metric: Name of the score in ledger rows and objectives.
     """
 
     metric: str
 
     @abstractmethod
     def score_codes(self, codes: np.ndarray) -> np.ndarray:
-        """Scores of rows of :meth:`SearchSpace.encode`; shape (candidates,)."""
+        """Returns the scores of rows of :meth:`SearchSpace.encode`; shape (candidates,)."""

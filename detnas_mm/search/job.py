@@ -1,4 +1,4 @@
-"""A search as its config describes it, parsed once a process."""
+"""A search as described by its config, parsed once a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.spaces import Architecture, SearchSpace
 from detnas_mm.spaces.images import check_images
 
-#: Files that a search keeps in its folder: its rows, and its config as written.
+#: Files in the folder of a search: its rows, and its config as written.
 LEDGER, CONFIG = 'ledger.jsonl', 'search_config.py'
 _OBJECTIVES = "[dict(name='coco/bbox_mAP', direction='maximize')]"
 _COSTS = "dict(macs=dict(type='…'))"
@@ -29,12 +29,12 @@ _SECTION = ('space', 'strategy', 'evaluator', 'objectives', 'costs', 'constraint
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What of a search is written out: its ``export`` section.
+    """Settings of the nets that a search writes: its ``export`` section.
 
     Attributes:
-        top_k: How many nets, 1 or more, where there is one objective.
-        front_k: How many of a front, those with most room around them; None for all.
-        config: The ordinary training config that found nets are put into, a file or ``'detnas_mm::…'``; None for the
+        top_k: Number of nets, 1 or more, for one objective.
+        front_k: Number of nets of a front, those with the largest crowding distance; None for all.
+        config: The ordinary training config that found nets are put into: a file or ``'detnas_mm::…'``; None for the
             searched config without its search.
 
     Raises:
@@ -67,26 +67,26 @@ class NetWriter(Protocol):
 
 @dataclass
 class SearchJob:
-    """What a search is made of. Nothing has been loaded or run yet.
+    """All parts of a search, before anything is loaded or run.
 
     Attributes:
-        space: What can be found.
-        objectives: What to optimise; the first one ranks.
+        space: The search space.
+        objectives: Metrics and costs to optimise; the first one ranks rows.
         budget: Costs and constraints.
-        strategy: How the space is searched; None for a search that is a training run.
-        evaluator: How good a candidate is; None for a search that is a training run.
-        generations: How often a strategy asks.
-        seed: Fixes all random draws.
-        export: What is written out.
-        cfg: The whole config as written, command-line options applied and classes as text; empty for a search that is
-            put together in code.
-        work_dir: Its folder; None where nothing is written.
-        log: Receives lines of text, on rank 0 alone.
-        show_progress: Whether to draw a progress bar, on rank 0 alone.
-        retry_failed: Whether rows that failed at an earlier start are evaluated again.
+        strategy: Proposes candidates; None for a search that is a training run.
+        evaluator: Computes the metrics of candidates; None for a search that is a training run.
+        generations: Number of generations.
+        seed: Seed of all random draws.
+        export: Settings of the nets that are written.
+        cfg: The whole config as written, with command-line options applied and classes as text; empty for a search that
+            is built in code.
+        work_dir: Folder of the search; None if nothing is written.
+        log: Receives log lines, on rank 0 only.
+        show_progress: Whether to draw a progress bar, on rank 0 only.
+        retry_failed: Whether rows that failed in an earlier run are evaluated again.
         fail_lost: Whether candidates that are lost at every attempt become failed rows although nothing else has
-            finished since; else the search stops.
-        exporter: Writes what is found as configs and checkpoints; None for a search whose nets are not written.
+            finished since; otherwise the search stops.
+        exporter: Writes found nets as configs and checkpoints; None if they are not written.
     """
 
     space: SearchSpace
@@ -108,19 +108,20 @@ class SearchJob:
     def __post_init__(self) -> None:
         whole('search.budget.generations', self.generations, 1)
         if not self.objectives:
-            raise DetNASError(f'search.objectives is empty; name what to optimise: {_OBJECTIVES}.')
+            raise DetNASError(f'search.objectives is empty; give at least one, such as {_OBJECTIVES}.')
 
     @classmethod
     def from_config(cls, cfg: Any, log: Callable[[str], None] = print) -> SearchJob:
         """Parses a config's ``search`` section.
 
         Args:
-            cfg: The whole config as written, with ``search=dict(space=…, objectives=…)`` and, if wanted, ``strategy``,
-                ``evaluator``, ``costs``, ``constraints``, ``budget``, ``seed`` and ``export``; left as it is.
+            cfg: The whole config as written, with ``search=dict(space=…, objectives=…)`` and optionally ``strategy``,
+                ``evaluator``, ``costs``, ``constraints``, ``budget``, ``seed`` and ``export``; not changed.
             log: See :class:`SearchJob`.
 
         Raises:
-            ValueError: If something is missing, unknown or does not fit; UnmeetableConstraint if no candidate can.
+            ValueError: If something is missing, unknown or does not fit; UnmeetableConstraint if no candidate meets a
+                constraint.
         """
         cfg = as_text(cfg)
         section = cfg.get('search')
@@ -155,12 +156,12 @@ class SearchJob:
 
     @property
     def needs_model(self) -> bool:
-        """Whether it runs inside a Runner, on a model: not if candidates are scored without one."""
+        """True if it runs inside a Runner, on a model; False if candidates are evaluated without one."""
         return self.evaluator is None or self.evaluator.needs_model
 
     @cached_property
     def text(self) -> str:
-        """The text of a config file from which ``cfg`` is read again.
+        """Text of a config file that reads back as ``cfg``.
 
         Raises:
             DetNASError: See :func:`~detnas_mm.config_types.config_text`.
@@ -170,11 +171,11 @@ class SearchJob:
     def prepare(self) -> None:
         """Checks all that can be checked without a model or data, and sets the strategy up; called once.
 
-        Measured costs are opened here.
+        Opens the files of measured costs.
 
         Raises:
-            FileNotFoundError: If a measured cost has no file yet.
-            ValueError: If parts do not fit together; UnmeetableConstraint if constraints cannot be met together.
+            FileNotFoundError: If the file of a measured cost does not exist yet.
+            ValueError: If parts do not fit together; UnmeetableConstraint if no candidate meets all constraints.
         """
         check_images(self.cfg, self.space.in_channels)
         if self.exporter is not None and self.export.config is not None:
@@ -188,10 +189,10 @@ class SearchJob:
             self.strategy.setup(self)
 
     def header(self, **more: Any) -> dict[str, Any]:
-        """What makes rows comparable: the first line of the ledger.
+        """Returns the first line of the ledger: all that must be equal for rows to be comparable.
 
         Args:
-            **more: What else does, such as digests of the model.
+            **more: Further such entries, such as digests of the model.
         """
         return dict(
             space=self.space.spec(),
@@ -216,7 +217,7 @@ def _built(registry: Any, cfg: Any) -> Any:
 
 def _given(name: str, part: Any) -> Any:
     if part is None:
-        raise DetNASError(f"{name} is None; give its settings, such as dict(type='…').")
+        raise DetNASError(f"{name} is None; give its settings, such as dict(type='…'), or leave the key out.")
     return part
 
 

@@ -1,7 +1,7 @@
-"""The state of a search: a file with one JSON line for every evaluated candidate.
+"""The ledger holds the state of a search: a file with one JSON line for every evaluated candidate.
 
-Where thousands are evaluated a second, a line is a snapshot of the population instead, and the rows are those of the
-last one.
+Searches that evaluate thousands of candidates a second write a snapshot of the population as a line instead; the rows
+are then those of the last snapshot.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from detnas_mm.search.record import Record, Snapshot
 
 
 def refuse_if_in_use(path: str | Path) -> None:
-    """Looks whether a search writes a ledger, without touching it: before anything long is begun.
+    """Raises if a running search uses a ledger; does not change the file.
 
     Raises:
-        LedgerError: If one does; names it.
+        LedgerError: If one does. The message names the process.
         DetNASError: If this system cannot lock files.
     """
     can_lock(path)
@@ -33,12 +33,12 @@ def refuse_if_in_use(path: str | Path) -> None:
 
 
 def _lock_of(path: Path) -> Path:
-    """Where a ledger's lock is: beside the file itself, by whatever link it is reached."""
+    """Returns the path of a ledger's lock: beside the file itself, links resolved."""
     return path.resolve().with_suffix('.lock')
 
 
 def _locked(path: Path) -> int:
-    """A handle that keeps other searches from a ledger as long as it is open."""
+    """Locks a ledger against other searches as long as the returned handle is open."""
     file = _lock_of(path)
     try:
         return lock(file)
@@ -50,24 +50,25 @@ def _locked(path: Path) -> int:
 
 
 class Ledger:
-    """Append-only rows on disk, and in memory.
+    """Append-only rows, on disk and in memory.
 
-    Every row is flushed to the disk before :meth:`append` returns. A search that starts on an existing file goes on
+    Every row is flushed to the disk before :meth:`append` returns. A search that starts on an existing file resumes
     from its rows.
 
     Args:
-        path: The file, made if missing; None keeps the rows in memory alone (ranks that do not write).
-        header: What makes rows comparable (weights, space, evaluator, seed, …). A file with another header is refused.
-        environment: What may change between starts (versions, threads); kept in the first line, never compared.
-        records: Rows to begin with, if ``path`` is None.
-        snapshots: Snapshots to begin with, if ``path`` is None.
+        path: The file, made if missing; None keeps rows in memory only, as on ranks other than 0.
+        header: All that makes rows comparable (weights, space, evaluator, seed, …). Another header in the file is an
+            error.
+        environment: What may change between starts (versions, threads); written to the first line, never compared.
+        records: Initial rows, if ``path`` is None.
+        snapshots: Initial snapshots, if ``path`` is None.
 
     Attributes:
-        records: All rows; where there are snapshots, the population of the last one.
+        records: All rows; with snapshots, the population of the last one.
         snapshots: All snapshots.
 
     Raises:
-        LedgerError: If the file is damaged, in use by another search, or belongs to another one.
+        LedgerError: If the file is damaged, in use, or belongs to another search.
     """
 
     def __init__(
@@ -110,19 +111,19 @@ class Ledger:
             return
         self.environment_at_start = found.pop('environment', {})
         if found != self.header and not (self.records or self.snapshots):
-            os.ftruncate(self._file, 0)  # an earlier start got no further than to this line
+            os.ftruncate(self._file, 0)  # an earlier run was stopped while it wrote this line
             self._write(self.header | dict(environment=self.environment))
             return
         if found != self.header:
             details = differences(found, self.header)
             raise LedgerError(
-                f'{self.path} belongs to another search; its rows cannot be compared with the ones asked for. '
-                f'Differing: {details}. Choose another --work-dir, or give the settings and the checkpoint of '
-                f'that search to go on with it.'
+                f'{self.path} belongs to another search, so its rows cannot be compared with new ones. '
+                f'Differences: {details}. Choose another --work-dir, or use the settings and the checkpoint of '
+                f'that search to resume it.'
             )
         if self.environment_at_start != self.environment:
             warnings.warn(
-                f'{self.path} was begun with {self.environment_at_start}, now {self.environment}: scores may differ '
+                f'{self.path} was started with {self.environment_at_start}, now {self.environment}: scores may differ '
                 f'in their last digits.',
                 stacklevel=4,
             )
@@ -137,7 +138,8 @@ class Ledger:
             os.fsync(self._file)
         except OSError as error:  # the disk is full, or gone
             raise LedgerError(
-                f'{self.path} cannot be written: {error.strerror}. Nothing before is lost: make room, and start the '
+                f'{self.path} cannot be written: {error.strerror}. Earlier rows are safe: free some space and start '
+                f'the '
                 f'same command again.'
             ) from error
 
@@ -149,23 +151,25 @@ class Ledger:
         """Writes rows to the disk; all are safe when this returns.
 
         Raises:
-            ValueError: If their indices do not go on from those that are there: the file could not be read again.
+            ValueError: If their indices do not continue the existing ones: the file could not be read again.
         """
         new = list(records)
         for index, record in enumerate(new, len(self.records)):
             if record.index != index:
-                raise ValueError(f'The next row of {self.path} has index {index}; got {record.index} ({record.arch}).')
+                raise ValueError(
+                    f'The next row of {self.path} must have index {index}; got {record.index} ({record.arch}).'
+                )
         self._write(*(record.to_json() for record in new))
         self.records += new
 
     def cut(self, index: int) -> Path | None:
-        """Takes rows back, those from an index on; the file as it was stays beside the new one.
+        """Removes all rows from an index on; keeps a copy of the file as it was.
 
         Args:
-            index: Of the first row that goes.
+            index: Index of the first row to remove.
 
         Returns:
-            Where the file as it was lies; None for rows in memory.
+            Path of the copy; None for rows in memory.
         """
         kept = self.records[:index]
         self.records = kept

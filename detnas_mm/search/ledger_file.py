@@ -18,15 +18,15 @@ class LedgerError(DetNASError):
     """A ledger that cannot be used: damaged, in use, or of another search."""
 
 
-#: What every ledger begins with.
+#: First bytes of every ledger.
 BEGINNING = b'{"schema":'
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f'{constant} is no number that a ledger may hold')
+    raise ValueError(f'{constant} is not a finite number')
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)  # made once: a hundred thousand lines are read by it
+_DECODER = json.JSONDecoder(parse_constant=_refuse)  # made once, for a hundred thousand lines
 
 
 def to_line(row: Mapping[str, Any]) -> bytes:
@@ -35,14 +35,14 @@ def to_line(row: Mapping[str, Any]) -> bytes:
 
 
 def _leaves(value: Any, key: str = '') -> dict[str, str]:
-    """All values inside nested dicts, as text, by dotted key."""
+    """Flattens nested dicts to text values by dotted key."""
     if not isinstance(value, Mapping) or not value:
         return {key: json.dumps(value, ensure_ascii=False)}
     return {k: v for name, part in value.items() for k, v in _leaves(part, f'{key}.{name}' if key else name).items()}
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Which settings differ between two headers, with both values; empty if they belong to one search."""
+    """Lists the settings that differ between two headers, with both values; empty if the searches are the same."""
     first, second = ({k: v for k, v in _leaves(h).items() if not k.startswith('environment')} for h in (there, now))
     return '; '.join(
         f'{key}: there {first.get(key, "nothing")}, now {second.get(key, "nothing")}'
@@ -52,36 +52,38 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def read_ledger(path: str | Path) -> tuple[dict[str, Any], list[Record]]:
-    """Reads a ledger without touching it, also while a search writes it.
+    """Reads a ledger without changing it, also while a search writes it.
 
     Returns:
-        The header (empty if the file is) and the rows; of snapshots, those of the last one.
+        The header (empty if the file is empty) and the rows; with snapshots, those of the last one.
 
     Raises:
-        LedgerError: If a line other than the last is damaged; the last one is dropped with a warning.
-        FileNotFoundError: If there is no such file.
+        LedgerError: If a line other than the last is damaged; a damaged last line is dropped with a warning.
+        FileNotFoundError: If the file does not exist.
     """
     header, records, _, _ = read_lines(Path(path))
     return header, records
 
 
 def read_snapshots(path: str | Path) -> list[Snapshot]:
-    """All snapshots of a ledger; none if it has a line for every candidate. Raises what :func:`read_ledger` does."""
+    """Reads all snapshots of a ledger; none if it has one line for each candidate. Raises as :func:`read_ledger`."""
     return read_lines(Path(path))[2]
 
 
 def _objectives(path: Path, header: Mapping[str, Any]) -> list[str]:
-    """Names of what a ledger's search is for."""
+    """Returns the names of the objectives in a ledger's header."""
     objectives = header.get('objectives', [])
     if not isinstance(objectives, list) or not all(
         isinstance(o, dict) and isinstance(o.get('name'), str) for o in objectives
     ):
-        raise LedgerError(f'The first line of {path} is damaged: its objectives are {objectives!r}.')
+        raise LedgerError(
+            f'The first line of {path} is damaged: its objectives are {objectives!r}. Restore the file from a copy.'
+        )
     return [objective['name'] for objective in objectives]
 
 
 def read_lines(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot], int]:
-    """Returns the header, the rows, the snapshots, and the number of bytes that hold whole lines."""
+    """Returns the header, the rows, the snapshots, and the number of bytes in complete lines."""
     lines = path.read_bytes().splitlines(keepends=True)
     header: dict[str, Any] = {}
     records: list[Record] = []
@@ -91,17 +93,17 @@ def read_lines(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot]
     for number, line in enumerate(lines, 1):
         try:
             if number == 1 and line[: len(BEGINNING)] != BEGINNING[: len(line)]:
-                raise LedgerError(f'{path} is no ledger; it begins with {line[:80]!r}.')
+                raise LedgerError(f'{path} is not a ledger; it begins with {line[:80]!r}.')
             if not line.endswith(b'\n'):
-                raise ValueError('the line is cut short')
+                raise ValueError('the line is incomplete')
             row = _DECODER.decode(line.decode())
             if not isinstance(row, dict):
-                raise ValueError('it is no JSON object')
+                raise ValueError('it is not a JSON object')
             if number == 1:
                 if row['schema'] != SCHEMA:
                     raise LedgerError(
-                        f'{path} is a ledger of schema {row["schema"]!r}; this version reads {SCHEMA}. Finish it '
-                        f'with the version that began it, or search in another folder (--work-dir).'
+                        f'{path} is a ledger of schema {row["schema"]!r}; this version reads {SCHEMA}. Finish the '
+                        f'search with the version that started it, or choose another --work-dir.'
                     )
                 header = row
                 objectives = _objectives(path, header)
@@ -117,16 +119,16 @@ def read_lines(path: Path) -> tuple[dict[str, Any], list[Record], list[Snapshot]
                     raise ValueError(f'its index is {record.index}, expected {len(records)}')
                 missing = [name for name in objectives if name not in record.metrics and name not in record.costs]
                 if record.ok and missing:
-                    raise ValueError(f'it has no {missing[0]}, which the search is for')
+                    raise ValueError(f'it has no {missing[0]}, an objective of the search')
                 records.append(record)
         except LedgerError:
             raise
         except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise LedgerError(
-                    f'Line {number} of {path} is damaged ({error}). Lines are only ever appended, so something else '
+                    f'Line {number} of {path} is damaged ({error}). Searches only append lines, so something else '
                     f'changed the file. Restore it from a copy, or cut it before line {number}: the search then '
-                    f'evaluates again what is gone.'
+                    f'evaluates the removed candidates again.'
                 ) from error
             warnings.warn(f'The last line of {path} is incomplete ({error}) and is dropped.', stacklevel=3)
             break

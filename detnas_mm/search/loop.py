@@ -1,4 +1,4 @@
-"""What the loop of every strategy needs: rows, replaying, progress and log lines."""
+"""Shared parts of the strategies' loops: rows, replaying, progress and log lines."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def announce(job: SearchJob, ledger: Ledger, done: str) -> None:
-    """Logs what the space says of itself, constraints that exclude nothing, and from where a search resumes.
+    """Logs notes of the space, constraints that exclude nothing, and how much of the ledger is resumed.
 
     Args:
         job: The search.
         ledger: Its ledger.
-        done: What the ledger holds already, such as ``'20 candidates'``; empty for a new search.
+        done: Content of the ledger, such as ``'20 candidates'``; empty for a new search.
     """
     for line in job.space.notes():
         job.log(line)
@@ -35,14 +35,14 @@ def announce(job: SearchJob, ledger: Ledger, done: str) -> None:
 
 
 def progress(job: SearchJob, total: int, done: int = 0) -> tqdm:
-    """A bar over candidates, drawn on rank 0."""
+    """Returns a progress bar over candidates, drawn on rank 0."""
     return tqdm(
         total=total, initial=done, unit='net', disable=not job.show_progress, dynamic_ncols=True, desc='search'
     )  # fmt: skip
 
 
 def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Proposal, evaluation: Evaluation) -> Record:
-    """The next row of a ledger, made of what an evaluator found out.
+    """Makes the next row of a ledger from an evaluation.
 
     Raises:
         ValueError: If the evaluator does not give an objective's metric.
@@ -52,8 +52,8 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
     for objective in job.objectives:
         if reason is None and objective.name not in evaluation.metrics and objective.name not in costs:
             raise DetNASError(
-                f'The objective {objective.name!r} is no metric that the evaluator gives on these images; it gives '
-                f'{sorted(evaluation.metrics)}, and no cost, of which there are {sorted(costs)}. Change '
+                f'The objective {objective.name!r} is neither a metric of the evaluator on these images, which are '
+                f'{sorted(evaluation.metrics)}, nor a cost, which are {sorted(costs)}. Change '
                 f'search.objectives.'
             )
         if reason is None and not math.isfinite(evaluation.metrics.get(objective.name, 0.0)):
@@ -77,7 +77,7 @@ def make_record(job: SearchJob, ledger: Ledger, generation: int, proposal: Propo
 
 
 def _finite(value: Any) -> Any:
-    """What a JSON line can hold of metrics and details: values by name are left out, those in lists become None."""
+    """Removes infinite numbers, which JSON lacks: entries of dicts are left out, those in lists become None."""
     if isinstance(value, Mapping):
         return {name: _finite(part) for name, part in value.items() if not _infinite(part)}
     if isinstance(value, (list, tuple)):
@@ -90,12 +90,12 @@ def _infinite(value: Any) -> bool:
 
 
 def check_replayed(ledger: Ledger, known: Sequence[Record], proposals: Sequence[Proposal], generation: int) -> None:
-    """Refuses rows that are not those that the search asks for.
+    """Raises if rows of a ledger are not the candidates that the search proposes.
 
     Args:
         ledger: The ledger.
         known: Its rows of this generation.
-        proposals: What is asked for.
+        proposals: Candidates of this generation.
         generation: Its number.
 
     Raises:
@@ -103,25 +103,25 @@ def check_replayed(ledger: Ledger, known: Sequence[Record], proposals: Sequence[
     """
     if [(r.id, r.generation) for r in known] != [(p.arch.id, generation) for p in proposals[: len(known)]]:
         raise LedgerError(
-            f'{ledger.path}: its rows are not the ones that this search asks for in generation {generation}. '
-            f'The code that draws candidates has changed since, or a file of costs that constrain them; finish that '
-            f'search with what began it, or choose another --work-dir.'
+            f'{ledger.path}: its rows are not the candidates that this search proposes in generation {generation}. '
+            f'The code that draws candidates, or a file of constrained costs, has changed since; finish that '
+            f'search with the version and files that started it, or choose another --work-dir.'
         )
 
 
 def refuse_if_all_failed(ledger: Ledger) -> None:
-    """Ends a search none of whose candidates could be evaluated.
+    """Raises if no candidate of a search could be evaluated.
 
     Raises:
-        DetNASError: Names the reasons.
+        DetNASError: If all failed. The message gives the reasons.
     """
     if any(record.ok for record in ledger.records):
         return
     reasons = sorted({record.reason or '' for record in ledger.records})
-    again = f', or resume with --retry-failed, which takes the rows of {ledger.path} back'
+    again = f', or resume with --retry-failed, which evaluates the rows of {ledger.path} again'
     raise DetNASError(
-        f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause and search in '
-        f'another folder (--work-dir){again if ledger.path is not None else ""}.'
+        f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause, then search with '
+        f'another --work-dir{again if ledger.path is not None else ""}.'
     )
 
 
@@ -134,16 +134,16 @@ def generation_line(
     acceptance: float,
     *remarks: str,
 ) -> str:
-    """One line about a generation.
+    """Returns the log line of a generation.
 
     Args:
         job: The search.
         generation: Its number, from 0.
-        nets: How many candidates there were, and what became of them.
-        values: The objective's values among them.
+        nets: Number of candidates by status, as text.
+        values: Values of the objective, as text.
         best: The best row so far, if there is one.
         acceptance: Share of the candidates drawn that were new and feasible.
-        remarks: What else there is to say; empty ones are left out.
+        remarks: Further texts; empty ones are left out.
     """
     parts = [nets, values]
     if best is not None:

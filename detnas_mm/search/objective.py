@@ -1,4 +1,4 @@
-"""What is wanted, and what is allowed."""
+"""Objectives, constraints and the cost budget of a search."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric or a cost to be made large or small.
+    """A metric or a cost to maximise or minimise.
 
     Args:
         name: A metric of the evaluator, such as ``'coco/bbox_mAP'``, or a cost of the search, such as ``'macs'``.
         direction: ``'maximize'`` or ``'minimize'``.
 
     Raises:
-        ValueError: If the direction is another word.
+        ValueError: If the direction is neither.
     """
 
     name: str
@@ -42,33 +42,33 @@ class Objective:
             )
 
     def value(self, record: Record) -> float:
-        """What a successful record has of it."""
+        """Returns the value of the objective in a successful record."""
         return record.metrics[self.name] if self.name in record.metrics else record.costs[self.name]
 
     def gain(self, record: Record) -> float:
-        """The value, with its sign turned if it is to be minimised: larger is better."""
+        """Returns the value, negated if it is minimised: larger is better."""
         return self.value(record) if self.direction == 'maximize' else -self.value(record)
 
     def best_first(self, records: Iterable[Record]) -> list[Record]:
-        """Successful records, the best first; ties go to lower costs, then to the id."""
+        """Sorts successful records, the best first; ties are broken by lower costs, then by id."""
         ok = [r for r in records if r.ok]
         return sorted(ok, key=lambda r: (-self.gain(r), *r.costs.values(), r.id))
 
 
 def pareto_front(records: Iterable[Record], objectives: Sequence[Objective]) -> list[Record]:
-    """Successful records that no other one beats in everything, the best in the first objective first."""
+    """Returns the non-dominated records among the successful ones, sorted by the first objective."""
     ok = objectives[0].best_first(records)
     ranks = front_ranks(np.array([[objective.gain(record) for objective in objectives] for record in ok]))
     return [record for record, rank in zip(ok, ranks, strict=True) if rank == 0]
 
 
 def thinned(front: Sequence[Record], objectives: Sequence[Objective], count: int | None) -> list[Record]:
-    """At most ``count`` records of a front, in their order: the one with least room around it goes first.
+    """Thins a front to ``count`` records: removes the one with the smallest crowding distance, repeatedly.
 
     Args:
-        front: What :func:`pareto_front` returns.
+        front: Result of :func:`pareto_front`.
         objectives: Its objectives.
-        count: How many are wanted, 1 or more; None for all.
+        count: Number of records to keep, 1 or more; None for all.
     """
     kept = list(front)
     while count is not None and len(kept) > count:
@@ -78,7 +78,7 @@ def thinned(front: Sequence[Record], objectives: Sequence[Objective], count: int
 
 
 class UnmeetableConstraint(DetNASError):
-    """No candidate of the space meets the constraints."""
+    """Raised if no candidate of the space meets the constraints."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +102,14 @@ class Constraint:
         for bound in (self.low, self.high):
             real(f'A bound of the constraint on {self.cost!r}', bound)
         if not self.low <= self.high:
-            raise DetNASError(f'The constraint on {self.cost!r} has low={self.low} above high={self.high}.')
+            raise DetNASError(
+                f'The constraint on {self.cost!r} has low={self.low} above high={self.high}: swap or correct them.'
+            )
         if math.isinf(self.low) and math.isinf(self.high):
-            raise DetNASError(f'The constraint on {self.cost!r} has no bound: give low=…, high=… or both.')
+            raise DetNASError(f'The constraint on {self.cost!r} has no bound: set low=…, high=… or both.')
 
     def spec(self) -> dict[str, Any]:
-        """The bounds, JSON-ready; None for one that is not there."""
+        """Returns the bounds, JSON-ready; None for a missing bound."""
         low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
         return dict(cost=self.cost, low=low, high=high)
 
@@ -130,7 +132,7 @@ class Budget:
 
     Raises:
         UnmeetableConstraint: If a constraint lies outside the space's range.
-        ValueError: If a constraint names a cost that nothing produces.
+        ValueError: If a constraint names an unknown cost.
     """
 
     def __init__(self, space: SearchSpace, costs: Mapping[str, Any], constraints: Sequence[Constraint] = ()) -> None:
@@ -140,17 +142,18 @@ class Budget:
         for constraint in self.constraints:
             if not isinstance(constraint.cost, str) or constraint.cost not in self._costs:
                 raise DetNASError(
-                    f'A constraint asks for {constraint.cost!r}, which nothing produces. Costs of this search: '
+                    f'search.constraints names the cost {constraint.cost!r}, which the search does not have. Its '
+                    f'costs: '
                     f'{sorted(self._costs)}; add one to search.costs, or correct the name.'
                 )
         eager = {name: cost for name, cost in self._costs.items() if not cost.lazy}
         self._check_bounds([c for c in self.constraints if c.cost in eager], eager)
 
     def check(self) -> None:
-        """Checks constraints on lazy costs as well, whose files are opened by that.
+        """Checks constraints on lazy costs as well, which opens their files.
 
         Raises:
-            FileNotFoundError: If there is no such file.
+            FileNotFoundError: If a file does not exist.
             UnmeetableConstraint: If a constraint lies outside the space's range.
             ValueError: If a file does not fit.
         """
@@ -163,20 +166,21 @@ class Budget:
             low, high = bounds[constraint.cost]
             if constraint.high < low or constraint.low > high:
                 raise UnmeetableConstraint(
-                    f'No architecture can meet {constraint} (acceptance rate 0). {_range_text(costs)}'
+                    f'No architecture meets {constraint} (acceptance rate 0). {_range_text(costs)} Change the '
+                    f'constraint.'
                 )
 
     def without(self, names: Iterable[str]) -> Budget:
-        """The same without some costs and the constraints on them."""
+        """Returns a budget without some costs and the constraints on them."""
         kept = {name: cost for name, cost in self._costs.items() if name not in set(names)}
         return Budget(self.space, kept, [c for c in self.constraints if c.cost in kept])
 
     def range_text(self) -> str:
-        """The smallest and largest value of every cost in the space, with its scope."""
+        """Returns the smallest and largest value of every cost in the space, with its scope."""
         return _range_text(self._costs)
 
     def idle_constraints(self) -> list[Constraint]:
-        """Bounds that every architecture meets, each as a constraint; two together where both of one are such."""
+        """Returns bounds that every architecture meets, as constraints; two bounds of one cost are one constraint."""
         idle = []
         for constraint in self.constraints:
             low, high = self._costs[constraint.cost].bounds()
@@ -187,11 +191,11 @@ class Budget:
         return idle
 
     def lower_bounds(self) -> list[Constraint]:
-        """Constraints whose lower bound excludes some architectures."""
+        """Returns the constraints whose lower bound excludes some architectures."""
         return [c for c in self.constraints if c.low > self._costs[c.cost].bounds()[0]]
 
     def upper_limits(self) -> list[Constraint]:
-        """Constraints whose upper bound excludes some architectures."""
+        """Returns the constraints whose upper bound excludes some architectures."""
         return [c for c in self.constraints if c.high < self._costs[c.cost].bounds()[1]]
 
     def setup(self, job: SearchJob) -> None:
@@ -200,12 +204,12 @@ class Budget:
             cost.setup(job)
 
     def measure(self, archs: Sequence[Architecture]) -> None:
-        """Lets all costs measure candidates, see :meth:`CostModel.measure`."""
+        """Measures candidates by all costs, see :meth:`CostModel.measure`."""
         for cost in self._costs.values():
             cost.measure(archs)
 
     def confirm(self, records: Iterable[Record]) -> None:
-        """Lets costs that are dear look at what rows of an earlier start say, see :meth:`CostModel.confirm`."""
+        """Compares costs with ``dear=True`` with rows of an earlier run, see :meth:`CostModel.confirm`."""
         rows = list(records)
         for name, cost in self._costs.items():
             if cost.dear:
@@ -227,13 +231,13 @@ class Budget:
             cost.forget(archs)
 
     def allows(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """Boolean array of shape (candidates,): which of them meet all constraints."""
+        """Returns a boolean array of shape (candidates,): True for those that meet all constraints."""
         if not self.constraints or not len(archs):
             return np.ones(len(archs), dtype=bool)
         return self.allows_codes(self.space.encode(archs))
 
     def allows_codes(self, codes: np.ndarray) -> np.ndarray:
-        """The same for rows of :meth:`SearchSpace.encode`."""
+        """Computes :meth:`allows` for rows of :meth:`SearchSpace.encode`."""
         allowed = np.ones(len(codes), dtype=bool)
         for constraint in sorted(self.constraints, key=lambda one: self._costs[one.cost].dear):
             cost = self._costs[constraint.cost]
@@ -244,13 +248,13 @@ class Budget:
 
     @property
     def dear(self) -> bool:
-        """Whether it takes seconds to learn if a candidate meets all constraints."""
+        """True if checking the constraints of a candidate takes seconds."""
         return any(self._costs[constraint.cost].dear for constraint in self.constraints)
 
     def excess_of_codes(self, codes: np.ndarray) -> np.ndarray:
-        """How far rows of :meth:`SearchSpace.encode` are from meeting all constraints; shape (candidates,).
+        """Returns how far rows of :meth:`SearchSpace.encode` violate the constraints; shape (candidates,).
 
-        0 for those that meet them; else the distances to the bounds that are broken, relative to these, added up.
+        0 for those that meet all; else the sum of the relative distances to the violated bounds.
         """
         excess = np.zeros(len(codes))
         for constraint in self.constraints:
@@ -261,12 +265,12 @@ class Budget:
         return excess
 
     def costs(self, arch: Architecture) -> dict[str, float]:
-        """All costs of one architecture by name; without those that could not be measured."""
+        """Returns all costs of one architecture by name, without those that could not be measured."""
         costs = self.costs_of_codes(self.space.encode([arch]))[0]
         return {name: value for name, value in costs.items() if not math.isnan(value)}
 
     def costs_of_codes(self, codes: np.ndarray) -> list[dict[str, float]]:
-        """The same for rows of :meth:`SearchSpace.encode`."""
+        """Computes :meth:`costs` for rows of :meth:`SearchSpace.encode`."""
         columns = {name: cost.totals(codes).tolist() for name, cost in self._costs.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(codes))]
 
@@ -278,15 +282,15 @@ class Budget:
 
     @property
     def models(self) -> dict[str, Any]:
-        """The cost models by name."""
+        """Cost models by name."""
         return dict(self._costs)
 
     def cost_model(self, name: str) -> Any:
-        """The cost model of that name."""
+        """Returns the cost model of that name."""
         return self._costs[name]
 
     def spec(self) -> dict[str, Any]:
-        """What is counted and what is allowed, JSON-ready."""
+        """Returns costs and constraints, JSON-ready."""
         return dict(
             costs={name: cost.spec() for name, cost in self._costs.items()},
             constraints=[constraint.spec() for constraint in self.constraints],

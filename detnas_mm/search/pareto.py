@@ -1,4 +1,4 @@
-"""Which of many candidates no other one beats in everything."""
+"""Non-dominated sorting, crowding distance and hypervolume."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def front_ranks(gains: np.ndarray) -> np.ndarray:
-    """Ranks of non-dominated sorting: 0 for the Pareto front, 1 for the front without those, and so on.
+    """Returns ranks of non-dominated sorting: 0 for the Pareto front, 1 for the front without those, and so on.
 
     One row dominates another if it is at least as good in every objective and better in one; equal rows share a rank.
 
@@ -18,12 +18,12 @@ def front_ranks(gains: np.ndarray) -> np.ndarray:
     """
     gains = np.asarray(gains, dtype=float)
     ranks = np.zeros(len(gains), dtype=int)
-    # In this order nobody is dominated by a later row, so one pass settles all ranks.
+    # In this order no row is dominated by a later one, so one pass determines all ranks.
     order = np.lexsort(-gains.T[::-1]) if gains.size else np.arange(len(gains))
     fronts: list[list[int]] = []
     for index in order.tolist():
         low, high = 0, len(fronts)
-        while low < high:  # the first front with nobody who dominates the row
+        while low < high:  # the first front without a row that dominates this one
             middle = (low + high) // 2
             others = gains[fronts[middle]]
             if ((others >= gains[index]).all(1) & (others > gains[index]).any(1)).any():
@@ -38,13 +38,14 @@ def front_ranks(gains: np.ndarray) -> np.ndarray:
 
 
 def crowding_distances(gains: np.ndarray) -> np.ndarray:
-    """How much room a candidate has between its neighbours on one front (Deb et al., NSGA-II, 2002, section III-B).
+    """Computes the crowding distance on one front (Deb et al., NSGA-II, 2002, section III-B).
 
     Args:
         gains: Shape (candidates, objectives), all of one front.
 
     Returns:
-        Shape (candidates,): the sum over objectives of the neighbours' distance over the range; infinite at the ends.
+        Shape (candidates,): the sum over objectives of the distance between both neighbours divided by the range;
+        infinite at the ends.
     """
     gains = np.asarray(gains, dtype=float)
     distances = np.zeros(len(gains))
@@ -59,11 +60,11 @@ def crowding_distances(gains: np.ndarray) -> np.ndarray:
 
 
 def hypervolume(gains: np.ndarray, reference: np.ndarray) -> float:
-    """The area that a front of two objectives dominates above a reference point (Zitzler and Thiele, PPSN 1998).
+    """Returns the hypervolume of two objectives: the dominated area above a point (Zitzler and Thiele, PPSN 1998).
 
     Args:
-        gains: Shape (candidates, 2), larger is better; dominated ones change nothing.
-        reference: Shape (2,); candidates that are not above it in both add nothing.
+        gains: Shape (candidates, 2), larger is better; dominated ones do not change the result.
+        reference: Shape (2,); candidates not above it in both objectives add nothing.
 
     Returns:
         The area, in the product of both units.
@@ -71,7 +72,7 @@ def hypervolume(gains: np.ndarray, reference: np.ndarray) -> float:
     gains = np.asarray(gains, dtype=float).reshape(-1, 2)
     above = gains[(gains > reference).all(axis=1)]
     area, highest = 0.0, float(reference[1])
-    for first, second in above[np.lexsort(-above.T[::-1])].tolist():  # the best in the first objective first
+    for first, second in above[np.lexsort(-above.T[::-1])].tolist():  # sorted by the first objective
         if second > highest:
             area += (first - float(reference[0])) * (second - highest)
             highest = second

@@ -1,4 +1,4 @@
-"""Which offspring are worth an evaluation: many are drawn, and the most promising evaluated."""
+"""Prefilter of offspring: draws more than needed, and evaluates those that a ranker predicts to be the best."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Ranker(ChecksInput, ABC):
-    """Guesses the order of candidates without evaluating them: a surrogate, a zero-shot score."""
+    """Predicts the order of candidates without evaluating them: a surrogate model or a zero-shot score."""
 
     def setup(self, job: SearchJob, model: Any = None) -> None:
-        """Called once before the search; the argument ``model`` is there for evaluators that are rankers too.
+        """Prepares the ranker; called once, before the search. ``model`` is for evaluators that are rankers too.
 
         Raises:
             ValueError: If the ranker cannot serve this search.
@@ -34,23 +34,23 @@ class Ranker(ChecksInput, ABC):
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """The settings that decide the order, JSON-ready."""
+        """Returns the settings that decide the order, JSON-ready."""
 
     def fit(self, records: Sequence[Record]) -> None:
-        """Takes the successful rows of all finished generations; a score that learns nothing ignores them."""
+        """Fits the ranker to the successful rows of finished generations; zero-shot scores ignore them."""
 
     @abstractmethod
     def scores(self, archs: Sequence[Architecture]) -> np.ndarray | None:
-        """Array of shape (candidates,), the more promising the larger; None as long as nothing can be said."""
+        """Returns an array of shape (candidates,), larger is better; None as long as there is no prediction."""
 
 
 @RANKERS.register_module()
 class SurrogateRanker(Ranker):
-    """A random forest (scikit-learn's) that learns the objective from the rows of the ledger, by genes.
+    """Predicts the objective from genes by a random forest (scikit-learn) fitted to the ledger's rows.
 
     Args:
         trees: Number of trees.
-        at_least: Rows to learn from before it says anything.
+        at_least: Number of rows from which predictions start.
 
     Raises:
         ValueError: If one is no whole number of at least 1.
@@ -81,16 +81,16 @@ class SurrogateRanker(Ranker):
 
 
 class Prefilter:
-    """Draws several times as many offspring as are wanted, and keeps those that a ranker finds most promising.
+    """Draws several times as many offspring as needed, and keeps those that a ranker predicts to be the best.
 
-    It proves itself first, and all the time: the rank correlation (Spearman's) between what the ranker said of a
-    generation and what its evaluation gave decides whether the next generation is filtered. Of a generation of which
-    fewer than five were evaluated in full, as racing may leave, nothing is learnt: what was known before stays.
+    The ranker is checked all the time: a generation is filtered only if Spearman's rank correlation between prediction
+    and evaluation in the generation before was high enough. A generation with fewer than five full evaluations, as
+    racing may leave, does not change the correlation.
 
     Args:
         ranker: Config of a ranker.
-        oversample: How many times as many offspring are drawn; 2 or more.
-        min_correlation: Rank correlation in the last generation below which nothing is filtered.
+        oversample: Offspring drawn for each one that is kept; 2 or more.
+        min_correlation: Rank correlation in the last generation below which offspring are not filtered.
 
     Raises:
         ValueError: If a number does not fit.
@@ -104,19 +104,20 @@ class Prefilter:
         self.min_correlation = min_correlation
 
     def spec(self) -> dict[str, Any]:
-        """The settings, JSON-ready."""
+        """Returns the settings, JSON-ready."""
         return dict(ranker=self.ranker.spec(), oversample=self.oversample, min_correlation=self.min_correlation)
 
     def setup(self, job: SearchJob) -> None:
-        """Called once before the search.
+        """Prepares the ranker; called once, before the search.
 
         Raises:
             ValueError: If there are several objectives.
         """
         if len(job.objectives) != 1:
             raise DetNASError(
-                f'A prefilter ranks by one objective; got {[o.name for o in job.objectives]}. Take strategy.prefilter '
-                f'out of the config.'
+                f'A prefilter needs exactly one objective; got {[o.name for o in job.objectives]}. Remove '
+                f'strategy.prefilter '
+                f'from the config, or all objectives but one.'
             )
         self.ranker.setup(job)
         self.objective = job.objectives[0]
@@ -125,12 +126,12 @@ class Prefilter:
         self._said: dict[str, float] = {}
 
     def begin(self, records: Sequence[Record]) -> None:
-        """Before a generation is drawn: learns from all rows so far."""
+        """Fits the ranker to all rows so far; called before a generation is drawn."""
         self.ranker.fit([record for record in records if record.ok])
         self.active = self.correlation >= self.min_correlation
 
     def choose(self, count: int, draw: Callable[[int], list[Proposal]]) -> tuple[list[Proposal], list[Proposal]]:
-        """Draws offspring; returns those to be evaluated, in the order drawn, and those left out."""
+        """Draws offspring; returns those to evaluate, in the order drawn, and those left out."""
         drawn = draw(count * self.oversample if self.active else count)
         scores = self.ranker.scores([p.arch for p in drawn]) if self.active and drawn else None
         if scores is None:
@@ -139,12 +140,12 @@ class Prefilter:
         return [p for i, p in enumerate(drawn) if i in kept], [p for i, p in enumerate(drawn) if i not in kept]
 
     def predict(self, proposals: Sequence[Proposal]) -> None:
-        """Notes what the ranker says of a whole generation."""
+        """Records the ranker's predictions for a whole generation."""
         scores = self.ranker.scores([p.arch for p in proposals]) if proposals else None
         self._said = {} if scores is None else {p.arch.id: float(s) for p, s in zip(proposals, scores, strict=True)}
 
     def tell(self, records: Sequence[Record]) -> None:
-        """Compares with what the evaluation gave."""
+        """Compares the predictions with the evaluated rows."""
         from scipy.stats import spearmanr
 
         pairs = [(self._said[r.id], self.objective.gain(r)) for r in records if r.ok and r.id in self._said]

@@ -1,4 +1,4 @@
-"""What the search knows of one candidate."""
+"""Data of one candidate: proposal, evaluation, and row of the ledger."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from detnas_mm.spaces import Architecture
 
-#: Fields that may differ between two runs that are otherwise the same search.
+#: Fields that may differ between two runs of the same search.
 VOLATILE = ('time', 'host', 'attempt')
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate that a strategy asks to be evaluated.
+    """A candidate that a strategy proposes for evaluation.
 
     Attributes:
         arch: The architecture.
-        origin: How it came about: ``'random'``, ``'mutation'``, ``'crossover'``, …
-        parents: Ids of the architectures it was made from.
+        origin: Its origin: ``'random'``, ``'mutation'``, ``'crossover'``, …
+        parents: Ids of its parents.
     """
 
     arch: Architecture
@@ -29,17 +29,16 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluator found out about one architecture.
+    """Result of evaluating one architecture.
 
     Attributes:
         metrics: Unrounded values by name, such as ``{'coco/bbox_mAP': 0.3127…}``; empty if it failed or was dropped.
-        failure: Why it failed, or None.
+        failure: Reason of the failure, or None.
         time: Seconds by phase.
-        dropped: Why its evaluation stopped early, or None: it had no prospect, see ``Racing``.
-        details: What else the evaluator has to say of it, by name: JSON-ready values, never compared between
-            candidates by the search itself.
-        lost: Why nobody knows how it did, or None: the machine that evaluated it is gone. No row is written; it is
-            tried again.
+        dropped: Reason for stopping its evaluation early, or None, see ``Racing``.
+        details: Further results by name: JSON-ready values, which the search itself never compares between candidates.
+        lost: Reason why there is no result, or None: the machine that evaluated it is gone. No row is written, and it
+            is evaluated again.
         host: Machine that evaluated it; empty for this one.
     """
 
@@ -65,18 +64,18 @@ class Record:
 
     Attributes:
         index: Position in the ledger, from 0.
-        generation: Generation it was asked for in.
+        generation: Generation in which it was proposed.
         id: The architecture's id.
         arch: The architecture as :meth:`SearchSpace.describe` writes it.
         origin: See :class:`Proposal`.
         parents: See :class:`Proposal`.
         status: ``'ok'``, ``'failed'`` or ``'dropped'``, see :class:`Evaluation`.
-        reason: Why it failed or was dropped, or None.
+        reason: Reason for failing or being dropped, or None.
         metrics: See :class:`Evaluation`.
         costs: Costs by name.
         time: Seconds by phase.
         host: Machine that evaluated it.
-        attempt: How often the search had been started when this row was written.
+        attempt: Number of starts of the search when this row was written.
         details: See :class:`Evaluation`.
     """
 
@@ -97,16 +96,16 @@ class Record:
 
     @property
     def ok(self) -> bool:
-        """Whether the evaluation went to its end; candidates that failed or were dropped never win."""
+        """True if the evaluation was completed; failed and dropped candidates are never among the best."""
         return self.status == 'ok'
 
     def to_json(self) -> dict[str, Any]:
-        """The row as a JSON object."""
+        """Returns the row as a JSON object."""
         return vars(self) | {'parents': list(self.parents)}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Record:
-        """The inverse of :meth:`to_json`.
+        """Reads a row written by :meth:`to_json`.
 
         Raises:
             ValueError: If fields are missing, unknown, or of another type.
@@ -117,7 +116,9 @@ class Record:
             raise ValueError(f'not a ledger row: {error}') from error
         for numbers in (record.metrics, record.costs, record.time):
             if not isinstance(numbers, dict) or not all(map(_is_number, numbers.values())):
-                raise ValueError(f'not a ledger row: finite numbers by name are wanted, not {numbers!r}')
+                raise ValueError(
+                    f'not a ledger row: metrics, costs and time must be finite numbers by name, not {numbers!r}'
+                )
         if record.status not in ('ok', 'failed', 'dropped'):
             raise ValueError(f"not a ledger row: its status is {record.status!r}, not 'ok', 'failed' or 'dropped'")
         counts = (record.generation, record.attempt)
@@ -129,28 +130,28 @@ class Record:
 
 
 def _is_finite(value: Any) -> bool:
-    """Whether there is no infinite number in a JSON value."""
+    """Returns True if a JSON value contains no infinite number."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return (not isinstance(value, float) or isfinite(value)) and all(map(_is_finite, parts))
 
 
 def _is_number(value: Any) -> bool:
-    """JSON reads 1e999 as infinity, which would win every search."""
+    """Returns True for finite numbers: Python reads 1e999 as infinity, which would win every search."""
     return type(value) is int or (type(value) is float and isfinite(value))
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The population after many candidates, where these are too many for a row each: a line of the ledger.
+    """The population after many candidates: a line of a ledger that has no row for each candidate.
 
     Attributes:
         generation: Number of the snapshot, from 0.
-        drawn: Candidates drawn up to here.
-        evaluated: How many of them were new and feasible, and so were scored.
-        population: The best, each as a row whose index is its rank and whose generation is the one it came in.
+        drawn: Candidates drawn so far.
+        evaluated: Number of them that were new and feasible, and so were scored.
+        population: The best candidates as rows, with their rank as index and the generation in which they entered.
         time: Seconds since the snapshot before.
         host: Machine that made it.
-        attempt: How often the search had been started when it was written.
+        attempt: Number of starts of the search when it was written.
     """
 
     generation: int
@@ -162,13 +163,13 @@ class Snapshot:
     attempt: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """The snapshot as a JSON object; fields that all rows leave empty are left out."""
+        """Returns the snapshot as a JSON object; fields that are empty in all rows are left out."""
         rows = [{k: v for k, v in r.to_json().items() if v not in ({}, [], None, '')} for r in self.population]
         return vars(self) | dict(population=rows)
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Snapshot:
-        """The inverse of :meth:`to_json`.
+        """Reads a snapshot written by :meth:`to_json`.
 
         Raises:
             ValueError: If fields are missing or unknown.

@@ -1,4 +1,4 @@
-"""Says when a search is stuck, and what to do."""
+"""Detects a search that is stuck, and suggests what to change."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from detnas_mm.search.objective import Constraint
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
 
-#: Generations in a row after which a search counts as stuck.
+#: Number of generations in a row after which a search counts as stuck.
 PATIENCE = 3
-#: Share of the candidates drawn below which hardly any is accepted.
+#: Acceptance rate below which hardly any candidate is accepted.
 FEW = 0.05
-#: Width of a window of costs, as a share of its upper end, up to which it is narrow.
+#: Relative width up to which a window of costs counts as narrow.
 NARROW = 0.05
 
 
 def stuck_line(job: SearchJob, accepted: Sequence[float], improved: Sequence[bool], resumed: bool = False) -> str:
-    """The line about a search that is stuck, in the generation in which that begins, and when it is resumed.
+    """Returns the log line about a stuck search, in the generation in which that starts and on resuming.
 
-    A search is stuck while hardly any of the candidates drawn meets the constraints, or while a narrow window of costs
-    has no new best, for :data:`PATIENCE` generations in a row.
+    A search is stuck while hardly any candidate meets the constraints, or while there is no new best within a narrow
+    window of costs, for :data:`PATIENCE` generations in a row.
 
     Args:
         job: The search.
-        accepted: Share of the candidates drawn that were accepted, of every generation so far.
-        improved: Whether there was a new best, of every generation so far.
-        resumed: Whether these generations were all read from a ledger: the line is returned as long as it holds.
+        accepted: Acceptance rate of every generation so far.
+        improved: Whether each generation so far had a new best.
+        resumed: True if these generations were all read from a ledger: the line is then returned as long as it applies.
 
     Returns:
-        One line; empty where nothing begins.
+        One line; empty if there is nothing to log.
     """
     lower, upper = job.budget.lower_bounds(), job.budget.upper_limits()
     if not lower and not upper:
@@ -51,7 +51,7 @@ def stuck_line(job: SearchJob, accepted: Sequence[float], improved: Sequence[boo
 
 
 def _begins(signs: Sequence[bool]) -> bool:
-    """Whether a sign has been there for as many generations as it takes, and no longer."""
+    """Returns True if a sign has been there for exactly :data:`PATIENCE` generations."""
     return _lasts(signs) and not (len(signs) > PATIENCE and signs[-PATIENCE - 1])
 
 

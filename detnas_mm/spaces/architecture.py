@@ -1,4 +1,4 @@
-"""What a search space holds: one architecture, as an immutable value."""
+"""An architecture as an immutable value: the decisions ("genes") that a search space draws."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _freeze(value: Any) -> Any:
     if hasattr(value, 'item') and getattr(value, 'ndim', 0) == 0:  # a numpy scalar
         return value.item()
     raise DetNASError(
-        f'An architecture is made of numbers, strings, None and sequences of these; got {value!r} '
+        f'Genes of an architecture must be numbers, strings, None or sequences of these; got {value!r} '
         f'of type {type(value).__name__}.'
     )
 
@@ -30,10 +30,10 @@ def _thaw(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One point of a search space.
+    """One point of a search space, as a value that can be compared, hashed and written to JSON.
 
-    It carries the decisions alone ("genes"); what they mean is the business of the
-    :class:`~detnas_mm.spaces.base.SearchSpace` that made it.
+    It holds the decisions alone ("genes"). The :class:`~detnas_mm.spaces.base.SearchSpace` that made it knows what they
+    mean.
 
     Args:
         genes: Numbers, strings, None and (nested) sequences of these. Lists become tuples.
@@ -49,15 +49,15 @@ class Architecture:
 
     @cached_property
     def id(self) -> str:
-        """12 hexadecimal digits that depend on the genes alone: equal in every run and on every machine."""
+        """Short hash of the genes (12 hexadecimal digits): equal in every run and on every machine."""
         text = json.dumps(_thaw(self.genes), separators=(',', ':'))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_json(self) -> list:
-        """The genes as JSON-ready lists; :meth:`from_json` reads them back."""
+        """Returns the genes as JSON-ready lists; :meth:`from_json` reads them back."""
         return _thaw(self.genes)
 
     @classmethod
     def from_json(cls, genes: list) -> Architecture:
-        """The inverse of :meth:`to_json`."""
+        """Inverts :meth:`to_json`."""
         return cls(tuple(genes))

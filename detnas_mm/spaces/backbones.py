@@ -1,4 +1,4 @@
-"""Putting a backbone into a config of mmdet or mmpretrain."""
+"""Replaces the backbone of a config of mmdet or mmpretrain."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from detnas_mm.errors import DetNASError
 
-#: Settings that backbones of mmdet, mmpretrain and this package have in common, with one meaning.
+#: Settings that backbones of mmdet, mmpretrain and this package share, with the same meaning.
 COMMON_SETTINGS = ('out_indices', 'norm_cfg', 'conv_cfg', 'frozen_stages', 'norm_eval', 'with_cp', 'init_cfg')
-#: Parts of a model that follow the backbone, the first one first, if they have ``in_channels``.
+#: Parts of a model that may take the backbone's outputs, in this order: the first with ``in_channels`` does.
 _FOLLOWERS = ('neck', 'head', 'bbox_head', 'rpn_head')
 
 
@@ -21,20 +21,20 @@ def replace_backbone(
     settings: Sequence[str] = COMMON_SETTINGS,
     last: int | None = None,
 ) -> dict[str, Any]:
-    """Returns a copy of a config in which another backbone stands, and what follows it has its channels.
+    """Returns a copy of a config with another backbone; ``in_channels`` of the next part are set to match.
 
     Args:
-        cfg: A config of mmdet or mmpretrain, as nested dicts; left as it is. Without a model the backbone comes out
-            alone.
-        backbone: Type, architecture and what else of the new backbone the architecture decides.
-        channels: Of every stage that the backbone can return.
-        settings: Names of settings of the config's backbone that the new one takes over. An ``init_cfg`` that loads a
-            checkpoint is left out, of the whole model too: it is of another net.
-        last: Channels of an output beyond the stages, which comes last; None where there is none.
+        cfg: A config of mmdet or mmpretrain, as nested dicts; it is not changed. Without a model the result holds the
+            backbone alone.
+        backbone: Settings of the new backbone: its type, its architecture and whatever follows from these.
+        channels: Output channels of each stage of the new backbone.
+        settings: Names of the settings that the new backbone keeps from the config's own. An ``init_cfg`` that loads a
+            checkpoint is removed, from the whole model too, since its weights belong to another net.
+        last: Channels of one more output after the stages; None if there is none.
 
     Raises:
-        DetNASError: If the config's model has no backbone, or a RoI head without a neck, or asks for a stage that the
-            new one does not have.
+        DetNASError: If the config's model has no backbone, has a RoI head without a neck, or uses a stage that the new
+            backbone does not have.
     """
     out, new = copy.deepcopy(dict(cfg)), copy.deepcopy(dict(backbone))
     if not out.get('model'):
@@ -43,13 +43,13 @@ def replace_backbone(
     own = model.get('backbone')
     if not own:
         raise DetNASError(
-            f'model of the config is of type {model.get("type")!r} and has no backbone to be replaced; it has '
-            f'{", ".join(model)}. Give a config whose model has one.'
+            f'model of the config is of type {model.get("type")!r} and has no backbone to replace; its parts are '
+            f'{", ".join(model)}. Use a config whose model has a backbone.'
         )
     if 'roi_head' in model and not model.get('neck'):
         raise DetNASError(
-            'model of the config has a RoI head and no neck, whose channels do not follow from those of the backbone. '
-            'Give a config with a neck, such as FPN.'
+            'model of the config has a RoI head but no neck, so its input channels cannot be set from the backbone. '
+            'Use a config with a neck, such as FPN.'
         )
     if _loads(model.get('init_cfg')):
         del model['init_cfg']
@@ -62,8 +62,8 @@ def replace_backbone(
     indices = list(range(len(channels))) if given is None else [given] if isinstance(given, int) else list(given)
     if not set(indices) <= set(range(len(channels))):
         raise DetNASError(
-            f'model.backbone.out_indices of the config is {given}, and backbones of this space have {len(channels)} '
-            f'stages, counted from 0. Change it, or search.space.'
+            f'model.backbone.out_indices of the config is {given!r}, but backbones of this space have {len(channels)} '
+            f'stages: use numbers from 0 to {len(channels) - 1}, or another search.space.'
         )
     outputs = [channels[i] for i in indices] + ([] if last is None else [last])
     for name in _FOLLOWERS:
@@ -77,6 +77,6 @@ def replace_backbone(
 
 
 def _loads(init_cfg: Any) -> bool:
-    """Whether an ``init_cfg``, one dict or several, loads a checkpoint."""
+    """Returns True if an ``init_cfg``, one dict or several, loads a checkpoint."""
     parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     return any('checkpoint' in part for part in parts if part)

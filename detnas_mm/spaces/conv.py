@@ -1,4 +1,4 @@
-"""One convolution as data, for costs and layers alike."""
+"""One convolution as data, from which both costs and layers are made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution as data.
+    """Shape of one convolution.
 
     Attributes:
         cin: Input channels.
@@ -27,9 +27,9 @@ class Conv:
 
     @property
     def params(self) -> int:
-        """Weights and biases."""
+        """Number of weights and biases."""
         return self.cout * (self.cin // self.groups * self.kernel**2 + self.bias)
 
     def macs(self, height: int, width: int) -> int:
-        """Multiply-adds (biases not counted) for an *output* of ``height`` x ``width`` pixels."""
+        """Returns the multiply-adds (biases not counted) for an *output* of ``height`` x ``width`` pixels."""
         return height * width * self.cout * (self.cin // self.groups) * self.kernel**2

@@ -69,7 +69,9 @@ def test_two_stage_detectors_are_counted_on_all_proposals(stages):
     fewer = count_detector_macs(model, (32, 64))
     second_stage = (8 * 49 * 16 + 16 * 16 + 16 * 4 + 16 * 12) * stages
     assert found - fewer == 10 * second_stage
-    with pytest.raises(DetNASError, match='Single-stage and two-stage detectors are counted; ResNet is neither'):
+    with pytest.raises(
+        DetNASError, match='Only single-stage and two-stage detectors of mmdet can be counted; got ResNet'
+    ):
         count_detector_macs(model.backbone, 32)
 
 

@@ -324,11 +324,11 @@ def test_few_candidates_are_measured_in_vain(prepared):
     [
         (dict(device='tpu'), "device must be 'cpu' or 'cuda'; got 'tpu'"),
         (dict(threads=0), 'threads must be a whole number of at least 1'),
-        (dict(pace=dict(round=3)), 'pace must be as in'),
+        (dict(pace=dict(round=3)), 'pace must be a dict such as'),
         (dict(pace=dict(rounds=1)), 'rounds must be at least 2'),
         (dict(at_once=0), 'at_once must be'),
         (dict(step_limit=0), 'step_limit must be seconds, more than 0; got 0'),
-        (dict(workers=dict(type='NoWorkers')), "'NoWorkers' is no worker"),
+        (dict(workers=dict(type='NoWorkers')), "Unknown workers 'NoWorkers'"),
     ],
 )
 def test_bad_settings(prepared, changes, match):
@@ -386,7 +386,7 @@ def test_multiply_adds_of_whole_detectors(digits_folder, tmp_path):
     cfg.model.neck.type = 'NoNeck'
     job = SearchJob.from_config(cfg)
     job.prepare()
-    with pytest.raises(DetNASError, match="RetinaHead@64 cannot be counted: model: 'NoNeck' is no registered model"):
+    with pytest.raises(DetNASError, match="RetinaHead@64 cannot be counted: model: 'NoNeck' is not a registered model"):
         job.budget.allows(ARCHS)
 
 

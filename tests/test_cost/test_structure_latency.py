@@ -48,7 +48,7 @@ def test_relative_to_a_net_that_was_measured_too(tmp_path):
     unit = StructureMacs('authors').total(RESNET50) / 1e8
     assert relative.total('maedet-init') * unit == pytest.approx(plain.total('maedet-init'), rel=1e-12)
     assert relative.scope.startswith('multiples of the ') and relative.scope.endswith(plain.scope)
-    with pytest.raises(ValueError, match=r"no latency of 'resnet18'; it holds those of \['resnet50'\]"):
+    with pytest.raises(ValueError, match=r"no latency of 'resnet18', only of \['resnet50'\]"):
         StructureLatency('authors', file, relative_to='resnet18').bounds()
 
 

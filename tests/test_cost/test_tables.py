@@ -39,7 +39,7 @@ def test_maxima(constant, dtype):
     assert cost.totals(grid).tolist() == expected
     assert cost.bounds() == (min(expected), max(expected))
     assert type(cost.total([0, 1])) is int and cost.totals(grid[:0]).shape == (0,)
-    with pytest.raises(ValueError, match='must lie in 0–2; got 0 to 3'):
+    with pytest.raises(ValueError, match='must lie between 0 and 2; got 0 to 3'):
         cost.totals(np.array([[0, 3]]))
 
 
@@ -63,7 +63,9 @@ def test_total_reads_text_by_the_space(kind):
 
 def test_total_of_text_without_a_space():
     table = AdditiveTable('x', 'y', np.array([[1, 2]]))
-    with pytest.raises(ValueError, match="AdditiveTable 'x' has no space to read the text '1' by. Give an Arch"):
+    with pytest.raises(
+        ValueError, match="AdditiveTable 'x' has no space, so it cannot parse the text '1'. Give an Arch"
+    ):
         table.total('1')
 
 
@@ -73,7 +75,7 @@ def test_total_of_text_without_a_space():
         (np.zeros((4, 2), int), r'shape \(candidates, 3\); got int64 of shape \(4, 2\)'),
         (np.zeros(3, int), r'of shape \(3,\)'),
         (np.zeros((1, 3)), 'got float64'),
-        (np.array([[0, 0, 4]]), 'must lie in 0–3; got 0 to 4'),
+        (np.array([[0, 0, 4]]), 'must lie between 0 and 3; got 0 to 4'),
         (np.array([[0, -1, 0]]), 'got -1 to 0'),
     ],
 )

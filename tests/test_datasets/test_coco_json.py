@@ -34,14 +34,14 @@ def without(kind, key):
 
 
 FAULTY = {
-    'no area': (without('annotations', 'area'), r'annotation 11 has no area that is a number \(1 of 3 annotations\)'),
+    'no area': (without('annotations', 'area'), r'annotation 11 has no area \(a number\) \(1 of 3 annotations\)'),
     'area as text': (
         every('annotations', 'area', '9'),
         r"annotation 30 has no area .*: area '9' \(3 of 3 annotations\)",
     ),
     'no height': (without('images', 'height'), r'image 2 has no height in pixels \(1 of 3 images\)'),
     'width of 0': (one('images', 'width', 0), r'image 2 has no width in pixels: width 0'),
-    'no name of a file': (without('images', 'file_name'), 'image 2 has no file_name that is text'),
+    'no name of a file': (without('images', 'file_name'), r'image 2 has no file_name \(a string\)'),
     'empty box': (
         one('annotations', 'bbox', []),
         r'annotation 11 has no bbox of four finite numbers: bbox \[\] \(1 of 3',
@@ -53,30 +53,30 @@ FAULTY = {
     'box of null': (one('annotations', 'bbox', [1, 2, 3, None]), r'bbox \[1, 2, 3, None\]'),
     'crowd as text': (
         one('annotations', 'iscrowd', '0'),
-        "annotation 11 has an iscrowd other than 0 and 1: iscrowd '0'",
+        "annotation 11 has an iscrowd other than 0 or 1: iscrowd '0'",
     ),
     'annotation ids repeat': (one('annotations', 'id', 12), r'annotation 12 has the id of another one \(1 of 3'),
     'image ids repeat': (one('images', 'id', 9), r'image 9 has the id of another one \(1 of 3 images\)'),
     'categories repeat': (one('categories', 'id', 7), 'category 7 has the id of another one'),
     'ids of two types': (one('images', 'id', '2'), r"image '2' has an id of another type than most \(1 of 3 images\)"),
-    'no id': (without('annotations', 'id'), r'annotations\[1\] has no id, a whole number'),
-    'id of a fraction': (one('images', 'id', 2.5), r'images\[1\] has no id, a whole number'),
+    'no id': (without('annotations', 'id'), r'annotations\[1\] has no id \(a whole number\)'),
+    'id of a fraction': (one('images', 'id', 2.5), r'images\[1\] has no id \(a whole number\)'),
     'unknown image': (
         one('annotations', 'image_id', 1),
-        'annotation 11 is of an image_id that is not listed: image_id 1 ',
+        'annotation 11 has an image_id that is not in images: image_id 1 ',
     ),
-    'image as text': (one('annotations', 'image_id', '9'), "not listed: image_id '9'"),
+    'image as text': (one('annotations', 'image_id', '9'), "not in images: image_id '9'"),
     'image by the text of its id': (one('annotations', 'image_id', '9'), "image_id '9', where 9 is listed"),
-    'unknown category': (one('annotations', 'category_id', 8), 'not listed: category_id 8'),
-    'no category': (without('annotations', 'category_id'), 'annotation 11 is of a category_id that is not listed'),
-    'no name': (without('categories', 'name'), 'category 3 has no name that is text'),
+    'unknown category': (one('annotations', 'category_id', 8), 'not in categories: category_id 8'),
+    'no category': (without('annotations', 'category_id'), 'annotation 11 has a category_id that is not in categories'),
+    'no name': (without('categories', 'name'), 'category 3 has no name \\(a string\\)'),
     'fractions of the image': (
         every('annotations', 'bbox', [0.1, 0.1, 0.5, 0.5]),
         r'has the bbox \[0.1, 0.1, 0.5, 0.5\], in',
     ),
     'not a dict': (
         lambda data: data['images'].append(5),
-        r'images\[3\] has no id, a whole number: 5 \(1 of 4 images\)',
+        r'images\[3\] has no id \(a whole number\): 5 \(1 of 4 images\)',
     ),
 }
 
@@ -93,7 +93,7 @@ def test_what_is_wrong_is_named_with_its_file(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    'text, match', [('', 'is not JSON'), ('<html>', 'is not JSON'), ('[]', "lists .'images', 'ca")]
+    'text, match', [('', 'is not JSON'), ('<html>', 'is not JSON'), ('[]', "lacks .'images', 'ca")]
 )
 def test_what_is_no_coco_file_is_named(tmp_path, text, match):
     (tmp_path / 'train.json').write_text(text)
@@ -163,7 +163,7 @@ def test_categories_are_read_again_when_a_file_has_changed(tmp_path):
     [
         (dict(annotations=5), 'annotations must be a list; got 5'),
         (dict(annotations=None), 'annotations must be a list; got None'),
-        (dict(images=[], annotations=[]), 'lists no image'),
+        (dict(images=[], annotations=[]), 'has an empty list of images'),
     ],
 )
 def test_lists_that_are_none_are_named(tmp_path, changes, match):

@@ -72,9 +72,9 @@ def test_another_seed_gives_other_pictures_and_other_pools(own):
     ('spoil', 'said'),
     [
         (lambda root: (root / 'train' / '000001.png').unlink(), 'train/ holds 2 files instead of 3'),
-        (lambda root: os.truncate(root / 'test' / '000000.png', 100), 'contents of test/'),
+        (lambda root: os.truncate(root / 'test' / '000000.png', 100), 'files in test/'),
         (lambda root: (root / 'cls' / 'train' / '3' / 'x.png').write_bytes(b''), 'cls/ holds 31 files instead of 30'),
-        (lambda root: (root / 'annotations' / 'instances_test.json').write_text('{}'), 'contents of annotations/'),
+        (lambda root: (root / 'annotations' / 'instances_test.json').write_text('{}'), 'files in annotations/'),
         (lambda root: (root / files.STAMP).write_text('{"form'), 'unreadable'),
         (lambda root: (root / files.STAMP).unlink(), 'digits.json is missing'),
         (lambda root: files.write_stamp(root, {**files.read_stamp(root), 'complete': False}), 'never finished'),
@@ -98,7 +98,7 @@ def test_a_flipped_byte_is_found(own):
     data = bytearray(path.read_bytes())
     data[5000] ^= 1
     path.write_bytes(data)
-    assert 'contents of search_val/' in make().reason
+    assert 'files in search_val/' in make().reason
 
 
 def test_what_a_killed_process_left_is_cleared(own):
@@ -169,7 +169,7 @@ def test_bad_values_are_named_with_what_is_allowed(tmp_path, argument, value):
 
 @pytest.mark.parametrize('heights', [(0.5, 0.2), (0.02, 0.5), (0.1, 1.0), (0.3,), 0.3, ('a', 'b'), (float('nan'), 0.5)])
 def test_heights_of_digits_that_cannot_be_are_refused(tmp_path, heights):
-    with pytest.raises(ValueError, match=r'heights=.* is not allowed; give the least and the greatest height'):
+    with pytest.raises(ValueError, match=r'heights=.* is not allowed; give the lowest and highest height'):
         make_digits(tmp_path / 'set', heights=heights)
     assert not (tmp_path / 'set').exists()
 
@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr('shutil.disk_usage', lambda path: type('Usage', (), {'free': 2**20})())
-    with pytest.raises(ValueError, match='has 1 MiB free and the set needs [34][0-9][0-9];'):
+    with pytest.raises(ValueError, match='has 1 MiB free, but the set needs [34][0-9][0-9] MiB;'):
         make_digits(tmp_path / 'set')
     assert not list((tmp_path / 'set').iterdir())
 

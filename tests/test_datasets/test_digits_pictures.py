@@ -101,7 +101,7 @@ def test_resampling_reads_nothing_outside_the_tile(raw):
     marked['a.jpg'][row * 142 : row * 142 + 142, col * 128 : col * 128 + 128] = 0
     background = sources.Background('a.jpg', (x, y, 128), False, 1.0)
     assert sources.Photos(marked).cut(background, 'test', 96).max() == 0
-    with pytest.raises(ValueError, match='lies in no tile'):
+    with pytest.raises(ValueError, match='is not within a tile'):
         sources.Photos(marked).cut(background, 'train', 96)
 
 

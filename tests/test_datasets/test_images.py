@@ -25,8 +25,8 @@ def cut(file):
 
 BROKEN = {
     'empty': (lambda file: file.write_bytes(b''), 'is empty'),
-    'HTML': (lambda file: file.write_text('<html>404</html>'), "is no image: it begins with b'<html>404</html>'"),
-    'cut short': (cut, 'is cut short or damaged'),
+    'HTML': (lambda file: file.write_text('<html>404</html>'), "is not an image: it begins with b'<html>404</html>'"),
+    'truncated': (cut, 'is truncated or damaged'),
     'removed while it runs': (lambda file: file.unlink(), 'is missing'),
     'a folder': (lambda file: (file.unlink(), file.mkdir()), 'is a folder'),
 }
@@ -68,7 +68,7 @@ def test_a_broken_image_is_named(tmp_path, dataset, name, num_workers):
     with pytest.raises(BrokenImageError) as caught:
         walk(batches)
     assert str(caught.value).startswith(f'The image {file} {what}') and '\n' not in str(caught.value)
-    assert 'resumes with the same command, a training with --resume' in str(caught.value)
+    assert 'resume a search with the same command, a training with --resume' in str(caught.value)
     if name in ('empty', 'HTML'):  # what the library said goes into a log
         assert caught.value.__cause__ is not None
     shutil.rmtree(file, ignore_errors=True)
@@ -79,7 +79,9 @@ def test_a_broken_image_is_named(tmp_path, dataset, name, num_workers):
 def test_missing_images_are_counted_before_anything_is_read(tmp_path, dataset):
     for file in tmp_path.glob('[34].*'):
         file.unlink()
-    with pytest.raises(ValueError, match='2 of the 6 images of .*train.json are missing, such as .*/3.*resumes with'):
+    with pytest.raises(
+        ValueError, match='2 of the 6 images of .*train.json do not exist, such as .*/3.*resume a search with'
+    ):
         FixedBatches(dict(dataset=dataset, batch_size=2))
     few = FixedBatches(dict(dataset=dataset | dict(indices=3), batch_size=2))  # the missing ones are not read
     assert len(walk(few)) == 3

@@ -30,12 +30,12 @@ def test_ids_are_in_the_order_of_the_list(folder):
         ('<name>cat</name>', '', 'a.xml has no name for object 1'),
         ('>40</width>', '>0</width>', 'a.xml has a size without width or height in pixels'),
         ('<height>30</height>', '', 'a.xml has a size without'),
-        ('</annotation>', '', 'a.xml is no XML: '),
-        ('<annotation>', '<?xml version="1.0" encoding="foo"?><annotation>', 'a.xml is no XML: unknown encoding'),
+        ('</annotation>', '', 'a.xml is not XML: '),
+        ('<annotation>', '<?xml version="1.0" encoding="foo"?><annotation>', 'a.xml is not XML: unknown encoding'),
         (
             f'<annotation>{SIZE}{OBJECT}</annotation>',
             '<html><p/></html>',
-            'a.xml is no annotation file of VOC: it holds',
+            'a.xml is not a VOC annotation file: its root is',
         ),
     ],
 )
@@ -53,7 +53,7 @@ def test_what_is_wrong_in_a_file_is_named(folder, old, new, match):
     'text, match',
     [
         ('', 'list.txt is empty'),
-        ('a\nb\na\n', r"list.txt: 1 images come more than once, such as \['a'\]"),
+        ('a\nb\na\n', r"list.txt: 1 images are listed more than once, such as \['a'\]"),
         ('a 1\nb -1\n', r"2 of the 2 images in .*list.txt have no file in .*/Annotations, such as \['a 1', 'b -1'\]"),
     ],
 )

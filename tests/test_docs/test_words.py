@@ -14,13 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Files and folders without such words.
 CLEAN = (
     'README.md', 'CHANGELOG.md', 'SECURITY.md', 'setup.cfg', 'pyproject.toml', '.ci', '.github', 'benchmarks',
-    'configs', 'docs', 'examples', 'tools',
-    'detnas_mm/systems/detnas', 'detnas_mm/systems/mae_det', 'detnas_mm/testing', 'detnas_mm/visualization',
+    'configs', 'docs', 'examples', 'tools', 'detnas_mm',
 )  # fmt: skip
 #: Folders in which no docstring begins as a question.
 STATEMENTS = (
-    'benchmarks', 'configs', 'examples',
-    'detnas_mm/systems/detnas', 'detnas_mm/systems/mae_det', 'detnas_mm/testing', 'detnas_mm/visualization',
+    'benchmarks', 'configs', 'examples', 'detnas_mm', 'tools',
 )  # fmt: skip
 #: A word, and what to say in its place; better another sentence.
 WORDS = {

@@ -46,26 +46,26 @@ def test_what_wrappers_put_before_names_is_taken_off(train, weights, tmp_path, m
 @pytest.mark.parametrize(
     ('prefix', 'message'),
     [
-        ('model.backbone.', r"under prefix='model.backbone.': .* backbone.stem.* What fits is prefix='backbone.'."),
-        (None, r"without a prefix: .* What fits is prefix='backbone.'."),
-        ('head.', r"under prefix='head.': .* What fits is prefix='backbone.'."),
+        ('model.backbone.', r"under prefix='model.backbone.'. .* backbone.stem.* Set prefix='backbone.'."),
+        (None, r"without a prefix. .* Set prefix='backbone.'."),
+        ('head.', r"under prefix='head.'. .* Set prefix='backbone.'."),
     ],
 )
 def test_a_prefix_that_matches_nothing_is_refused_with_one_that_fits(train, weights, tmp_path, prefix, message):
     torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
-    with pytest.raises(DetNASError, match=rf'a.pth holds nothing of model.backbone \(DetNASSupernet\) {message}$'):
+    with pytest.raises(DetNASError, match=rf'a.pth has no weights of model.backbone \(DetNASSupernet\) {message}$'):
         train(model__backbone__init_cfg=pretrained(tmp_path / 'a.pth', prefix))
 
 
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        ([1, 2], 'is no checkpoint: it holds a list, but no weights'),
-        (torch.ones(3), 'is no checkpoint: it holds a Tensor, but no weights'),
-        (dict(epoch=3, lr=0.1), 'is no checkpoint: it holds the keys epoch, lr, but no weights'),
-        (b'', 'is no checkpoint: the file is empty'),
-        (b'PK\x03\x04 cut', 'cannot be read as a checkpoint, it is damaged or cut short: '),
-        (b'<html>\n', 'is no checkpoint: it is text that begins with .<html>'),
+        ([1, 2], 'is not a checkpoint: it has a list, but no weights'),
+        (torch.ones(3), 'is not a checkpoint: it has a Tensor, but no weights'),
+        (dict(epoch=3, lr=0.1), 'is not a checkpoint: it has the keys epoch, lr, but no weights'),
+        (b'', 'is not a checkpoint: the file is empty'),
+        (b'PK\x03\x04 cut', 'cannot be read as a checkpoint, it is damaged or truncated: '),
+        (b'<html>\n', 'is not a checkpoint: it is text that begins with .<html>'),
         (None, 'there is no checkpoint .*a.pth: it is a folder'),
     ],
 )

@@ -255,7 +255,7 @@ def test_a_visualizer_that_is_there_stays(scope):
     draw_into(cfg, 'pictures')
     assert cfg.visualizer.type == 'mmdet.DetLocalVisualizer' and cfg.default_hooks.visualization.draw
     assert cfg.default_hooks.visualization.test_out_dir == str(Path.cwd() / 'pictures')
-    with pytest.raises(ValueError, match='--show-dir draws what models of mmdet and mmpretrain predict'):
+    with pytest.raises(ValueError, match='--show-dir needs a model of mmdet or mmpretrain'):
         draw_into(Config(dict(model=dict(type='torch.nn.Linear'))), 'pictures')
 
 
@@ -265,5 +265,5 @@ def test_a_training_config_with_other_names_is_refused(search_cfg, tmp_path):
     (tmp_path / 'other.py').write_text(cfg.pretty_text)
     changed = Config(search_cfg.to_dict())
     changed.search.export.config = str(tmp_path / 'other.py')
-    with pytest.raises(ValueError, match=f"class 0 of the data is '{NAMES[2]}' in .*other.py, and '{NAMES[0]}' in sea"):
+    with pytest.raises(ValueError, match=f"class 0 of the data is '{NAMES[2]}' in .*other.py, but '{NAMES[0]}' in sea"):
         Exporter(SearchJob.from_config(changed))

@@ -82,18 +82,18 @@ def test_heads_that_are_right_pass(config, name):
     [
         (
             dict(bbox_head=dict(type='RetinaHead', num_classes=4)),
-            r'model.bbox_head.num_classes is 4, and train_dataloader',
+            r'model.bbox_head.num_classes is 4, but train_dataloader',
         ),
         (
             dict(bbox_head=dict(type='RetinaHead', num_classes=2)),
             r'num_classes is 2, .* has 3 classes: .cat., .dog., .bird. ',
         ),
-        (cascade(80), 'model.roi_head.bbox_head.2.num_classes is 80, and train_dataloader.dataset has 3'),
+        (cascade(80), 'model.roi_head.bbox_head.2.num_classes is 80, but train_dataloader.dataset has 3'),
         (
             dict(roi_head=dict(bbox_head=dict(type='Shared2FCBBoxHead'))),
             'roi_head.bbox_head.num_classes is 80 by default, ',
         ),
-        (dict(roi_head=dict(mask_head=dict(type='FCNMaskHead', num_classes=80))), 'mask_head.num_classes is 80, and'),
+        (dict(roi_head=dict(mask_head=dict(type='FCNMaskHead', num_classes=80))), 'mask_head.num_classes is 80, but'),
         (dict(detector=dict(bbox_head=dict(num_classes=4))), 'model.detector.bbox_head.num_classes is 4'),
     ],
 )
@@ -127,7 +127,7 @@ def rename(config, old, new):
 DATA = {
     'fewer': (
         lambda c: search_set(c).metainfo.update(classes=NAMES[:2]),
-        'is 3, and search.evaluator.dataloader.dataset has 2',
+        'is 3, but search.evaluator.dataloader.dataset has 2',
     ),
     'forgotten': (
         lambda c: search_set(c).pop('metainfo'),
@@ -139,15 +139,15 @@ DATA = {
     ),
     'another order': (
         lambda c: search_set(c).metainfo.update(classes=NAMES[::-1]),
-        r"Label 0 is 'cat' by .*val.json, and 'bird'",
+        r"Label 0 is 'cat' in .*val.json, but 'bird'",
     ),
     'one text': (
         lambda c: search_set(c).metainfo.update(classes='cat'),
-        r"metainfo.classes is 'cat', one text: .*\('cat',\)",
+        r"metainfo.classes must be a tuple of names, such as \('cat',\); got the string 'cat'",
     ),
     'named twice': (
         lambda c: search_set(c).metainfo.update(classes=('cat', 'dog', 'cat')),
-        "search.evaluator.dataloader.dataset.metainfo.classes names 'cat' 2 times, .*: name each class once.",
+        "search.evaluator.dataloader.dataset.metainfo.classes names 'cat' 2 times, .*: list each class once.",
     ),
     'named twice, of VOC': (
         lambda c: replace(c, dict(type='VOCDataset', metainfo=dict(classes=('dog', 'dog', 'cat')))),
@@ -155,13 +155,13 @@ DATA = {
     ),
     'a name of two categories': (
         lambda c: rename(c, 'cow', 'dog'),
-        r"train.json has 2 categories of the name 'dog' \(ids 3, 90\), which train_dataloader.dataset.metainfo.classes",
+        r"train.json has 2 categories named 'dog' \(ids 3, 90\), which train_dataloader.dataset.metainfo.classes",
     ),
     'within a wrapper': (
         lambda c: replace(
             c, dict(type='ConcatDataset', datasets=[plain(c), plain(c) | dict(metainfo=dict(classes=NAMES[:1]))])
         ),
-        'and train_dataloader.dataset.datasets.1 has 1 classes',
+        'but train_dataloader.dataset.datasets.1 has 1 classes',
     ),
     'VOC': (
         lambda c: replace(c, dict(type='RepeatDataset', times=2, dataset=dict(type='VOCDataset'))),
@@ -169,7 +169,7 @@ DATA = {
     ),
     'labels of train and search': (
         lambda c: search_set(c).update(type='VOCDataset', metainfo=dict(classes=('dog', 'cat', 'bird'))),
-        "'dog' has label 0 by search.evaluator.dataloader.dataset.metainfo.classes, and label 1 by train_data",
+        "'dog' has label 0 in search.evaluator.dataloader.dataset.metainfo.classes, but label 1 in train_data",
     ),
 }
 
@@ -203,7 +203,7 @@ def test_labels_are_those_that_the_weights_were_trained_on(config):
     check_classes(config, trained=NAMES)
     check_classes(config, trained=('Katze', 'Hund', 'Vogel'))  # other names say nothing
     with pytest.raises(
-        ValueError, match="'cat' has label 0 by train_data.*, and label 2 by the checkpoint supernet.pth"
+        ValueError, match="'cat' has label 0 in train_data.*, but label 2 in the checkpoint supernet.pth"
     ):
         check_classes(config, trained=NAMES[::-1])
 
@@ -228,7 +228,7 @@ def test_classifiers_are_held_against_folders_and_imagenet(tmp_path):
     for wrong, match in (
         (
             classifier(10, **folders),
-            r"model.head.num_classes is 10, and .* has 3 classes: 'bird', .* \(the folders in .*/train\)",
+            r"model.head.num_classes is 10, but .* has 3 classes: 'bird', .* \(the folders in .*/train\)",
         ),
         (classifier(10, type='ImageNet'), 'has 1000 classes'),
         (

@@ -227,7 +227,7 @@ def test_an_evaluator_with_workers_of_its_own_is_one_process(monkeypatch, tmp_pa
     job = launch.search_job(cfg)
     job.evaluator.all_ranks = False
     monkeypatch.setattr(search_module, 'get_world_size', lambda: 2)
-    with pytest.raises(ValueError, match='EntropyScore runs in one process alone: start the search without a launcher'):
+    with pytest.raises(ValueError, match='EntropyScore runs in one process only: start the search without a launcher'):
         launch.run(cfg, job=job)
     assert not (tmp_path / 'work').exists()
     monkeypatch.undo()
@@ -266,7 +266,7 @@ def test_nor_is_it_started_as_several_processes(tmp_path):
     two = ['bash', tools / 'dist_search.sh', 'toy.py', '2', '--work-dir', 'work']
     refused = subprocess.run(two, cwd=tmp_path, capture_output=True, text=True, env=env)
     assert refused.returncode != 0
-    assert 'error: OwnWorkers runs in one process alone: start the search without a launcher' in refused.stderr
+    assert 'error: OwnWorkers runs in one process only: start the search without a launcher' in refused.stderr
     assert not (tmp_path / 'work' / 'ledger.jsonl').exists()
     one = [sys.executable, tools / 'search.py', 'toy.py', '--work-dir', 'work']
     assert subprocess.run(one, cwd=tmp_path, capture_output=True, text=True, env=env).returncode == 0
@@ -277,5 +277,5 @@ def test_the_base_of_hooks_searches_nothing(tmp_path, nothing_is_built):
     """A config that names it would train and never search, without an error."""
     cfg = written(tmp_path, load_from='supernet.pth')
     cfg.custom_hooks = [dict(type='detnas_mm.SearchHook')]
-    with pytest.raises(DetNASError, match='SearchHook is a base and searches nothing'):
+    with pytest.raises(DetNASError, match='SearchHook is a base class and does not search'):
         launch.run(cfg)

@@ -149,7 +149,7 @@ def test_a_training_config_that_cannot_be_read_is_refused(tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     'text, what',
     [
-        ('model = dict(bbox_head=dict(num_classes=3))', r'bbox_head.retina_cls.weight .*\(6, 48, .* and \(20, 48, '),
+        ('model = dict(bbox_head=dict(num_classes=3))', r'bbox_head.retina_cls.weight .*\(6, 48, .* but \(20, 48, '),
         (
             "model = dict(neck=dict(norm_cfg=dict(_delete_=True, type='BN')))",
             r'neck.convs.0.conv.bias .*None in .* \(48,\) in the s',
@@ -197,7 +197,7 @@ def test_preprocessing_beside_the_model_is_compared_as_well(tmp_path):
     base = digits.CONFIGS / 'detnas-digits_net_cls.py'
     Exporter(job_of(tmp_path, 'cls', search__export__config=mine(tmp_path, '', base)))
     source = mine(tmp_path, 'data_preprocessor = dict(mean=[1, 2, 3])', base)
-    with pytest.raises(ValueError, match=r'data_preprocessor.mean is \[1, 2, 3\] in .*mine.py, and .* in the searched'):
+    with pytest.raises(ValueError, match=r'data_preprocessor.mean is \[1, 2, 3\] in .*mine.py, but .* in the searched'):
         Exporter(job_of(tmp_path, 'cls', search__export__config=source))
 
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_loaded_again_is_not_written(tmp_path):
 
 def test_a_space_that_does_not_fit_is_refused(tmp_path):
     source = mine(tmp_path, 'model = dict(backbone=dict(out_indices=(2, 3, 4)))')
-    with pytest.raises(ValueError, match=r'out_indices of the config is \(2, 3, 4\), and .* have 4 stages'):
+    with pytest.raises(ValueError, match=r'out_indices of the config is \(2, 3, 4\), but .* have 4 stages'):
         Exporter(job_of(tmp_path, search__export__config=source))
 
 

@@ -83,7 +83,7 @@ def test_limits_and_the_front_are_judged_by_what_was_measured(tmp_path, monkeypa
     again = Config.fromfile(tmp_path / 'my work/search_config.py')
     again.merge_from_dict({f'search.constraints.{number}.high': lowered})
     with pytest.raises(
-        ValueError, match='another search than this config: budget.constraints: .*ratio", .*"high": 1.0}], now'
+        ValueError, match='the search of another config: budget.constraints: .*ratio", .*"high": 1.0}], now'
     ):
         measure_found(jobs.prepared(again), say=lines.append)
 
@@ -137,7 +137,7 @@ def test_without_a_table_nothing_is_predicted(tmp_path):
     )
     job, _ = jobs.run(Config(dict(search=section, work_dir=str(tmp_path))))
     assert measure_found(job) is None, 'nobody asked'
-    with pytest.raises(ValueError, match='no test pipeline with a scale, so give the size .* --input-size'):
+    with pytest.raises(ValueError, match='no test pipeline with a scale. Give --input-size'):
         FoundInputs(job, 'cpu')
     lines = []
     inputs = FoundInputs(job, 'cpu', SIZE)

@@ -61,8 +61,8 @@ def test_a_search_on_grey_images(supernet, tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'match'),
     [
-        (dict(search__space__in_channels=3), 'search.space has in_channels=3, and model.backbone in_channels=1'),
-        (dict(model__data_preprocessor__mean=[1.0, 2.0, 3.0]), 'data_preprocessor.mean has 3 values, and search.space'),
+        (dict(search__space__in_channels=3), 'search.space has in_channels=3, but model.backbone has in_channels=1'),
+        (dict(model__data_preprocessor__mean=[1.0, 2.0, 3.0]), 'data_preprocessor.mean has 3 values, but search.space'),
     ],
 )
 def test_what_does_not_fit_ends_before_the_search(supernet, tmp_path, changes, match):

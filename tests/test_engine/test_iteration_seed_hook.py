@@ -85,10 +85,10 @@ def test_nothing_is_loaded_for_what_is_skipped():
     'change, message',
     [
         (dict(randomness=dict(seed=None)), 'IterationSeedHook: randomness.seed is None'),
-        (dict(train_cfg=dict(by_epoch=True, max_epochs=1)), 'a EpochBasedTrainLoop: take detnas_mm.EpochSeedHook'),
+        (dict(train_cfg=dict(by_epoch=True, max_epochs=1)), 'a EpochBasedTrainLoop: use detnas_mm.EpochSeedHook'),
         (
             dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_param_scheduler=False))),
-            'whole checkpoints by iteration alone; set by_epoch=False, save_param_scheduler=True',
+            'whole checkpoints by iteration; set by_epoch=False, save_param_scheduler=True',
         ),
     ],
 )

@@ -24,7 +24,9 @@ def test_spaces_name_what_is_measured_of_them():
     toy = ToySpace()
     assert subject_of(toy) is None
     toy.latency_subject = 'NoSuchSubject'
-    with pytest.raises(ValueError, match="'NoSuchSubject', which ToySpace names, .* There are: .*MAEDetLatencySubject"):
+    with pytest.raises(
+        ValueError, match="ToySpace.latency_subject is 'NoSuchSubject', .* Registered: .*MAEDetLatencySubject"
+    ):
         subject_of(toy)
 
 
@@ -57,16 +59,18 @@ def test_what_cannot_be_measured(tmp_path, monkeypatch):
     cfg = config(wide)
     with pytest.raises(UnmeetableConstraint, match='0 have at most the .* multiply-adds of ResNet-50'):
         measure_latency(cfg, None, file, 'backbone', 480, 'cpu', grid=2)
-    with pytest.raises(ValueError, match='MAEDetSpace are measured as the part backbone; got .detector'):
+    with pytest.raises(ValueError, match='For MAEDetSpace part must be backbone; got .detector'):
         measure_latency(cfg, None, file, 'detector', 480, 'cpu')
-    with pytest.raises(ValueError, match='MAEDetSpace are measured with random weights; leave net.pth out'):
+    with pytest.raises(
+        ValueError, match='MAEDetSpace are measured with random weights: leave out the checkpoint net.pth'
+    ):
         measure_latency(cfg, 'net.pth', file, 'backbone', 480, 'cpu')
-    with pytest.raises(ValueError, match='2 nets or more; got 1'):
+    with pytest.raises(ValueError, match='nets must be 2 or more, for the check; got 1'):
         measure_latency(cfg, None, file, 'backbone', 480, 'cpu', nets=1)
     with pytest.raises(ValueError, match='no CUDA device'):
         measure_latency(cfg, None, file, 'backbone', 480, 'cuda')
-    with pytest.raises(ValueError, match='ToySpace names no latency_subject.*tools/search.py CONFIG --measure'):
+    with pytest.raises(ValueError, match='ToySpace has no latency_subject.*tools/search.py CONFIG --measure'):
         measure_latency(config(dict(type='ToySpace')), None, file, 'backbone', 480, 'cpu')
-    with pytest.raises(ValueError, match='DetNASSpace has no widths to choose, so --grid 3 means nothing'):
+    with pytest.raises(ValueError, match='DetNASSpace has no widths to choose: leave out --grid 3'):
         measure_latency(config(dict(type='DetNASSpace')), None, file, 'backbone', 480, 'cpu', grid=3)
     assert not file.exists()

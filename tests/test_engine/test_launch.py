@@ -66,12 +66,12 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__space__space='tiny'), "Unknown DetNAS space 'tiny'"),
         (
             dict(search__strategy__type='Magic'),
-            "'Magic' is no search strategy. There are: EDOStrategy, EvolutionStrategy, ExactStrategy, ListStrat",
+            "Unknown search strategy 'Magic'. Registered: EDOStrategy, EvolutionStrategy, ExactStrategy, ListStrat",
         ),
         (dict(search__strategy__size=3), "EvolutionStrategy has no argument 'size'; it takes population"),
-        (dict(search__constraints=[dict(cost='latency', high=1)]), "'latency', which nothing produces"),
-        (dict(search__constraints=[dict(cost='macs', high=1)]), 'No architecture can meet macs ≤ 1'),
-        (dict(search__budget__epochs=3), "keys generations and no unknown ones; got .*'epochs': 3"),
+        (dict(search__constraints=[dict(cost='latency', high=1)]), "'latency', which the search does not have"),
+        (dict(search__constraints=[dict(cost='macs', high=1)]), 'No architecture meets macs ≤ 1'),
+        (dict(search__budget__epochs=3), "no keys other than generations; got .*'epochs': 3"),
         (
             dict(search__budget__generations=2.7),
             'generations must be a whole number of at least 1; got 2.7',
@@ -80,7 +80,7 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__objectives=[]), 'search.objectives is empty'),
         (dict(search__constraints='macs'), 'search.constraints must be a list'),
         (dict(search__costs=[dict(type='MacsTable')]), 'search.costs must be a dict by name, such as'),
-        (dict(search__constraints=[dict(cost='macs', max=1)]), 'with the keys cost, low, high and no unknown ones'),
+        (dict(search__constraints=[dict(cost='macs', max=1)]), 'with no keys other than cost, low, high'),
         (dict(search__constraints=[dict(cost='macs', high='300M')]), "'macs' must be a number, .*'300M'"),
         (dict(search__strategy__parents=2.5), 'parents must be a whole number'),
         (
@@ -94,10 +94,16 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__export__topk=5), "top_k=.*'topk': 5"),
         (dict(search__export__top_k=0), 'search.export.top_k must be a whole number of at least 1; got 0'),
         (dict(search__export__front_k=0), 'search.export.front_k must be a whole number of at least 1; got 0'),
-        (dict(search__evaluator__calibration__images=1), 'calibration is dict'),
+        (dict(search__evaluator__calibration__images=1), 'calibration must be dict'),
         (dict(search__evaluator__channels_last='no'), "evaluator.channels_last must be True or False; got 'no'"),
-        (dict(search__evaluator__dataloader=8), r'evaluator.dataloader must be as in dict\(batch_size.*; got 8'),
-        (dict(search__evaluator__calibration__dataloader=3), 'calibration.dataloader must be as in dict.*; got 3'),
+        (
+            dict(search__evaluator__dataloader=8),
+            r'evaluator.dataloader must have batch_size and dataset, as in dict\(batch_size.*; got 8',
+        ),
+        (
+            dict(search__evaluator__calibration__dataloader=3),
+            'calibration.dataloader must have batch_size and dataset, as in dict.*; got 3',
+        ),
     ],
 )
 def test_what_is_wrong_in_the_search_section_is_said_at_once(changes, message):
@@ -144,9 +150,7 @@ def test_backbones_are_not_loaded_from_files_that_run_code(tmp_path):
 def test_a_missing_data_folder_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv('DETNAS_DIGITS', str(tmp_path / 'nowhere'))
     cfg = Config.fromfile(digits.CONFIGS / 'detnas-digits_net_cls.py')
-    with pytest.raises(
-        SystemExit, match='no folder .*nowhere/, where train_dataloader looks for CustomDataset.*make_di'
-    ):
+    with pytest.raises(SystemExit, match='train_dataloader: no folder .*nowhere/ .data_root of CustomDataset.*make_di'):
         launch.run(cfg)
 
 
@@ -196,7 +200,7 @@ def test_ctrl_c_is_no_traceback_and_says_what_to_type(capsys):
     with pytest.raises(SystemExit) as stopped:
         one_line_errors(main)
     assert stopped.value.code == 130
-    assert 'a search goes on with the same command' in capsys.readouterr().err
+    assert 'resume a search with the same command' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'search'])
@@ -251,9 +255,9 @@ def test_missing_annotations_are_named_before_anything_is_built(tmp_path):
     (tmp_path / 'here.json').write_text('{}')
     dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='here.json')
     inputs.JobInputs.read(Config(dict(search=dict(dataset=dataset)))).check()
-    with pytest.raises(SystemExit, match=f'there is no file {tmp_path}/gone.json, where search looks'):
+    with pytest.raises(SystemExit, match=f'search: no file {tmp_path}/gone.json .ann_file'):
         inputs.JobInputs.read(Config(dict(search=dict(dataset=dataset | dict(ann_file='gone.json'))))).check()
-    with pytest.raises(SystemExit, match='there is no file gone.json'):
+    with pytest.raises(SystemExit, match='no file gone.json'):
         inputs.JobInputs.read(Config(dict(search=dict(metric=dict(type='CocoMetric', ann_file='gone.json'))))).check()
 
 
@@ -284,15 +288,15 @@ def test_a_job_without_a_model_reads_what_its_search_names_alone():
 
 def test_a_work_dir_that_is_a_file_is_refused(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(SystemExit, match='file is a file; name a folder'):
+    with pytest.raises(SystemExit, match='file is a file; give a folder'):
         launch.run(Config(dict(work_dir=str(tmp_path / 'file'))))
-    with pytest.raises(SystemExit, match='file is a file; name a folder'):
+    with pytest.raises(SystemExit, match='file is a file; give a folder'):
         launch.run(Config(dict(work_dir=str(tmp_path / 'file' / 'folder'))))
 
 
 def test_a_work_dir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs.os, 'access', lambda path, mode: path != tmp_path)  # root may write anywhere
-    with pytest.raises(SystemExit, match=f'new/folder: {tmp_path} cannot be written into; name another folder'):
+    with pytest.raises(SystemExit, match=f'new/folder: {tmp_path} is not writable; give another folder'):
         launch.run(Config(dict(work_dir=str(tmp_path / 'new' / 'folder'))))
 
 
@@ -304,7 +308,7 @@ def test_a_search_without_a_model_looks_for_its_own_data_and_no_other(tmp_path, 
     assert launch.run(cfg) == ['found']
     job = launch.search_job(cfg)
     cfg.search.evaluator.dataloader = dict(dataset=dict(data_root='nowhere/'))
-    with pytest.raises(SystemExit, match='there is no folder nowhere/, where search looks'):
+    with pytest.raises(SystemExit, match='search: no folder nowhere/'):
         launch.run(cfg, job=job)
 
 
@@ -332,5 +336,5 @@ def test_heads_of_trained_candidates_are_held_against_the_data_and_not_the_one_o
     if fits:
         assert launch.run(cfg, job=job, at_end=None) == ['found']
         return
-    with pytest.raises(DetNASError, match='num_classes is 2, and train_dataloader.dataset has 3 classes'):
+    with pytest.raises(DetNASError, match='num_classes is 2, but train_dataloader.dataset has 3 classes'):
         launch.run(cfg, job=job, at_end=None)

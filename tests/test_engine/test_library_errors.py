@@ -93,13 +93,13 @@ def pipeline(does):
         (dict(model__neck__foo=1), "model: ChannelMapper has no argument 'foo'; it takes in_channels, .*"),
         (
             dict(model__backbone__type='DetNASSupernet'),
-            "model: 'DetNASSupernet' is no registered model; that of this package is 'detnas_mm.DetNASSupernet'.",
+            "model: 'DetNASSupernet' is not a registered model; did you mean 'detnas_mm.DetNASSupernet'\\?",
         ),
         (
             dict(model__backbone__type='detnas_mm.DetNasSupernet'),
-            "model: 'detnas_mm.DetNasSupernet' is no registered model. Names like it: detnas_mm.DetNASSupernet.*",
+            "model: 'detnas_mm.DetNasSupernet' is not a registered model. Similar names: detnas_mm.DetNASSupernet.*",
         ),
-        (dict(model__bbox_head__type='RetinaHed'), "model: 'RetinaHed' is no .* like it: RetinaHead, .*"),
+        (dict(model__bbox_head__type='RetinaHed'), "model: 'RetinaHed' is not .* Similar names: RetinaHead, .*"),
         (dict(model__backbone__norm_cfg=dict(type='BN', eps='x')), 'model: TypeError: .*'),
         (dict(model__backbone__norm_cfg='BN'), "norm_cfg must be a dict, such as dict.type='BN'.; got 'BN'."),
         (dict(model__backbone__min_loaded='x'), "min_loaded must be a number, such as 300e6; got 'x'."),
@@ -109,7 +109,7 @@ def pipeline(does):
         (
             dict(model__backbone__out_indices=(0, 1, 2, 3)),
             r'model.neck.in_channels is \[64, 128, 256\], but the backbone returns maps of \[32, 64, 128, 256\] '
-            r'channels, those of its out_indices \(0, 1, 2, 3\): .*',
+            r'channels \(its out_indices are \(0, 1, 2, 3\)\): .*',
         ),
         (
             dict(custom_hooks=[dict(type='detnas_mm.PathSamplingHook', seeds=3)]),
@@ -124,15 +124,21 @@ def pipeline(does):
             "ChannelsLastHook.evaluation must be True or False; got 'no'.",
         ),
         (dict(custom_hooks=5), 'custom_hooks must be a list, such as .*; got 5.'),
-        (dict(custom_hooks=[dict(type='PathSamplingHook')]), "custom_hooks: .* is 'detnas_mm.PathSamplingHook'."),
+        (
+            dict(custom_hooks=[dict(type='PathSamplingHook')]),
+            "custom_hooks: .* did you mean 'detnas_mm.PathSamplingHook'\\?",
+        ),
         (dict(default_hooks__checkpoint__intervall=5), "CheckpointHook has no argument 'intervall'; it takes .*"),
         (dict(default_hooks__logger__interva=5), "default_hooks: LoggerHook has no argument 'interva'; .*"),
-        (dict(optim_wrapper__optimizer__type='SDG'), "optim_wrapper.optimizer: 'SDG' is no registered optimizer. .*"),
+        (
+            dict(optim_wrapper__optimizer__type='SDG'),
+            "optim_wrapper.optimizer: 'SDG' is not a registered optimizer. .*",
+        ),
         (dict(optim_wrapper__optimizer__lr='a'), 'optim_wrapper: TypeError: .*'),
         (dict(optim_wrapper__type='AmpOptimWrapper'), r'Training in mixed precision \(--amp.* needs a GPU.*'),
-        (dict(param_scheduler=[dict(type='LinearLRR')]), "param_scheduler: 'LinearLRR' is no registered .*"),
-        (dict(train_cfg__type='Loop'), "train_cfg: 'Loop' is no registered loop. .*"),
-        (dict(train_dataloader__dataset__type='CocoDatset'), "train_dataloader: 'CocoDatset' is no .*CocoDataset, .*"),
+        (dict(param_scheduler=[dict(type='LinearLRR')]), "param_scheduler: 'LinearLRR' is not a registered .*"),
+        (dict(train_cfg__type='Loop'), "train_cfg: 'Loop' is not a registered loop. .*"),
+        (dict(train_dataloader__dataset__type='CocoDatset'), "train_dataloader: 'CocoDatset' is not .*CocoDataset, .*"),
         (dict(train_dataloader__sampler__foo=1), "train_dataloader: InfiniteSampler has no argument 'foo'; .*"),
         (dict(train_dataloader__dataset__pipeline=pipeline('cv2.resize(5, 5)')[:1] * 2), 'train_dataloader: .*'),
     ],
@@ -207,7 +213,7 @@ ANCHORS = dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3,
         ),
         (
             dict(custom_hooks=[dict(type='EMAHook', ema_type='ExponentialMovingAvrage')]),
-            "EMAHook: 'ExponentialMovingAvrage' is no .* like it: ExponentialMovingAverage. .*",
+            "EMAHook: 'ExponentialMovingAvrage' is not .* Similar names: ExponentialMovingAverage. .*",
         ),
         (
             dict(custom_hooks=[PATHS, dict(type='EMAHook', momentum=5)]),
@@ -215,7 +221,7 @@ ANCHORS = dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3,
         ),
         (
             dict(model__bbox_head__anchor_generator=ANCHORS | dict(strides=[8, 16])),
-            r'model.bbox_head has anchors or points of 2 strides, \[8, 16\], but the neck returns 3 maps: give .*',
+            r'model.bbox_head has 2 strides, \[8, 16\], but the neck returns 3 maps: give .*',
         ),
         (
             dict(train_dataloader__dataset__pipeline=[

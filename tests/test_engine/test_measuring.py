@@ -141,14 +141,14 @@ def present(tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'match'),
     [
-        (dict(search__strategy=dict(type='NoStrategy')), "'NoStrategy' is no search strategy"),
-        (dict(search__constraints=[dict(cost='energy', high=1)]), "'energy', which nothing produces"),
-        (dict(search__constraints=[dict(high=1)]), 'cost among them; got .*high'),
+        (dict(search__strategy=dict(type='NoStrategy')), "Unknown search strategy 'NoStrategy'"),
+        (dict(search__constraints=[dict(cost='energy', high=1)]), "'energy', which the search does not have"),
+        (dict(search__constraints=[dict(high=1)]), 'and with cost; got .*high'),
         (dict(search__constraints='macs'), 'constraints must be a list'),
-        (dict(search__objectives=[dict(named='latency')]), 'name among them; got .*named'),
-        (dict(search__strategy=dict(type='EvolutionStrategy')), 'or take ParetoStrategy'),
+        (dict(search__objectives=[dict(named='latency')]), 'and with name; got .*named'),
+        (dict(search__strategy=dict(type='EvolutionStrategy')), 'or use ParetoStrategy'),
         (dict(search__constraints=[dict(cost='macs', low=5_600_001, high=5_600_002)]), 'None of .* candidates'),
-        (dict(search__costs__latency__input_size=None), 'does not say at which size to measure it'),
+        (dict(search__costs__latency__input_size=None), 'has no input_size to measure it at'),
     ],
 )
 def test_the_rest_is_checked_before_a_table_is_measured(digits_folder, tmp_path, present, changes, match, monkeypatch):
@@ -170,7 +170,7 @@ def test_constraints_on_the_table_are_checked_when_it_is_there(digits_folder, tm
     monkeypatch.setattr('detnas_mm.engine.measure.measure_latency', on_paper)
     changes = dict(search__costs__latency__file=str(tmp_path / 'latency.json'))
     cfg = digits.written(NAME, tmp_path, **changes, search__constraints=[dict(cost='latency', high=1)])
-    with pytest.raises(SystemExit, match='No architecture can meet latency ≤ 1 '):
+    with pytest.raises(SystemExit, match='No architecture meets latency ≤ 1 '):
         measure(cfg, present)
     assert asked == dict(checkpoint=present, part='detector', size=(96, 96), device='cpu')
 
@@ -178,8 +178,12 @@ def test_constraints_on_the_table_are_checked_when_it_is_there(digits_folder, tm
 @pytest.mark.parametrize(
     ('device', 'threads', 'refused'),
     [
-        (dict(name='Analytical Engine', threads=1), None, 'Analytical Engine, 1 thread; asked for is .*latency.file='),
-        (dict(threads=99), 99, 'asked for is .*latency.file='),
+        (
+            dict(name='Analytical Engine', threads=1),
+            None,
+            'Analytical Engine, 1 thread, but this command uses .*latency.file=',
+        ),
+        (dict(threads=99), 99, 'but this command uses .*latency.file='),
         (dict(threads=99), None, None),
     ],
 )
@@ -207,18 +211,18 @@ def test_a_checkpoint_is_needed_first(tmp_path):
 
 
 def test_the_test_set_needs_trained_nets_that_have_one(digits_folder, tmp_path, present):
-    with pytest.raises(ValueError, match='--test needs trained nets, and EntropyScore'):
+    with pytest.raises(ValueError, match='--test needs trained nets, but EntropyScore'):
         measure(digits.written('maedet-digits_search_retinanet', tmp_path), None, test=True)
     cfg = digits.written(NAME, tmp_path, search__export__config=None)
     cfg.pop('test_dataloader', None)
-    with pytest.raises(ValueError, match='--test: the exported configs have no test set; name one'):
+    with pytest.raises(ValueError, match='--test: the exported configs have no test set; set search.export.config'):
         measure(cfg, present, test=True)
 
 
 @pytest.mark.parametrize(
     ('name', 'part', 'checkpoint', 'match'),
     [
-        (NAME, 'head', None, 'measured as the part backbone or detector'),
+        (NAME, 'head', None, 'part must be backbone or detector'),
         ('detnas-digits_search_cls', 'detector', None, 'needs a config of mmdet'),
         ('detnas-digits_supernet_retinanet', 'detector', 'a.pth', 'give a config with a search section'),
     ],

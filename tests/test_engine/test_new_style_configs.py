@@ -144,7 +144,7 @@ def test_its_own_config_goes_on_with_the_search_and_exports_rows(searches, retin
 @pytest.mark.parametrize(
     'value, said',
     [
-        (Path('data/digits'), r'a.b.0.c is PosixPath\(.data/digits.\), which would not be read'),
+        (Path('data/digits'), r'a.b.0.c is PosixPath\(.data/digits.\), which cannot be written to a config file'),
         (math.inf, 'a.b.0.c is inf, which'),
         (torch.uint8, 'a.b.0.c is torch.uint8, which'),
         ([1, torch.zeros(1)], r'a.b.0.c.1 is tensor\(\[0.\]\), which'),

@@ -56,4 +56,4 @@ def test_nets_are_tested_without_fcntl_and_searches_refused_at_once(digits_folde
     search = 'configs/mae_det/maedet_search-exact_gfl_coco.py'
     run = python(code.format(['tools/search.py', search, '--work-dir', str(tmp_path / 's')]))
     assert run.returncode == 1 and 'ledger.jsonl cannot be locked' in run.stderr.splitlines()[-1]
-    assert 'need Linux or macOS' in run.stderr.splitlines()[-1]
+    assert 'Use Linux or macOS' in run.stderr.splitlines()[-1]

@@ -132,10 +132,10 @@ def other_pictures(data):
 @pytest.mark.parametrize(
     'change, match',
     [
-        (other_ids, r'6 of the 6 image ids of .*train.json are not in .*other.json.* Give {0}_evaluator.ann_file the'),
-        (other_pictures, 'Image 0 .* has boxes in .*train.json that it does not have in .*other.json with the same'),
-        (other_classes, 'Image 0 .* has boxes in .*train.json that it does not have in .*other.json with the same'),
-        (lambda data: data['categories'].reverse(), "Label 0 is 'dog' by .*other.json, and 'cat' by"),
+        (other_ids, r'6 of the 6 image ids of .*train.json are not in .*other.json.* Set {0}_evaluator.ann_file'),
+        (other_pictures, 'Image 0 .* has boxes in .*train.json that are not, with the same classes, in .*other.json'),
+        (other_classes, 'Image 0 .* has boxes in .*train.json that are not, with the same classes, in .*other.json'),
+        (lambda data: data['categories'].reverse(), "Label 0 is 'dog' in .*other.json, but 'cat' in"),
         (lambda data: data['annotations'][0].pop('area'), 'other.json: annotation 0 has no area'),
     ],
     ids=['ids', 'pictures', 'classes', 'categories', 'area'],
@@ -196,13 +196,13 @@ def test_a_large_file_is_looked_at_where_it_is_parsed(config, tmp_path, content,
 def test_a_training_names_a_broken_image(config, tmp_path, num_workers):
     (tmp_path / '4.png').write_bytes(b'')
     config.train_dataloader.num_workers = num_workers
-    with pytest.raises(BrokenImageError, match=r'^The image .*/4.png is empty. Put it right; .*with --resume.$'):
+    with pytest.raises(BrokenImageError, match=r'^The image .*/4.png is empty. Restore the file; .*with --resume.$'):
         launch.run(config)
 
 
 def test_a_training_without_an_image_is_refused(config, tmp_path):
     (tmp_path / '4.png').unlink()
-    with pytest.raises(ValueError, match='1 of the 6 images of .*train.json are missing, such as .*/4.png'):
+    with pytest.raises(ValueError, match='1 of the 6 images of .*train.json do not exist, such as .*/4.png'):
         launch.run(config)
 
 
@@ -215,7 +215,7 @@ def test_nothing_to_train_on_is_refused(config, tmp_path, content, filtered):
     config.train_dataloader.dataset.ann_file = changed(tmp_path, content, 'bare.json', boxless)
     if filtered:
         config.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True)
-    match = 'reads no image of .*bare.json: by filter_cfg=' if filtered else 'No image of .*bare.json has a box of'
+    match = 'has no image left of .*bare.json: filter_cfg=' if filtered else 'No image of .*bare.json has a box of'
     with pytest.raises(ValueError, match=match):
         launch.run(config)
 
@@ -228,7 +228,7 @@ def test_wrapped_sets_are_looked_at(config, tmp_path, wrapper):
     launch.run(config.copy())  # ids that come twice do no harm to a training
     (tmp_path / '4.png').unlink()
     config.experiment_name += '-again'
-    with pytest.raises(ValueError, match='1 of the 6 images .* are missing'):
+    with pytest.raises(ValueError, match='1 of the 6 images .* do not exist'):
         launch.run(config)
 
 
@@ -248,9 +248,13 @@ def test_one_of_two_sets_may_have_no_boxes(config, tmp_path, content):
 @pytest.mark.parametrize(
     'key, value, match',
     [
-        ('ann_file', ['a.json', 'b.json'], r'train_dataloader: ann_file must be one file, a text; got .*ConcatDataset'),
-        ('data_root', ['a', 'b'], 'train_dataloader: data_root must be one folder, a text; got .*ConcatDataset'),
-        ('ann_file', 'gone.json', 'there is no file .*gone.json'),
+        (
+            'ann_file',
+            ['a.json', 'b.json'],
+            r'train_dataloader: ann_file must be one file, as a string; got .*ConcatDataset',
+        ),
+        ('data_root', ['a', 'b'], 'train_dataloader: data_root must be one folder, as a string; got .*ConcatDataset'),
+        ('ann_file', 'gone.json', 'train_dataloader: no file .*gone.json'),
     ],
 )
 def test_what_is_no_file_is_refused(config, key, value, match):
@@ -324,7 +328,7 @@ def test_training_data_under_another_train_script_are_checked_by_hooks(config, t
     config.train_dataloader.dataset.ann_file = changed(
         tmp_path, content, 'reordered.json', lambda data: data['categories'].reverse()
     )
-    with pytest.raises(ValueError, match="Label 0 is 'dog' by .*reordered.json, and 'cat' by train_dataloader.dataset"):
+    with pytest.raises(ValueError, match="Label 0 is 'dog' in .*reordered.json, but 'cat' in train_dataloader.dataset"):
         Runner.from_cfg(config).train()
 
 

@@ -56,7 +56,7 @@ def test_a_last_checkpoint_is_resumed_and_a_given_one_too(tmp_path, capsys):
 @pytest.mark.parametrize('named', ['/nowhere/iter_4.pth', '../work/iter_4.pth'])
 def test_in_a_moved_work_dir_the_file_of_that_name_is_taken(tmp_path, named):
     (tmp_path / 'last_checkpoint').write_text(f'{named}\n')
-    with pytest.raises(DetNASError, match=f'^there is no checkpoint {named}. .* holds no other .*: --resume CHECKP'):
+    with pytest.raises(DetNASError, match=f'^there is no checkpoint {named}. .* has no other .*: --resume CHECKP'):
         resume(job(tmp_path, load_from='net.pth'))
     cfg = job(tmp_path, load_from='net.pth')
     path = saved(tmp_path / 'iter_4.pth')
@@ -91,7 +91,7 @@ def test_where_the_last_one_is_damaged_the_one_before_is_taken(tmp_path, capsys,
     assert (str(last) if damage != 'note' else 'last_checkpoint is empty') in said
     Path(before).write_bytes(b'')
     if damage != 'note':
-        with pytest.raises(DetNASError, match='iter_10.pth.* holds no other checkpoint that can be resumed from'):
+        with pytest.raises(DetNASError, match='iter_10.pth.* has no other checkpoint that can be resumed'):
             resume(cfg)
 
 
@@ -99,8 +99,8 @@ def test_where_the_last_one_is_damaged_the_one_before_is_taken(tmp_path, capsys,
     'content, message',
     [
         (None, 'there is no checkpoint .*given.pth'),
-        (b'<html>', 'given.pth is no checkpoint: it is text that begins with'),
-        ('weights', 'given.pth holds weights without the state of a training: it can be loaded'),
+        (b'<html>', 'given.pth is not a checkpoint: it is text that begins with'),
+        ('weights', 'given.pth has weights but no training state: use it as load_from'),
     ],
 )
 def test_a_given_checkpoint_that_cannot_be_resumed_from_is_one_line(tmp_path, content, message):

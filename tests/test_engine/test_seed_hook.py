@@ -64,7 +64,7 @@ def test_without_the_hook_it_ends_otherwise(tmp_path, persistent):
 def test_mmengines_own_checkpoint_hook_leaves_none(tmp_path):
     """Killed while it writes the second one: which shows what ours is for."""
     assert in_process(tmp_path, kill=('writing', 1), plain=True) == -9
-    with pytest.raises(DetNASError, match='epoch_1.pth. .* holds no other checkpoint'):
+    with pytest.raises(DetNASError, match='epoch_1.pth. .* has no other checkpoint'):
         last_checkpoint(tmp_path)
 
 
@@ -183,9 +183,9 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize(
     'one, message',
     [
-        (DataLoader(Noise(), batch_size=None), 'batch_size=None has no batches of indices'),
-        (DataLoader(Stream(), batch_size=2), 'an IterableDataset has no batches of indices'),
-        (DataLoader(Noise(), in_order=False), 'in_order=False gives batches in no fixed order'),
+        (DataLoader(Noise(), batch_size=None), 'batch_size=None cannot be seeded'),
+        (DataLoader(Stream(), batch_size=2), 'an IterableDataset cannot be seeded'),
+        (DataLoader(Noise(), in_order=False), 'in_order=False has no fixed order of batches'),
     ],
 )
 def test_a_loader_that_cannot_be_seeded_is_refused(one, message):
@@ -199,7 +199,7 @@ def test_a_loader_that_cannot_be_seeded_is_refused(one, message):
         (dict(randomness=dict(seed=None)), 'randomness.seed is None'),
         (
             dict(train_cfg=dict(by_epoch=False, max_iters=1)),
-            'IterBasedTrainLoop has none: take detnas_mm.IterationSeedHook',
+            'IterBasedTrainLoop has none: use detnas_mm.IterationSeedHook',
         ),
         (
             dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, save_optimizer=False))),

@@ -108,8 +108,10 @@ def test_rows_are_equal_after_a_kill(digits_folder, tmp_path):
 def test_what_was_found_is_measured_on_the_same_device(digits_folder, tmp_path):
     job = SearchJob.from_config(by_latency(tmp_path, 'RescoredLoss'))
     check_device(job, 'cpu', None)
-    with pytest.raises(DetNASError, match='measures on cpu with threads=1; asked for is --device cuda. Ask for the fo'):
+    with pytest.raises(
+        DetNASError, match='measures on cpu with threads=1, but the command has --device cuda. Use the sa'
+    ):
         check_device(job, 'cuda', None)
-    with pytest.raises(DetNASError, match='asked for is --device cpu --threads 2'):
+    with pytest.raises(DetNASError, match='the command has --device cpu --threads 2'):
         check_device(job, 'cpu', 2)
     check_device(SearchJob.from_config(Config(dict(search=search_config(tmp_path).search))), 'cuda', 2)

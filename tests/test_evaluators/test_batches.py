@@ -95,7 +95,7 @@ def test_what_a_model_does_to_annotations_does_not_stay():
 
 
 def test_bad_sizes():
-    with pytest.raises(ValueError, match='num_images is 11; TenImages has 10 images'):
+    with pytest.raises(ValueError, match='between 1 and 10, the number of images of TenImages; got 11'):
         make(num_images=11)
     with pytest.raises(ValueError, match='batch_size 3 does not divide the 10 images.*such as 2'):
         make(whole_batches=True)

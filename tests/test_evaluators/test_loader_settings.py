@@ -11,13 +11,19 @@ from detnas_mm.evaluators.loaders import fitted_loader
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(num_worker=2), 'loader.num_worker=2 is no setting of a dataloader; did you mean num_workers.* dataset, '),
+        (
+            dict(num_worker=2),
+            'loader.num_worker=2 is not a setting of a dataloader; did you mean num_workers.* dataset, ',
+        ),
         (dict(batch_size=0), 'loader.batch_size must be a whole number of at least 1; got 0'),
         (dict(batch_size='8'), "loader.batch_size .*; got '8'"),
         (dict(num_workers=-1), 'loader.num_workers must be a whole number of at least 0; got -1'),
         (dict(num_workers=True), 'loader.num_workers .*; got True'),
         (dict(num_workers=1, prefetch_factor=0), 'loader.prefetch_factor .* at least 1; got 0'),
-        (dict(sampler=5), 'loader.sampler must be the settings of a sampler, such as .*DefaultSampler.*; got 5'),
+        (
+            dict(sampler=5),
+            'loader.sampler must be a dict with the settings of a sampler, such as .*DefaultSampler.*; got 5',
+        ),
         (dict(sampler='DefaultSampler'), "loader.sampler must be .*; got 'DefaultSampler'"),
         (dict(batch_sampler=True), 'loader.batch_sampler must be .*AspectRatioBatchSampler.*; got True'),
     ],
@@ -35,7 +41,7 @@ def test_settings_of_dataloaders(settings, message):
         (5, r'loader must be a dict, such as dict\(batch_size=8, .*; got 5'),
         (
             dict(batch_size=2, dataset='CocoDataset'),
-            "loader.dataset must be the settings of a data set, as in .*; got 'CocoDataset'",
+            "loader.dataset must be a dict with the settings of a data set, as in .*; got 'CocoDataset'",
         ),
         (dict(batch_size=2, dataset=5), 'loader.dataset must be .*; got 5'),
     ],

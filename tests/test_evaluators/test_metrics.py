@@ -261,8 +261,8 @@ def test_values_that_are_not_finite_make_no_score(tmp_path):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(proposal_nums=(100, 300)), 'proposal_nums must be three numbers; got'),
-        (dict(metric_items=['mAP', 'mAP_42']), "metric_items has no 'mAP_42'; there are mAP, mAP_50"),
+        (dict(proposal_nums=(100, 300)), 'proposal_nums must be three numbers, such as .*; got'),
+        (dict(metric_items=['mAP', 'mAP_42']), "metric_items has the unknown item 'mAP_42'. Items: mAP, mAP_50"),
         (dict(metric='box'), 'metric should be one of'),
         (dict(iou_thrs='high'), "iou_thrs must be numbers from 0 to 1; got 'high'"),
         (dict(metrics='bbox'), "CocoMetric has no argument 'metrics'; it takes ann_file, metric"),
@@ -274,7 +274,7 @@ def test_settings_that_do_not_fit_are_refused(settings, message):
 
 
 def test_images_without_annotations_need_an_annotation_file():
-    with pytest.raises(DetNASError, match='has no ann_file, and images come without annotations'):
+    with pytest.raises(DetNASError, match='has no ann_file, and images have no annotations'):
         built().process({}, [dict(img_id=1)])
 
 
@@ -347,7 +347,7 @@ def test_images_without_any_annotation_are_no_judge(tmp_path, kind):
     (tmp_path / 'instances.json').write_text(json.dumps(content | dict(annotations=[])))
     with DefaultScope.overwrite_default_scope('mmdet'):
         metric = metrics.build_metric(dict(type=kind, **cfg), dict(classes=('a', 'b', 'c')))
-    with pytest.raises(ValueError, match='CocoMetric finds no box in its annotations, so nothing tells'):
+    with pytest.raises(ValueError, match='CocoMetric finds no box in its annotations, so it cannot rank'):
         metrics.compute(metric, results)
 
 

@@ -212,7 +212,7 @@ def test_an_error_of_the_program_is_no_failure_of_the_candidate(judge, monkeypat
 
 
 def test_the_space_of_the_search_must_be_the_supernets(judge):
-    with digits.scope(), pytest.raises(ValueError, match="not the supernet's"):
+    with digits.scope(), pytest.raises(ValueError, match="but the supernet's space is"):
         judge.evaluator.setup(make_job(DetNASSpace('small')), judge.model)
 
 
@@ -222,7 +222,11 @@ def test_annotations_of_other_images_or_in_another_order_are_refused(part, retin
     annotations['categories'].sort(key=lambda one: one['name'], reverse='calibration' in part)
     file = tmp_path / 'other.json'
     file.write_text(json.dumps(annotations))
-    match = "Label 0 is '9' by" if 'calibration' in part else 'has boxes in .*search_val.json that it does not have in'
+    match = (
+        "Label 0 is '9' in"
+        if 'calibration' in part
+        else 'has boxes in .*search_val.json that are not, with the same classes, in'
+    )
     with pytest.raises(ValueError, match=match):
         Judge('retinanet', retinanet_supernet, tmp_path, **{f'search__{part}__ann_file': str(file)})
 

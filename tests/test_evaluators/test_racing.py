@@ -135,10 +135,10 @@ def test_stages_of_which_only_the_last_is_calibrated_in_full():
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(shares=[]), 'shares must ascend'),
-        (dict(shares=[0.5, 0.25]), 'shares must ascend'),
-        (dict(shares=[0.5, 1.0]), 'shares must ascend'),
-        (dict(shares=[0.0]), 'shares must ascend'),
+        (dict(shares=[]), 'shares must be ascending'),
+        (dict(shares=[0.5, 0.25]), 'shares must be ascending'),
+        (dict(shares=[0.5, 1.0]), 'shares must be ascending'),
+        (dict(shares=[0.0]), 'shares must be ascending'),
         (dict(confidence=0.4), 'confidence must lie'),
         (dict(confidence=1.0), 'confidence must lie'),
         (dict(keep=0), 'racing.keep must be a whole number of at least 1; got 0'),
@@ -189,5 +189,5 @@ def test_several_objectives_are_refused():
     evaluator = OneShotEvaluator(dict(batch_size=1, dataset={}), {}, None, racing=dict(shares=[0.25]))
     space = ToySpace()
     objectives = [MAP, Objective('toy', 'minimize')]
-    with pytest.raises(ValueError, match='evaluator.racing out of the config'):  # before model and data are loaded
+    with pytest.raises(ValueError, match='Remove evaluator.racing from the config'):  # before model and data are loaded
         evaluator.check(make_job(space, objectives, dict(toy=ToyCost(space))))

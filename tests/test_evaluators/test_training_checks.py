@@ -26,8 +26,8 @@ from tests.test_evaluators.training import FakeWorkers, files
         (dict(halving=dict(at=[6])), {}, 'candidates train for 6 iterations: each number must be smaller'),
         (dict(halving=dict(at=[3, 2])), {}, r'halving.at must be increasing numbers'),
         (dict(halving=dict(at=[3], keep=1)), {}, 'halving.keep must be more than 0 and less than 1'),
-        (dict(halving=dict(keep=0.5)), {}, 'search.evaluator.halving must be as in'),
-        (dict(workers=dict(type='Nobody')), {}, "'Nobody' is no workers. There are: .*LocalWorkers"),
+        (dict(halving=dict(keep=0.5)), {}, 'search.evaluator.halving must be a dict such as'),
+        (dict(workers=dict(type='Nobody')), {}, "Unknown workers 'Nobody'. Registered: .*LocalWorkers"),
         (dict(time_limit=0), {}, 'evaluator.time_limit must be None or seconds'),
         (dict(keep='some'), {}, "evaluator.keep must be 'front', 'all' or 'none'; got 'some'"),
         (dict(keep='none', inherit=True), {}, 'evaluator.inherit needs weights'),
@@ -66,7 +66,7 @@ def test_a_search_val_that_is_the_test_set_is_named(digits_folder, tmp_path):
 
 def test_several_processes_are_refused(search, monkeypatch):
     monkeypatch.setattr('detnas_mm.engine.search.get_world_size', lambda: 2)
-    with pytest.raises(DetNASError, match='ShortTraining runs in one process alone: start the search without'):
+    with pytest.raises(DetNASError, match='ShortTraining runs in one process only: start the search without'):
         search()
 
 

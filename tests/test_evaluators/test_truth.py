@@ -154,11 +154,11 @@ def no_boxes(content):
 @pytest.mark.parametrize(
     'change, match',
     [
-        (other_ids, "6 of the 6 image ids of .*val.json are not in .*other.json.* such as 1. Give"),
+        (other_ids, "6 of the 6 image ids of .*val.json are not in .*other.json.* such as 1. Set"),
         (ids_as_texts, "6 of the 6 image ids"),
-        (fewer_images, "1 of the 6 image ids .* such as 6. Give"),
-        (other_boxes, r'Image 4 \(.*x.png\) has boxes in .*val.json that it does not have in .*other.json'),
-        (other_classes, 'Image 1 .* has boxes in .*val.json that it does not have in .*other.json with the same'),
+        (fewer_images, "1 of the 6 image ids .* such as 6. Set"),
+        (other_boxes, r'Image 4 \(.*x.png\) has boxes in .*val.json that are not, with .*, in .*other.json'),
+        (other_classes, 'Image 1 .* has boxes in .*val.json that are not, with the same classes, in .*other.json'),
         (no_boxes, 'Image 6 .* has boxes in'),
     ],
     ids=['other ids', 'texts', 'fewer', 'other boxes', 'other classes', 'no boxes'],
@@ -186,7 +186,7 @@ def test_annotations_may_come_from_elsewhere(content, write):
 def test_images_whose_ids_come_twice_are_refused(content, write, wrapper, with_file):
     file = write('val.json', content)
     wrapped = dict(datasets=[images(file)] * 2) if wrapper == 'ConcatDataset' else dict(dataset=images(file), times=2)
-    with pytest.raises(ValueError, match='6 image ids come more than once in .*/val.json, such as 1:'):
+    with pytest.raises(ValueError, match='6 image ids occur more than once in .*/val.json, such as 1:'):
         judged(dict(type=wrapper, **wrapped), file if with_file else None)
 
 
@@ -208,7 +208,9 @@ def test_other_metrics_are_left_alone(content, write):
 def test_what_a_pipeline_read_in_the_place_of_others_is_found_while_judging(content, write):
     file = write('val.json', content)
     metric, rows = judged(images(file), file), results(content)
-    with pytest.raises(ValueError, match='1 image ids come more than once in what was read .a pipeline that drops'):
+    with pytest.raises(
+        ValueError, match='1 image ids occur more than once in the images that were read .a pipeline that drops'
+    ):
         metrics.compute(metric, [*rows[:5], rows[0]])
     rows[2][1]['img_id'] = 99
     with pytest.raises(ValueError, match='1 of the 6 image ids .* such as 99'):
@@ -231,9 +233,9 @@ def named_twice(content):
 @pytest.mark.parametrize(
     'change, match',
     [
-        (reordered, "Label 0 is 'car' by .*bad.json, and 'cat' by metainfo.classes: .* order of the training json"),
+        (reordered, "Label 0 is 'car' in .*bad.json, but 'cat' in metainfo.classes: .* order of the training json"),
         (renamed, "bad.json lacks 1 of the 3 names of metainfo.classes, such as 'traffic light'; .*'traffic_light'"),
-        (named_twice, r"bad.json has 2 categories of the name 'cat' \(ids .*\), which metainfo.classes takes: mmdet"),
+        (named_twice, r"bad.json has 2 categories named 'cat' \(ids .*\), which metainfo.classes selects: mmdet"),
     ],
     ids=['reordered', 'renamed', 'named twice'],
 )
@@ -263,7 +265,7 @@ def test_some_of_the_categories_in_the_order_of_the_file_are_no_fault(content, w
     file = write('val.json', content)
     found = metrics.compute(judged(images(file, classes), file), results(content, classes))
     assert 0 < found['coco/bbox_mAP'] < 1
-    with pytest.raises(ValueError, match="Label 0 is 'cat' by"):
+    with pytest.raises(ValueError, match="Label 0 is 'cat' in"):
         judged(images(file, ('car', 'cat')), file)
 
 

@@ -185,8 +185,8 @@ def loaded(dataset, between=lambda number: None):
 @pytest.mark.parametrize(
     'trouble, said',
     [
-        (lambda index: os.kill(os.getpid(), signal.SIGKILL), 'was ended by SIGKILL before'),
-        (lambda index: os._exit(0), 'was ended with exit code 0 before'),
+        (lambda index: os.kill(os.getpid(), signal.SIGKILL), 'ended by SIGKILL before'),
+        (lambda index: os._exit(0), 'ended with exit code 0 before'),
         (lambda index: os.fdopen(os.dup(1)), "cannot send a batch: TypeError: cannot pickle '_io.TextIOWrapper'"),
         (lambda index: lambda: 0, 'cannot send a batch: (AttributeError|PicklingError): '),
     ],
@@ -210,7 +210,7 @@ def test_a_worker_that_is_killed_while_it_sends_is_an_error_where_its_batch_is_w
             os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
             done.append(sum(range(1_000_000)))  # what else the job computes is not interrupted
 
-    with pytest.raises(DetNASError, match='was ended by SIGKILL before its work was done'):
+    with pytest.raises(DetNASError, match='ended by SIGKILL before its work was done'):
         loaded(at_9(lambda index: None), kill)
     assert done
 
@@ -220,7 +220,7 @@ def test_a_worker_without_memory_to_send_is_an_error(monkeypatch):
         raise MemoryError('no room to send')
 
     monkeypatch.setattr(Connection, 'send_bytes', out_of_memory)
-    with pytest.raises(DetNASError, match='was ended with exit code 1'):
+    with pytest.raises(DetNASError, match='ended with exit code 1'):
         loaded(at_9(lambda index: None))
 
 

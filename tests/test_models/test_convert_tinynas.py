@@ -67,10 +67,10 @@ def test_other_nets_need_strides(reference):
 def test_what_has_no_place_and_what_is_missing_is_listed(reference):
     state = reference.state_dict()
     lacking = {k: v for k, v in state.items() if k != 'block_list.2.block_list.1.conv3.bn1.running_var'}
-    with pytest.raises(ValueError, match=r'not there:\n  x.block_list.2.block_list.1.conv3.bn1.running_var'):
+    with pytest.raises(ValueError, match=r'missing:\n  x.block_list.2.block_list.1.conv3.bn1.running_var'):
         convert(prefixed(lacking, 'x.'), STRIDES)
     more = state | {'block_list.2.block_list.1.se.weight': torch.zeros(1)}
-    with pytest.raises(ValueError, match=r'no place:\n  block_list.2.block_list.1.se.weight'):
+    with pytest.raises(ValueError, match=r'unknown:\n  block_list.2.block_list.1.se.weight'):
         convert(more, STRIDES)
     with pytest.raises(ValueError, match='1 tensors do not belong to the backbone .*\n  neck.conv.weight'):
         convert(prefixed(state) | {'neck.conv.weight': torch.zeros(1)}, STRIDES)

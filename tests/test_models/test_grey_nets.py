@@ -106,9 +106,9 @@ def test_a_search_whose_space_is_not_the_supernets_is_refused():
     model = torch.nn.Sequential(DetNASSupernet(TINY, in_channels=1))
     loader = dict(batch_size=1, num_workers=0, dataset=dict(type='CocoDataset'))
     evaluator = OneShotEvaluator(loader, dict(type='mmdet.CocoMetric'), None)
-    with pytest.raises(DetNASError, match='search.space has in_channels=3, and the supernet in_channels=1'):
+    with pytest.raises(DetNASError, match='search.space has in_channels=3, the supernet has in_channels=1'):
         evaluator.setup(make_job(DetNASSpace(TINY)), model)
-    with pytest.raises(DetNASError, match='search.space has in_channels=4, and the supernet in_channels=1'):
+    with pytest.raises(DetNASError, match='search.space has in_channels=4, the supernet has in_channels=1'):
         DetNASLatencySubject(DetNASSpace(TINY, 4), Inputs('backbone', 32, 'cpu', channels=4), model)
 
 

@@ -67,10 +67,10 @@ def test_structures_in_every_form():
         (dict(arch='8k3s2|8k3s2x0b8'), 'Block 1 .* depth=0'),
         (dict(arch=TINY, out_indices=(0, 3)), r'from 0 \(stride 4\) to 2 \(stride 16\); got \(0, 3\)'),
         (dict(arch=TINY, out_indices=()), 'out_indices is empty'),
-        (dict(arch=TINY, frozen_stages=4), r'between -1 \(nothing\), 0 \(stem\) and 3'),
-        (dict(arch=TINY, frozen_stages='1'), "between -1 .*; got '1'"),
+        (dict(arch=TINY, frozen_stages=4), r'must be -1 \(nothing frozen\), 0 \(stem\) or up to 3'),
+        (dict(arch=TINY, frozen_stages='1'), "must be -1 .*; got '1'"),
         (dict(arch='8k3s2|8k3s1x1b8'), '8k3s2.8k3s1x1b8 has no block of stride 2'),
-        (dict(arch=TINY, min_loaded=-1), 'share between 0 and 1'),
+        (dict(arch=TINY, min_loaded=-1), 'min_loaded must lie between 0 and 1'),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(kwargs, match):

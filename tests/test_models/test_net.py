@@ -45,7 +45,7 @@ def test_a_published_name_brings_space_and_channel_split_along():
 @pytest.mark.parametrize(
     ('kwargs', 'match'),
     [
-        (dict(arch='coco-fpn-3g'), "No published network is called 'coco-fpn-3g'. There are: coco-fpn-300m, "),
+        (dict(arch='coco-fpn-3g'), "No published network is named 'coco-fpn-3g'. Names: coco-fpn-300m, "),
         (dict(arch='00|00'), r'stages of \(2, 2\) blocks; this space has \(4, 4, 8, 4\)'),
         (dict(arch='0' * 19), 'has 19 blocks; this space has 20'),
         (dict(arch=[0] * 19 + [4]), r'Block 19 of .* is 4; allowed are 0 \(shuffle_3x3\)'),
@@ -54,13 +54,13 @@ def test_a_published_name_brings_space_and_channel_split_along():
         (dict(arch='0' * 20, channel_split='half'), r"one of \('shuffle', 'even_odd'\); got 'half'"),
         (dict(arch='0' * 20, out_indices=(0, 4)), r'from 0 \(stride 4\) to 3 \(stride 32\); got \(0, 4\)'),
         (dict(arch='0' * 20, out_indices=(-1,)), r'got \(-1,\)'),
-        (dict(arch='0' * 20, out_indices=(1, 0)), r'in rising order.*got \(1, 0\)'),
+        (dict(arch='0' * 20, out_indices=(1, 0)), r'must be ascending .*got \(1, 0\)'),
         (dict(arch='0' * 20, out_indices=(1, 1)), r'got \(1, 1\)'),
         (dict(arch='0' * 20, out_indices=1.0), r'got \(1.0,\)'),
         (dict(arch='0' * 20, out_indices=('0',)), r"got \('0',\)"),
         (dict(arch='0' * 20, out_indices=()), 'out_indices is empty'),
-        (dict(arch='0' * 20, frozen_stages=5), r'between -1 \(nothing\), 0 \(stem\) and 4'),
-        (dict(arch='0' * 20, min_loaded=1.5), 'share between 0 and 1; got 1.5'),
+        (dict(arch='0' * 20, frozen_stages=5), r'must be -1 \(nothing frozen\), 0 \(stem\) or up to 4'),
+        (dict(arch='0' * 20, min_loaded=1.5), 'min_loaded must lie between 0 and 1; got 1.5'),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(kwargs, match):
@@ -133,7 +133,8 @@ def test_norm_cfg(kind, tiny, images):
 @pytest.mark.parametrize('norm_cfg', [dict(type='XX'), dict(momentum=0.1)])
 def test_a_norm_that_there_is_not(kind, tiny, norm_cfg):
     with pytest.raises(
-        ValueError, match=r'norm_cfg \{.*(XX|momentum).*\} names no norm.* BN, .*SyncBN, GN, .*as in '
+        ValueError,
+        match=r'norm_cfg \{.*(XX|momentum).*\} has no type of a registered norm.* BN, .*SyncBN, GN, .*as in ',
     ) as error:
         build(kind, tiny, norm_cfg=norm_cfg)
     assert 'BN1d' not in str(error.value)

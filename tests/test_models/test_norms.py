@@ -66,7 +66,7 @@ def test_layers_of_this_package_take_them():
     layer = conv_norm(Conv(3, 24, 3, 2), NORM, True, CONV)
     assert list(dict(layer.named_children())) == ['conv', 'gn', 'relu'] and layer.gn.num_groups == 24
     assert type(layer.conv) is StandardizedConv2d and layer.conv.bias is None and layer.conv.stride == (2, 2)
-    with pytest.raises(DetNASError, match="conv_cfg {'type': 'NoSuchConv'} names no convolution"):
+    with pytest.raises(DetNASError, match="conv_cfg {'type': 'NoSuchConv'} has no type of a registered convolution"):
         conv_norm(Conv(3, 24), NORM, True, dict(type='NoSuchConv'))
 
 

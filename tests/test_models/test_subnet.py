@@ -94,7 +94,7 @@ def test_paths_as_people_write_them(tiny, randomise, prefix, path):
     assert len(got) < len(whole.state_dict()) and list(got) == list(wanted)
     assert all(torch.equal(got[key], value) for key, value in wanted.items())
     assert extract_subnet(supernet, path, dict(space=tiny)).arch == arch
-    with pytest.raises(ValueError, match='DetNASSupernet is a class and has no space to read'):
+    with pytest.raises(ValueError, match='DetNASSupernet is a class and has no space to parse'):
         slice_state_dict(whole.state_dict(), path, DetNASSupernet, prefix)
 
 

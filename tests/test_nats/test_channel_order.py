@@ -99,8 +99,8 @@ def test_sorted_dilations_take_their_own_weights_alone(checkpoint):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(genotypes='ic-resnet50'), "called 'ic-resnet50'. There are: ic-resnet50-detection, .*32x4d.$"),
-        (dict(genotypes='maedet-s'), "No published network is called 'maedet-s'"),
+        (dict(genotypes='ic-resnet50'), "named 'ic-resnet50'. Names: ic-resnet50-detection, .*32x4d.$"),
+        (dict(genotypes='maedet-s'), "No published network is named 'maedet-s'"),
         (dict(genotypes=None), 'genotypes must be a text .* got None'),
         (dict(depth=101), 'dilations of 16 convolutions.*the backbone has 33: layer1.0.conv2'),
         (dict(channel_order='authors'), "channel_order must be 'sorted', 'arbitrary' or None; got 'authors'"),

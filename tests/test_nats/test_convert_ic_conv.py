@@ -106,9 +106,9 @@ def test_a_classifier_is_kept_or_left_out(case):
 def test_what_does_not_match_is_named(case):
     _, state, text = case
     lost = {key: value for key, value in state.items() if key != 'layer2.1.bn3.running_var'}
-    with pytest.raises(DetNASError, match=r'not there:\n  module\.layer2\.1\.bn3\.running_var$'):
+    with pytest.raises(DetNASError, match=r'missing:\n  module\.layer2\.1\.bn3\.running_var$'):
         convert({f'module.{key}': value for key, value in lost.items()}, text)
-    with pytest.raises(DetNASError, match=r'no place:\n  layer1\.0\.conv2\.weight$'):
+    with pytest.raises(DetNASError, match=r'unknown:\n  layer1\.0\.conv2\.weight$'):
         convert(state | {'layer1.0.conv2.weight': torch.zeros(1)}, text)
     with pytest.raises(
         DetNASError, match=r'1 tensors are not part of the backbone .*--backbone-only.*\n  neck\.weight'

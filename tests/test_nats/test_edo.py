@@ -195,7 +195,7 @@ def test_a_constraint_is_refused():
     [
         (dict(statistic='mean'), "statistic must be one of mean_map, mean_channel, error; got 'mean'"),
         (dict(num_images=0), 'num_images must be a whole number of at least 1; got 0'),
-        (dict(num_images=7, space=True), 'num_images is 7; Images has 6 images'),
+        (dict(num_images=7, space=True), 'between 1 and 6, the number of images of Images; got 7'),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):

@@ -58,17 +58,17 @@ REFUSED = [
     ),
     ({'train_cfg.alpha_from': 3}, 'alpha_from=3 must be below max_epochs=3; otherwise α is never trained'),
     ({'train_cfg.alpha_from': -1}, 'train_cfg.alpha_from must be a whole number of at least 0; got -1'),
-    ({'train_cfg.alpha_dataloader.num_wrokers': 1}, 'train_cfg.alpha_dataloader.num_wrokers=1 is no setting'),
-    ({'train_cfg.alpha_dataloader.dataset': dict(type='Nois')}, "train_cfg.alpha_dataloader: 'Nois' is no registered"),
+    ({'train_cfg.alpha_dataloader.num_wrokers': 1}, 'train_cfg.alpha_dataloader.num_wrokers=1 is not a setting'),
+    ({'train_cfg.alpha_dataloader.dataset': dict(type='Nois')}, "alpha_dataloader: 'Nois' is not a registered"),
     ({'train_cfg': dict(by_epoch=True, max_epochs=3)}, 'train_cfg.type is EpochBasedTrainLoop'),
     ({'param_scheduler': LIST}, 'param_scheduler must name both optimisers'),
     ({'param_scheduler': dict(weights=LIST)}, 'param_scheduler must name both optimisers'),
     ({'auto_scale_lr': dict(enable=True, base_batch_size=8)}, 'auto_scale_lr .* would also scale .* α'),
     ({'optim_wrapper.alpha': None}, 'optim_wrapper.alpha must configure the optimiser of α'),
-    ({'optim_wrapper.alpha.optimizer.type': 'Adma'}, "optim_wrapper.alpha.optimizer: 'Adma' is no registered"),
+    ({'optim_wrapper.alpha.optimizer.type': 'Adma'}, "optim_wrapper.alpha.optimizer: 'Adma' is not a registered"),
     ({'optim_wrapper': PLAIN_WRAPPER}, 'AlternatingTrainLoop needs two optimisers'),
     ({'model.backbone.mixture': False}, 'Tiny has no architecture parameters α'),
-    ({'model.type': 'TwoTiny'}, '2 supernets found in TwoTiny; exactly one is needed'),
+    ({'model.type': 'TwoTiny'}, '2 supernets found in TwoTiny; it must be exactly one'),
     ({'search.space.groups': 3}, "search.space differs from the space of the supernet: splits"),
     ({'search.space': dict(type='DetNASSpace')}, 'NATSSearchHook needs a DilationSpace'),
     ({'search.objectives': [dict(name='mAP')]}, "search.objectives: unknown objective 'mAP'"),
@@ -86,7 +86,7 @@ REFUSED = [
     ({'custom_hooks.1.calibration': dict(images=8)}, 'NATSSearchHook.calibration must be dict.dataloader=…'),
     (
         {'custom_hooks.1.calibration': dict(dataloader=loader(workers=0, size=8, augmented=False), num_images=9)},
-        'num_images is 9; Noise has 8 images',
+        'between 1 and 8, the number of images of Noise; got 9',
     ),
 ]  # fmt: skip
 
@@ -149,5 +149,5 @@ def test_images_of_alpha_without_boxes_are_refused(digits_folder, tmp_path):
 def test_a_missing_file_of_alpha_ends_in_a_sentence(digits_folder, tmp_path):
     cfg = digits.written('nats-digits_search_retinanet', tmp_path)
     cfg.train_cfg.alpha_dataloader.dataset.ann_file = 'annotations/none.json'
-    with pytest.raises(SystemExit, match='there is no file .*none.json, where train_cfg looks for annotations'):
+    with pytest.raises(SystemExit, match='train_cfg: no file .*none.json'):
         launch.run(cfg)

@@ -174,7 +174,7 @@ def test_settings_of_a_supernets_space_are_a_name_or_a_dict(given):
         (dict(type='mmpretrain.VGG', depth=11), dict(), 'VGG has no 3×3 convolution in modules called layers'),
         (dict(type='mmpretrain.VAN', arch='tiny'), dict(), r'blocks1\.0\.mlp\.dwconv is a Conv2d of mmcv\.cnn\.bricks'),
         (dict(type='mmpretrain.RepMLPNet', arch='B'), dict(), 'the plain backbone, run on an image of 256x256: .*224'),
-        (dict(type='mmdet.ResNett', depth=50), dict(), "'mmdet.ResNett' is no registered model"),
+        (dict(type='mmdet.ResNett', depth=50), dict(), "'mmdet.ResNett' is not a registered model"),
         (dict(R50, deepness=3), dict(), 'ResNet'),
     ],
 )

@@ -46,7 +46,7 @@ def test_tried_versions_pass(installed, versions, family):
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
-        ({'torch': None}, "torch is not installed; mend this environment by: pip install 'torch>="),
+        ({'torch': None}, "torch is not installed; fix this environment with: pip install 'torch>="),
         ({'torch': '2.1.0'}, 'torch 2.1.0 is installed, not >='),
         (
             {'onedl-mmdetection': None},
@@ -156,7 +156,7 @@ class TestLoadCheckpointFile:
 
     def test_torchs_advice_to_load_regardless_is_left_out(self, tmp_path):
         (tmp_path / 'text.pth').write_text('no checkpoint')
-        with pytest.raises(ValueError, match='Unsupported operand 110. Copy or write it again.$') as error:
+        with pytest.raises(ValueError, match='Unsupported operand 110. Copy or save it again.$') as error:
             checkpoints.load_checkpoint_file(tmp_path / 'text.pth')
         assert 'weights_only' not in str(error.value)
 
@@ -190,10 +190,10 @@ class TestLoadCheckpointFile:
             except (KeyError, TypeError):  # other names, which only weights_in and the model can know
                 assert legacy
         texts = {one for one in seen if isinstance(one, str)}
-        assert any('is damaged or cut short: ' in text and text.endswith('again.') for text in texts)
+        assert any('is damaged or truncated: ' in text and text.endswith('again.') for text in texts)
         if not legacy:  # which has no checksums
             assert not any('trust' in text for text in texts) and False not in seen, seen
-            assert any('a/data/0 in it has another checksum than was written' in text for text in texts)
+            assert any('the checksum of a/data/0 in it is wrong' in text for text in texts)
         torch.save(kept | dict(meta=RunsCode()), path, **settings)
         with pytest.raises(ValueError, match=r'more than tensors and plain values.*--trust-checkpoint') as error:
             checkpoints.load_checkpoint_file(path)
@@ -217,12 +217,16 @@ class TestLoadCheckpointFile:
         monkeypatch.setitem(sys.modules, 'gone', module)
         torch.save(dict(meta=module.Gone()), tmp_path / 'a.pth')
         monkeypatch.delitem(sys.modules, 'gone')
-        with pytest.raises(ValueError, match="object of a class that is not here: No module named 'gone'. Install"):
+        with pytest.raises(
+            ValueError, match="object of a class that is not installed: No module named 'gone'. Install"
+        ):
             checkpoints.load_checkpoint_file(tmp_path / 'a.pth', trust=True)
 
     def test_a_page_in_the_place_of_a_file(self, tmp_path):
         (tmp_path / 'page.pth').write_text('<!DOCTYPE html><html>')
-        with pytest.raises(ValueError, match='is no checkpoint: it is text that begins with .<!DOCTYPE html>') as error:
+        with pytest.raises(
+            ValueError, match='is not a checkpoint: it is text that begins with .<!DOCTYPE html>'
+        ) as error:
             checkpoints.load_checkpoint_file(tmp_path / 'page.pth')
         assert 'trust' not in str(error.value)
 

@@ -68,17 +68,17 @@ def test_ids_of_digits_are_text(tmp_path, capsys):
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['--where', 'macs'], 'is no condition'),
-        (['--where', 'mAP>3'], "'mAP' is nothing that a row has. There are: acc, macs, index"),
-        (['--where', 'macs>many'], '> wants a number'),
-        (['--where', 'macs==50'], "'macs==50': a value is wanted after =; got '=50'. Operators are <= >="),
-        (['--where', 'macs=<60'], "a value is wanted after =; got '<60'"),
-        (['--where', 'macs='], "a value is wanted after =; got ''"),
-        (['--where', 'macs=abc'], "= wants a number for macs; got 'abc'"),
-        (['--where', 'macs=nan'], "= wants a number for macs; got 'nan'"),
-        (['--where', 'index!=first'], '!= wants a number for index'),
-        (['--where', 'id<5'], 'id is compared by = or != alone'),
-        (['--where', 'acc<None'], 'None is compared by = or != alone'),
+        (['--where', 'macs'], 'is not a condition'),
+        (['--where', 'mAP>3'], "'mAP' is not a name in the rows. Names: acc, macs, index"),
+        (['--where', 'macs>many'], 'must be compared with a number, such as .*>0.5'),
+        (['--where', 'macs==50'], "'macs==50': a value must follow =; got '=50'. Operators are <= >="),
+        (['--where', 'macs=<60'], "a value must follow =; got '<60'"),
+        (['--where', 'macs='], "a value must follow =; got ''"),
+        (['--where', 'macs=abc'], "macs must be compared with a number, such as macs.?=0.5; got 'abc'"),
+        (['--where', 'macs=nan'], "macs must be compared with a number, such as macs.?=0.5; got 'nan'"),
+        (['--where', 'index!=first'], 'index must be compared with a number, such as index!=0.5'),
+        (['--where', 'id<5'], 'id can only be compared with = or !='),
+        (['--where', 'acc<None'], 'None can only be compared with = or !='),
         (['--top', '-1'], '--top must be 1 or more; got -1'),
         (['--top', '0'], '--top must be 1 or more; got 0'),
         (['--csv', '/nowhere/x.csv'], 'cannot write --csv /nowhere/x.csv: No such file'),
@@ -102,7 +102,7 @@ def test_other_files_are_no_ledgers(folder, capsys, text):
 
 def test_a_ledger_that_has_not_begun(tmp_path, capsys):
     (tmp_path / 'ledger.jsonl').write_text('')
-    with pytest.raises(SystemExit, match='has not begun'):
+    with pytest.raises(SystemExit, match='has not started'):
         run(capsys, tmp_path)
 
 
@@ -126,7 +126,7 @@ def test_numbers_among_the_details_can_be_asked_for(tmp_path, capsys):
     run(capsys, folder, '--csv', tmp_path / 'rows.csv')
     rows = list(csv.DictReader((tmp_path / 'rows.csv').open()))
     assert [row['images'] for row in rows] == ['60', '15', ''] and 'partial' not in rows[0]
-    with pytest.raises(SystemExit, match="'partial' is nothing that a row has. There are: acc, macs, images, index"):
+    with pytest.raises(SystemExit, match="'partial' is not a name in the rows. Names: acc, macs, images, index"):
         run(capsys, folder, '--where', 'partial=1')
 
 

@@ -65,7 +65,7 @@ def test_failures_are_recorded_with_the_reason_and_never_win(make_search):
 def test_an_objective_that_the_evaluator_does_not_give_ends_the_search_at_once(make_search):
     search = make_search(CountingEvaluator(together=True), objective=Objective('mAP'))
     with pytest.raises(
-        ValueError, match="'mAP' is no metric that the evaluator gives on these images; it gives \\['acc'\\]"
+        ValueError, match="'mAP' is neither a metric of the evaluator on these images, which are \\['acc'\\]"
     ):
         search.run()
     assert len(search.evaluator.asked) == 1 and search.ledger.records == []
@@ -84,7 +84,7 @@ def test_rows_of_a_strategy_that_draws_otherwise_are_refused(make_search):
     first.run()
     first.ledger.close()
     other = make_search(strategy=EvolutionStrategy(population=9, parents=4), generations=2)
-    with pytest.raises(LedgerError, match='not the ones that this search asks for'):
+    with pytest.raises(LedgerError, match='not the candidates that this search proposes'):
         other.run()
 
 
@@ -291,7 +291,7 @@ def test_an_error_of_the_search_ends_what_is_evaluated(make_search):
                 ended.append(len(self.asked))
 
     search = make_search(Working(), objective=Objective('AP'))
-    with pytest.raises(DetNASError, match="'AP' is no metric") as caught:
+    with pytest.raises(DetNASError, match="'AP' is neither a metric") as caught:
         search.run()
     assert ended == [1] and caught, 'though the error is still there'
 

@@ -16,7 +16,7 @@ SECTION = dict(space=dict(type=ToySpace), objectives=[dict(name='score')], costs
         (dict(costs=dict(toy=None)), 'search.costs.toy is None; give its settings'),
         (dict(costs=[1]), 'search.costs must be a dict by name'),
         (dict(objectives=[]), 'search.objectives is empty'),
-        (dict(export=dict(retrain={})), 'search.export must be as in'),
+        (dict(export=dict(retrain={})), 'search.export must be a dict such as'),
         (dict(budget=dict(generations=0)), 'search.budget.generations must be a whole number of at least 1'),
         (dict(stategy=dict(type='RandomStrategy')), r"unknown keys \['stategy'\]"),
     ],

@@ -118,7 +118,7 @@ def test_a_first_line_without_proper_objectives_is_an_error(path, objectives):
 def test_a_file_that_is_no_ledger_is_left_alone(tmp_path, text):
     path = tmp_path / 'ledger.jsonl'
     path.write_text(text)
-    with pytest.raises(LedgerError, match='is no ledger; it begins with'):
+    with pytest.raises(LedgerError, match='is not a ledger; it begins with'):
         Ledger(path, HEADER)
     assert path.read_text() == text
 
@@ -207,8 +207,10 @@ def of_schema_2():
 def test_ledgers_of_other_versions_are_refused_in_one_line_and_left_alone(tmp_path, schema, text):
     path = tmp_path / 'ledger.jsonl'
     path.write_text(text)
-    message = f'{path} is a ledger of schema {schema}; this version reads 3. Finish it with the version that began '
-    message += 'it, or search in another folder (--work-dir).'
+    message = (
+        f'{path} is a ledger of schema {schema}; this version reads 3. Finish the search with the version that started '
+    )
+    message += 'it, or choose another --work-dir.'
     for read in (read_ledger, lambda path: Ledger(path, HEADER)):
         with pytest.raises(LedgerError) as refusal:
             read(path)
@@ -245,7 +247,9 @@ def test_a_disk_that_is_full_is_told_and_costs_one_row(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, 'write', part)
-        with pytest.raises(LedgerError, match='ledger.jsonl cannot be written: No space left .* make room, and start'):
+        with pytest.raises(
+            LedgerError, match='ledger.jsonl cannot be written: No space left .* free some space and start'
+        ):
             ledger.append(record(1))
     assert len(ledger.records) == 1
     ledger.close()
@@ -263,7 +267,10 @@ def test_values_that_json_does_not_know_are_refused_and_not_written(path):
 @pytest.mark.parametrize('index', [0, 2, 4])
 def test_rows_that_could_not_be_read_again_are_not_written(path, index):
     size = os.path.getsize(path)
-    with Ledger(path, HEADER) as ledger, pytest.raises(ValueError, match=f'ledger.jsonl has index 3; got {index}'):
+    with (
+        Ledger(path, HEADER) as ledger,
+        pytest.raises(ValueError, match=f'ledger.jsonl must have index 3; got {index}'),
+    ):
         ledger.append(record(index))
     assert os.path.getsize(path) == size
 

@@ -35,7 +35,7 @@ def test_asks_for_what_is_listed_in_that_order():
         ([], 'archs is empty'),
         ('1|23', 'must be a list'),
         (['1|23', '9|99'], '9'),
-        (['1|23', '0|00', '1|23'], r'names 1\|23 twice'),
+        (['1|23', '0|00', '1|23'], r'archs has 1\|23 twice'),
     ],
 )
 def test_lists_that_cannot_be_are_refused(archs, said):

@@ -75,7 +75,7 @@ def test_a_search_stops_with_the_command_that_resumes_it(tmp_path, monkeypatch, 
     with pytest.raises(DetNASError) as error:
         cut.run()
     assert str(error.value) == (
-        f'{texts[place]} was lost 3 times: the machine went away. Rows so far are kept. Check the machines, then '
+        f'{texts[place]} was lost 3 times: the machine went away. Earlier rows are kept. Check the machines, then '
         f"resume with the same command: python {TOOL} '{folder}/search_config.py' --work-dir '{folder}'; or, to record "
         f"it as failed: python {TOOL} '{folder}/search_config.py' --work-dir '{folder}' --fail-lost"
     )

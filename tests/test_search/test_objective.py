@@ -34,7 +34,7 @@ def test_unrounded_values_decide():
         (lambda: Objective('acc', 'up'), "'maximize' or 'minimize'; got 'up'"),
         (lambda: Constraint('macs'), 'no bound'),
         (lambda: Constraint('macs', low=2, high=1), 'low=2 above high=1'),
-        (lambda: Budget(SPACE, COSTS, [Constraint('latency', high=1)]), "'latency', which nothing produces"),
+        (lambda: Budget(SPACE, COSTS, [Constraint('latency', high=1)]), "'latency', which the search does not have"),
     ],
 )
 def test_bad_input(make, message):
@@ -117,7 +117,7 @@ def test_ranges_of_small_numbers_are_named():
         Budget(SPACE, COSTS | {'latency': LATENCY}, [Constraint('latency', high=0.125)])
     low, high = LATENCY.bounds()
     text = str(error.value)
-    assert 'meet latency ≤ 0.125 ' in text
+    assert 'meets latency ≤ 0.125 ' in text
     assert f'latency from {low:.6g} to {high:.6g} (ms, on paper)' in text and 'macs from 237,222,720 to' in text
     assert 0.3 < low < high < 1
 

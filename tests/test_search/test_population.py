@@ -201,7 +201,7 @@ def test_rows_that_the_evaluator_scores_otherwise_are_refused(tmp_path):
     job = search(tmp_path / 'a.jsonl', 1)
     job.run()
     job.ledger.close()
-    with pytest.raises(LedgerError, match='other scores than the evaluator gives now'):
+    with pytest.raises(LedgerError, match='its scores differ from those that the evaluator gives now'):
         search(tmp_path / 'a.jsonl', evaluator=EntropyScore((1, 1, 1, 1, 1))).run()
 
 
@@ -270,16 +270,16 @@ def test_what_proves_must_be_a_strategy_that_can():
         PopulationEvolution(proof=dict(PROOF, rate=1))
     with pytest.raises(ValueError, match='is no sum over blocks'):
         PopulationEvolution(proof=dict(PROOF, score=dict(type='DeepMADScore')))
-    with pytest.raises(ValueError, match='proof needs a strategy that proves something; RandomStrategy does not'):
+    with pytest.raises(ValueError, match='proof must be a ProvingStrategy, or None for no proof; got RandomStrategy'):
         PopulationEvolution(proof=dict(type='RandomStrategy'))
-    with pytest.raises(ValueError, match='None is no search strategy. There are: .*ExactStrategy'):
+    with pytest.raises(ValueError, match='Unknown search strategy None. Registered: .*ExactStrategy'):
         PopulationEvolution(proof=dict(score=dict(type='EntropyScore')))
 
 
 def test_where_nothing_can_be_proven_it_says_how_to_search_without():
     """Configs prove by default, so users who add a lower bound or a finer grid did not ask for a proof."""
     low = [Constraint('flops', low=1e9, high=188e8)]
-    message = 'Nothing can be proven of this search: .*{}.*search.strategy.proof=None'
+    message = 'Exact search cannot prove a bound for this search: .*{}.*search.strategy.proof=None'
     with pytest.raises(ValueError, match=message.format('one upper limit')):
         set_up(PopulationEvolution(proof=PROOF), constraints=low)
     fine = MAEDetSpace(dict(width_step=1, widths=[8, 60_000], bottleneck_step=1))

@@ -138,7 +138,7 @@ def test_bad_settings():
             Prefilter(dict(type='SurrogateRanker'), oversample=number)
     with pytest.raises(ValueError, match='min_correlation must lie in'):
         Prefilter(dict(type='SurrogateRanker'), min_correlation=1.0)
-    with pytest.raises(ValueError, match="'Oracle' is no ranker. There are:.*SurrogateRanker"):
+    with pytest.raises(ValueError, match="Unknown ranker 'Oracle'. Registered:.*SurrogateRanker"):
         Prefilter(dict(type='Oracle'))
     with pytest.raises(ValueError, match="Prefilter has no argument 'oversampling'; it takes ranker, oversample"):
         evolution(ranker=dict(type='SurrogateRanker'), oversampling=4)

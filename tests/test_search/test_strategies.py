@@ -150,7 +150,7 @@ def test_failed_candidates_never_become_parents():
     'options, message',
     [
         (dict(population=0), 'population'),
-        (dict(population=50, mutation=30, crossover=30), 'must be the population'),
+        (dict(population=50, mutation=30, crossover=30), 'must equal the population'),
         (dict(mutation_prob=0), 'mutation_prob'),
         (dict(population=10, random=11), 'at least 0'),
         (dict(max_attempts=0), 'max_attempts'),

@@ -166,7 +166,7 @@ def test_the_same_seed_twice_is_named():
         (dict(file='nowhere/best.json'), 'Run the search of the first stage'),
         ('nowhere.py', 'nowhere.py cannot be read'),
         (dict(file=7), 'file must be a path'),
-        (dict(ids=['a']), 'with the keys file, ids'),
+        (dict(ids=['a']), 'with no keys other than file, ids'),
         (7, 'must be a list'),
     ],
 )

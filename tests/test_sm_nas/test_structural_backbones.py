@@ -67,7 +67,7 @@ def test_found_nets_of_other_systems_are_backbones(name, recipe):
 @pytest.mark.parametrize(
     'backbone, message',
     [
-        (dict(type='NoNet'), "backbone 'mine': backbone: 'NoNet' is no registered model"),
+        (dict(type='NoNet'), "backbone 'mine': backbone: 'NoNet' is not a registered model"),
         (dict(type='ResNet', depth=20), "backbone 'mine': backbone: "),
         (dict(type='ResNet', depth=18, strides=(1, 2, 2, 1)), 'strides must increase, and each map needs an index'),
     ],

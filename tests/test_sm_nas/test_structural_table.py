@@ -54,10 +54,10 @@ def test_a_shared_head_follows_its_backbone():
 @pytest.mark.parametrize(
     'factors, message',
     [
-        (dict(backbones={}), "with the keys size, backbone, neck, rpn, head and no unknown ones"),
+        (dict(backbones={}), "with no keys other than size, backbone, neck, rpn, head"),
         (dict(backbone={}), 'factors.backbone has no value'),
         (dict(backbone=['resnet20']), "factors.backbone.resnet20: 'resnet20' is not a value of the paper"),
-        (dict(backbone=dict(mine=dict(type='MyNet'))), 'factors.backbone.mine must be as in'),
+        (dict(backbone=dict(mine=dict(type='MyNet'))), 'factors.backbone.mine must be a dict such as'),
         (dict(backbone=dict(mine=dict(model={}))), "factors.backbone.mine.model must have a backbone with a type"),
         (dict(backbone=dict(mine=TINY | dict(strides=(4, 8)))), 'must have an entry for each output'),
         (dict(backbone=dict(mine=TINY | dict(strides=None))), 'give both channels and strides of its'),

@@ -39,5 +39,5 @@ def test_json_round_trip():
 
 @pytest.mark.parametrize('gene', [{'a': 1}, {1}, object(), np.zeros(1), np.zeros(2), 1j])
 def test_other_genes_are_refused(gene):
-    with pytest.raises(DetNASError, match='made of numbers, strings, None'):
+    with pytest.raises(DetNASError, match='must be numbers, strings, None'):
         Architecture((1, gene))

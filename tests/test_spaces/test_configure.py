@@ -175,7 +175,7 @@ def test_without_a_model_the_backbone_alone_comes_out(space, arch, kind, channel
 @pytest.mark.parametrize('indices', [4, (7,), (0, 1, 2, 3, 4), -1, [0, -2]])
 def test_stages_that_the_net_does_not_have(space, arch, kind, channels, indices):
     cfg = dict(model=dict(type='A', backbone=dict(type='MobileNetV2', out_indices=indices)))
-    with pytest.raises(DetNASError, match='out_indices of the config is .*, and backbones of this space have 4 stages'):
+    with pytest.raises(DetNASError, match='out_indices of the config is .*, but backbones of this space have 4 stages'):
         space.configure(cfg, space.parse(arch))
 
 
@@ -192,7 +192,9 @@ def test_architectures_of_another_space(space, arch, kind, channels, arch_of_ano
 )
 def test_models_without_a_backbone(space, arch, kind, channels, model):
     """A backbone beside them would change nothing."""
-    with pytest.raises(DetNASError, match=f"type '{model['type']}' and has no backbone to be replaced; it has type, "):
+    with pytest.raises(
+        DetNASError, match=f"type '{model['type']}' and has no backbone to replace; its parts are type, "
+    ):
         space.configure(dict(model=model), space.parse(arch))
 
 
@@ -238,7 +240,7 @@ def test_standardised_convolutions_stay(space, arch, kind, channels):
 
 def test_a_roi_head_without_a_neck_is_refused():
     model = dict(type='A', backbone=dict(type='ResNet'), rpn_head=dict(in_channels=1024), roi_head=dict(type='R'))
-    with pytest.raises(DetNASError, match='a RoI head and no neck'):
+    with pytest.raises(DetNASError, match='a RoI head but no neck'):
         configured(BLOCKS, PATH, dict(model=model))
     assert configured(BLOCKS, PATH, dict(model=model | dict(neck=dict(type='FPN', in_channels=[1]))))
 

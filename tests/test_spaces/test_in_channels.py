@@ -29,7 +29,7 @@ def test_they_are_part_of_the_spec(kind, preset):
     assert grey.spec() == kind(preset).spec() | dict(in_channels=1) and grey.name == preset
     for again in (kind(grey), kind(grey.spec()), kind(grey.spec(), 1)):
         assert again.in_channels == 1 and again.spec() == grey.spec()
-    with pytest.raises(ValueError, match='in_channels=4, and the space or structure has in_channels=1'):
+    with pytest.raises(ValueError, match='in_channels=4, but the space or structure has in_channels=1'):
         kind(grey.spec(), 4)
 
 
@@ -93,7 +93,7 @@ def test_scores_take_those_of_the_search():
     assert score.score(GREY_INIT) == pytest.approx(before - 2.5 * np.log(3), abs=1e-9)
     score.setup(make_job(MAEDetSpace('authors')))
     assert score.score(GREY_INIT) == before and 'in_channels' not in score.spec()
-    with pytest.raises(ValueError, match='in_channels=4, and the space or structure has in_channels=1'):
+    with pytest.raises(ValueError, match='in_channels=4, but the space or structure has in_channels=1'):
         EntropyScore(in_channels=4).check(make_job(space))
 
 
@@ -107,18 +107,26 @@ def config(backbone=None, **preprocessor):
 @pytest.mark.parametrize(
     ('cfg', 'in_channels', 'match'),
     [
-        (config(dict(in_channels=1)), 3, 'search.space has in_channels=3, and model.backbone in_channels=1'),
+        (config(dict(in_channels=1)), 3, 'search.space has in_channels=3, but model.backbone has in_channels=1'),
         (
             config(dict(space=dict(in_channels=1))),
             4,
-            'search.space has in_channels=4, and model.backbone in_channels=1',
+            'search.space has in_channels=4, but model.backbone has in_channels=1',
         ),
-        (config(mean=[1, 2, 3], std=[1]), 1, 'data_preprocessor.mean has 3 values, and search.space in_channels=1'),
-        (config(mean=[1], std=(1, 2, 3)), 4, 'data_preprocessor.std has 3 values, and search.space in_channels=4'),
-        (config(dict(in_channels=1), mean=[1, 2, 3]), None, 'mean has 3 values, and model.backbone in_channels=1'),
-        (config(dict(space=dict(in_channels=1)), mean=[1, 2, 3]), None, 'mean has 3 .* model.backbone in_channels=1'),
-        (config(bgr_to_rgb=True), 4, 'bgr_to_rgb reorders .* search.space has in_channels=4: set bgr_to_rgb=False'),
-        (dict(model=dict(backbone={}), data_preprocessor=dict(mean=[1, 2])), 3, 'mean has 2 values, and search.space'),
+        (config(mean=[1, 2, 3], std=[1]), 1, 'data_preprocessor.mean has 3 values, but search.space has in_channels=1'),
+        (config(mean=[1], std=(1, 2, 3)), 4, 'data_preprocessor.std has 3 values, but search.space has in_channels=4'),
+        (config(dict(in_channels=1), mean=[1, 2, 3]), None, 'mean has 3 values, but model.backbone has in_channels=1'),
+        (
+            config(dict(space=dict(in_channels=1)), mean=[1, 2, 3]),
+            None,
+            'mean has 3 .* model.backbone has in_channels=1',
+        ),
+        (
+            config(bgr_to_rgb=True),
+            4,
+            'bgr_to_rgb swaps channels.* search.space has in_channels=4: set bgr_to_rgb=False',
+        ),
+        (dict(model=dict(backbone={}), data_preprocessor=dict(mean=[1, 2])), 3, 'mean has 2 values, but search.space'),
     ],
 )
 def test_parts_of_a_config_that_differ(cfg, in_channels, match):
@@ -131,7 +139,7 @@ def test_a_training_config_of_other_images_is_refused_by_its_name():
     export = ExportSettings(config='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
     job = make_job(MAEDetSpace('authors', 1), [Objective('entropy')], evaluator=EntropyScore(), export=export)
     job.exporter = Exporter(job)
-    with pytest.raises(DetNASError, match='mean of mmdet::retinanet/.*has 3 values, and search.space in_ch.*=1'):
+    with pytest.raises(DetNASError, match='mean of mmdet::retinanet/.*has 3 values, but search.space has in_ch.*=1'):
         job.prepare()
 
 
@@ -162,16 +170,16 @@ def test_a_proven_search_counts_them(in_channels):
     (best,) = run_in_memory(job)
     assert best.metrics['entropy'] == EntropyScore(weights, in_channels=in_channels).score(best.arch)
     assert best.costs['macs'] == StructureMacs(space, 64).total(best.arch) <= 3e6
-    with pytest.raises(ValueError, match='in_channels=2, and the space or structure has'):
+    with pytest.raises(ValueError, match='in_channels=2, but the space or structure has'):
         ExactStrategy(EntropyScore(weights, in_channels=2)).setup(job)
 
 
 @pytest.mark.parametrize(
     ('settings', 'in_channels', 'match'),
     [
-        ({}, 1, "train_dataloader: LoadImageFromFile with color_type='color' reads 3 .*=1: give it .*'grayscale'"),
-        (dict(color_type='grayscale'), 3, "color_type='grayscale' reads 1 .*in_channels=3: give it color_type='color'"),
-        ({}, 4, 'reads 3 channels, and model.backbone has in_channels=4: give it color_type=.unchanged., or another'),
+        ({}, 1, "train_dataloader: LoadImageFromFile with color_type='color' returns 3 .*=1: use .*'grayscale'"),
+        (dict(color_type='grayscale'), 3, "color_type='grayscale' returns 1 .*in_channels=3: use color_type='color'"),
+        ({}, 4, 'returns 3 channels, but model.backbone has in_channels=4: use color_type=.unchanged., or another'),
         (dict(color_type='grayscale'), 1, None),
         (dict(color_type='unchanged'), 4, None),
     ],

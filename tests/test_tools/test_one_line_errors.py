@@ -115,11 +115,11 @@ def test_a_ledger_of_another_search_is_one_line(search, tmp_path):
 @pytest.mark.parametrize(
     ('tool', 'arguments', 'message'),
     [
-        ('export_subnet.py', ['nowhere', 'x'], '^error: nowhere has no ledger.jsonl: it is no folder of a search'),
+        ('export_subnet.py', ['nowhere', 'x'], '^error: nowhere has no ledger.jsonl: give the folder of a search'),
         ('analysis_tools/ledger.py', ['nowhere'], '^error: there is no ledger nowhere'),
         ('analysis_tools/structures.py', ['broken'], 'error: broken/best.json is not valid JSON: Expecting'),
         ('analysis_tools/score_backbone.py', ['heir.py'], '^error: heir.py inherits .*there is no nosuch.py'),
-        ('dataset_converters/split_imagenet.py', ['.', '--ann-file', 'binary'], 'binary is no text file'),
+        ('dataset_converters/split_imagenet.py', ['.', '--ann-file', 'binary'], 'binary is not a UTF-8 text file'),
     ],
 )
 def test_files_that_are_missing_or_damaged_are_one_line(monkeypatch, tmp_path, tool, arguments, message):
@@ -164,11 +164,13 @@ def test_every_image_is_looked_at_if_asked(monkeypatch, tmp_path, capsys, tool, 
     (tmp_path / '1.png').write_bytes(whole[: len(whole) // 2])
     (tmp_path / '3.png').write_bytes(b'')
     (tmp_path / '4.png').unlink()
-    with pytest.raises(SystemExit, match='^error: 3 of 5 images cannot be read: see the list above') as caught:
+    with pytest.raises(
+        SystemExit, match='^error: 3 of 5 images cannot be read: restore the files in the list above'
+    ) as caught:
         run(monkeypatch, tool, tmp_path / 'config.py', '--check-images')
     assert isinstance(caught.value.code, str), 'the exit status is 1'
     listed = capsys.readouterr().out
-    assert '1.png is cut short' in listed and '3.png is empty' in listed and '4.png is missing' in listed
+    assert '1.png is truncated' in listed and '3.png is empty' in listed and '4.png is missing' in listed
     assert not list(tmp_path.glob('work*'))
 
 

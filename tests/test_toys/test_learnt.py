@@ -100,4 +100,4 @@ def test_a_training_without_epochs_is_refused(project):
 def test_what_it_needs_not_is_refused(project):
     strategy = 'search.strategy.type=RandomStrategy'
     output = run(project, *tool('train.py', project / 'strategy', '--cfg-options', strategy), code=1)
-    assert 'PowerSearchHook searches by training: take search.strategy out' in output and 'Traceback' not in output
+    assert 'PowerSearchHook searches by training: remove search.strategy' in output and 'Traceback' not in output

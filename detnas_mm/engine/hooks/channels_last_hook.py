@@ -1,4 +1,4 @@
-"""Another memory layout, which makes depthwise convolutions faster."""
+"""Hook for channels_last memory format, which makes depthwise convolutions faster."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from detnas_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Keeps the model's weights channels last while it trains; activations follow the weights.
+    """Trains with weights in channels_last memory format; activations follow.
 
-    Depthwise convolutions are where it pays. Results differ in their last bits, so the layout is the ordinary one again
-    when training has ended, and what is tested has the layout that it was searched with.
+    It pays for models with many depthwise convolutions. Results differ in their last bits, so the contiguous layout is
+    restored after training, and tests use the layout of the search.
 
     Args:
-        evaluation: Whether validation and tests run channels last, too: what a search with
-            ``evaluator.channels_last=True`` exports does, so that its test gives the fitness to the bit.
+        evaluation: Whether validation and tests use channels_last, too: exported by a search with
+            ``evaluator.channels_last=True``, so that its test gives the fitness to the bit.
     """
 
     def __init__(self, evaluation: bool = False) -> None:
         self.evaluation = flag('ChannelsLastHook.evaluation', evaluation)
-        self._back: Callable[[], None] | None = None  # puts the ordinary layout back, where it is another one
+        self._back: Callable[[], None] | None = None  # restores the contiguous layout, if it was changed
 
     def before_train(self, runner: Runner) -> None:
-        """Changes the layout; values stay as they are."""
+        """Changes the layout; values do not change."""
         self._change(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Changes it back."""
+        """Restores the layout."""
         self._change_back()
 
     def before_val(self, runner: Runner) -> None:
-        """Changes the layout, if evaluation is to run in it."""
+        """Changes the layout, with ``evaluation=True``."""
         if self.evaluation:
             self._change(runner)
 
@@ -46,7 +46,7 @@ class ChannelsLastHook(Hook):
         self.before_val(runner)
 
     def after_test(self, runner: Runner) -> None:
-        """Changes it back."""
+        """Restores the layout."""
         self._change_back()
 
     def _change(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole or not at all, and deleted when a newer one is there."""
+"""Checkpoints that are written atomically, and deleted only when a newer one exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detnas_mm.registry import HOOKS
 
 @register_backend('detnas_mm_atomic')
 class AtomicBackend(LocalBackend):
-    """Local files for mmengine, each of which is there with its old content or with the new one, whole."""
+    """File backend of mmengine for local files that writes atomically."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Writes bytes to a file, see :func:`~detnas_mm.files.replacing`."""
@@ -27,22 +27,22 @@ class AtomicBackend(LocalBackend):
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook for trainings that may be killed at any moment; has the same settings.
+    """CheckpointHook for trainings that may be killed at any moment; settings are those of mmengine's.
 
-    mmengine's deletes the oldest checkpoint before it writes the new one, and writes into the file that is read later:
-    with ``max_keep_ckpts=1`` a training killed meanwhile has none. Here a file gets its name when it is whole, then
-    ``last_checkpoint`` names it, then older ones are deleted. The best checkpoint is replaced in the same order. Files
+    mmengine's hook deletes the oldest checkpoint before it writes the new one, and writes into the final file: with
+    ``max_keep_ckpts=1`` a training killed meanwhile has none. This hook renames a file when it is complete, then
+    updates ``last_checkpoint``, then deletes older ones; the best checkpoint is replaced in the same order. Files
     elsewhere (``backend_args``, an ``out_dir`` with ``://``) are written by mmengine's backend for them.
     """
 
     backend_args: dict[str, Any] | None
 
     def before_train(self, runner: Runner) -> None:
-        """See ``CheckpointHook.before_train``; deletes what a killed process has left half-written."""
+        """See ``CheckpointHook.before_train``; deletes incomplete files of a killed process."""
         if self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir):
             self.backend_args = dict(backend='detnas_mm_atomic')
         super().before_train(runner)
-        self.keep_ckpt_ids = deque(getattr(self, 'keep_ckpt_ids', ()))  # may hold one more for a while
+        self.keep_ckpt_ids = deque(getattr(self, 'keep_ckpt_ids', ()))  # may temporarily have one more
         if isinstance(self.file_backend, AtomicBackend) and is_main_process():
             name = self.filename_tmpl.format('*')
             files = (
@@ -60,7 +60,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             if not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step:
                 self.keep_ckpt_ids.append(step)
-            # the oldest is in the list still: if it is not deleted now, it is when the training is resumed
+            # the oldest is still listed: if the training is killed before it is deleted, the resumed one deletes it
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         runner.save_checkpoint(
             self.out_dir,
@@ -84,7 +84,7 @@ class AtomicCheckpointHook(CheckpointHook):
             return
         many = hasattr(self, 'best_ckpt_path_dict')
         before = dict(self.best_ckpt_path_dict) if many else {'': self.best_ckpt_path}
-        self._set_best(dict.fromkeys(before))  # mmengine deletes none that it does not know
+        self._set_best(dict.fromkeys(before))  # else mmengine would delete the old one first
         super()._save_best_checkpoint(runner, metrics)
         now = self.best_ckpt_path_dict if many else {'': self.best_ckpt_path}
         self._set_best({key: path or before.get(key) for key, path in now.items()})
@@ -100,7 +100,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def _delete(self, path: str) -> None:
         if is_main_process():
-            if self.file_backend.isdir(path):  # as deepspeed's are
+            if self.file_backend.isdir(path):  # as with deepspeed
                 self.file_backend.rmtree(path)
             elif self.file_backend.isfile(path):
                 self.file_backend.remove(path)

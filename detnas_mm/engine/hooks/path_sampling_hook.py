@@ -1,4 +1,4 @@
-"""Single-path sampling while a supernet is trained."""
+"""Single-path sampling during supernet training."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from detnas_mm.registry import HOOKS, PATH_SAMPLERS, build_from
 
 @HOOKS.register_module()
 class PathSamplingHook(Hook):
-    """Puts one path in force for every optimiser step, and takes it away after.
+    """Sets one active path for every optimiser step, and removes it after.
 
-    The path is a function of (seed, step) alone: it is the same on all ranks with no communication, and right after a
-    resume. With gradient accumulation one path holds for all iterations of an optimiser step, so that what is not on
-    the path gets no gradient, and an optimiser that is handed no gradient moves neither weights nor momentum.
+    The path is a function of (seed, step) only: it is the same on all ranks without communication, and after resuming.
+    With gradient accumulation the path is the same for all iterations of an optimiser step, so weights outside of the
+    path get no gradient, and an optimiser changes neither weights nor momentum without gradient.
 
     Args:
         sampler: Config of a path sampler. Defaults to ``dict(type='UniformPathSampler')``.
         seed: Seed of the sampling. Defaults to 0.
-        eval_path: The path that validation and testing run, as text such as ``'2120|2112|33130031|3132'``; its BN
-            statistics are those of the training, which mix all paths. Defaults to None: without a path they fail.
+        eval_path: Path for validation and testing, as text such as ``'2120|2112|33130031|3132'``; its BN statistics are
+            those of the training, which mix all paths. Defaults to None: validation and testing raise an error.
     """
 
     priority = 'HIGH'
@@ -38,9 +38,9 @@ class PathSamplingHook(Hook):
         self.eval_path = eval_path
 
     def before_run(self, runner: Runner) -> None:
-        """Finds the supernet, and refuses a path for evaluation that it does not have.
+        """Finds the supernet, and raises if it does not have the path for evaluation.
 
-        Under another train script the data are checked here, too.
+        With another train script than this package's, checks the data, too.
         """
         resume_runner(runner)
         check_data_sets(runner)
@@ -55,27 +55,27 @@ class PathSamplingHook(Hook):
         runner.logger.info(f'Paths are sampled by {self.description}.')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Lets the checkpoint say how its paths were sampled."""
+        """Adds the sampler's description to the checkpoint."""
         checkpoint['meta']['path_sampler'] = self.description
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Puts the path of this optimiser step in force."""
+        """Sets the path of this optimiser step."""
         step = runner.iter // getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         self.supernet.set_path(self.sampler.sample(self.seed, step))
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Takes the path away, so that nothing runs on a path that nobody chose."""
+        """Removes the path, so that nothing runs on a path by accident."""
         self.supernet.set_path(None)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Puts the path for evaluation in force, if there is one."""
+        """Sets the path for evaluation, if there is one."""
         if self._evaluated is not None:
             self.supernet.set_path(self._evaluated)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Takes it away again."""
+        """Removes the path for evaluation."""
         if self._evaluated is not None:
             self.supernet.set_path(None)
 

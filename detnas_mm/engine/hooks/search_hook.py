@@ -1,4 +1,4 @@
-"""The search's door: a hook, so that every launcher of OpenMMLab starts a search as it starts a training."""
+"""Hooks that run a search inside a Runner, so that every launcher of OpenMMLab can start one."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from detnas_mm.search import SearchJob
 
 @HOOKS.register_module()
 class SearchHook(Hook):
-    """Holds the search of a Runner's config: the base of hooks that search.
+    """Base class of hooks that search: parses and checks the ``search`` section.
 
     Attributes:
-        job: The search. The launcher hands it over, parsed and checked; where it does not (mmdet's own train script),
-            the hook parses the Runner's config.
+        job: The search, parsed and checked by the launcher; with another train script, such as mmdet's, the hook parses
+            the Runner's config itself.
     """
 
     priority = 'VERY_LOW'
     job: SearchJob | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Checks the section, and that what is found can be written, before any long work starts.
+        """Checks the ``search`` section, and that found nets can be exported, before long work starts.
 
         Raises:
             DetNASError: If something is missing or does not fit.
         """
         resume_runner(runner)
-        if self.job is None:  # nobody has handed it over
+        if self.job is None:  # not set by a launcher
             if 'search' not in runner.cfg:
                 raise DetNASError(
-                    f'{type(self).__name__} finds no `search` section in the config; inherit one of '
+                    f'{type(self).__name__} needs a `search` section in the config; inherit one of '
                     f'configs/_base_/search/.'
                 )
             self.job = SearchJob.from_config(runner.cfg)
@@ -62,19 +62,19 @@ class SearchHook(Hook):
 
     @classmethod
     def check(cls, job: SearchJob) -> None:
-        """Refuses a search that this hook cannot run; the launcher calls it before anything is built.
+        """Raises if this hook cannot run a search; called before anything is built.
 
         Raises:
-            DetNASError: If something is missing in its section, or the hook is this base, which searches nothing.
+            DetNASError: If something is missing in its section, or the hook is this base class.
         """
         if cls is SearchHook:
             raise DetNASError(
-                "SearchHook is a base and searches nothing: name dict(type='detnas_mm.EvolutionSearchHook')."
+                "SearchHook is a base class and does not search: use dict(type='detnas_mm.EvolutionSearchHook')."
             )
 
 
 def unwrapped(runner: Runner) -> nn.Module:
-    """The Runner's model, not wrapped for distributed training."""
+    """Returns the Runner's model without the wrapper of distributed training."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
@@ -82,13 +82,13 @@ def unwrapped(runner: Runner) -> nn.Module:
 class EvolutionSearchHook(SearchHook):
     """Runs the strategy of the config's ``search`` section when training has ended.
 
-    A search-only job trains for no epoch: see ``configs/_base_/search/`` and ``tools/search.py``.
+    A job that only searches has ``max_epochs=0``: see ``configs/_base_/search/`` and ``tools/search.py``.
     """
 
-    _sampler: str | None = None  # of the loaded checkpoint's paths
+    _sampler: str | None = None  # description of the loaded checkpoint's path sampler
 
     def before_run(self, runner: Runner) -> None:
-        """See :meth:`SearchHook.before_run`; before a training, also whether its search could begin after it.
+        """See :meth:`SearchHook.before_run`; before a training, it also checks the data of the search.
 
         Raises:
             DetNASError: If the evaluator's data do not fit.
@@ -96,7 +96,7 @@ class EvolutionSearchHook(SearchHook):
         super().before_run(runner)
         assert self.job is not None
         if self.job.evaluator is not None and runner.cfg.train_cfg.get('max_epochs') != 0:
-            copy.copy(self.job.evaluator).setup(self.job, unwrapped(runner))  # the copy keeps no data meanwhile
+            copy.copy(self.job.evaluator).setup(self.job, unwrapped(runner))  # a copy: data are freed
 
     @classmethod
     def check(cls, job: SearchJob) -> None:
@@ -110,37 +110,37 @@ class EvolutionSearchHook(SearchHook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuses a checkpoint of another model, where nothing is trained after; notes how its paths were sampled.
+        """Raises for a checkpoint of another model unless a training follows; records how its paths were sampled.
 
         Raises:
-            DetNASError: If weights of the model are missing in it, or have another shape there.
+            DetNASError: If weights of the model are missing in the checkpoint, or have another shape there.
         """
         self._sampler = checkpoint.get('meta', {}).get('path_sampler')
         if runner.cfg.train_cfg.get('max_epochs') == 0:
             weights = weights_in(checkpoint, runner.cfg.load_from)
             checked_weights(unwrapped(runner), weights, runner.cfg.load_from)
-            if weights is not checkpoint.get('state_dict'):  # mmengine itself would find none of these names
+            if weights is not checkpoint.get('state_dict'):  # mmengine would not recognise the names
                 checkpoint['state_dict'] = weights
 
     def after_train(self, runner: Runner) -> None:
-        """Searches on the weights in force: the averaged ones where the config keeps an average.
+        """Searches on the current weights; with an EMAHook, on the averaged ones.
 
         Raises:
-            DetNASError: If the weights are random: nothing was trained in this process and nothing was loaded.
+            DetNASError: If the weights are random: nothing was trained in this process, and no checkpoint was loaded.
         """
         if runner.iter == 0 and not runner._has_loaded:
             raise DetNASError(
                 'The search would run on random weights: nothing was trained in this process and no checkpoint was '
                 'loaded. Give the trained supernet: load_from=… in the config, or tools/search.py CONFIG CHECKPOINT.'
             )
-        for buffer in runner.model.buffers():  # BN statistics differ between ranks until something equals them
+        for buffer in runner.model.buffers():  # BN statistics differ between ranks
             broadcast(buffer, src=0)
         averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
         for hook in averages:
             hook.before_val_epoch(runner)
         trained_here = [hook.description for hook in runner.hooks if isinstance(hook, PathSamplingHook)]
         sampler = trained_here[0] if trained_here and runner.iter else self._sampler
-        assert self.job is not None  # before_run has seen to it
+        assert self.job is not None  # set by before_run
         try:
             run_search(self.job, unwrapped(runner), sampler)
         finally:

@@ -1,4 +1,4 @@
-"""Seeding every epoch or iteration of a training, so that a resumed one equals one that was never killed."""
+"""Seeds every epoch or iteration of a training, so that a resumed training equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class EpochSeedHook(_SeedHook):
     """Seeds all random numbers at the start of every training epoch.
 
     The generators of this process are seeded by (seed, epoch, rank), the train loader by
-    :func:`~detnas_mm.engine.seeding.seed_loader`. mmengine restores no random state when it resumes; with this hook a
-    training that was killed and resumed from a checkpoint of an epoch's end has the weights, to the bit, of one that
-    was never killed. A loop with further loaders calls ``seed_loader`` for each of them.
+    :func:`~detnas_mm.engine.seeding.seed_loader`. mmengine does not restore random states when it resumes; with this
+    hook a training resumed from a checkpoint at the end of an epoch has the same weights, to the bit, as an
+    uninterrupted one. A loop with further loaders must call ``seed_loader`` for each of them.
 
     mmengine's loop accumulates gradients across the end of an epoch: the checkpoint holds them if there is one process,
     else a warning is logged. A loop whose optimisers step at the end of every epoch sets ``steps_at_epoch_end = True``.
@@ -80,15 +80,15 @@ class EpochSeedHook(_SeedHook):
         self.seed = whole('EpochSeedHook.seed', seed)
 
     def before_run(self, runner: Runner) -> None:
-        """Finds the checkpoint to resume from, and refuses a training whose initial weights have no seed.
+        """Finds the checkpoint to resume from; raises if the initial weights have no seed.
 
         Raises:
-            DetNASError: If the config has no seed, or no checkpoint can be resumed from.
+            DetNASError: If the config has no seed, or no checkpoint can be resumed.
         """
         _begin(runner, self)
 
     def before_train(self, runner: Runner) -> None:
-        """Refuses a training whose checkpoints do not hold its state at the end of an epoch.
+        """Raises if checkpoints do not have the complete state at the end of an epoch.
 
         Raises:
             DetNASError: If the loop does not train by epoch, or checkpoints are written by iteration or without the
@@ -97,8 +97,8 @@ class EpochSeedHook(_SeedHook):
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop):
             raise DetNASError(
-                f'EpochSeedHook seeds epochs, and {type(loop).__name__} has none: take detnas_mm.IterationSeedHook, or '
-                f'set train_cfg.by_epoch=True and train_cfg.max_epochs, or take the hook out of custom_hooks.'
+                f'EpochSeedHook seeds epochs, but {type(loop).__name__} has none: use detnas_mm.IterationSeedHook, or '
+                f'set train_cfg.by_epoch=True and train_cfg.max_epochs, or remove the hook from custom_hooks.'
             )
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
@@ -127,8 +127,8 @@ class EpochSeedHook(_SeedHook):
 class IterationSeedHook(_SeedHook):
     """Seeds all random numbers at every iteration: :class:`EpochSeedHook` for trainings by ``IterBasedTrainLoop``.
 
-    A training that was killed and resumed from a checkpoint of any iteration has the weights, to the bit, of one that
-    was never killed. What it had of the loader before is skipped without being loaded.
+    A training resumed from a checkpoint of any iteration has the same weights, to the bit, as an uninterrupted one. The
+    loader's earlier batches are skipped without being loaded.
 
     Args:
         seed: Seed of the training's random numbers. Defaults to 0.
@@ -142,7 +142,7 @@ class IterationSeedHook(_SeedHook):
         _begin(runner, self)
 
     def before_train(self, runner: Runner) -> None:
-        """Seeds the loader; refuses a training whose checkpoints do not hold its state.
+        """Seeds the loader; raises if checkpoints do not have the complete state.
 
         Raises:
             DetNASError: If the loop trains by epoch, or checkpoints are written by epoch or without the state of the
@@ -151,8 +151,8 @@ class IterationSeedHook(_SeedHook):
         loop = runner.train_loop
         if not isinstance(loop, IterBasedTrainLoop):
             raise DetNASError(
-                f'IterationSeedHook seeds iterations of an IterBasedTrainLoop, and this training has a '
-                f'{type(loop).__name__}: take detnas_mm.EpochSeedHook instead.'
+                f'IterationSeedHook needs an IterBasedTrainLoop, but this training has a '
+                f'{type(loop).__name__}: use detnas_mm.EpochSeedHook.'
             )
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
@@ -166,22 +166,22 @@ class IterationSeedHook(_SeedHook):
 
 
 def _begin(runner: Runner, hook: Hook) -> None:
-    """Finds the checkpoint to resume from, and refuses a training whose initial weights have no seed."""
+    """Finds the checkpoint to resume from; raises if the initial weights have no seed."""
     resume_runner(runner)
     if runner._randomness_cfg.get('seed') is None:
         raise DetNASError(
-            f'{type(hook).__name__}: randomness.seed is None, so a training that is killed before its first checkpoint '
-            f'would begin again with other weights; set randomness=dict(seed=0) or another number.'
+            f'{type(hook).__name__}: randomness.seed is None, so a training killed before its first checkpoint '
+            f'would restart with other weights: set randomness=dict(seed=0) or another number.'
         )
 
 
 def _check_checkpoints(owner: Hook, hook: CheckpointHook, by_epoch: bool) -> None:
-    """Refuses checkpoints that a training cannot be resumed from without a difference."""
+    """Raises if resuming from the checkpoints would not be exact to the bit."""
     needed = dict(by_epoch=by_epoch, save_optimizer=True, save_param_scheduler=True)
     wrong = [f'{name}={value}' for name, value in needed.items() if getattr(hook, name) is not value]
     if wrong:
         kind = 'whole checkpoints of an epoch' if by_epoch else 'whole checkpoints by iteration'
         raise DetNASError(
-            f'{type(owner).__name__}: a training resumes to the bit from {kind} alone; set {", ".join(wrong)} in '
-            f'default_hooks.checkpoint, or take the hook out of custom_hooks.'
+            f'{type(owner).__name__}: resuming is exact to the bit only from {kind}; set {", ".join(wrong)} in '
+            f'default_hooks.checkpoint, or remove the hook from custom_hooks.'
         )

@@ -1,4 +1,4 @@
-"""Searches that are training runs: the model learns its architecture while it trains."""
+"""Base class of searches that are training runs: the model learns its architecture during training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from detnas_mm.spaces import Architecture
 
 
 class TrainingSearchHook(SearchHook):
-    """Writes a row an epoch of what the model would be decoded to, and exports the net of the last one.
+    """Writes a ledger row for the decoded architecture after each epoch, and exports the net of the last one.
 
-    The row is on the disk before that epoch's checkpoint is (``CheckpointHook`` by epoch), so that a training which was
-    killed and resumed finds all rows of the epochs that it does not repeat. Where it comes to an epoch whose row is
-    there, it compares and writes none; trainings that draw random numbers need an ``EpochSeedHook`` for that.
+    The row is on disk before that epoch's checkpoint is written (``CheckpointHook`` by epoch), so a resumed training
+    finds the rows of all epochs that it does not repeat. For an epoch that already has a row it compares and writes
+    none; for that, trainings that draw random numbers need an ``EpochSeedHook``.
 
-    The ``search`` section has no strategy and no evaluator. Subclasses give :meth:`spec`, :meth:`decode`,
+    The ``search`` section has no strategy and no evaluator. Subclasses implement :meth:`spec`, :meth:`decode`,
     :meth:`metrics` and, if found nets are exported with weights, :meth:`weights` and :meth:`meta`.
     """
 
@@ -40,38 +40,38 @@ class TrainingSearchHook(SearchHook):
         given = [key for key in ('strategy', 'evaluator') if getattr(job, key) is not None]
         if given:
             raise DetNASError(
-                f'{cls.__name__} searches by training: take search.{" and search.".join(given)} out of the config.'
+                f'{cls.__name__} searches by training: remove search.{" and search.".join(given)} from the config.'
             )
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """The settings that decide what is found, JSON-ready."""
+        """Returns the settings that determine the result, JSON-ready."""
 
     @abstractmethod
     def decode(self, runner: Runner) -> Architecture:
-        """The architecture that the model has learnt so far; equal on all ranks."""
+        """Returns the architecture that the model has learnt so far; must be equal on all ranks."""
 
     @abstractmethod
     def metrics(self, runner: Runner) -> dict[str, float]:
-        """Values of the epoch that has ended, the objectives' among them; equal on all ranks."""
+        """Returns metrics of the last epoch, with those of the objectives; must be equal on all ranks."""
 
     def weights(self, runner: Runner, arch: Architecture) -> dict[str, Any] | None:
-        """State dict of the fixed net, on the CPU; None, the default, exports its config alone."""
+        """Returns the state dict of the fixed net, on the CPU; None, the default, exports only its config."""
         return None
 
     def meta(self) -> dict[str, Any]:
-        """Plain values that the exported checkpoint says of these weights."""
+        """Returns plain values about these weights for the exported checkpoint."""
         return {}
 
     def summary(self, arch: Architecture) -> str:
-        """An architecture as the log shows it every epoch."""
+        """Returns an architecture as text for the log line of each epoch."""
         return self._job.space.describe(arch)
 
     def before_train(self, runner: Runner) -> None:
         """Opens the ledger.
 
         Raises:
-            LedgerError: If it belongs to another search, or lacks rows of epochs that are not repeated.
+            LedgerError: If it belongs to another search, or lacks rows of earlier epochs.
         """
         job = self._job
         on_rank_0(job)
@@ -83,16 +83,17 @@ class TrainingSearchHook(SearchHook):
         if rows < runner.epoch:
             self._ledger.close()
             raise LedgerError(
-                f'{self._ledger.path} has rows of {rows} epochs, and the training resumes after {runner.epoch}: the '
+                f'{self._ledger.path} has rows of {rows} epochs, but the training resumes after epoch {runner.epoch}: '
+                f'the '
                 f'checkpoint is of another folder, or checkpoints are not written by epoch. Resume from a checkpoint '
                 f'of epoch {rows} or earlier, or start in another folder (--work-dir).'
             )
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Writes the epoch's row, or compares it.
+        """Writes the epoch's row, or compares it with an existing one.
 
         Raises:
-            LedgerError: If the row that is there is another one.
+            LedgerError: If the existing row differs.
         """
         job, ledger, epoch = self._job, self._ledger, runner.epoch
         arch = self.decode(runner)
@@ -101,9 +102,9 @@ class TrainingSearchHook(SearchHook):
             there = ledger.records[epoch]
             if _lasting(there) != _lasting(row):
                 raise LedgerError(
-                    f'{ledger.path}: the row of epoch {epoch} is {there.arch} {there.metrics}, and this training came '
-                    f'to {row.arch} {row.metrics}. Settings, data or code have changed: choose another --work-dir; or '
-                    f"it draws random numbers without dict(type='detnas_mm.EpochSeedHook') in custom_hooks."
+                    f'{ledger.path}: the row of epoch {epoch} is {there.arch} {there.metrics}, but this training got '
+                    f'{row.arch} {row.metrics}. Settings, data or code have changed: choose another --work-dir; or '
+                    f"it needs dict(type='detnas_mm.EpochSeedHook') in custom_hooks for its random numbers."
                 )
         else:
             ledger.append(row)
@@ -115,20 +116,22 @@ class TrainingSearchHook(SearchHook):
         """Exports the net of the last epoch.
 
         Raises:
-            DetNASError: If there was none.
+            DetNASError: If there was no epoch.
         """
         if not self._ledger.records:
-            raise DetNASError('The training had no epoch, so nothing was learnt: give train_cfg.max_epochs=1 or more.')
+            raise DetNASError(
+                'The training had no epoch, so it has no architecture: set train_cfg.max_epochs=1 or more.'
+            )
         last = self._ledger.records[-1]
         with self._ledger:
             finish(self._job, self._ledger, [last], weights=lambda arch: self.weights(runner, arch), meta=self.meta())
 
     @property
     def _job(self) -> SearchJob:
-        assert self.job is not None  # before_run has seen to it
+        assert self.job is not None  # set by before_run
         return self.job
 
 
 def _lasting(row: Record) -> dict[str, Any]:
-    """What of a row is the same in every run: not its index either, which says where it would be appended."""
+    """Returns the fields of a row that are the same in every run, without its index."""
     return {key: value for key, value in row.to_json().items() if key not in (*VOLATILE, 'index')}

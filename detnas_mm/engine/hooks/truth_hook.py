@@ -1,4 +1,4 @@
-"""Metrics of validation and test, held against the images that are read."""
+"""Hook that checks metrics of validation and test against the images that are read."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from detnas_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class TruthHook(Hook):
-    """Lets COCO's metric judge by the images that are read alone, after a look whether its annotations are theirs.
+    """Restricts COCO's metric to the images that are read, and checks that its annotations match them.
 
-    mmdet counts the boxes of all images in the metric's annotation file, so that what ``filter_cfg`` and ``indices``
-    leave out is missed. The tools of this package put this hook into every job; an exported config has it where mmdet
-    alone would judge in another way than its search.
+    mmdet counts the boxes of all images in the metric's annotation file, so those that ``filter_cfg`` and ``indices``
+    remove count as missed. The tools of this package add this hook to every job; an exported config has it if mmdet
+    alone would compute another value than the search.
     """
 
     priority = 'VERY_HIGH'
 
     def before_run(self, runner: Runner) -> None:
-        """See above, for whatever of validation and test the job has; under another train script, its data too.
+        """Checks the metrics of validation and test; with another train script than this package's, the data too.
 
         Raises:
             DetNASError: See :func:`~detnas_mm.evaluators.detection.truth.compare_truth`, and

@@ -1,1 +1,1 @@
-"""Images, boxes and metrics of detectors and classifiers, as evaluations need them."""
+"""Images, boxes and metrics of detectors and classifiers, for evaluators."""

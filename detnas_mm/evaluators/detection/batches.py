@@ -1,4 +1,4 @@
-"""Fixed batches of a dataset, loaded once and shared out to ranks."""
+"""Fixed batches of a dataset, loaded once and shared between ranks."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def _num_bytes(data: Any) -> int:
         return sum(map(_num_bytes, data.values()))
     if isinstance(data, Sequence) and not isinstance(data, str):
         return sum(map(_num_bytes, data))
-    return _num_bytes(getattr(data, 'masks', ()))  # mmdet's masks, which may be larger than the image
+    return _num_bytes(getattr(data, 'masks', ()))  # masks of mmdet, which may need more memory than the image
 
 
 def _steps(cfg: Any) -> list[dict[str, Any]]:
-    """All steps of the pipelines of a dataset and of those that it wraps."""
+    """Returns all steps in the pipelines of a dataset and of those that it wraps."""
     if isinstance(cfg, Mapping):
         inner = [step for key, part in sorted(cfg.items()) if key != 'pipeline' for step in _steps(part)]
         return [dict(step) for step in cfg.get('pipeline', ())] + inner
@@ -50,19 +50,22 @@ def _steps(cfg: Any) -> list[dict[str, Any]]:
 
 
 def checked_loader(name: str, cfg: Any) -> Mapping[str, Any]:
-    """A dataloader's config, if it says what is read and in which batches; see :func:`fitted_loader`.
+    """Checks that a dataloader's config has a dataset and a batch size; see :func:`fitted_loader`.
 
     Raises:
-        ValueError: If it does not, or has unknown settings.
+        ValueError: If one is missing, or there are unknown settings.
     """
     parts = cfg if isinstance(cfg, Mapping) else {}
     if not isinstance(parts.get('dataset'), Mapping) or 'batch_size' not in parts:
-        raise DetNASError(f"{name} must be as in dict(batch_size=8, dataset=dict(type='CocoDataset', …)); got {cfg!r}.")
+        raise DetNASError(
+            f"{name} must have batch_size and dataset, as in dict(batch_size=8, dataset=dict(type='CocoDataset', …)); "
+            f'got {cfg!r}.'
+        )
     return fitted_loader(name, parts)
 
 
 class _Repeatable:
-    """A dataset that gives the same each time: mmdet takes another image at random for one that its pipeline drops."""
+    """A dataset that is seeded for each item: mmdet replaces an image that its pipeline drops by a random one."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -71,28 +74,28 @@ class _Repeatable:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        with seeded(index, cpu_alone=True):  # a loader's worker must not touch a GPU
+        with seeded(index, cpu_alone=True):  # a loader's worker must not use a GPU
             return self.dataset[index]
 
 
 class FixedBatches:
-    """The same images in the same batches every time they are walked through.
+    """The same images in the same batches in every pass.
 
-    The batches are the same for any number of ranks, which share them out as :func:`share_out` says. Loaded data are
-    kept as long as the cache has room; what does not fit is loaded again each time.
+    The batches do not depend on the number of ranks, which :func:`share_out` distributes them to. Loaded data are
+    cached while there is room; other batches are loaded again in each pass.
 
     Args:
-        dataloader: mmengine's dataloader config: ``dataset``, ``batch_size``, and if wanted ``num_workers`` and
-            ``collate_fn``. Samplers are ignored: order and batches are fixed here.
-        num_images: How many images to use; None for all.
-        seed: With ``num_images``, which ones: the first of a random order drawn from this seed. None: the first ones.
+        dataloader: mmengine's dataloader config: ``dataset``, ``batch_size``, and optionally ``num_workers`` and
+            ``collate_fn``. Samplers are ignored: order and batches are fixed.
+        num_images: Number of images to use; None for all.
+        seed: Selects ``num_images`` images: the first of a random order drawn from this seed. None: the first ones.
         whole_batches: Whether the batch size must divide the number of images.
-        cache_mb: Megabytes of loaded images to keep in memory, on each rank.
-        key: What the dataloader is called in messages.
+        cache_mb: Megabytes of loaded images to cache on each rank.
+        key: Key of the dataloader, for messages.
 
     Raises:
         ValueError: If the dataset is too small, the batch size does not fit, images are missing or changed at random,
-            annotations cannot be read, or labels are other classes than ``metainfo`` says; later, if an image cannot be
+            annotations cannot be read, or labels do not match the classes of ``metainfo``; later, if an image cannot be
             read.
     """
 
@@ -126,12 +129,12 @@ class FixedBatches:
             num_images = available
         if not 0 < whole('num_images', num_images) <= available:
             raise DetNASError(
-                f'num_images is {num_images!r}; {name} has {available} images, so 1 to {available} can be taken.'
+                f'num_images must lie between 1 and {available}, the number of images of {name}; got {num_images!r}.'
             )
         if whole_batches and num_images % self.batch_size:
             raise DetNASError(
-                f'batch_size {self.batch_size} does not divide the {num_images} images, so that the last batch would '
-                f'weigh too much. Choose a divisor, such as '
+                f'batch_size {self.batch_size} does not divide the {num_images} images, so the last batch would '
+                f'have too much weight. Choose a divisor, such as '
                 f'{max(d for d in range(1, self.batch_size + 1) if num_images % d == 0)}.'
             )
         order = list(range(available))
@@ -154,7 +157,7 @@ class FixedBatches:
         return len(self._batches)
 
     def fingerprint(self) -> str:
-        """Changes with the images, their labels, order and transforms, but not with the folder they lie in."""
+        """Returns a digest of the images, their labels, order and transforms, but not of the folder they are in."""
         digest = hashlib.sha256(repr(comparable(self._pipeline)).encode())
         for index in self.indices:
             info = self.dataset.get_data_info(index)
@@ -167,25 +170,25 @@ class FixedBatches:
         return digest.hexdigest()[:16]
 
     def _refuse_random(self, name: str) -> None:
-        """Images must be the same each time they are read: candidates are compared on them."""
+        """Raises if images differ each time they are read, since candidates are compared on them."""
         with kept_random_states() as unchanged:
             first = self.dataset[self.indices[0]]['inputs']
             if unchanged():
                 return
-            for _ in range(64):  # whatever happens to one image in ten is found, but for one time in a thousand
+            for _ in range(64):  # a change of one image in ten is missed once in a thousand times
                 again = self.dataset[self.indices[0]]['inputs']
                 if again.shape != first.shape or not torch.equal(again, first):
                     raise DetNASError(
-                        f'The pipeline of {name} changes images at random, so that candidates would be judged on '
-                        f'different ones. Take what is random out of {[step.get("type") for step in self._pipeline]}.'
+                        f'The pipeline of {name} changes images at random, so candidates would be evaluated on '
+                        f'different ones. Remove the random steps from {[step.get("type") for step in self._pipeline]}.'
                     )
 
     def walk(self, numbers: Iterable[int], parts: int = 1) -> Iterator[tuple[Unit, Any]]:
-        """Yields this rank's share of these batches, as (unit, collated data); the receiver may change the data.
+        """Yields this rank's share of some batches, as (unit, collated data); the data may be changed.
 
         Args:
-            numbers: Which batches.
-            parts: Into how many parts of the candidates a batch may be cut.
+            numbers: Numbers of the batches.
+            parts: Number of parts of the candidates that a batch may be split into.
         """
         wanted, done = sorted(set(numbers)), 0
         with doing(lambda: f'{self._key}: {done:,} of {len(wanted):,} batches done'):
@@ -215,7 +218,7 @@ class FixedBatches:
         return self._cache[number]
 
     def _collated(self, number: int, items: list[Any]) -> Any:
-        """A batch of what was loaded, which is kept if there is room."""
+        """Collates loaded items to a batch, and caches it if there is room."""
         data = self._collate(items)
         size = _num_bytes(data)
         if size <= self._room:
@@ -225,7 +228,7 @@ class FixedBatches:
 
     @staticmethod
     def _copy(data: Any) -> Any:
-        """Images are shared, since nobody changes them in place; annotations are copied, since models do."""
+        """Copies a batch: images are shared, annotations copied, since models change these in place."""
         if isinstance(data, Mapping) and 'data_samples' in data:
             return {**data, 'data_samples': copy.deepcopy(data['data_samples'])}
         return copy.deepcopy(data)

@@ -1,4 +1,4 @@
-"""mmdet's ``CocoMetric`` for boxes and proposals, computed from arrays; its values are not rounded."""
+"""mmdet's ``CocoMetric`` for boxes and proposals, computed from arrays, without rounding."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from mmdet.evaluation import CocoMetric
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.coco_boxes import STATISTICS, CocoBoxes, Engine, average, find_engine, statistics
 
-#: What mmdet reports by default.
+#: Statistics that mmdet reports by default.
 _ITEMS = {'bbox': STATISTICS[:6], 'proposal': STATISTICS[6:]}
 
 
 def computes(kind: Any, settings: Mapping[str, Any]) -> bool:
-    """Whether :class:`BoxMetric` takes a metric's place.
+    """Returns True if :class:`BoxMetric` can replace a metric.
 
     Args:
-        kind: The metric's class: not a subclass, which may compute something else.
-        settings: Its arguments. Masks, fast recall and files that are asked for stay with mmdet.
+        kind: Class of the metric; a subclass, which may compute something else, is not replaced.
+        settings: Its arguments. Masks, fast recall and output files are left to mmdet.
     """
     wanted = settings.get('metric', 'bbox')
     kinds = {wanted} if isinstance(wanted, str) else set(wanted)
@@ -40,19 +40,23 @@ class BoxMetric(CocoMetric):
     """
 
     name = 'CocoMetric'
-    engine = 'pycocotools'  # or what equals it to the bit
+    engine = 'pycocotools'  # or one with equal results to the bit
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if len(self.proposal_nums) != 3:
-            raise DetNASError(f'CocoMetric.proposal_nums must be three numbers; got {self.proposal_nums}.')
+            raise DetNASError(
+                f'CocoMetric.proposal_nums must be three numbers, such as (100, 300, 1000); got {self.proposal_nums}.'
+            )
         try:
             self._thresholds: list[float] = np.atleast_1d(np.asarray(self.iou_thrs, dtype=float)).tolist()
         except (TypeError, ValueError) as error:
             raise DetNASError(f'CocoMetric.iou_thrs must be numbers from 0 to 1; got {self.iou_thrs!r}.') from error
         unknown = [item for item in self.metric_items or () if item not in STATISTICS]
         if unknown:
-            raise DetNASError(f'CocoMetric.metric_items has no {unknown[0]!r}; there are {", ".join(STATISTICS)}.')
+            raise DetNASError(
+                f'CocoMetric.metric_items has the unknown item {unknown[0]!r}. Items: {", ".join(STATISTICS)}.'
+            )
         self._engine = find_engine()
         self._boxes: CocoBoxes | None = None
 
@@ -60,12 +64,12 @@ class BoxMetric(CocoMetric):
         """See mmdet.
 
         Raises:
-            DetNASError: If there is no annotation file, and images come without their annotations.
+            DetNASError: If there is no annotation file, and images have no annotations.
         """
         if self._coco_api is None and not all('instances' in sample for sample in data_samples):
             raise DetNASError(
-                'CocoMetric has no ann_file, and images come without annotations. Give evaluator.metric.ann_file, or '
-                "let the pipeline read them (LoadAnnotations, and 'instances' in PackDetInputs' meta_keys)."
+                'CocoMetric has no ann_file, and images have no annotations. Set evaluator.metric.ann_file, or let '
+                "the pipeline load them (LoadAnnotations, and 'instances' in PackDetInputs' meta_keys)."
             )
         super().process(data_batch, data_samples)
 
@@ -105,7 +109,7 @@ class BoxMetric(CocoMetric):
 def _truth_of(
     truths: Sequence[Mapping[str, Any]], classes: Sequence[str], engine: Engine
 ) -> tuple[CocoBoxes, list, list]:
-    """Annotations that come with the results: boxes, categories (the labels) and images."""
+    """Collects the annotations that are in the results: boxes, categories (the labels) and images."""
     annotations = []
     for truth in truths:
         for one in truth['anns']:

@@ -1,6 +1,6 @@
-"""COCO's evaluation of boxes, on arrays, for one set of annotations and many sets of detections.
+"""COCO's evaluation of boxes on arrays, for one set of annotations and many sets of detections.
 
-hotcoco (Rust) computes it where it can be loaded, else pycocotools. Their results are equal to the bit.
+Computed by hotcoco (Rust) if it can be loaded, else by pycocotools. Their results are equal to the bit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mmengine.logging import print_log
 
 from detnas_mm.evaluators.temporary import quiet
 
-#: The numbers that mmdet reports: table, IoU threshold (None: all), area range, and which of ``proposal_nums`` is the
-#: most detections an image (None: 100, as pycocotools has it).
+#: Statistics that mmdet reports: table, IoU threshold (None: all), area range, and the index into ``proposal_nums`` of
+#: the largest number of detections an image (None: 100, as in pycocotools).
 _STATISTICS: dict[str, tuple[str, float | None, int, int | None]] = {
     'mAP': ('precision', None, 0, None),
     'mAP_50': ('precision', 0.5, 0, 2),
@@ -31,21 +31,21 @@ _STATISTICS: dict[str, tuple[str, float | None, int, int | None]] = {
     'AR_m@1000': ('recall', None, 2, 2),
     'AR_l@1000': ('recall', None, 3, 2),
 }
-#: Names of all numbers.
+#: Names of all statistics.
 STATISTICS = tuple(_STATISTICS)
 
 
 class CocoBoxes:
-    """Annotations of boxes that detections are evaluated by.
+    """Box annotations against which detections are evaluated.
 
-    Ids may be whatever can be sorted; engines are given their ranks.
+    Ids may be of any sortable type; engines get their ranks.
 
     Args:
         images: Ids of all images.
         categories: Ids of all categories.
-        annotations: COCO's, each with ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels), ``area``
-            and, if wanted, ``iscrowd``; in the order of the file, by which ties are resolved.
-        engine: What :func:`find_engine` returns.
+        annotations: COCO annotations, each with ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in
+            pixels), ``area`` and optionally ``iscrowd``; in the order of the file, which breaks ties.
+        engine: Result of :func:`find_engine`.
     """
 
     def __init__(
@@ -64,10 +64,11 @@ class CocoBoxes:
         self._engine = engine(truth, len(self.images), len(self.categories))
 
     def detections(self, results: Sequence[Mapping[str, Any]], categories: Sequence[Any]) -> np.ndarray:
-        """Returns detections as engines take them.
+        """Converts detections to an array for engines.
 
         Args:
-            results: By image: ``img_id``, ``bboxes`` of shape (n, 4) as corners, ``scores`` and ``labels``, shape (n,).
+            results: One entry for each image: ``img_id``, ``bboxes`` of shape (n, 4) as corners, ``scores`` and
+                ``labels``, shape (n,).
             categories: Ids by label.
 
         Returns:
@@ -99,10 +100,10 @@ class CocoBoxes:
 
         Args:
             detections: See :meth:`detections`.
-            images: Ids of the images that count.
-            categories: Ids of the categories that count.
+            images: Ids of the images to evaluate.
+            categories: Ids of the categories to evaluate.
             iou_thrs: IoU thresholds.
-            max_dets: The most detections an image that count, ascending.
+            max_dets: Largest numbers of detections an image, ascending.
             use_cats: Whether a detection must have the category of its object; proposals need not.
 
         Returns:
@@ -122,11 +123,11 @@ class CocoBoxes:
 def statistics(
     precision: np.ndarray, recall: np.ndarray, iou_thrs: Sequence[float], max_dets: Sequence[int]
 ) -> dict[str, float]:
-    """Returns what pycocotools' ``summarize`` does, by mmdet's names; -1 where there is nothing to average.
+    """Computes the statistics of pycocotools' ``summarize``, by mmdet's names; -1 where there is nothing to average.
 
     Args:
         precision: See :meth:`CocoBoxes.evaluate`.
-        recall: See there.
+        recall: See :meth:`CocoBoxes.evaluate`.
         iou_thrs: The thresholds of both.
         max_dets: Their numbers of detections, ascending.
     """
@@ -142,7 +143,7 @@ def statistics(
 
 
 def average(values: np.ndarray) -> float:
-    """Returns the mean of what is there, -1 if nothing is."""
+    """Returns the mean of the values that are not -1; -1 if there are none."""
     there = values[values > -1]
     return float(np.mean(there)) if there.size else -1.0
 
@@ -152,7 +153,7 @@ def _ranks(ids: Iterable[Any]) -> dict[Any, int]:
 
 
 class _Asked(NamedTuple):
-    """What one evaluation counts; images and categories by their ranks, ascending."""
+    """Settings of one evaluation; images and categories by their ranks, ascending."""
 
     images: list[int]
     categories: list[int]
@@ -168,7 +169,7 @@ class _Hotcoco:
         import hotcoco
 
         self._eval = hotcoco.COCOeval
-        # it takes all cores otherwise; the variable is read when it computes for the first time
+        # else it uses all cores; the variable is read at the first computation
         os.environ.setdefault('RAYON_NUM_THREADS', str(torch.get_num_threads()))
         names = [dict(id=one, name=str(one)) for one in range(categories)]
         self._truth = hotcoco.COCO.from_arrays([dict(id=one) for one in range(images)], names, **truth)
@@ -185,7 +186,7 @@ class _Hotcoco:
 
 
 class _Pycocotools:
-    """The same by pycocotools."""
+    """Evaluates with pycocotools."""
 
     def __init__(self, truth: Mapping[str, np.ndarray], images: int, categories: int) -> None:
         self._images = [dict(id=one) for one in range(images)]

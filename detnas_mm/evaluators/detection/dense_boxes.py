@@ -1,9 +1,10 @@
-"""From the outputs of a one-stage head to boxes, for all images of a batch together.
+"""Boxes from the outputs of a one-stage head, for all images of a batch at once.
 
-mmdet does this image by image, level by level, in about a hundred small operations each: on small images that is a
-large part of a candidate's time. Here whatever works on single numbers runs once for the batch. Results are mmdet's to
-the bit: functions whose last bit depends on where a number lies in its array (sigmoid, softmax, exp: vector
-instructions for the body, others for the rest) and the order of equal scores are taken image by image, as mmdet does.
+mmdet does this image by image and level by level, in about a hundred small operations each: on small images that is a
+large part of a candidate's time. Here element-wise operations run once for the whole batch. Results equal mmdet's to
+the
+bit: functions whose last bit depends on the position in the array (sigmoid, softmax, exp: vector instructions for the
+body, others for the rest) and the order of equal scores are computed image by image, as in mmdet.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from torch import Tensor, nn
 from detnas_mm.config_types import is_other
 from detnas_mm.evaluators.temporary import replaced
 
-#: From so many boxes on mmcv suppresses class by class.
+#: Number of boxes from which mmcv suppresses class by class.
 _SPLIT = 10_000
 
 
 @contextlib.contextmanager
 def together(model: nn.Module) -> Iterator[bool]:
-    """Lets a one-stage detector's head make boxes of a batch together, where that is the same; tells whether it is."""
+    """Lets a one-stage head make the boxes of a batch at once if results are equal; yields True if they are."""
     head: Any = getattr(model, 'bbox_head', None)
     fits = head is not None and _works_as_expected(head)
     with contextlib.ExitStack() as stack:
@@ -38,7 +39,7 @@ def together(model: nn.Module) -> Iterator[bool]:
 
 
 def _works_as_expected(head: Any) -> bool:
-    """Whether a head does what :func:`_predict` does: mmdet's own methods, coder and NMS, one score a class."""
+    """Returns True if :func:`_predict` equals a head: mmdet's own methods, coder and NMS, one score a class."""
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     if not isinstance(head, BaseDenseHead):
@@ -53,14 +54,14 @@ def _works_as_expected(head: Any) -> bool:
 
 
 def standard_coder(head: Any) -> bool:
-    """Whether a head's boxes are what :func:`decode` makes."""
+    """Returns True if :func:`decode` equals a head's box coder."""
     from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 
     return type(getattr(head, 'bbox_coder', None)) is DeltaXYWHBBoxCoder and not head.bbox_coder.use_box_type
 
 
 def plain_nms(cfg: Any) -> bool:
-    """Whether test settings ask for what :func:`suppress` does."""
+    """Returns True if :func:`suppress` equals the NMS of test settings."""
     nms = (cfg or {}).get('nms') or {}
     return is_other(nms, 'nms') and set(nms) <= {'type', 'iou_threshold'}
 
@@ -76,7 +77,7 @@ def _predict(
     rescale: bool = False,
     with_nms: bool = True,
 ) -> list[InstanceData]:
-    """See mmdet's ``BaseDenseHead.predict_by_feat``, which is ``original``."""
+    """Replaces mmdet's ``BaseDenseHead.predict_by_feat``, which is ``original``."""
     if score_factors is not None or not with_nms:
         return original(cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
     cfg = head.test_cfg if cfg is None else cfg
@@ -94,8 +95,8 @@ def _predict(
 def levels_of(
     head: Any, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor]
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """A head's outputs level by level, in single precision, with the priors of each, shape (number, 4)."""
-    # Under autocast a head gives half precision, in which a box of a large image is a pixel off.
+    """Yields a head's outputs of each level, in float32, with its priors of shape (number, 4)."""
+    # Under autocast a head gives half precision, in which boxes of large images are a pixel off.
     cls_scores, bbox_preds = [x.float() for x in cls_scores], [x.float() for x in bbox_preds]
     priors = head.prior_generator.grid_priors(
         [scores.shape[-2:] for scores in cls_scores], dtype=cls_scores[0].dtype, device=cls_scores[0].device
@@ -104,26 +105,26 @@ def levels_of(
 
 
 def rescaled(boxes: Tensor, images: Tensor, metas: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Boxes on the images as they were before they were resized; ``images`` tells whose each is."""
+    """Scales boxes back to the images before resizing; ``images`` is the image number of each box."""
     return boxes * boxes.new_tensor([[1 / s for s in meta['scale_factor']] * 2 for meta in metas])[images]
 
 
 def suppress(
     cfg: Any, boxes: Tensor, scores: Tensor, labels: Tensor, images: Tensor, count: int, smallest: float = -1
 ) -> list[InstanceData]:
-    """Leaves out boxes that are too small, and suppresses as mmcv's ``batched_nms``: classes are moved apart.
+    """Removes boxes that are too small, and applies NMS like mmcv's ``batched_nms``: classes are moved apart.
 
     Args:
         cfg: Settings: ``nms`` and ``max_per_img``.
         boxes: Shape (n, 4), image by image.
         scores: Shape (n,).
         labels: Shape (n,); boxes of different labels do not suppress each other.
-        images: Shape (n,): whose each is.
+        images: Shape (n,): image number of each box.
         count: Number of images.
-        smallest: Width and height that a box must exceed; below 0 none is left out.
+        smallest: Width and height that a box must exceed; below 0 none is removed.
 
     Returns:
-        What is left of each image.
+        The boxes left of each image.
     """
     if smallest >= 0:
         width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -147,7 +148,7 @@ def suppress(
 def _select(
     head: Any, cfg: Any, cls_score: Tensor, bbox_pred: Tensor, priors: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The best of one level, image by image: image, score, label, deltas and prior of each."""
+    """Selects the best candidates of one level, image by image: image, score, label, deltas and prior of each."""
     count = len(cls_score)
     logits = cls_score.permute(0, 2, 3, 1).reshape(count, -1, head.cls_out_channels)
     if head.use_sigmoid_cls:
@@ -178,7 +179,7 @@ def decode(
     images: Tensor,
     metas: Sequence[Mapping[str, Any]],
 ) -> Tensor:
-    """Boxes (x1, y1, x2, y2) from anchors and deltas, as mmdet's ``delta2bbox`` makes them."""
+    """Decodes anchors and deltas to boxes (x1, y1, x2, y2), like mmdet's ``delta2bbox``."""
     deltas = deltas * deltas.new_tensor(coder.stds).view(1, -1) + deltas.new_tensor(coder.means).view(1, -1)
     centre = (anchors[:, :2] + anchors[:, 2:]) * 0.5
     size = anchors[:, 2:] - anchors[:, :2]

@@ -1,4 +1,4 @@
-"""Unrounded scores out of OpenMMLab's metrics."""
+"""Unrounded values of OpenMMLab's metrics."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from detnas_mm.registry import building, unknown_arguments
 
 
 def build_metric(cfg: Any, dataset_meta: Any) -> BaseMetric:
-    """Builds one metric of mmdet, mmpretrain, …; COCO's of boxes and proposals is computed by this package.
+    """Builds one metric of mmdet, mmpretrain, …; CocoMetric of boxes and proposals is computed by this package.
 
     Raises:
-        ValueError: If more than one metric is asked for, there is no such metric, or an argument does not fit.
+        ValueError: If there is more than one metric, the metric is unknown, or an argument does not fit.
     """
     cfg = _one(cfg)
     with building('search.evaluator.metric'):
@@ -38,12 +38,14 @@ def _one(cfg: Any) -> Any:
     if not isinstance(cfg, Sequence):
         return cfg
     if len(cfg) != 1:
-        raise DetNASError(f'The evaluator takes one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.')
+        raise DetNASError(
+            f'search.evaluator.metric must be exactly one metric; got {len(cfg)}: {[c.get("type") for c in cfg]}.'
+        )
     return cfg[0]
 
 
 def _box_metric(cfg: Any) -> BaseMetric | None:
-    """COCO's metric as this package computes it; None for what stays with mmdet: masks, files, other classes."""
+    """Builds CocoMetric as this package computes it; None for what mmdet computes: masks, files, subclasses."""
     scope = DefaultScope.get_current_instance()
     kind = resolve_type(cfg, METRICS, scope and scope.scope_name)
     if not str(getattr(kind, '__module__', '')).startswith('mmdet.'):
@@ -64,7 +66,7 @@ def _box_metric(cfg: Any) -> BaseMetric | None:
 
 
 def available(cfg: Any) -> Any:
-    """The metric's config; ``FasterCocoMetric`` becomes ``CocoMetric`` where the family at hand does not have it."""
+    """Returns the metric's config; ``FasterCocoMetric`` becomes ``CocoMetric`` if mmdet does not have it."""
     if not isinstance(cfg, Mapping):
         return [available(one) for one in cfg]
     cfg = dict(cfg)
@@ -75,9 +77,9 @@ def available(cfg: Any) -> Any:
 
 
 def metric_spec(metric: BaseMetric, cfg: Any) -> dict[str, str]:
-    """Returns what of a metric makes rows comparable: its name, who computes it, and a digest.
+    """Returns what must be equal for rows to be comparable: the metric's name, its implementation and a digest.
 
-    The digest changes with its settings and with what its files hold, but not with where they lie.
+    The digest depends on its settings and on the content of its files, but not on their paths.
 
     Args:
         metric: The metric.
@@ -100,7 +102,7 @@ def metric_spec(metric: BaseMetric, cfg: Any) -> dict[str, str]:
 
 
 def _has_faster_coco() -> bool:
-    """Whether mmdet has the metric, and the library that it calls is installed."""
+    """Returns True if mmdet has FasterCocoMetric and its library is installed."""
     try:
         from mmdet.evaluation.metrics import faster_coco_metric as module
     except ImportError:
@@ -109,20 +111,20 @@ def _has_faster_coco() -> bool:
 
 
 def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, float]:
-    """The metric's values, unrounded, under the names that mmengine's logs use.
+    """Computes the metric's values, unrounded, under the names of mmengine's logs.
 
     Args:
         metric: The metric.
-        results: What its ``process`` collected, of all images.
-        part: Whether the results are of some images only; what others show is no miss then.
+        results: Results that its ``process`` collected, of all images.
+        part: True if the results are of some images only; objects of other images then do not count as missed.
 
     Returns:
-        Values by name, such as ``'coco/bbox_mAP'``, without those that COCO has nothing to judge by, such as that of
-        large boxes where there are none; empty if there were no detections.
+        Values by name, such as ``'coco/bbox_mAP'``, without those that have no objects to evaluate, such as that of
+        large boxes if there are none; empty if there were no detections.
 
     Raises:
-        ValueError: If COCO's metric had nothing to judge all images by, and gives -1 to whatever is detected; or if
-            results are not of its images, each once.
+        ValueError: If there are no objects at all, so that COCO's metric is always -1; or if the results do not have
+            each image exactly once.
     """
     _check_images(metric, results)
     stats: dict[str, Sequence[float]] = {}
@@ -134,33 +136,33 @@ def compute(metric: BaseMetric, results: list, part: bool = False) -> dict[str, 
         number = stats[kind][STATISTICS.index(item)] if kind in stats and item in STATISTICS else value
         if abs(number - value) > 5.1e-4:
             raise DetNASError(
-                f'{type(metric).__name__} returned {name} = {value}, its COCOeval {number}: the order of the '
-                f'statistics in this version of mmdet is another one than expected.'
+                f'{type(metric).__name__} returned {name} = {value}, but its COCOeval {number}: the order of the '
+                f'statistics in this version of mmdet is not the expected one. Use a supported version.'
             )
         exact[f'{metric.prefix}/{name}' if metric.prefix else name] = float(number)
     if part or not hasattr(metric, 'img_ids'):
         return exact
     if exact and all(number == -1 for number in exact.values()):
         raise DetNASError(
-            f'{getattr(metric, "name", type(metric).__name__)} finds no box in its annotations, so nothing tells '
-            f'candidates apart. Give a search-val with boxes.'
+            f'{getattr(metric, "name", type(metric).__name__)} finds no box in its annotations, so it cannot rank '
+            f'candidates. Give a search-val with boxes.'
         )
     return {name: number for name, number in exact.items() if number != -1}
 
 
 def _check_images(metric: BaseMetric, results: list) -> None:
-    """Refuses results of other images than the annotations have; a pipeline may have read others than it says."""
+    """Raises if results are of other images than the annotations, as with a pipeline that replaces images."""
     if hasattr(metric, 'img_ids'):
         truth = getattr(metric, '_coco_api', None)
         check_ids(
             [result['img_id'] for _, result in results], truth and truth.imgs,
-            'what was read (a pipeline that drops an image has another one read)', 'the annotations',
+            'the images that were read (a pipeline that drops an image loads another one)', 'the annotations',
         )  # fmt: skip
 
 
 @contextlib.contextmanager
 def _limited(metric: BaseMetric, results: list, part: bool) -> Iterator[None]:
-    """Lets a COCO metric look at the images of the results alone, where they are a part."""
+    """Restricts a COCO metric to the images of the results, if these are a part."""
     if not part or not hasattr(metric, 'img_ids'):
         yield
         return
@@ -170,7 +172,7 @@ def _limited(metric: BaseMetric, results: list, part: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_given(metric: BaseMetric, name: str) -> Iterator[None]:
-    """Puts an attribute back: mmdet's metric without an annotation file would keep the truth of the first results."""
+    """Restores an attribute: without annotation file mmdet's metric would keep the annotations of the first results."""
     given = {name: vars(metric)[name]} if name in vars(metric) else {}
     try:
         yield
@@ -180,7 +182,7 @@ def _as_given(metric: BaseMetric, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watching_coco_eval(metric: BaseMetric, stats: dict[str, Sequence[float]]) -> Iterator[None]:
-    """Notes ``stats`` of every COCOeval that mmdet's metric makes, by IoU type: it returns three decimals of them."""
+    """Records ``stats`` of every COCOeval of mmdet's metric, by IoU type, since the metric rounds them."""
     with contextlib.ExitStack() as stack:
         for cls in type(metric).__mro__:
             module = sys.modules.get(cls.__module__)

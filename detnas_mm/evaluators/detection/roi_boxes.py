@@ -1,6 +1,6 @@
-"""From the outputs of a two-stage detector's heads to proposals and boxes, for all images of a batch together.
+"""Proposals and boxes from the outputs of a two-stage detector's heads, for all images of a batch at once.
 
-What :mod:`dense_boxes` does for one-stage heads, for mmdet's RPN and for the box heads of its RoI heads; results are
+Like :mod:`dense_boxes` for one-stage heads, but for mmdet's RPN and the box heads of its RoI heads; results equal
 mmdet's to the bit.
 """
 
@@ -28,7 +28,7 @@ from detnas_mm.evaluators.temporary import replaced
 
 @contextlib.contextmanager
 def together(model: nn.Module) -> Iterator[int]:
-    """Lets a detector's RPN and box heads work on a batch together, where that is the same; tells how many do."""
+    """Lets RPN and box heads process a batch at once if results are equal; yields the number of heads that do."""
     with contextlib.ExitStack() as stack:
         rpn: Any = getattr(model, 'rpn_head', None)
         works: list[Any] = [(rpn, _propose)] if rpn is not None and _proposes_as_expected(rpn) else []
@@ -41,7 +41,7 @@ def together(model: nn.Module) -> Iterator[int]:
 
 
 def _proposes_as_expected(head: Any) -> bool:
-    """Whether an RPN does what :func:`_propose` does."""
+    """Returns True if :func:`_propose` equals an RPN."""
     from mmdet.models.dense_heads import RPNHead
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
@@ -57,7 +57,7 @@ def _proposes_as_expected(head: Any) -> bool:
 
 
 def _classifies_as_expected(head: Any) -> bool:
-    """Whether a box head does what :func:`_classify` does."""
+    """Returns True if :func:`_classify` equals a box head."""
     from mmdet.models.roi_heads.bbox_heads import BBoxHead
 
     own = ('predict_by_feat', '_predict_by_feat_single')
@@ -81,7 +81,7 @@ def _propose(
     rescale: bool = False,
     with_nms: bool = True,
 ) -> list[InstanceData]:
-    """See mmdet's ``RPNHead``, whose method is ``original``: the best of each level, suppressed level by level."""
+    """Replaces a method of mmdet's ``RPNHead``, ``original``: the best of each level, with NMS in each level."""
     cfg = head.test_cfg if cfg is None else cfg
     if score_factors is not None or not with_nms or not plain_nms(cfg):
         return original(cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale, with_nms)
@@ -122,7 +122,7 @@ def _classify(
     rcnn_test_cfg: Any = None,
     rescale: bool = False,
 ) -> list[InstanceData]:
-    """See mmdet's ``BBoxHead.predict_by_feat``, which is ``original``."""
+    """Replaces mmdet's ``BBoxHead.predict_by_feat``, which is ``original``."""
     cfg = rcnn_test_cfg
     if cfg is None or not plain_nms(cfg) or cfg.get('max_per_img', -1) < 1:
         return original(rois, cls_scores, bbox_preds, batch_img_metas, cfg, rescale)
@@ -132,7 +132,7 @@ def _classify(
         torch.tensor(counts, device=regions.device)
     )
     scores = torch.cat([one.softmax(-1) for one in cls_scores])[:, :-1]
-    each = 1 if head.reg_class_agnostic else head.num_classes  # boxes of a region
+    each = 1 if head.reg_class_agnostic else head.num_classes  # boxes of a RoI
     deltas, owners = torch.cat(list(bbox_preds)).view(-1, 4), images.repeat_interleave(each)
     boxes = decode(
         head.bbox_coder, regions.repeat_interleave(each, 0), deltas, [n * each for n in counts], owners, batch_img_metas

@@ -1,4 +1,4 @@
-"""Images loaded by worker processes, which send them by value."""
+"""Loads images in worker processes, which send them by value."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from torch._utils import ExceptionWrapper
 from detnas_mm.compat import end_with_parent
 from detnas_mm.errors import DetNASError
 
-_MORE_MEMORY = 'give the job more, or set num_workers of the dataloader lower'
-#: What Python raises of objects that it cannot pickle.
+_MORE_MEMORY = 'give the job more memory, or lower num_workers of the dataloader'
+#: Errors that Python raises for objects that cannot be pickled.
 _NOT_PICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 
 
 def load_ahead(dataset: Any, batches: Sequence[Sequence[int]], num_workers: int) -> Iterator[list[Any]]:
-    """Yields what a dataset gives for the indices of each batch, loaded by worker processes.
+    """Yields the dataset's items of each batch, loaded by worker processes.
 
-    torch's loaders send tensors through shared memory: each holds an open file as long as it lives, and a full
-    /dev/shm (64 MB in a container) lets them wait for ever. They also raise the death of a worker wherever the program
-    happens to be. Here each worker has a pipe of its own: what arrives lies in this process's own memory, and a pipe
-    whose worker is gone says so at once, without a time limit. A worker is one batch ahead.
+    torch's loaders send tensors through shared memory: each holds an open file as long as it exists, and with a full
+    /dev/shm (64 MB in a container) they wait for ever. They also raise the death of a worker at any place of the
+    program. Here each worker has its own pipe: received data are in this process's own memory, and the pipe of a dead
+    worker raises at once, without a time limit. A worker loads one batch ahead.
 
     Args:
-        dataset: What ``dataset[index]`` gives must be picklable.
+        dataset: A dataset with picklable items.
         batches: Indices of each batch.
         num_workers: Number of processes, 1 or more.
 
@@ -51,11 +51,11 @@ def load_ahead(dataset: Any, batches: Sequence[Sequence[int]], num_workers: int)
                 worker.start()
             except OSError as error:
                 raise DetNASError(
-                    f'Process {number + 1} of {num_workers} that load images cannot be started: {error}. Set '
-                    f'num_workers of the dataloader lower; 0 starts none.'
+                    f'Process {number + 1} of {num_workers} that load images cannot be started: {error}. Lower '
+                    f'num_workers of the dataloader; 0 starts none.'
                 ) from error
             finally:
-                sending.close()  # the worker alone holds it, so its end is the end of the pipe
+                sending.close()  # only the worker holds it, so the pipe ends with it
             workers.append(worker)
         for number in range(len(batches)):
             yield _received(pipes[number % num_workers], workers[number % num_workers], num_workers)
@@ -70,43 +70,43 @@ def load_ahead(dataset: Any, batches: Sequence[Sequence[int]], num_workers: int)
 
 
 def _received(pipe: Connection, worker: Any, num_workers: int) -> list[Any]:
-    """The next batch of a worker."""
+    """Receives the next batch of a worker."""
     try:
         items = pickle.loads(pipe.recv_bytes())
     except (EOFError, OSError) as error:
-        worker.join(5)  # it is gone, or it closed the pipe
+        worker.join(5)  # it has ended, or closed the pipe
         code = worker.exitcode
         how = f'by {signal.Signals(-code).name}' if code and code < 0 else f'with exit code {code}'
         raise DetNASError(
-            f'One of {num_workers} processes that load images was ended {how} before its work was done. The system '
-            f'ends processes so where memory runs out: {_MORE_MEMORY}.'
+            f'One of {num_workers} processes that load images ended {how} before its work was done. The system '
+            f'kills processes like this if memory runs out: {_MORE_MEMORY}.'
         ) from error
     if isinstance(items, ExceptionWrapper):
         try:
             items.reraise()
-        except (MemoryError, RuntimeError) as error:  # as such it would count as the failure of a candidate
+        except (MemoryError, RuntimeError) as error:  # unchanged it would count as a failed candidate
             if isinstance(error, MemoryError) or 'allocate memory' in str(error):
                 text = f'One of {num_workers} processes that load images ran out of memory: {_MORE_MEMORY}.'
                 raise DetNASError(text) from error
             raise
     if isinstance(items, _NotSent):
         raise DetNASError(
-            f'Processes that load images cannot send a batch: {items}. Let the pipeline give what can be pickled, or '
+            f'Processes that load images cannot send a batch: {items}. Make the pipeline return picklable objects, or '
             f'set num_workers=0 in the dataloader.'
         )
     return items
 
 
 class _NotSent(str):
-    """Why a batch cannot be sent."""
+    """Reason why a batch cannot be sent."""
 
 
 class _ByValue(pickle.Pickler):
-    """Pickles tensors as arrays, which is quicker than torch's own way, a file for each."""
+    """Pickles tensors as arrays, which is faster than torch's way of one file for each tensor."""
 
     def reducer_override(self, one: Any) -> Any:
         if type(one) is torch.Tensor:
-            with contextlib.suppress(TypeError, RuntimeError):  # no array can hold it: torch's way, by value as well
+            with contextlib.suppress(TypeError, RuntimeError):  # no array can hold it: torch pickles it by value
                 if one.is_contiguous():
                     return torch.from_numpy, (one.numpy(),)
         return NotImplemented
@@ -119,11 +119,11 @@ def _packed(items: Any) -> bytes:
 
 
 def _work(dataset: Any, batches: Sequence[Sequence[int]], pipe: Connection, receiving: Connection, number: int) -> None:
-    """What a worker does: loads its batches and sends each, or why it cannot."""
-    gc.freeze()  # or a collection would copy each page that is shared with the job
-    end_with_parent()  # one that lives on holds the ledger's lock for seconds
+    """Runs a worker: loads its batches and sends each, or the reason why it cannot."""
+    gc.freeze()  # else garbage collection would copy all pages shared with the job
+    end_with_parent()  # else it would hold the ledger's lock for seconds after the job
     receiving.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the job's, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the job, which ends its workers
     torch.set_num_threads(1)
     for batch in batches:
         try:
@@ -135,5 +135,5 @@ def _work(dataset: Any, batches: Sequence[Sequence[int]], pipe: Connection, rece
             data = _packed(items)
         except _NOT_PICKLABLE as error:
             data = pickle.dumps(_NotSent(f'{type(error).__name__}: {" ".join(str(error).split())}'))
-        with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+        with contextlib.suppress(BrokenPipeError):  # the receiver has ended
             pipe.send_bytes(data)

@@ -1,4 +1,4 @@
-"""One-shot evaluation: paths of a supernet, as a tree, their BN statistics recalibrated."""
+"""One-shot evaluation: paths of a supernet, arranged as a tree, with recalibrated BN statistics."""
 
 from detnas_mm.evaluators.one_shot.evaluator import OneShotEvaluator
 

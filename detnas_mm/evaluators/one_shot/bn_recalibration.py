@@ -1,9 +1,9 @@
-"""Statistics of BN layers for one path of a supernet, computed anew (DetNAS, section 3.2, step 3).
+"""Statistics of BN layers for one path of a supernet, recalibrated (DetNAS, section 3.2, step 3).
 
 Definition: while the network runs on the calibration batches, every BN layer normalises by the statistics of the
-batch at hand. A layer's new running mean is the plain mean over batches of the batch means, its new running variance
-the plain mean of the unbiased batch variances: float32 for each batch, added up in float64 in the order of the
-batches, cast once. So a batch's statistics depend on no other batch, and batches may be shared out to workers.
+current batch. A layer's new running mean is the plain mean of the batch means, its new running variance the plain mean
+of the unbiased batch variances: float32 for each batch, summed in float64 in the order of the batches, cast once. So a
+batch's statistics depend on no other batch, and batches may be distributed to workers.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from detnas_mm.models.modes import kept_modes
 
 #: Layer name → (mean, variance), both of shape (channels,).
 Statistics = dict[str, tuple[Tensor, Tensor]]
-#: What is noted of one batch: name, mean and variance of every layer as it runs; one that runs several times in a
-#: forward (shared heads) comes several times.
+#: Records of one batch: name, mean and variance of every layer as it runs; a layer that runs several times in a
+#: forward (shared heads) is recorded several times.
 Noted = list[tuple[str, Tensor, Tensor]]
 #: Names and channels of the layers that ran, in order.
 Layout = tuple[tuple[str, int], ...]
-#: The same for sending and adding up: the layout, and all means and variances in one array.
+#: The same packed for sending and summing: the layout, and all means and variances in one array.
 BatchStatistics = tuple[Layout, np.ndarray]
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    """All BN layers that keep statistics, by name; SyncBN and what it is turned into are among them."""
+    """Returns all BN layers with running statistics, by name; SyncBN and its replacement included."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -42,11 +42,11 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def trained_norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    """Returns the BN layers whose statistics change in training, by name; the others' are frozen.
+    """Returns the BN layers whose statistics change in training, by name; the others are frozen.
 
-    The model itself decides: it is put into training mode as a training loop does it, and a layer that stays in
-    evaluation mode is frozen, be it by ``norm_eval``, ``frozen_stages`` or a ``train`` of one's own. Modes are put
-    back. Parameters without gradients (``requires_grad=False``) are another thing: statistics move all the same.
+    The model decides: it is put into training mode as a training loop does it, and a layer that stays in evaluation
+    mode (by ``norm_eval``, ``frozen_stages`` or its own ``train``) is frozen. Modes are restored. Parameters without
+    gradients (``requires_grad=False``) do not matter: their statistics change all the same.
     """
     with kept_modes(model):
         model.train()
@@ -54,11 +54,11 @@ def trained_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def forward_mode(model: nn.Module) -> str:
-    """The cheapest mode in which a model's forward runs all of its BN layers as in training.
+    """Returns the fastest forward mode that runs all BN layers of a model as in training.
 
     Returns:
-        ``'tensor'`` for one-stage detectors whose loss follows the same forward of the head, else ``'loss'``: heads of
-        two stages see other RoIs in training.
+        ``'tensor'`` for one-stage detectors whose loss uses the same forward of the head, else ``'loss'``: the heads of
+        two-stage detectors get other RoIs in training.
     """
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
     from mmdet.models.detectors import SingleStageDetector
@@ -76,7 +76,7 @@ def forward_mode(model: nn.Module) -> str:
 
 @contextlib.contextmanager
 def without_rpn_loss(model: nn.Module) -> Iterator[None]:
-    """Spares a two-stage detector in training the loss of its RPN, on which nothing that follows depends."""
+    """Skips the RPN loss of a two-stage detector in training, since nothing later depends on it."""
     from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 
     head: Any = getattr(model, 'rpn_head', None)
@@ -87,7 +87,7 @@ def without_rpn_loss(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_adaptation(model: nn.Module) -> Iterator[None]:
-    """Keeps Dynamic R-CNN's thresholds as they are: one candidate's RoIs must not depend on those seen before."""
+    """Freezes Dynamic R-CNN's thresholds, so that RoIs of a candidate do not depend on earlier candidates."""
     head: Any = getattr(model, 'roi_head', None)
     with contextlib.ExitStack() as stack:
         if hasattr(head, 'update_hyperparameters'):
@@ -99,7 +99,7 @@ def without_adaptation(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def local_batch_norm(model: nn.Module) -> Iterator[None]:
-    """Lets SyncBN layers behave as plain BN: ranks that split images must not mix their statistics."""
+    """Makes SyncBN layers behave as BN inside the block: ranks have different images and must not synchronise."""
     synced = [m for m in model.modules() if isinstance(m, nn.SyncBatchNorm)]
     for module in synced:
         module.forward = types.MethodType(nn.BatchNorm2d.forward, module)
@@ -112,7 +112,7 @@ def local_batch_norm(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
-    """Puts back all BN statistics, momenta and the training mode of every module, whatever happens inside."""
+    """Restores all BN statistics, momenta and module modes after the block, also after an error."""
     norms = batch_norms(model).values()
     momenta = {m: m.momentum for m in norms}
     buffers = {m: {key: value.clone() for key, value in m.named_buffers(recurse=False)} for m in norms}
@@ -128,18 +128,17 @@ def restored(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def recording(model: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[Callable[[Noted], None]]:
-    """Puts the model into the state in which statistics are taken, and notes what some BN layers see.
+    """Prepares a model for recalibration and records the batch statistics of some BN layers.
 
     These layers run in training mode, all other modules (dropout, other BN, …) in evaluation mode. Their buffers are
     overwritten: wrap the model in :func:`restored`.
 
     Args:
         model: The model.
-        norms: Whose statistics are taken, by name: :func:`trained_norms`.
+        norms: The BN layers to record, by name: :func:`trained_norms`.
 
     Yields:
-        A function that says where to note the statistics of what runs from then on: layers that do not run stay
-        missing there.
+        A function that sets the list for the statistics of later forwards; layers that do not run are missing in it.
     """
     current: Noted = []
 
@@ -149,9 +148,9 @@ def recording(model: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[Cal
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            # With momentum 1 the running statistics *are* those of this forward, the variance unbiased.
+            # With momentum 1 the running statistics are those of this forward, with unbiased variance.
             current.append((name, module.running_mean.clone(), module.running_var.clone()))
-            module.reset_running_stats()  # 0 * NaN is NaN: a broken candidate must not reach the next one
+            module.reset_running_stats()  # 0 * NaN is NaN, which would reach the next candidate
 
         return hook
 
@@ -169,22 +168,22 @@ def recording(model: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[Cal
 
 
 def packed(noted: Sequence[Noted]) -> list[BatchStatistics]:
-    """What was noted of one batch, in a few arrays: a GPU is waited for once, and ranks are sent hundreds."""
+    """Packs the records of a batch into few arrays: one synchronisation with the GPU, and less to send."""
     values = [value for one in noted for _, *both in one for value in both]
     flat = torch.cat(values).cpu() if values else torch.empty(0)
     everything = (flat if flat.dtype == torch.float64 else flat.float()).numpy()
     layouts = [tuple((name, len(mean)) for name, mean, _ in one) for one in noted]
     ends = np.cumsum([2 * sum(width for _, width in layout) for layout in layouts])
-    # Pieces of their own: other ranks would be sent the whole for each.
+    # Copies: a view would be sent with its whole base array.
     pieces = [piece.copy() for piece in np.split(everything, ends[:-1])] if layouts else []
     return list(zip(layouts, pieces, strict=True))
 
 
 def average(collected: Mapping[int, BatchStatistics]) -> Statistics:
-    """The plain mean over batches, added up in float64 in the order of the batches, cast once.
+    """Returns the plain mean over batches, summed in float64 in the order of the batches and cast once.
 
     Args:
-        collected: What :func:`packed` made, by batch, of all workers together.
+        collected: Results of :func:`packed` by batch, of all workers.
     """
     totals: dict[Layout, tuple[Any, int]] = {}
     for number in sorted(collected):
@@ -194,7 +193,7 @@ def average(collected: Mapping[int, BatchStatistics]) -> Statistics:
     sums: dict[str, tuple[Any, int]] = {}
     for layout, (total, count) in totals.items():
         begin = 0
-        for name, width in layout:  # one that runs several times adds up its calls
+        for name, width in layout:  # a layer that runs several times sums its calls
             own, calls = sums.get(name, (0.0, 0))
             sums[name] = own + total[begin : begin + 2 * width].reshape(2, width), calls + count
             begin += 2 * width
@@ -207,13 +206,13 @@ def average(collected: Mapping[int, BatchStatistics]) -> Statistics:
 
 @torch.no_grad()
 def apply(norms: Mapping[str, _BatchNorm], statistics: Statistics) -> None:
-    """Writes statistics into BN layers, which :func:`batch_norms` lists."""
+    """Writes statistics into BN layers, as returned by :func:`batch_norms`."""
     for name, (mean, var) in statistics.items():
         norms[name].running_mean.copy_(mean)
         norms[name].running_var.copy_(var)
-        norms[name].num_batches_tracked.zero_()  # how many this rank has seen is no property of the candidate
+        norms[name].num_batches_tracked.zero_()  # the number on this rank must not depend on the candidate
 
 
 def not_finite(statistics: Statistics) -> list[str]:
-    """Names of the layers whose statistics are not finite."""
+    """Returns names of the layers whose statistics are not finite."""
     return [n for n, (mean, var) in statistics.items() if not (mean.isfinite().all() and var.isfinite().all())]

@@ -1,4 +1,4 @@
-"""BN statistics of candidates, taken on fixed training images (DetNAS, section 3.2, step 3)."""
+"""BN statistics of candidates, computed on fixed training images (DetNAS, section 3.2, step 3)."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ from detnas_mm.models import find_supernet
 
 
 def norms_to_recalibrate(model: nn.Module, key: str = 'search.evaluator.calibration') -> dict[str, _BatchNorm]:
-    """Returns the BN layers whose statistics are computed for each candidate, by name: those that training changed.
+    """Returns the BN layers to recalibrate for each candidate, by name: those that are not frozen in training.
 
     Args:
         model: The model.
-        key: What the setting that asks for it is called in messages.
+        key: Key of the setting, for messages.
 
     Raises:
-        DetNASError: If there are BN layers, and all of them were frozen in training.
+        DetNASError: If there are BN layers, and all are frozen in training.
     """
     norms, trained = bn_recalibration.batch_norms(model), bn_recalibration.trained_norms(model)
     if norms and not trained:
         raise DetNASError(
             f'{key} is given, but all {len(norms)} BN layers of {type(model).__name__} are '
-            f'frozen in training (norm_eval, frozen_stages), so that none is to be recalibrated. Set '
+            f'frozen in training (norm_eval, frozen_stages), so there is nothing to recalibrate. Set '
             f'{key}=None.'
         )
     return trained
 
 
 class Calibration(FixedBatches):
-    """The training images for BN, and what is done with them.
+    """Recalibrates BN layers on fixed training images.
 
     Args:
         model: A detector or classifier that holds a supernet.
         norms: The BN layers to recalibrate: :func:`norms_to_recalibrate`.
         dataloader: See :class:`FixedBatches`.
-        num_images: How many images to use; the batch size must divide it.
-        seed: Which ones, and what heads draw that see training RoIs.
+        num_images: Number of images to use; the batch size must divide it.
+        seed: Selects the images, and seeds the RoI sampling of heads.
         cache_mb: See :class:`FixedBatches`.
-        key: What the settings are called in messages.
+        key: Key of the settings, for messages.
 
     Attributes:
         frozen: Names of the other BN layers, which keep their statistics.
-        part: The smallest part of the model that holds all layers to recalibrate: ``'backbone'``, ``'neck'`` or
-            ``'model'``. Heads, losses and proposals are not run where they have nothing to recalibrate.
+        part: The smallest part of the model with all layers to recalibrate: ``'backbone'``, ``'neck'`` or ``'model'``.
+            Heads, losses and proposals without such layers are not run.
 
     Raises:
         ValueError: See :class:`FixedBatches`.
@@ -90,7 +90,7 @@ class Calibration(FixedBatches):
             self.part = 'neck'
 
     def spec(self) -> dict[str, Any]:
-        """What statistics depend on, JSON-ready."""
+        """Returns the settings that determine the statistics, JSON-ready."""
         spec: dict[str, Any] = dict(
             images=len(self.indices), batch_size=self.batch_size, images_digest=self.fingerprint(), part=self.part
         )
@@ -100,7 +100,7 @@ class Calibration(FixedBatches):
         return spec
 
     def frozen_line(self) -> str:
-        """Says how many BN layers are recalibrated, and how many keep their statistics."""
+        """Returns a log line with the numbers of recalibrated and of frozen BN layers."""
         return (
             f'BN statistics: {len(self.norms)} of {len(self.norms) + len(self.frozen)} layers recalibrated; '
             f'{len(self.frozen)} were frozen in training (norm_eval, frozen_stages) and are kept.'
@@ -108,14 +108,14 @@ class Calibration(FixedBatches):
 
     @torch.no_grad()
     def recalibrate(self, tree: PathTree, batches: Sequence[int]) -> None:
-        """Adds batches to the statistics of a tree's nodes; nodes where they are not finite fail.
+        """Adds batches to the statistics of a tree's nodes; nodes with statistics that are not finite fail.
 
         Args:
             tree: The candidates.
             batches: Numbers of the batches.
 
         Raises:
-            OutOfMemory: On all ranks, if one of them had no memory left.
+            OutOfMemory: On all ranks, if one of them ran out of memory.
         """
         gathered = jointly(lambda: self._collect(tree, batches))
         device = next(self.model.parameters()).device
@@ -124,11 +124,11 @@ class Calibration(FixedBatches):
             broken = bn_recalibration.not_finite(found)
             if broken:
                 node.failure = f'recalibrated BN statistics of {broken[0]} are not finite'
-            # Every batch to be judged on needs them there, and a GPU waits for what comes from the CPU.
+            # Every evaluation batch needs them on the device, and copies from the CPU make a GPU wait.
             node.statistics = {name: (mean.to(device), var.to(device)) for name, (mean, var) in found.items()}
 
     def _collect(self, tree: PathTree, batches: Sequence[int]) -> list[dict[int, bn_recalibration.BatchStatistics]]:
-        """This rank's share: for each node, statistics by batch, of earlier batches as well."""
+        """Computes this rank's share: for each node, statistics by batch, earlier batches included."""
         with (
             bn_recalibration.recording(self.model, self.norms) as into,
             bn_recalibration.without_rpn_loss(self.model),
@@ -150,11 +150,11 @@ class Calibration(FixedBatches):
                         with replayed(self.supernet, outputs):
                             self._forward(data)
                 for node, statistics in zip(nodes, bn_recalibration.packed(noted), strict=True):
-                    node.collected[unit.batch] = statistics  # maybe again: other candidates may have come this way
+                    node.collected[unit.batch] = statistics  # may be recomputed, for other candidates through this node
         return [node.collected for node in tree.nodes]
 
     def _forward(self, data: Any) -> None:
-        """Runs neck and head. Heads with BN see training RoIs, drawn from a seed that is the batch's own."""
+        """Runs neck and head. Heads with BN get training RoIs, sampled with a seed for each batch."""
         if self.part == 'neck':
             self.model.extract_feat(data['inputs'])
             return

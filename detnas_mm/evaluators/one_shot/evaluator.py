@@ -1,4 +1,4 @@
-"""The one-shot evaluation of DetNAS: a path of the trained supernet, its BN recalibrated, on search-val."""
+"""One-shot evaluation of DetNAS: paths of the trained supernet on search-val, with recalibrated BN."""
 
 from __future__ import annotations
 
@@ -37,35 +37,34 @@ from detnas_mm.spaces import Architecture
 
 @EVALUATORS.register_module()
 class OneShotEvaluator(Evaluator):
-    """Activate path → reset BN statistics → recalibrate on training images → evaluate on search-val → restore.
+    """Evaluates paths of a trained supernet: recalibrates BN on training images, evaluates on search-val.
 
-    Calibration follows the training: BN layers that the model keeps in evaluation mode while it is trained
-    (``norm_eval``, ``frozen_stages``) keep their statistics, and normalise by them while the others are recalibrated.
+    Calibration follows the training: BN layers that are in evaluation mode during training (``norm_eval``,
+    ``frozen_stages``) keep their statistics, and normalise by them while the others are recalibrated.
 
-    Whoever is evaluated leaves no trace in the model, so order cannot matter. With several ranks each takes its share
-    of the batches, of calibration and of evaluation, and computes the metric of its share of the candidates; all ranks
-    return the same scores.
+    The model is restored after each candidate, so their order does not matter. With several ranks, each processes its
+    share of the batches, of calibration and of evaluation, and computes the metric of its share of the candidates; all
+    ranks return the same scores.
 
     Args:
-        dataloader: Search-val: mmengine's dataloader config. Order and batches are fixed; samplers are ignored.
+        dataloader: Dataloader config of search-val, as for mmengine. Order and batches are fixed; samplers are ignored.
         metric: Config of one metric, such as ``dict(type='mmdet.CocoMetric', …)``.
-        calibration: The training images for BN: ``dict(dataloader=…, num_images=500, seed=0)``. Their pipeline should
-            be the training one without what is random, so that statistics are those of the images as they are. None
-            leaves the supernet's own statistics in force: right where all BN was frozen in training, else they mix all
-            paths, and it only shows what that costs.
-        cache_mb: Megabytes of loaded images to keep, for each of the two sets, on each rank.
-        chunk_size: How many candidates are evaluated together; 0 for a whole generation. They share what their paths
-            have in common, and images are read once for all. Scores do not depend on it; a crash loses one chunk, and
-            the progress bar moves by chunks. Defaults to 10.
+        calibration: Training images for BN: ``dict(dataloader=…, num_images=500, seed=0)``. Use the training pipeline
+            without its random steps. None keeps the supernet's own statistics: correct if all BN was frozen in
+            training; otherwise these mix all paths, which is useful only to see the effect of calibration.
+        cache_mb: Megabytes of loaded images to cache, for each of the two sets, on each rank.
+        chunk_size: Number of candidates evaluated together; 0 for a whole generation. They share the segments that
+            their paths have in common, and images are loaded once for all. Scores do not depend on it; a crash loses
+            one chunk, and the progress bar moves by chunks. Defaults to 10.
         racing: Arguments of :class:`Racing`, such as ``dict(shares=[0.25, 0.5], confidence=0.99, keep=10)``: candidates
-            without prospects are judged on a share of the images alone. None (the default) judges all on all images.
+            unlikely to be among the best are evaluated on a share of the images only. Defaults to None: all images.
         precision: ``'fp16'`` or ``'bf16'`` runs the network under autocast. Defaults to ``'fp32'``.
-        channels_last: Lets weights and activations lie channels last, which is quicker where there are many depthwise
+        channels_last: Uses channels_last memory format, which is faster with many depthwise
             convolutions. Scores differ in their last bits; exported nets are tested in the same layout. Defaults to
             False.
 
     Raises:
-        ValueError: If a setting does not fit; on :meth:`setup`, if the data do not, or calibration is asked for where
+        ValueError: If a setting does not fit; on :meth:`setup`, if the data do not, or calibration is given but
             training froze all BN.
     """
 
@@ -90,7 +89,8 @@ class OneShotEvaluator(Evaluator):
             unknown = set(calibration) - {'dataloader', 'num_images', 'seed'}
             if unknown or 'dataloader' not in calibration:
                 raise DetNASError(
-                    f'calibration is dict(dataloader=…, num_images=500, seed=0) or None; got {sorted(calibration)}.'
+                    f'calibration must be dict(dataloader=…, num_images=500, seed=0) or None; got keys '
+                    f'{sorted(calibration)}.'
                 )
             loader = checked_loader('evaluator.calibration.dataloader', calibration['dataloader'])
             calibration = {**calibration, 'dataloader': loader}
@@ -98,7 +98,7 @@ class OneShotEvaluator(Evaluator):
         self.racing = None if racing is None else build_from(EVALUATORS, racing, type=Racing)
         self.precision = checked_precision(precision)
         self.channels_last = flag('evaluator.channels_last', channels_last)
-        self._helped = False  # whether the metric alone would judge in another way
+        self._helped = False  # whether the metric alone would count other images or boxes
 
     def check(self, job: SearchJob) -> None:
         """See :meth:`Evaluator.check`."""
@@ -106,7 +106,7 @@ class OneShotEvaluator(Evaluator):
             self.racing.setup(job.objectives)
 
     def setup(self, job: SearchJob, model: Any = None) -> None:
-        """See :meth:`Evaluator.setup`. The path in force and the model's modes are kept."""
+        """See :meth:`Evaluator.setup`. The active path and the model's modes are kept."""
         self.check(job)
         self.model: nn.Module = model.module if is_model_wrapper(model) else model
         self.supernet = find_supernet(self.model)
@@ -138,12 +138,12 @@ class OneShotEvaluator(Evaluator):
         return spec | dict(calibration=self.calibration and self.calibration.spec())
 
     def observe(self, records: Sequence[Record]) -> None:
-        """See :meth:`Evaluator.observe`: racing learns from past generations who has prospects."""
+        """See :meth:`Evaluator.observe`: racing learns from past generations."""
         if self.racing is not None:
             self.racing.observe(records)
 
     def remark(self, records: Sequence[Record]) -> str:
-        """See :meth:`Evaluator.remark`: what racing saved."""
+        """See :meth:`Evaluator.remark`: the share of images that racing saved."""
         return '' if self.racing is None else spared(records)
 
     def evaluate(self, archs: Sequence[Architecture]) -> Iterator[Evaluation]:
@@ -153,7 +153,7 @@ class OneShotEvaluator(Evaluator):
             yield from self._chunk(archs[first : first + size])
 
     def _chunk(self, chunk: Sequence[Architecture]) -> Iterator[Evaluation]:
-        """Evaluates candidates together; one by one if there is no memory for all of them, to find which needs it."""
+        """Evaluates candidates together; one by one if memory runs out, so that only those that need it fail."""
         clock = dict(recalibration=0.0)
         try:
             with self._untouched():
@@ -187,7 +187,7 @@ class OneShotEvaluator(Evaluator):
 
     @contextlib.contextmanager
     def recalibrated(self, arch: Architecture) -> Iterator[nn.Module]:
-        """The model in evaluation mode with a path in force and its BN statistics recalibrated; restored after."""
+        """Yields the model in evaluation mode with an active path and its recalibrated BN; restores it after."""
         with self._untouched():
             tree = self._tree([arch])
             if self.calibration is not None:
@@ -205,7 +205,7 @@ class OneShotEvaluator(Evaluator):
             return slice_state_dict(state, arch, self.supernet, prefix)
 
     def rescoring(self, cfg: dict[str, Any]) -> dict[str, Any]:
-        """See :meth:`Evaluator.rescoring`; in the memory layout, and by the images, that it was searched by."""
+        """See :meth:`Evaluator.rescoring`; uses the memory format and the images of the search."""
         out = copy.deepcopy(cfg)
         hooks = []
         if self.channels_last:
@@ -239,12 +239,12 @@ class OneShotEvaluator(Evaluator):
 
     @torch.no_grad()
     def _score(self, judge: Judge, batches: Sequence[int], last: bool) -> None:
-        """Lets candidates predict, and judges them."""
+        """Predicts with all candidates, and evaluates the predictions."""
         with quiet(), dense_boxes.together(self.model), roi_boxes.together(self.model):
             judge.judge(partial(self._predict, judge.tree, batches), last)
 
     def _predict(self, tree: PathTree, batches: Sequence[int]) -> Predictions:
-        """What the metric keeps of this rank's share of some batches."""
+        """Returns the metric's data of this rank's share of some batches."""
 
         def enter(node: Node) -> None:
             bn_recalibration.apply(self._norms, node.statistics)
@@ -256,7 +256,7 @@ class OneShotEvaluator(Evaluator):
             for node, outputs in tree.walk(inputs['inputs'], enter, unit.part, unit.parts):
                 with replayed(self.supernet, outputs):
                     samples = self.model(**inputs, mode='predict')
-                del outputs  # before the next candidate's are made
+                del outputs  # frees memory before the next candidate
                 self.metric.process(data, [sample.to_dict() for sample in samples])
                 results[node.number][unit.batch] = self.metric.results
                 self.metric.results = []

@@ -1,4 +1,4 @@
-"""From the predictions of a chunk of candidates to their evaluations."""
+"""Computes evaluations from the predictions of a chunk of candidates."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from detnas_mm.evaluators.one_shot.racing import Racing
 from detnas_mm.evaluators.ranks import deal, jointly
 from detnas_mm.search import Evaluation
 
-#: What the metric keeps of predictions, by candidate's end and batch.
+#: Data of the metric for predictions, by candidate's end and batch.
 Predictions = dict[int, dict[int, list]]
 
 
 class Judge:
-    """Judges the candidates of a tree, stage by stage. Ranks share the work and come to the same results.
+    """Evaluates the candidates of a tree, stage by stage. Ranks share the work and get the same results.
 
-    Candidates without detections fail, those without prospects are dropped.
+    Candidates without detections fail; racing drops those that are unlikely to be among the best.
 
     Args:
         tree: The candidates.
-        metric: What candidates are judged by.
-        racing: Decides who is dropped after a share of the images, where there are several stages.
+        metric: The metric of candidates.
+        racing: Decides which candidates are dropped after a share of the images, if there are several stages.
 
     Attributes:
-        prediction_seconds: How long predictions took so far, ranks' exchange of them included.
+        prediction_seconds: Seconds that predictions took so far, exchange between ranks included.
     """
 
     def __init__(self, tree: PathTree, metric: BaseMetric, racing: Racing | None = None) -> None:
         self.tree = tree
         self.metric = metric
         self.racing = racing
-        self._ends = list(dict.fromkeys(node.number for node in tree.ends))  # equal candidates have the same
-        self._own = self._ends[get_rank() :: get_world_size()]  # whom this rank judges
+        self._ends = list(dict.fromkeys(node.number for node in tree.ends))  # equal candidates share one
+        self._own = self._ends[get_rank() :: get_world_size()]  # candidates of this rank
         self._found: Predictions = {end: {} for end in self._own}
         self._judged: dict[int, Evaluation] = {end: Evaluation() for end in self._ends}
         self.prediction_seconds = 0.0
 
     def judge(self, predict: Callable[[], Predictions], last: bool) -> None:
-        """Takes the predictions of a stage, and computes the metric on all that was predicted so far.
+        """Adds the predictions of a stage, and computes the metric on all predictions so far.
 
         Args:
-            predict: Makes this rank's share.
+            predict: Function that computes this rank's share.
             last: Whether this is the last stage.
 
         Raises:
-            OutOfMemory: On all ranks, if one of them had no memory left.
+            OutOfMemory: On all ranks, if one of them ran out of memory.
         """
         start = time.perf_counter()
         parts = jointly(predict, partial(deal, self._ends))
@@ -70,7 +70,7 @@ class Judge:
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """How each candidate did so far."""
+        """Returns the evaluation of each candidate so far."""
         return [self._judged[node.number] for node in self.tree.ends]
 
     def _verdict(self, end: int, last: bool) -> Evaluation:

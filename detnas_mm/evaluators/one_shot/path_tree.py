@@ -1,4 +1,4 @@
-"""Candidates as a tree of their common beginnings, so that what they share is computed once."""
+"""Candidates as a tree of their common beginnings: shared segments are computed once."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from detnas_mm.evaluators.one_shot.bn_recalibration import BatchStatistics, Stat
 from detnas_mm.evaluators.temporary import replaced
 from detnas_mm.models.supernet import Segment
 
-#: About how many candidates make a part.
+#: Approximate number of candidates in a part.
 HANDFUL = 6
-#: What a candidate's backbone returns.
+#: Outputs of a candidate's backbone.
 Outputs = tuple[Tensor, ...]
 
 
 @dataclass(eq=False)
 class Node:
-    """A segment behind a certain beginning; its BN statistics belong to all candidates that begin so.
+    """A segment after certain others; its BN statistics hold for all candidates that begin like this.
 
     Attributes:
         number: Position in the tree's order; the same on all ranks.
-        segment: What runs; None at the root, and at a candidate's end, which stands for neck and head.
+        segment: The segment that runs; None at the root, and at a candidate's end, which stands for neck and head.
         children: By segment key.
         collected: Statistics by batch, see :func:`bn_recalibration.recording`.
         statistics: Their average.
-        failure: Why all candidates behind this node fail, if they do.
-        dropped: At a candidate's end: why it is not evaluated any further, if it is not.
+        failure: Reason why all candidates through this node fail, or None.
+        dropped: At a candidate's end: reason why it is not evaluated further, or None.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Node:
 class PathTree:
     """A tree of paths, walked depth first.
 
-    In memory at a time are the outputs of one node of each depth where paths part, however many candidates there are.
+    Memory holds the outputs of one node at each depth where paths branch, for any number of candidates.
 
     Args:
         paths: The segments of each candidate; equal ones share all of their nodes.
@@ -53,7 +53,7 @@ class PathTree:
 
     def __init__(self, paths: Sequence[Sequence[Segment]]) -> None:
         self.nodes = [Node(0)]
-        #: For each candidate its nodes, from the stem's to the end's.
+        #: For each candidate its nodes, from the stem to the end.
         self.branches: list[list[Node]] = []
         for path in paths:
             branch, node = [], self.nodes[0]
@@ -72,29 +72,29 @@ class PathTree:
         return [branch[-1] for branch in self.branches]
 
     def statistics(self, candidate: int) -> Statistics:
-        """All BN statistics of one candidate."""
+        """Returns all BN statistics of one candidate."""
         return {name: value for node in self.branches[candidate] for name, value in node.statistics.items()}
 
     def failure(self, candidate: int) -> str | None:
-        """Why a candidate fails; None if it does not."""
+        """Returns the reason why a candidate fails; None if it does not."""
         return next((node.failure for node in self.branches[candidate] if node.failure), None)
 
     def goes_on(self, candidate: int) -> bool:
-        """Whether a candidate has neither failed nor been dropped."""
+        """Returns True if a candidate has neither failed nor been dropped."""
         return self.failure(candidate) is None and self.branches[candidate][-1].dropped is None
 
     @property
     def open(self) -> bool:
-        """Whether any candidate goes on."""
+        """True if at least one candidate has neither failed nor been dropped."""
         return any(map(self.goes_on, range(len(self.branches))))
 
     @property
     def parts(self) -> int:
-        """Into how many parts the candidates that go on may be cut: neighbours, which share much, a handful each."""
+        """Number of parts into which the remaining candidates may be split: neighbours, which share much."""
         return math.ceil(len(self._going_on()) / HANDFUL)
 
     def _going_on(self) -> list[list[Node]]:
-        """Branches of those that have neither failed nor been dropped, in the order of a walk; equal ones once."""
+        """Returns the branches of candidates that have neither failed nor been dropped, in order; equal ones once."""
         branches = {
             tuple(node.number for node in branch): branch
             for candidate, branch in enumerate(self.branches)
@@ -109,12 +109,12 @@ class PathTree:
 
         Args:
             images: Shape (n, c, h, w), preprocessed.
-            enter: Called before a node runs. What only leads to candidates that failed or were dropped is left out.
-            part: Which part of the candidates, counted from 0.
-            parts: Of how many.
+            enter: Called before a node runs. Nodes that only failed or dropped candidates use are skipped.
+            part: Index of the part of the candidates, from 0.
+            parts: Number of parts.
 
         Yields:
-            (the candidate's end, what its backbone returns); candidates that are equal appear once.
+            (the candidate's end, outputs of its backbone); equal candidates appear once.
         """
         branches = self._going_on()
         cuts = [len(branches) * number // parts for number in (part, part + 1)]
@@ -130,7 +130,7 @@ class PathTree:
             if child.segment is None:
                 yield child, outs
                 continue
-            # No variable here may hold on to what nobody needs any more: the result, and before the last child x.
+            # No variable here may keep data that are no longer needed: the result, and x before the last child.
             result = list(_run(child.segment, x, outs))
             if child is children[-1]:
                 del x
@@ -141,7 +141,7 @@ _END = object()
 
 
 def replayed(backbone: nn.Module, outputs: Outputs) -> AbstractContextManager[None]:
-    """Lets a model's next forward take these for what its backbone returns."""
+    """Replaces the backbone's outputs in the model's next forward."""
     return replaced(backbone, 'forward', lambda x: outputs)
 
 

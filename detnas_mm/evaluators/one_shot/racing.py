@@ -1,4 +1,4 @@
-"""Candidates without prospects are not evaluated to the end."""
+"""Racing: stops the evaluation of candidates that are unlikely to be among the best."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stage(NamedTuple):
 
     Attributes:
         calibration: Numbers of the calibration batches that are added.
-        evaluation: Numbers of the batches to be judged on; what was predicted on them before is replaced.
+        evaluation: Numbers of the evaluation batches; earlier predictions on them are replaced.
     """
 
     calibration: list[int]
@@ -26,24 +26,24 @@ class Stage(NamedTuple):
 
 
 class Racing:
-    """Judges candidates on a share of the images first, and drops those that the full set would hardly save.
+    """Evaluates candidates on a share of the images first, and drops those that are unlikely to be among the best.
 
-    Every candidate that got the full set has two values of the objective: on the share and on all images. A straight
-    line through these pairs, of all finished generations, predicts the full value of a candidate from its value on
-    the share, and how far off that may be (the prediction interval of linear regression, with Student's t; survivors
-    of the first share were chosen by it alone, which leaves its line unbiased; that of a later share is learnt from
-    those that an earlier one let through, and is so nearly). A candidate is dropped if, at the confidence asked for,
-    its full value stays below that of the best ``keep`` so far. So a decision depends on finished generations and on
-    the candidate, never on its companions. Until there are ``at_least`` pairs none is dropped.
+    Every candidate that got the full set has two values of the objective: on the share and on all images. A linear
+    regression on these pairs, of all finished generations, predicts the full value of a candidate from its value on the
+    share, with a prediction interval (Student's t). Survivors of the first share were selected by it alone, so its line
+    is unbiased; that of a later share is learnt from survivors of an earlier one, and nearly unbiased. A candidate is
+    dropped if, at the given confidence, its full value is below that of the best ``keep`` so far. So a decision depends
+    on finished generations and on the candidate, never on other candidates. Until there are ``at_least`` pairs none is
+    dropped.
 
     Args:
-        shares: Which shares of the images to stop at, ascending, each in (0, 1).
-        confidence: Probability with which a candidate that is dropped is out of the best ``keep``, in [0.5, 1).
-        keep: How many of the best of all generations must not be missed; the number of parents of the evolution.
-        at_least: Pairs to learn from before any candidate is dropped; 5 or more.
-        calibration: Share of the calibration images that BN statistics are taken on until the last stage, in (0, 1].
-            Below 1 survivors are recalibrated in full then, and judged anew on all images: it pays where
-            recalibration is a large part of an evaluation, and most candidates are dropped.
+        shares: Shares of the images after which candidates may be dropped, ascending, each in (0, 1).
+        confidence: Probability that a dropped candidate is not among the best ``keep``, in [0.5, 1).
+        keep: Number of best rows of all generations that must be kept; set it to the evolution's ``parents``.
+        at_least: Number of pairs from which candidates are dropped; 5 or more.
+        calibration: Share of the calibration images for BN statistics until the last stage, in (0, 1]. Below 1,
+            survivors are then recalibrated in full and evaluated again on all images: this pays if recalibration is a
+            large part of an evaluation and most candidates are dropped.
 
     Raises:
         ValueError: If a number does not fit.
@@ -59,7 +59,9 @@ class Racing:
     ) -> None:
         self.shares = [float(real('racing.shares', share)) for share in listed('racing.shares', shares, '[0.25, 0.5]')]
         if not self.shares or self.shares != sorted(set(self.shares)) or not 0 < self.shares[0] <= self.shares[-1] < 1:
-            raise DetNASError(f'racing.shares must ascend and lie between 0 and 1, such as [0.25, 0.5]; got {shares}.')
+            raise DetNASError(
+                f'racing.shares must be ascending numbers between 0 and 1, such as [0.25, 0.5]; got {shares}.'
+            )
         if not 0.5 <= real('racing.confidence', confidence) < 1:
             raise DetNASError(f'racing.confidence must lie in [0.5, 1); got {confidence}.')
         if not 0 < real('racing.calibration', calibration) <= 1:
@@ -73,16 +75,16 @@ class Racing:
         self._threshold = -math.inf
 
     def spec(self) -> dict[str, Any]:
-        """The settings, JSON-ready."""
+        """Returns the settings, JSON-ready."""
         names = ('shares', 'confidence', 'keep', 'at_least', 'calibration')
         return {name: getattr(self, name) for name in names}
 
     def stages(self, batches: int, calibration_batches: int = 0) -> list[Stage]:
-        """What is added at each stage: evaluation's batches in a fixed random order, cut at the shares.
+        """Returns the batches that each stage adds: evaluation batches in a fixed random order, split at the shares.
 
         Args:
-            batches: How many batches there are to judge on.
-            calibration_batches: How many there are to recalibrate on.
+            batches: Number of evaluation batches.
+            calibration_batches: Number of calibration batches.
         """
         order = np.random.default_rng(0).permutation(batches).tolist()
         cuts = sorted({math.ceil(share * batches) for share in self.shares} - {batches})
@@ -95,35 +97,35 @@ class Racing:
         return stages
 
     def setup(self, objectives: Sequence[Objective]) -> None:
-        """Called once before the first evaluation.
+        """Sets the objective; called once, before the first evaluation.
 
         Raises:
-            ValueError: If there are several objectives: a candidate that is last in one may be first in another.
+            ValueError: If there are several objectives: the worst in one may be the best in another.
         """
         if len(objectives) != 1:
             raise DetNASError(
-                f'Racing drops who has no prospect in one objective; got {[o.name for o in objectives]}. Take '
-                f'evaluator.racing out of the config, or all objectives but one.'
+                f'Racing needs exactly one objective; got {[o.name for o in objectives]}. Remove '
+                f'evaluator.racing from the config, or all objectives but one.'
             )
         self._objective = objectives[0]
         self.observe([])
 
     def observe(self, records: Sequence[Record]) -> None:
-        """Learns from all rows of finished generations."""
-        assert self._objective is not None  # setup comes first
+        """Updates the regression with all rows of finished generations."""
+        assert self._objective is not None  # set by setup
         self._ok = self._objective.best_first(records)
         enough = len(self._ok) >= self.keep
         self._threshold = self._objective.gain(self._ok[self.keep - 1]) if enough else -math.inf
 
     def prospect(self, images: int, metrics: dict[str, float]) -> float:
-        """The highest full value to be expected of a candidate, in the objective's direction turned to "larger".
+        """Returns the highest full value to expect of a candidate; larger is better in any direction.
 
         Args:
-            images: How many images it was judged on.
+            images: Number of images it was evaluated on.
             metrics: Its metrics there.
 
         Returns:
-            The upper end of the prediction interval; infinity where nothing can be said yet.
+            The upper end of the prediction interval; infinity as long as there is no prediction.
         """
         name = self._objective.name if self._objective else ''
         sign = 1 if self._objective is None or self._objective.direction == 'maximize' else -1
@@ -137,7 +139,7 @@ class Racing:
         return upper_bound(np.array(pairs), sign * metrics[name], self.confidence)
 
     def verdict(self, images: int, metrics: dict[str, float]) -> str | None:
-        """Why a candidate is dropped after so many images; None if it is not."""
+        """Returns the reason to drop a candidate after some images; None to keep it."""
         highest = self.prospect(images, metrics)
         if highest >= self._threshold:
             return None
@@ -149,17 +151,17 @@ class Racing:
 
 
 def partial(row: Record | Evaluation) -> dict[str, dict[str, float]]:
-    """Metrics on the first so many images, by that number: never to be compared with those on all images."""
+    """Returns metrics on a part of the images, by number of images: not comparable with those on all images."""
     return row.details.get('partial', {})
 
 
 def judged_on(row: Record | Evaluation) -> int | None:
-    """How many images a candidate was judged on; None for one that failed before."""
+    """Returns the number of images a candidate was evaluated on; None if it failed before."""
     return row.details.get('images')
 
 
 def spared(records: Sequence[Record]) -> str:
-    """Which share of the images the rows of the last generation were not judged on; empty if none was dropped."""
+    """Returns text with the share of images that racing saved in the last generation; empty if none was dropped."""
     last = [record for record in records if record.generation == records[-1].generation]
     full = max(judged_on(record) or 0 for record in records)
     if not full or not any(record.status == 'dropped' for record in last):
@@ -169,7 +171,7 @@ def spared(records: Sequence[Record]) -> str:
 
 
 def upper_bound(pairs: np.ndarray, x: float, confidence: float) -> float:
-    """The upper end of the one-sided prediction interval of simple linear regression.
+    """Returns the upper end of the one-sided prediction interval of simple linear regression.
 
     Args:
         pairs: Array of shape (n, 2) of known (x, y), n > 2.

@@ -1,4 +1,4 @@
-"""How a space is searched."""
+"""Search strategies: random, evolution, Pareto, population."""
 
 from detnas_mm.search.strategies.ask_tell import AskTell
 from detnas_mm.search.strategies.base import Strategy

@@ -1,4 +1,4 @@
-"""The loop of strategies that ask for candidates and learn from their rows: ask, constrain, evaluate, record, tell."""
+"""Ask-and-tell loop of strategies: propose candidates, check constraints, evaluate, record, learn from the rows."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from detnas_mm.spaces import Architecture
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
 
-#: Seconds after which a line says how far the drawing of a generation is.
+#: Seconds between log lines while a generation is drawn.
 EVERY = 25.0
 
 
 class AskTell(Strategy):
-    """A strategy that is asked for a generation of candidates and then given their rows.
+    """A strategy with an ask-and-tell interface: proposes a generation of candidates and then receives their rows.
 
     Its state is a function of the seed and of the rows so far: generation g is drawn from a generator seeded by
-    (seed, g). A search is resumed by asking and telling again, so nothing is ever saved.
+    (seed, g). Resuming replays the rows from the seed; nothing else is saved.
 
     Args:
-        max_attempts: Candidates drawn without a new feasible one among them before giving up.
+        max_attempts: Number of candidates drawn in a row without a new feasible one, after which drawing stops.
 
     Attributes:
         records: All rows so far.
-        remark: What the log should say of the last generation besides its values.
+        remark: Text about the last generation for the log.
     """
 
     def __init__(self, max_attempts: int = 20_000) -> None:
@@ -70,27 +70,27 @@ class AskTell(Strategy):
         self._kept = None
 
     def rehearse(self) -> None:
-        """Draws the first generation, and keeps it for :meth:`run`: for strategies to which that costs nothing.
+        """Draws the first generation and keeps it for :meth:`run`, to check early that constraints can be met.
 
-        Where nets are measured to know if they meet a constraint it is left to :meth:`run`.
+        Skipped if nets must be measured to check a constraint.
 
         Raises:
-            UnmeetableConstraint: If constraints cannot be met together.
+            UnmeetableConstraint: If no candidate meets all constraints.
         """
         if not self.budget.dear:
             self._kept = self.ask(0)
 
-    # -- what a strategy proposes -------------------------------------------------------------------------------
+    # -- proposing -------------------------------------------------------------------------------
 
     @abstractmethod
     def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
         """Draws one generation with :meth:`draw_new`."""
 
     def ask(self, generation: int) -> list[Proposal]:
-        """The candidates of a generation, none of them asked for before; empty when the space is used up.
+        """Proposes the new candidates of a generation; empty if no new feasible candidate is left.
 
         Raises:
-            UnmeetableConstraint: If not one feasible candidate was found.
+            UnmeetableConstraint: If no feasible candidate was found.
         """
         if self._kept is not None:
             proposals, self._kept = self._kept, None
@@ -107,15 +107,15 @@ class AskTell(Strategy):
         return proposals
 
     def tell(self, records: Sequence[Record]) -> None:
-        """Takes the rows of a generation that was asked for."""
+        """Receives the rows of the generation that was proposed."""
         self.records.extend(records)
 
     def draw_new(self, count: int, draw: Callable[[int], list[Proposal]]) -> list[Proposal]:
-        """Draws until there are ``count`` new feasible candidates, or ``max_attempts`` in a row were of no use.
+        """Draws until there are ``count`` new feasible candidates, or ``max_attempts`` in a row were not.
 
         Args:
-            count: How many are needed.
-            draw: Makes n candidates, feasible or not.
+            count: Number of candidates needed.
+            draw: Function that draws n candidates, feasible or not.
 
         Returns:
             At most ``count`` candidates.
@@ -127,7 +127,7 @@ class AskTell(Strategy):
             drawn = draw(min(count - len(found) if self.budget.dear else many, self.max_attempts))
             allowed = self.budget.allows([p.arch for p in drawn])
             in_vain += max(len(drawn), 1)
-            if time.monotonic() - said >= EVERY:  # nets are built or measured to know if they meet a constraint
+            if time.monotonic() - said >= EVERY:  # slow if nets are built or measured to check a constraint
                 said = time.monotonic()
                 limits = ' and '.join(map(str, self.budget.constraints)) or 'the space'
                 self.job.log(
@@ -148,7 +148,7 @@ class AskTell(Strategy):
         return found
 
     def draw_random(self, count: int, rng: np.random.Generator) -> list[Proposal]:
-        """New feasible candidates drawn at random."""
+        """Draws new feasible candidates at random."""
         return self.draw_new(count, lambda n: [Proposal(arch) for arch in self.space.sample_many(rng, n)])
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class AskTell(Strategy):
         known = len(ledger.records)
         announce(job, ledger, counted(known, 'evaluated candidate') if known else '')
         proposals = self.ask(0)
-        first = 0  # this generation's first row
+        first = 0  # first row of this generation
         accepted: list[float] = []
         improved: list[bool] = []
         with progress(job, job.generations * len(proposals)) as bar:
@@ -171,7 +171,7 @@ class AskTell(Strategy):
                 first += len(proposals)
                 self.tell(records)
                 job.log(self._line(evaluator, ledger.records[:first], records, generation))
-                # Of those not seen before: where children are alike, most are known, and no constraint is to blame.
+                # Share among new candidates only: equal children are no sign of a tight constraint.
                 new = self._accepted + len(self._rejected)
                 accepted.append(self._accepted / new if new else 1.0)
                 improved.append(self._is_new_best(ledger.records[:first], records))
@@ -191,7 +191,7 @@ class AskTell(Strategy):
     def _evaluate(
         self, evaluator: Evaluator, ledger: Ledger, generation: int, proposals: list[Proposal], first: int, bar: tqdm
     ) -> None:
-        """Writes the rows of a generation that the ledger lacks, in the order asked for."""
+        """Evaluates the candidates of a generation without a row, and writes their rows in the order proposed."""
         known = ledger.records[first : first + len(proposals)]
         check_replayed(ledger, known, proposals, generation)
         missing = proposals[len(known) :]
@@ -202,14 +202,14 @@ class AskTell(Strategy):
             self.budget.measure([proposal.arch for proposal in missing])
             failed = self.budget.failures([proposal.arch for proposal in proposals])
             evaluator.expect([proposal for proposal in proposals if proposal.arch not in failed])
-        # The very first candidate goes alone, so that a mistaken objective costs one evaluation.
+        # The first candidate is evaluated alone, so that a wrong objective costs one evaluation.
         alone = 0
         if not ledger.records and evaluator.first_alone:
             alone = 1 + next((i for i, proposal in enumerate(missing) if proposal.arch not in failed), len(missing))
         for part in (missing[:alone], missing[alone:]):
             if not part:
                 continue
-            # An error here ends what still runs for the others, whoever holds on to the error.
+            # Closed on errors too, which ends the work for other candidates.
             archs = [proposal.arch for proposal in part]
             with closing(_evaluations(evaluator, archs, failed, self.job)) as evaluations:
                 for proposal, evaluation in zip(part, evaluations, strict=True):
@@ -220,7 +220,7 @@ class AskTell(Strategy):
                         bar.set_postfix_str(f'best {self.objectives[0].value(best[0]):.4f} {best[0].arch}')
 
     def _is_new_best(self, so_far: list[Record], records: list[Record]) -> bool:
-        """Whether a generation has brought to the front what is not as good as something before."""
+        """Returns True if a generation has added a row to the front that no earlier row equals."""
         known = {self._gains(record) for record in so_far[: len(so_far) - len(records)] if record.ok}
         front = pareto_front(so_far, self.objectives) if any(record.ok for record in records) else []
         return any(self._gains(record) not in known for record in front)
@@ -268,14 +268,14 @@ def _evaluations(
 
 
 def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJob) -> Generator[Evaluation, None, None]:
-    """Evaluates candidates; those whose machine was lost are tried again, after the others.
+    """Evaluates candidates; those whose machine was lost are evaluated again after the others.
 
     Yields:
         Evaluations in the order of the candidates.
 
     Raises:
-        DetNASError: If one is lost more often than the evaluator's ``retries``, and the job does not say ``fail_lost``;
-            the rows before it are kept.
+        DetNASError: If one is lost more often than the evaluator's ``retries``, and the job has no ``fail_lost``;
+            earlier rows are kept.
     """
     found: dict[int, Evaluation] = {}
     missing, given = list(range(len(archs))), 0
@@ -302,7 +302,7 @@ def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJo
     if not job.fail_lost:
         again = f': {job.command()}; or, to record it as failed: {job.command("--fail-lost")}' if job.command() else ''
         raise DetNASError(
-            f'{name} was lost {evaluator.retries + 1} times: {reason}. Rows so far are kept. Check the machines, then '
+            f'{name} was lost {evaluator.retries + 1} times: {reason}. Earlier rows are kept. Check the machines, then '
             f'resume with the same command{again}'
         )
     for place, why in lost.items():

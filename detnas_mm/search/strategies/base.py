@@ -1,4 +1,4 @@
-"""The interface of a search strategy."""
+"""Interface of search strategies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Strategy(ChecksInput, ABC):
-    """How a space is searched. A strategy owns its loop; its only state between two starts is the ledger.
+    """Searches a space. A strategy runs its own loop; the only state between two starts is the ledger.
 
     Attributes:
         job: The search, after :meth:`setup`.
@@ -25,10 +25,10 @@ class Strategy(ChecksInput, ABC):
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:
-        """The settings that decide which candidates are asked for, JSON-ready."""
+        """Returns the settings that determine the proposed candidates, JSON-ready."""
 
     def setup(self, job: SearchJob) -> None:
-        """Called once, before a model or data are loaded.
+        """Prepares the strategy; called once, before a model or data are loaded.
 
         Raises:
             ValueError: If the strategy cannot serve this search.
@@ -37,23 +37,23 @@ class Strategy(ChecksInput, ABC):
 
     @abstractmethod
     def run(self, evaluator: Evaluator, ledger: Ledger) -> list[Record]:
-        """Runs the search to its end, from where the ledger's rows end.
+        """Runs the search to its end, starting after the rows of the ledger.
 
-        It is called on every rank, with the same rows, and must ask for the same candidates in the same order on all:
-        what it asks for follows from the seed and the rows alone, never from time, host, rank or the ledger's path.
+        It is called on every rank with the same rows, and must propose the same candidates in the same order on all:
+        they may depend on the seed and the rows only, never on time, host, rank or the ledger's path.
 
         Args:
-            evaluator: Set up.
-            ledger: Takes the rows; a file on rank 0 alone.
+            evaluator: The evaluator, after its ``setup``.
+            ledger: Receives the rows; a file on rank 0 only.
 
         Returns:
             All successful rows, the best in the first objective first.
 
         Raises:
-            LedgerError: If the ledger's rows are not those that this strategy asks for.
+            LedgerError: If the ledger's rows are not those that this strategy proposes.
             DetNASError: If every candidate failed.
         """
 
     def artifacts(self) -> dict[str, Any]:
-        """What else the search has to show after :meth:`run`: JSON-ready contents by the name of their file."""
+        """Returns further results after :meth:`run`: JSON-ready content by file name."""
         return {}

@@ -1,4 +1,4 @@
-"""The evolution of DetNAS (section 3.2, step 3)."""
+"""Evolutionary search of DetNAS (section 3.2, step 3)."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 @STRATEGIES.register_module()
 class EvolutionStrategy(AskTell):
-    """Keeps the best of all time as parents; half of the children are mutations, half crossovers.
+    """Evolution with the best rows of all generations as parents; by default half mutation, half crossover.
 
-    The first generation is random. Where mutation or crossover finds nothing new, random candidates fill up, so that
-    generations stay full for as long as the space has anything new.
+    The first generation is random. If mutation or crossover finds too few new candidates, random ones are added, so
+    that generations are full as long as the space has new candidates.
 
     Args:
-        population: Candidates a generation. Defaults to the paper's 50.
-        parents: How many of the best of all generations become parents. Defaults to the paper's 10.
+        population: Candidates of a generation. Defaults to the paper's 50.
+        parents: Number of the best rows of all generations that become parents. Defaults to the paper's 10.
         mutation: Children by mutation. Defaults to the paper's half of the population.
         crossover: Children by crossover. Defaults to the paper's half of the population.
-        random: Random newcomers a generation. Defaults to 0, as in the paper; the authors' code has 20 mutations,
-            20 crossovers and 10 newcomers.
+        random: Random candidates in each generation. Defaults to 0, as in the paper; the authors' code has 20
+            mutations, 20 crossovers and 10 random candidates.
         mutation_prob: Probability that a gene is redrawn. Defaults to the paper's 0.1.
         max_attempts: See :class:`AskTell`.
         prefilter: Arguments of :class:`~detnas_mm.search.prefilter.Prefilter`, such as
-            ``dict(ranker=dict(type='SurrogateRanker'), oversample=4, min_correlation=0.3)``. None (the paper's way)
-            evaluates all offspring.
+            ``dict(ranker=dict(type='SurrogateRanker'), oversample=4, min_correlation=0.3)``. Defaults to None
+            (all offspring are evaluated), as in the paper.
 
     Raises:
-        ValueError: If a number does not fit, or the three kinds do not add up to the population.
+        ValueError: If a number does not fit, or mutation, crossover and random do not add up to the population.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class EvolutionStrategy(AskTell):
             crossover = population - random - mutation
         if mutation + crossover + random != population or min(mutation, crossover) < 0:
             raise DetNASError(
-                f'mutation + crossover + random, each at least 0, must be the population; got {mutation} + '
+                f'mutation + crossover + random, each at least 0, must equal the population; got {mutation} + '
                 f'{crossover} + {random} != {population}.'
             )
         if not 0 < mutation_prob <= 1:
@@ -92,15 +92,15 @@ class EvolutionStrategy(AskTell):
         self.rehearse()
 
     def check_objectives(self, job: SearchJob) -> None:
-        """Refuses objectives that this strategy cannot serve.
+        """Raises unless there is exactly one objective.
 
         Raises:
-            ValueError: Names them.
+            ValueError: If there are several. The message names them.
         """
         if len(job.objectives) != 1:
             raise DetNASError(
-                f'EvolutionStrategy optimises one objective; got {[o.name for o in job.objectives]}. Keep one and turn '
-                f'the others into constraints, or take ParetoStrategy.'
+                f'EvolutionStrategy needs exactly one objective; got {[o.name for o in job.objectives]}. Turn '
+                f'the others into constraints, or use ParetoStrategy.'
             )
 
     def tell(self, records: Sequence[Record]) -> None:
@@ -111,7 +111,7 @@ class EvolutionStrategy(AskTell):
             self.remark = str(self.prefilter)
 
     def choose_parents(self) -> list[Record]:
-        """The best rows of all generations."""
+        """Returns the best rows of all generations."""
         return self.objectives[0].best_first(self.records)[: self.parents]
 
     def propose(self, generation: int, rng: np.random.Generator) -> list[Proposal]:
@@ -145,7 +145,7 @@ class EvolutionStrategy(AskTell):
         return children
 
     def _draw_offspring(self, count: int, draw: Callable[[int], list[Proposal]]) -> list[Proposal]:
-        """New feasible offspring; of more than are wanted the most promising where there is a prefilter."""
+        """Draws new feasible offspring; with a prefilter, keeps the most promising of a larger number."""
         if self.prefilter is None:
             return self.draw_new(count, draw)
         kept, left_out = self.prefilter.choose(count, lambda number: self.draw_new(number, draw))

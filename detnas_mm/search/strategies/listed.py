@@ -1,4 +1,4 @@
-"""Candidates that are named by hand."""
+"""Evaluation of given architectures."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _EXAMPLE = "['0|1|2|3', …], as the space writes them"
 
 @STRATEGIES.register_module()
 class ListStrategy(AskTell):
-    """Evaluates the architectures that it is given, in one generation: what a search is to be compared with.
+    """Evaluates given architectures in one generation, as a baseline for a search.
 
     Args:
-        archs: Architectures, each as the space writes it.
+        archs: Architectures, each as text of the space.
 
     Raises:
-        ValueError: If there is none, or, on :meth:`setup`, one is no member of the space, is given twice, or breaks a
-            constraint.
+        ValueError: If the list is empty, or, on :meth:`setup`, an architecture is not a member of the space, is given
+            twice, or breaks a constraint.
     """
 
     def __init__(self, archs: Sequence[Any]) -> None:
@@ -42,13 +42,13 @@ class ListStrategy(AskTell):
         super().setup(job)
         if job.generations != 1:
             raise DetNASError(
-                f'ListStrategy evaluates its architectures in one generation; search.budget.generations is '
+                f'ListStrategy evaluates all architectures in one generation, but search.budget.generations is '
                 f'{job.generations}. Set it to 1.'
             )
         self._members = [self.space.parse(arch) for arch in self.archs]
         if len(set(self._members)) < len(self._members):
             twice = next(arch for i, arch in enumerate(self._members) if arch in self._members[:i])
-            raise DetNASError(f'search.strategy.archs names {self.space.describe(twice)} twice; name it once.')
+            raise DetNASError(f'search.strategy.archs has {self.space.describe(twice)} twice: remove one of them.')
         self.rehearse()
 
     def spec(self) -> dict[str, Any]:
@@ -61,6 +61,6 @@ class ListStrategy(AskTell):
             broken = [self.space.describe(arch) for arch in self._members if arch not in fitting]
             raise DetNASError(
                 f'search.strategy.archs: {", ".join(broken)} breaks {" or ".join(map(str, self.budget.constraints))}. '
-                f'Leave it out, or loosen search.constraints.'
+                f'Remove it, or loosen search.constraints.'
             )
         return found

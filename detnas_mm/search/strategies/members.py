@@ -1,4 +1,4 @@
-"""The members of a population as arrays, and the phases in which they change."""
+"""The population as arrays, and the phases of its mutation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from detnas_mm.spaces import ArraySpace
 
 @dataclass(frozen=True)
 class Population:
-    """The best so far, as arrays, the best first.
+    """The best candidates so far as arrays, the best first.
 
     Attributes:
         codes: Shape (members, genes), see :meth:`SearchSpace.encode`.
-        gains: Shape (members,), the larger the better.
-        born: Shape (members,), the snapshot in which each came in; -1 for those that it began with.
-        drawn: Candidates drawn up to here.
-        evaluated: How many of them were scored.
+        gains: Shape (members,), larger is better.
+        born: Shape (members,), the snapshot in which each entered; -1 for initial ones.
+        drawn: Candidates drawn so far.
+        evaluated: Number of them that were scored.
     """
 
     codes: np.ndarray
@@ -33,13 +33,13 @@ class Population:
     evaluated: int = 0
 
     def with_children(self, children: np.ndarray, gains: np.ndarray, born: int, most: int) -> Population:
-        """The best of members and children; among equals, older and then earlier ones stay.
+        """Returns the best of members and children; ties go to older, then to earlier ones.
 
         Args:
             children: Rows, shape (children, genes).
             gains: Shape (children,).
-            born: The snapshot in which children came in.
-            most: Members kept.
+            born: The snapshot in which the children enter.
+            most: Number of members to keep.
         """
         codes = np.concatenate([self.codes, children])
         gains = np.concatenate([self.gains, gains])
@@ -50,12 +50,12 @@ class Population:
     def rows(
         self, space: ArraySpace, budget: Budget, first: str, metrics: Callable[[float], dict[str, float]]
     ) -> tuple[Record, ...]:
-        """The members as rows, each with its rank as index and the snapshot that it came in as generation.
+        """Returns the members as rows: the index is the rank, the generation the snapshot in which it entered.
 
         Args:
             space: The space.
-            budget: Counts their costs.
-            first: Origin of those that the search began with; the others are mutations.
+            budget: Computes their costs.
+            first: Origin of the initial members; the others are mutations.
             metrics: Metrics of a member by its gain.
         """
         costs = budget.costs_of_codes(self.codes)
@@ -76,30 +76,30 @@ class Population:
         )
 
 
-#: Odd numbers that rows are hashed with, the same in every run.
+#: Odd factors of the hash of rows, the same in every run.
 _FACTORS = np.random.default_rng(0).integers(1 << 62, size=512, dtype=np.int64) * 2 + 1
 
 
 def _hashes(codes: np.ndarray) -> np.ndarray:
-    """64 bits a row; two different rows share them once in 10**19 pairs, and then one of them is dropped."""
+    """Hashes rows to 64 bits; different rows collide once in 10**19 pairs, and one of them is dropped then."""
     mixed = codes * _FACTORS[: codes.shape[1]]
     return (mixed ^ (mixed >> 29)).sum(axis=1)
 
 
 def new_rows(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Rows that are not known, each once, in their order."""
+    """Returns the rows that are not known, without duplicates, in order."""
     hashes = _hashes(codes)
     _, first = np.unique(hashes, return_index=True)
     first.sort()
     return codes[first[~np.isin(hashes[first], _hashes(known))]]
 
 
-#: Kinds of genes that may change, None for all, and for how many generations, None without an end.
+#: Kinds of genes that may change (None: all) and the number of generations (None: to the end).
 Phase = tuple[tuple[str, ...] | None, int | None]
 
 
 def kinds_in(phases: Sequence[Phase], generation: int) -> tuple[str, ...] | None:
-    """The kinds of genes that may change in a generation; None for all."""
+    """Returns the kinds of genes that may change in a generation; None for all."""
     for kinds, generations in phases:
         if generations is None or generation < generations:
             return kinds
@@ -108,7 +108,7 @@ def kinds_in(phases: Sequence[Phase], generation: int) -> tuple[str, ...] | None
 
 
 def checked_phases(phases: Sequence[Mapping[str, Any]] | None) -> list[Phase]:
-    """The phases of a config, the last without an end."""
+    """Parses the phases of a config; the last one has no end."""
     found: list[Phase] = []
     given = [dict(phase) for phase in phases] if phases is not None else [{}]
     for number, phase in enumerate(given):
@@ -118,9 +118,9 @@ def checked_phases(phases: Sequence[Mapping[str, Any]] | None) -> list[Phase]:
         if phase or not fits or (kinds is not None and (isinstance(kinds, str) or not kinds)):
             raise DetNASError(
                 f'Phase {number} of strategy.phases must be dict(kinds=[…], generations=…), the last one without '
-                f'generations, since it lasts to the end; got {dict((phases or [{}])[number])}.'
+                f'generations since it lasts to the end; got {dict((phases or [{}])[number])}.'
             )
         found.append((None if kinds is None else tuple(kinds), generations))
     if not found:
-        raise DetNASError('strategy.phases is empty: give at least one, or leave it out.')
+        raise DetNASError('strategy.phases is empty: give at least one phase, or leave the key out.')
     return found

@@ -1,4 +1,4 @@
-"""Evolution towards a front: for several objectives at once."""
+"""Evolutionary search for several objectives (Pareto front)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @STRATEGIES.register_module()
 class ParetoStrategy(EvolutionStrategy):
-    """The evolution of DetNAS with parents chosen for several objectives, such as mAP against MACs or latency.
+    """The evolution of DetNAS with parents selected by several objectives, such as mAP and latency.
 
-    Parents are those of all time with the lowest front rank; where a front has more than are wanted, the ones with
-    most room around them (Deb et al., NSGA-II, 2002, sections III-A and III-B). All else is as in
-    :class:`EvolutionStrategy`, whose arguments it takes.
+    Parents are the rows of all generations with the lowest front rank; within a front, those with the largest crowding
+    distance (Deb et al., NSGA-II, 2002, sections III-A and III-B). Everything else, including the arguments, is as in
+    :class:`EvolutionStrategy`.
 
     Raises:
         ValueError: On :meth:`setup`, if there are fewer than two objectives.
@@ -33,11 +33,11 @@ class ParetoStrategy(EvolutionStrategy):
         if len(job.objectives) < 2:
             raise DetNASError(
                 f'ParetoStrategy needs two objectives or more, such as coco/bbox_mAP and macs; got '
-                f'{[o.name for o in job.objectives]}. For one take EvolutionStrategy.'
+                f'{[o.name for o in job.objectives]}. For one objective use EvolutionStrategy.'
             )
 
     def choose_parents(self) -> list[Record]:
-        """The best rows of all generations, front by front."""
+        """Returns the best rows of all generations, front by front."""
         ok = self.objectives[0].best_first(self.records)
         gains = np.array([[objective.gain(record) for objective in self.objectives] for record in ok])
         gains = gains.reshape(len(ok), len(self.objectives))

@@ -1,4 +1,4 @@
-"""Evolution of one population in arrays, thousands of candidates a second (the evolution of MAE-DET)."""
+"""Evolution of one population in arrays, thousands of candidates a second (as in MAE-DET)."""
 
 from __future__ import annotations
 
@@ -33,31 +33,30 @@ if TYPE_CHECKING:
 
 @STRATEGIES.register_module()
 class PopulationEvolution(Strategy):
-    """Mutates members drawn uniformly from a population, and keeps the best (the authors' code of MAE-DET).
+    """Mutates members drawn uniformly from a population and keeps the best (as in the authors' code of MAE-DET).
 
-    Children are made and scored a batch at a time; those that break a constraint or are there already are dropped.
-    Where a constraint has a lower bound, children that leave it are mutated further until they are back within it, or
-    dropped (:func:`~detnas_mm.search.strategies.window.moved_inside`); they count as drawn once. The
-    population after a generation follows from the seed, the generation and the population before it, so that a search
-    needs to keep nothing else: the ledger gets a snapshot a generation.
+    Children are made and scored in batches; those that break a constraint or exist already are dropped. If a constraint
+    has a lower bound, children below it are mutated further until they are back within the bounds, or dropped
+    (:func:`~detnas_mm.search.strategies.window.moved_inside`); they count as drawn once. The population after a
+    generation depends only on the seed, the generation and the population before it, so a search saves nothing else:
+    the ledger gets a snapshot after each generation.
 
     Args:
-        population: Members kept. Defaults to the authors' 256.
-        candidates: Children drawn a generation, that is, between two snapshots. The authors draw 100,000 in all.
-        batch: Children made at a time from one population.
-        mutation_prob: See the space's ``mutate``. At 1, the default, a child has two mutations, as the authors' have.
-        phases: Which kinds of genes may change, and for how many generations; the last phase lasts to the end. Coarse
+        population: Number of members. Defaults to the authors' 256.
+        candidates: Children drawn in a generation, that is, between two snapshots. The authors draw 100,000 in total.
+        batch: Children made at a time from the same population.
+        mutation_prob: See the space's ``mutate``. At 1, the default, a child has two mutations, as by the authors.
+        phases: Kinds of genes that may change, and the number of generations; the last phase lasts to the end. Coarse
             to fine, as in the paper: ``[dict(kinds=['out', 'kernel', 'depth', 'bottleneck'], generations=5),
             dict(kinds=['out', 'bottleneck'])]``. Defaults to one phase with all kinds.
-        start: Architectures to begin with, as the space reads them, such as ``['maedet-init']``. By default a
-            population drawn at random.
-        max_attempts: Random candidates drawn without a feasible one among them before giving up.
-        proof: Config of a :class:`ProvingStrategy`, such as ``dict(type='ExactStrategy', score=…)``: what it proves is
-            logged and drawn with the search, which takes some seconds longer. Candidates do not depend on it. Defaults
-            to none.
+        start: Initial architectures as text, such as ``['maedet-init']``. Defaults to a population drawn at random.
+        max_attempts: Number of random candidates drawn without a feasible one, after which the search stops.
+        proof: Config of a :class:`ProvingStrategy`, such as ``dict(type='ExactStrategy', score=…)``: the bound that it
+            proves is logged and drawn with the search, which takes some seconds. Candidates do not depend on it.
+            Defaults to None.
 
     Attributes:
-        prover: What proves, if a proof was asked for.
+        prover: The proving strategy, if a proof is configured.
 
     Raises:
         ValueError: If a number or a phase does not fit.
@@ -81,7 +80,7 @@ class PopulationEvolution(Strategy):
         if not 0 < mutation_prob <= 1:
             raise DetNASError(f'mutation_prob must lie in (0, 1]; got {mutation_prob}.')
         if isinstance(start, (str, bytes)):
-            raise DetNASError(f'start is a list of architectures: [{start!r}], or several; got {start!r}.')
+            raise DetNASError(f'start must be a list of architectures, such as [{start!r}]; got {start!r}.')
         self.population = population
         self.candidates = candidates
         self.batch = batch
@@ -91,11 +90,13 @@ class PopulationEvolution(Strategy):
         self.max_attempts = max_attempts
         self.prover = None if proof is None else build_from(STRATEGIES, proof)
         if not isinstance(self.prover, ProvingStrategy | None):
-            raise DetNASError(f'proof needs a strategy that proves something; {type(self.prover).__name__} does not.')
+            raise DetNASError(
+                f'proof must be a ProvingStrategy, or None for no proof; got {type(self.prover).__name__}.'
+            )
         self.acceptance = 0.0
 
     def spec(self) -> dict[str, Any]:
-        """The settings that decide which candidates are drawn, JSON-ready."""
+        """Returns the settings that determine the candidates, JSON-ready."""
         names = ('population', 'candidates', 'batch', 'mutation_prob', 'max_attempts')
         phases = [dict(kinds=kinds and list(kinds), generations=generations) for kinds, generations in self.phases]
         return dict(type='PopulationEvolution', phases=phases, start=[str(one) for one in self.start]) | {
@@ -106,28 +107,28 @@ class PopulationEvolution(Strategy):
         """See :meth:`Strategy.setup`.
 
         Raises:
-            ValueError: If the space cannot be searched in arrays, the evaluator scores no arrays or another metric,
-                there are several objectives, a phase names a kind of genes that the space lacks, an architecture to
-                begin with does not fit, or nothing can be proven.
+            ValueError: If the space cannot be searched in arrays, the evaluator does not score arrays or gives another
+                metric, there are several objectives, a phase names a kind of genes that the space lacks, an initial
+                architecture does not fit, or nothing can be proven.
         """
         super().setup(job)
         space, budget, evaluator = job.space, job.budget, job.evaluator
         name = type(self).__name__
         if not isinstance(space, ArraySpace):
-            raise DetNASError(f'{name} needs a space whose candidates are rows of an array (ArraySpace); '
-                             f'{type(space).__name__} is none. Take EvolutionStrategy.')  # fmt: skip
+            raise DetNASError(f'{name} needs an ArraySpace, whose candidates are rows of an array; '
+                             f'got {type(space).__name__}. Use EvolutionStrategy.')  # fmt: skip
         if not isinstance(evaluator, ArrayEvaluator):
-            raise DetNASError(f'{name} needs an evaluator that scores arrays (ArrayEvaluator); '
-                             f'{type(evaluator).__name__} does not.')  # fmt: skip
+            raise DetNASError(f'{name} needs an ArrayEvaluator, which scores arrays; '
+                             f'got {type(evaluator).__name__}. Use EvolutionStrategy.')  # fmt: skip
         if len(job.objectives) != 1:
-            raise DetNASError(f'{name} optimises one objective; got {[o.name for o in job.objectives]}.')
+            raise DetNASError(f'{name} needs exactly one objective; got {[o.name for o in job.objectives]}.')
         self.objective = job.objectives[0]
         if self.objective.name != evaluator.metric:
-            raise DetNASError(f'The objective {self.objective.name!r} is no metric of the evaluator, which gives '
+            raise DetNASError(f'The objective {self.objective.name!r} is not a metric of the evaluator, which gives '
                              f"['{evaluator.metric}']. Change search.objectives.")  # fmt: skip
         for kinds, _ in self.phases:
             if kinds is not None and not set(kinds) <= set(space.gene_kinds):
-                raise DetNASError(f'A phase lets {list(kinds)} change; this space has {list(space.gene_kinds)}.')
+                raise DetNASError(f'strategy.phases has kinds={list(kinds)}; allowed are {list(space.gene_kinds)}.')
         if self.prover is not None:
             with without_proof():
                 self.prover.setup(job)
@@ -142,16 +143,16 @@ class PopulationEvolution(Strategy):
             if not budget.allows([arch]).all():
                 costs = ', '.join(f'{name} {number_text(value)}' for name, value in budget.costs(arch).items())
                 raise DetNASError(
-                    f'The search cannot begin with {space.describe(arch)} of strategy.start: it has {costs}; the '
-                    f'constraints are {" and ".join(map(str, budget.constraints))}. Give another, or none to begin '
-                    f'with random ones: --cfg-options search.strategy.start=[].'
+                    f'strategy.start: {space.describe(arch)} breaks a constraint. It has {costs}; the '
+                    f'constraints are {" and ".join(map(str, budget.constraints))}. Give another, or start '
+                    f'with random ones: --cfg-options search.strategy.start=[]'
                 )
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def run(self, evaluator: Evaluator, ledger: Ledger) -> list[Record]:
-        """See :meth:`Strategy.run`; the rows are those of the last population, of which the ledger gets snapshots."""
-        assert isinstance(evaluator, ArrayEvaluator)  # as setup has seen to
+        """See :meth:`Strategy.run`; the result is the last population, and the ledger gets snapshots."""
+        assert isinstance(evaluator, ArrayEvaluator)  # checked by setup
 
         def score(codes: np.ndarray) -> np.ndarray:
             return self._sign * evaluator.score_codes(codes)
@@ -181,7 +182,7 @@ class PopulationEvolution(Strategy):
         return {} if self.prover is None else self.prover.artifacts()
 
     def _proven_bound(self) -> float | None:
-        """Upper bound on what any feasible candidate scores, if a proof was asked for."""
+        """Returns the upper bound of the objective over all feasible candidates, if a proof is configured."""
         if self.prover is None:
             return None
         with without_proof():
@@ -190,10 +191,11 @@ class PopulationEvolution(Strategy):
         return bound
 
     def _restored(self, ledger: Ledger, score: Callable[[np.ndarray], np.ndarray]) -> Population | None:
-        """The population of the last snapshot.
+        """Restores the population from the last snapshot.
 
         Raises:
-            LedgerError: If the ledger has a row a candidate, or rows that the evaluator scores otherwise.
+            LedgerError: If the ledger has one row for each candidate, or its rows have other scores than the evaluator
+                gives.
         """
         if not ledger.snapshots:
             if ledger.records:
@@ -204,9 +206,9 @@ class PopulationEvolution(Strategy):
         codes = self.space.encode([self.space.parse(record.arch) for record in last.population])
         written = np.array([self.objective.gain(record) for record in last.population])
         if not np.allclose(score(codes), written, rtol=1e-9, atol=0):
-            raise LedgerError(f'{ledger.path}: its rows have other scores than the evaluator gives now. Choose '
+            raise LedgerError(f'{ledger.path}: its scores differ from those that the evaluator gives now. Choose '
                               f'another --work-dir.')  # fmt: skip
-        # As written, not as scored now: another machine may differ in last digits, and then in what follows.
+        # Scores as written, not as computed now: last digits may differ between machines, and change the search.
         born = np.array([r.generation if r.origin == 'mutation' else -1 for r in last.population])
         return Population(codes, written, born, last.drawn, last.evaluated)
 
@@ -239,15 +241,15 @@ class PopulationEvolution(Strategy):
     def advance(
         self, generation: int, population: Population | None, score: Callable[[np.ndarray], np.ndarray]
     ) -> Population:
-        """One generation: ``candidates`` children, and the best of them and of the population.
+        """Runs one generation: makes ``candidates`` children and keeps the best of them and of the population.
 
         Args:
             generation: Its number, from 0.
-            population: The one before; None at first.
-            score: Gains of rows, the larger the better.
+            population: The population before; None at the start.
+            score: Function that returns the gains of rows, larger is better.
 
         Raises:
-            UnmeetableConstraint: If not one feasible candidate was found to begin with.
+            UnmeetableConstraint: If no feasible initial candidate was found.
         """
         rng = np.random.default_rng([self.seed, generation])
         if population is None:
@@ -277,7 +279,7 @@ class PopulationEvolution(Strategy):
         return moved_inside(codes, self.budget.excess_of_codes, change)
 
     def _begin(self, rng: np.random.Generator, score: Callable[[np.ndarray], np.ndarray]) -> Population:
-        """The architectures to begin with, or feasible ones drawn at random, or the smallest if none were drawn."""
+        """Makes the initial population: given architectures, or random feasible ones, or the smallest of the space."""
         empty = self.space.sample_codes(rng, 0)
         codes, drawn = (self._first, 0) if self._first is not None else (empty, 0)
         while self._first is None and len(codes) < self.population and drawn < self.max_attempts:

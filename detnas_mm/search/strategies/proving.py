@@ -1,4 +1,4 @@
-"""Strategies that prove how good the best candidate can be."""
+"""Strategies that prove an upper bound on the best candidate."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from detnas_mm.search.strategies.ask_tell import AskTell
 
 
 class ProvingStrategy(AskTell):
-    """A strategy that proves how good the best candidate can be; other strategies can have it prove theirs."""
+    """A strategy that proves a bound on the best candidate; other strategies may use it for theirs."""
 
     @abstractmethod
     def prove(self) -> dict[str, Any]:
-        """Returns what is proven, JSON-ready: ``bound``, in the objective's units, and whatever else; computed once.
+        """Returns the proof, JSON-ready: ``bound``, in the objective's units, and further entries; computed once.
 
         Called after :meth:`setup`.
 
         Raises:
-            UnmeetableConstraint: If no candidate is within the budgets.
-            ValueError: If nothing can be proven of this search.
+            UnmeetableConstraint: If no candidate meets the constraints.
+            ValueError: If exact search does not support this search.
         """
 
     def artifacts(self) -> dict[str, Any]:
-        """See :meth:`Strategy.artifacts`: the certificate."""
+        """Returns the certificate, see :meth:`Strategy.artifacts`."""
         return {'certificate.json': self.prove()}
 
 
 @contextmanager
 def without_proof() -> Iterator[None]:
-    """Says how to search without the proof, where exact search cannot serve what is asked."""
+    """Adds to errors of exact search how to search without the proof."""
     try:
         yield
     except UnmeetableConstraint:
         raise
     except ValueError as error:
         raise DetNASError(
-            f'Nothing can be proven of this search: {error} To search without a proof: --cfg-options '
+            f'Exact search cannot prove a bound for this search: {error} To search without a proof: --cfg-options '
             f'search.strategy.proof=None'
         ) from error

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @STRATEGIES.register_module()
 class RandomStrategy(AskTell):
-    """Every generation is drawn at random: the baseline that any other strategy has to beat.
+    """Random search: the baseline for other strategies.
 
     Args:
-        population: Candidates a generation.
+        population: Candidates of a generation.
         max_attempts: See :class:`AskTell`.
     """
 

@@ -1,4 +1,4 @@
-"""Mutation that keeps within a window of costs: what one change takes, others give back."""
+"""Mutation within a window of costs: further changes move candidates back inside."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: How often a candidate outside is changed again, and by how many tries at a time. With fewer, evolution of MAE-DET
-#: comes less near the optimum in windows of 0.05 % (benchmarks/narrow_windows.py); more take longer.
+#: Times that a candidate outside is changed again, and tries in each of them. With fewer, evolution of MAE-DET ends
+#: further from the optimum in windows of 0.05 % (benchmarks/narrow_windows.py); more take longer.
 STEPS, TRIES = 8, 16
 
 
 def moved_inside(
     candidates: np.ndarray, excess: Callable[[np.ndarray], np.ndarray], change: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Candidates that leave the constraints, changed further until they meet them, or as near as some steps bring them.
+    """Changes candidates that break constraints further, until they meet them or the steps are used up.
 
-    In every step each candidate outside has some tries, and the one least far outside takes its place.
+    In every step each candidate outside gets some tries; the try that violates constraints least replaces it.
 
     Args:
-        candidates: Shape (candidates, genes); left as they are.
-        excess: How far outside candidates are, 0 inside; see :meth:`Budget.excess_of_codes`.
-        change: Changed copies of candidates, such as their mutations.
+        candidates: Shape (candidates, genes); not changed.
+        excess: Violation of the constraints, 0 inside; see :meth:`Budget.excess_of_codes`.
+        change: Function that returns changed copies of candidates, such as mutations.
 
     Returns:
         An array of the same shape.
