@@ -63,7 +63,7 @@ class Terminal:
     # -- what is shown ------------------------------------------------------------------------------------------
 
     def hides(self, frame: FrameType | None) -> bool:
-        """Whether what a frame logs or prints goes to the log file alone."""
+        """Returns whether the output of a frame goes to the log file alone."""
         if not self.setting_up or os.environ.get(VERBOSE, '0') not in ('', '0'):
             return False
         return frame is not None and frame.f_globals.get('__name__', '').partition('.')[0] in LIBRARIES
