@@ -156,6 +156,6 @@ if hasattr(os, 'register_at_fork'):
 
 
 def _mount_point(path: str | Path) -> Path:
-    """Returns a sentence about an unknown type or argument, if one caused an error of mmengine's registry; else ''."""
+    """Returns the folder at which the file system of a path is mounted."""
     whole = Path(path).resolve()
     return next(folder for folder in (whole, *whole.parents) if os.path.ismount(folder))

@@ -70,7 +70,7 @@ class Result:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command."""
+    """Trains one candidate and writes its result, as a command: ``python -m detnas_mm.engine.candidate``."""
     parser = argparse.ArgumentParser(prog='python -m detnas_mm.engine.candidate', description=__doc__)
     parser.add_argument('folder', type=Path, help='holds config.py; result.json is written there')
     parser.add_argument('--key', required=True, help='key of the result; an existing result with this key is kept')

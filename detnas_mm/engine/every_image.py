@@ -89,7 +89,7 @@ def _paths(sets: Iterable[DescribedSet], scope: str | None) -> list[str]:
                     dataset.full_init()
             for part in parts(dataset):
                 if not (hasattr(part, 'get_data_info') and reads_files(part)):
-                    print(f'{one.key}: its images are not read from files on this machine, and not looked at.')
+                    print(f'{one.key}: its images are no files on this machine, so they were not checked.')
                     continue
                 infos = (part.get_data_info(index) for index in range(len(part)))
                 paths |= dict.fromkeys(str(info['img_path']) for info in infos if info.get('img_path'))

@@ -159,7 +159,7 @@ def run(
     """Trains, and searches if the config has a ``search`` section.
 
     Args:
-        cfg: The config, before :func:`
+        cfg: The config, before :func:`~detnas_mm.engine.config.fit_to_machine`.
         trust: Whether checkpoints may contain more than tensors.
         job: The search, if it is parsed already.
         at_end: Called after a search without a model, on rank 0. By default found nets are measured, if the latency
@@ -227,7 +227,7 @@ def test(cfg: Config, trust: bool = False) -> dict[str, float]:
     """Tests the checkpoint ``load_from`` of a config on its test set.
 
     Args:
-        cfg: The config, before :func:`
+        cfg: The config, before :func:`~detnas_mm.engine.config.fit_to_machine`.
         trust: Whether checkpoints may contain more than tensors.
 
     Raises:
@@ -246,7 +246,7 @@ def build_runner(cfg: Config, trust: bool = False) -> NamedRunner:
     """Builds a Runner; faults of the config raise expected errors.
 
     Args:
-        cfg: The config, from :func:`
+        cfg: The config, as :func:`~detnas_mm.engine.config.fit_to_machine` returns it.
         trust: Whether checkpoints may contain more than tensors.
     """
     with doing('building the model'), building(str(cfg.filename)):

@@ -18,7 +18,7 @@ def join_process_group(cfg: Config, runner: bool = True) -> None:
     """Joins the process group if no Runner does, or mmengine's cannot: on CPUs and after a restart by torchrun.
 
     Args:
-        cfg: detnas_mm.engine.config.fit_to_machine` returns.~detnas_mm.engine.config.fit_to_machine` returns.
+        cfg: The config, as :func:`~detnas_mm.engine.config.fit_to_machine` returns it.
         runner: Whether a Runner follows; a search without one uses no GPU.
     """
     launcher = cfg.get('launcher', 'none')

@@ -83,7 +83,7 @@ def _of(kind: str, samples: Mapping[Any, np.ndarray]) -> dict[Any, np.ndarray]:
 
 
 def _each(how: Callable[[np.ndarray], Any], cells: Any) -> Any:
-    """Applies a function to each array in nested cells."""
+    """Applies a function to each array in nested dicts and lists; returns the same structure."""
     if isinstance(cells, Mapping):
         return {key: _each(how, part) for key, part in cells.items()}
     return [_each(how, part) for part in cells] if isinstance(cells, list) else how(cells)

@@ -50,7 +50,7 @@ def build_model(cfg: Any) -> nn.Module:
         cfg: An mmengine config with ``model`` and optionally ``data_preprocessor`` and ``default_scope``.
 
     Raises:
-        DetNASError: detnas_mm.registry.building`.~detnas_mm.registry.building`.
+        DetNASError: See :func:`~detnas_mm.registry.building`.
     """
     model = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:

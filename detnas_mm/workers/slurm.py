@@ -265,7 +265,7 @@ def _name(folder: Path) -> str:
 
 
 def _noted(task: Task) -> dict[str, Any]:
-    """Returns the latest job of a task, ``job`` and ``key``; empty if it had none."""
+    """Returns the latest slurm job of a task, its number ``job`` and the task's ``key``; empty if none."""
     file = task.folder / _JOB
     return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
 

@@ -35,7 +35,7 @@ def test_the_ledger_goes_on_after_a_cut_line_and_refuses_other_settings(benchmar
     row = {'arch': '0|0|00|0', 'seed': 1, 'mAP': 0.2, 'settings': settings}
     ledger.write_text(json.dumps(row) + '\n{"arch": "2|2')
     assert benchmark.read_runs(ledger, settings) == {('0|0|00|0', 1): row}
-    assert 'cut short' in capsys.readouterr().out
+    assert 'skipped an incomplete line' in capsys.readouterr().out
     with pytest.raises(SystemExit, match='other settings.*--work-dir'):
         benchmark.read_runs(ledger, {'pretrain_iters': 6})
 

@@ -123,7 +123,7 @@ def test_elsewhere_it_is_told_what_to_do(tmp_path):
 def test_other_searches_are_left_alone(tmp_path):
     assert measure_found(jobs.prepared(Config(dict(search=SEARCH, work_dir=str(tmp_path))))) is None
     file = latency.write_structures(tmp_path / 'latency.json', TINY, SIZE)
-    with pytest.raises(FileNotFoundError, match='has no best.json: it is no folder of a finished search'):
+    with pytest.raises(FileNotFoundError, match='has no best.json: give the folder of a finished search'):
         measure_found(jobs.prepared(Config(dict(search=by_latency(file), work_dir=str(tmp_path)))))
 
 
@@ -159,7 +159,7 @@ def test_nets_without_configs_cannot_be_measured(tmp_path):
         evaluator=dict(type='ToyEvaluator'),
         objectives=[dict(name='score')],
     )
-    with pytest.raises(ValueError, match='ToySpace does not say how a net of its own is configured'):
+    with pytest.raises(ValueError, match='ToySpace cannot configure its nets'):
         FoundInputs(jobs.prepared(Config(dict(search=section, work_dir=str(tmp_path)))), 'cpu')
 
 

@@ -57,7 +57,7 @@ def test_what_cannot_be_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     file = tmp_path / 'a.json'
     cfg = config(wide)
-    with pytest.raises(UnmeetableConstraint, match='0 have at most the .* multiply-adds of ResNet-50'):
+    with pytest.raises(UnmeetableConstraint, match='Only 0 of .* have at most the .* multiply-adds of ResNet-50'):
         measure_latency(cfg, None, file, 'backbone', 480, 'cpu', grid=2)
     with pytest.raises(ValueError, match='For MAEDetSpace part must be backbone; got .detector'):
         measure_latency(cfg, None, file, 'detector', 480, 'cpu')

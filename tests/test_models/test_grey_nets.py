@@ -82,11 +82,11 @@ def test_a_net_computes_what_its_supernet_does(in_channels):
 
 def test_published_nets_take_three_channels():
     for space in (None, DetNASSpace('small', 1)):
-        with pytest.raises(DetNASError, match="'coco-fpn-300m' is a published net, .* got in_channels=1. Write"):
+        with pytest.raises(DetNASError, match="'coco-fpn-300m' is a published net for .* got in_channels=1. Write"):
             DetNASNet('coco-fpn-300m', space, in_channels=1)
     with pytest.raises(DetNASError, match="'coco-fpn-300m' is a published net"):
         DetNASNet('coco-fpn-300m', dict(DetNASSpace('small').spec(), in_channels=4))
-    with pytest.raises(DetNASError, match="'maedet-s' is a published net, .* got in_channels=4. Write"):
+    with pytest.raises(DetNASError, match="'maedet-s' is a published net for .* got in_channels=4. Write"):
         MAEDetNet('maedet-s', in_channels=4)
     with torch.device('meta'):
         assert DetNASNet('coco-fpn-300m', in_channels=3).in_channels == MAEDetNet('maedet-s').in_channels == 3

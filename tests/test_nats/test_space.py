@@ -169,7 +169,7 @@ def test_settings_of_a_supernets_space_are_a_name_or_a_dict(given):
         (
             dict(R50),
             dict(stages=['layer5']),
-            'has no 3×3 convolution in layer5. Set stages=.* modules: bn1, conv1, layer1',
+            'has no 3×3 convolution in layer5. Set stages=.* modules that have one, among: bn1, conv1, layer1',
         ),
         (dict(type='mmpretrain.VGG', depth=11), dict(), 'VGG has no 3×3 convolution in modules called layers'),
         (dict(type='mmpretrain.VAN', arch='tiny'), dict(), r'blocks1\.0\.mlp\.dwconv is a Conv2d of mmcv\.cnn\.bricks'),

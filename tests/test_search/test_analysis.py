@@ -96,7 +96,7 @@ def test_mistakes_are_one_line(folder, capsys, arguments, message):
 @pytest.mark.parametrize('text', ['[\n  {\n', '{\n', 'x', '{"rank": 1}\n'])
 def test_other_files_are_no_ledgers(folder, capsys, text):
     (folder / 'best.json').write_text(text)
-    with pytest.raises(SystemExit, match='error: .*best.json is no ledger: .*ledger.jsonl'):
+    with pytest.raises(SystemExit, match='error: .*best.json is not a ledger: .*ledger.jsonl'):
         run(capsys, folder / 'best.json')
 
 

@@ -74,7 +74,7 @@ def test_an_objective_that_the_evaluator_does_not_give_ends_the_search_at_once(m
 def test_a_search_in_which_nothing_succeeds_ends_after_a_generation(make_search):
     lines = []
     search = make_search(CountingEvaluator(fail='all'), log=lines.append)
-    with pytest.raises(DetNASError, match='^All 10 candidates failed: asked to. Remove the cause .*ledger.jsonl'):
+    with pytest.raises(DetNASError, match='^All 10 candidates failed: asked to. Remove the cause, .*ledger.jsonl'):
         search.run()
     assert len(search.ledger.records) == 10 and '10 nets, 10 failed;' in lines[-1]
 

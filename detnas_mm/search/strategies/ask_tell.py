@@ -220,7 +220,7 @@ class AskTell(Strategy):
                         bar.set_postfix_str(f'best {self.objectives[0].value(best[0]):.4f} {best[0].arch}')
 
     def _is_new_best(self, so_far: list[Record], records: list[Record]) -> bool:
-        """Returns True if a generation has added a row to the front that no earlier row equals."""
+        """Returns True if a generation has added a row to the front with objectives that no earlier row has."""
         known = {self._gains(record) for record in so_far[: len(so_far) - len(records)] if record.ok}
         front = pareto_front(so_far, self.objectives) if any(record.ok for record in records) else []
         return any(self._gains(record) not in known for record in front)

@@ -46,7 +46,7 @@ class Block:
 
     @property
     def mid(self) -> int:
-        """Inner channels of the main branch: half the output (section 3.1)."""
+        """Inner channels of the main branch: half of the block's output channels (section 3.1)."""
         return self.cout // 2
 
     @property

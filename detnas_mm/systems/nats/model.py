@@ -178,7 +178,7 @@ class DilatedSupernet(Supernet):
         return self.run_plain(x)
 
     def run_plain(self, x: Tensor) -> Any:
-        """Runs the forward of the plain class, without checking that a path is set."""
+        """Runs the forward of the plain backbone, without checking that a path is set."""
         return super().forward(x)
 
     def segments(self, path: Architecture) -> list[Segment]:

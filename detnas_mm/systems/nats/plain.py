@@ -134,7 +134,7 @@ def _find_convs(net: nn.Module, stages: Sequence[str] | None) -> dict[str, nn.Co
         there = sorted({name.split('.')[0] for name, _ in net.named_parameters()})
         where = ', '.join(lacking) or 'modules called layers, stages or blocks'
         raise DetNASError(
-            f'{type(net).__name__} has no 3×3 convolution in {where}. Set stages=[…] to some of its modules: '
+            f'{type(net).__name__} has no 3×3 convolution in {where}. Set stages=[…] to modules that have one, among: '
             f'{", ".join(there)}.'
         )
     return found
