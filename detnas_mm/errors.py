@@ -152,14 +152,14 @@ def expected_errors() -> Iterator[None]:
 
 
 #: Methods of this package's interfaces that read or check user input.
-_CHECKS = ('parse', 'configure', 'check', 'setup', 'observe')
+_CHECKS = ('parse', 'configure', 'check', 'setup', 'observe', 'confirm')
 
 
 class ChecksInput:
     """Base class of interfaces that user code may implement.
 
-    In subclasses a ValueError from ``parse``, ``configure``, ``check``, ``setup`` or ``observe`` becomes an expected
-    error, a :class:`DetNASError`.
+    In subclasses a ValueError from ``parse``, ``configure``, ``check``, ``setup``, ``observe`` or ``confirm`` becomes
+    an expected error, a :class:`DetNASError`.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:

@@ -12,6 +12,7 @@ import detnas_mm
 from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.cli import one_line_errors
 from detnas_mm.compat import StackError
+from detnas_mm.cost import CostModel
 from detnas_mm.errors import ChecksInput, DetNASError, LibraryError, MissingFileError, expected_errors, library_cause
 from detnas_mm.registry import SPACES, build_from
 from detnas_mm.search import LedgerError, RandomStrategy, Ranker, UnmeetableConstraint
@@ -122,8 +123,9 @@ def test_setting_up_strangers_parts(error, kind):
     def fail(*args, **kwargs):
         raise error
 
-    for base in (RandomStrategy, Ranker, ChecksInput):
-        part = type('Part', (base,), dict(setup=fail, spec=dict, scores=np.zeros, observe=fail))()
+    others = dict(spec=dict, scores=np.zeros, totals=np.zeros, bounds=tuple)
+    for base in (RandomStrategy, Ranker, CostModel, ChecksInput):
+        part = type('Part', (base,), dict(setup=fail, observe=fail, **others))()
         for method in (part.setup, part.observe):
             with pytest.raises(kind) as caught:
                 method()

@@ -116,7 +116,7 @@ def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
     folder = plan.folder / step
     stamp = folder / 'made_from.sha256'
     if folder.exists() and not (stamp.exists() and stamp.read_text() == digest.hexdigest()):
-        say(f'{step}: its settings or what it starts from have changed; begun again')
+        say(f'{step}: its settings or inputs have changed; it is run again')
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(stamp, digest.hexdigest())

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from detnas_mm.errors import DetNASError
+from detnas_mm.errors import ChecksInput, DetNASError
 from detnas_mm.spaces import Architecture
 
 
-class CostModel(ABC):
+class CostModel(ChecksInput, ABC):
     """Gives a number for every architecture of a space, without building the network.
 
     Attributes:
@@ -32,7 +32,7 @@ class CostModel(ABC):
     lazy: bool = False
     dear: bool = False
 
-    def setup(self, job: Any) -> None:  # noqa: B027
+    def setup(self, job: Any) -> None:
         """Prepares the cost; called once, before any number is computed. Does nothing by default.
 
         Args:
@@ -42,7 +42,7 @@ class CostModel(ABC):
             ValueError: If the cost cannot serve this search.
         """
 
-    def measure(self, archs: Sequence[Architecture]) -> None:  # noqa: B027
+    def measure(self, archs: Sequence[Architecture]) -> None:
         """Measures new candidates together before they are evaluated, while nothing else runs. Does nothing by default.
 
         Args:
@@ -56,14 +56,14 @@ class CostModel(ABC):
         """
         return None
 
-    def forget(self, archs: Sequence[Architecture]) -> None:  # noqa: B027
+    def forget(self, archs: Sequence[Architecture]) -> None:
         """Drops failures of architectures, so that they are measured again; most costs have none.
 
         Args:
             archs: Candidates whose failed rows are taken back.
         """
 
-    def confirm(self, known: Mapping[Architecture, float]) -> None:  # noqa: B027
+    def confirm(self, known: Mapping[Architecture, float]) -> None:
         """Compares costs with those of an earlier start when a search resumes; for costs with ``dear=True``.
 
         Args:

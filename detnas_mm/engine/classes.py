@@ -91,8 +91,7 @@ def check_classes(
             if other != label:
                 raise DetNASError(
                     f'{name!r} has label {label} in {where}, but label {other} in {place}: a model identifies classes '
-                    f'by '
-                    f'their labels. List the classes in the same order in metainfo.classes and in the categories of '
+                    f'by their labels. List the classes in the same order in metainfo.classes and in the categories of '
                     f'all annotation files.'
                 )
 

@@ -281,5 +281,5 @@ def export_best(
     elif job.exporter is None:
         job.log('No config is written: the job has no exporter.')
     else:
-        job.log(f'No config is written: {type(job.space).__name__} does not say how a net of its own is configured.')
+        job.log(f'No config is written: {type(job.space).__name__} cannot configure its nets.')
     return entries

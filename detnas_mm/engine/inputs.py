@@ -151,8 +151,7 @@ class JobInputs:
                 if value is not None and not isinstance(value, (str, os.PathLike)):
                     raise SystemExit(
                         f'error: {one.key}: {name} must be one {what}, as a string; got {value!r:.200}. Several sets '
-                        f'are '
-                        f"joined by dict(type='ConcatDataset', datasets=[dict(…), dict(…)]), as "
+                        f"are joined by dict(type='ConcatDataset', datasets=[dict(…), dict(…)]), as "
                         f'configs/_base_/datasets/voc.py does.'
                     )
             folder, annotations = one.data_root, one.ann_file

@@ -25,7 +25,7 @@ class LatencySubject(ABC):
         inputs: Inputs that nets are run on.
         model: Model with a supernet of the space, if ``needs_model``; trained, or with random weights.
         backbone: Config of the supernet.
-        grid: Step between measured widths, for spaces with widths; None for the default of the subject.
+        grid: Number of measured widths, for spaces with widths; None for the default of the subject.
 
     Attributes:
         parts: Parts that can be measured, of :data:`~detnas_mm.latency.file.PARTS`.

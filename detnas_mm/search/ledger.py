@@ -139,8 +139,7 @@ class Ledger:
         except OSError as error:  # the disk is full, or gone
             raise LedgerError(
                 f'{self.path} cannot be written: {error.strerror}. Earlier rows are safe: free some space and start '
-                f'the '
-                f'same command again.'
+                f'the same command again.'
             ) from error
 
     def append(self, record: Record) -> None:

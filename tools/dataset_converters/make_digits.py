@@ -20,7 +20,8 @@ Examples:
   python tools/dataset_converters/make_digits.py /tmp/tiny --num-train 40 --num-search-val 20 --num-test 20 \
       --num-cls-train 100 --num-cls-search-val 50 --num-cls-test 50
 
-The same options give the same bytes. Run again, it verifies every file and rewrites damaged or missing ones.
+The same options give the same bytes. Run again, it verifies every file, and makes the set again
+if one is damaged or missing.
 """
 
 import argparse

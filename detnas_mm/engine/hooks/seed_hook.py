@@ -28,16 +28,30 @@ class _SeedHook(Hook):
 
     priority = 'VERY_HIGH'
     _gradients: dict[str, Any] | None = None
+    _warned = False
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Adds the gradients of an unfinished step to a checkpoint."""
-        if get_world_size() == 1 and any(map(_is_within_step, _wrappers(runner))):
+        if not any(map(_is_within_step, _wrappers(runner))):
+            return
+        if get_world_size() > 1:
+            self._warn_once(runner, f'The checkpoint of iteration {runner.iter + 1} is written within a step')
+        else:
             named = runner.model.named_parameters()
             checkpoint[GRADIENTS] = {name: p.grad.cpu() for name, p in named if p.grad is not None}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Takes the gradients out of a checkpoint that the training resumes from."""
         self._gradients = checkpoint.get(GRADIENTS) if runner._resume else None
+
+    def _warn_once(self, runner: Runner, fact: str) -> None:
+        if not self._warned:
+            runner.logger.warning(
+                f'{fact}: with several processes checkpoints lack the gradients of an unfinished step, so a resumed '
+                f'training differs slightly. Choose accumulative_counts that divides the iterations of an epoch '
+                f'(train_dataloader.num_batch_per_epoch), or those between checkpoints.'
+            )
+        self._warned = True
 
     def _restore_gradients(self, runner: Runner) -> None:
         gradients, self._gradients = self._gradients, None
@@ -106,12 +120,8 @@ class EpochSeedHook(_SeedHook):
         within = not getattr(loop, 'steps_at_epoch_end', False)
         counts = {getattr(one, '_accumulative_counts', 1) for one in _wrappers(runner)}
         if within and get_world_size() > 1 and any(len(loop.dataloader) % count for count in counts):
-            runner.logger.warning(
-                f'Gradients are accumulated over {max(counts)} iterations, and an epoch has {len(loop.dataloader)}: '
-                f'with several processes those of its last iterations are in no checkpoint, so a resumed training '
-                f'differs slightly. Choose accumulative_counts that divides the iterations of an epoch '
-                f'(train_dataloader.num_batch_per_epoch).'
-            )
+            fact = f'Gradients are accumulated over {max(counts)} iterations, and an epoch has {len(loop.dataloader)}'
+            self._warn_once(runner, fact)
         self._restore_gradients(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:

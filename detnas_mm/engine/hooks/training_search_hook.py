@@ -84,8 +84,7 @@ class TrainingSearchHook(SearchHook):
             self._ledger.close()
             raise LedgerError(
                 f'{self._ledger.path} has rows of {rows} epochs, but the training resumes after epoch {runner.epoch}: '
-                f'the '
-                f'checkpoint is of another folder, or checkpoints are not written by epoch. Resume from a checkpoint '
+                f'the checkpoint is of another folder, or checkpoints are not written by epoch. Resume from one '
                 f'of epoch {rows} or earlier, or start in another folder (--work-dir).'
             )
 

@@ -127,8 +127,7 @@ def check_ids(
     if twice:
         raise DetNASError(
             f'{len(twice)} image ids occur more than once in {read}, such as {twice[0]!r}: the metric would count '
-            f'these '
-            f'images as one. Give each image a unique id, and read it once.'
+            f'these images as one. Give each image a unique id, and read it once.'
         )
     lacking = [] if known is None else [one for one in ids if one not in known]
     if lacking:

@@ -27,7 +27,7 @@ def load_ahead(dataset: Any, batches: Sequence[Sequence[int]], num_workers: int)
     """Yields the dataset's items of each batch, loaded by worker processes.
 
     torch's loaders send tensors through shared memory: each holds an open file as long as it exists, and with a full
-    /dev/shm (64 MB in a container) they wait for ever. They also raise the death of a worker at any place of the
+    /dev/shm (64 MB in a container) they block forever. They also raise the death of a worker at any place of the
     program. Here each worker has its own pipe: received data are in this process's own memory, and the pipe of a dead
     worker raises at once, without a time limit. A worker loads one batch ahead.
 
