@@ -302,7 +302,7 @@ def test_another_checkpoint_is_refused_and_nothing_is_lost(finished, retinanet_s
     torch.save(dict(state_dict=other), tmp_path / 'other.pth')
     refused = run(command(tmp_path / 'other.pth', folder))
     assert refused.returncode == 1
-    assert 'error: ' in refused.stderr and 'Differing: weights' in refused.stderr.replace('\n', ' ')
+    assert 'error: ' in refused.stderr and 'Differences: weights' in refused.stderr.replace('\n', ' ')
     assert (folder / 'ledger.jsonl').read_bytes() == before
 
 

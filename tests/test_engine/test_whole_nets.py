@@ -10,6 +10,7 @@ from mmengine.registry import DefaultScope
 
 from detnas_mm.engine.measure import check_device, search_and_measure
 from detnas_mm.errors import DetNASError
+from detnas_mm.latency.text import UNSTEADY
 from detnas_mm.latency.timing import Pace
 from detnas_mm.registry import EVALUATORS
 from detnas_mm.search import Evaluation, SearchJob, read_ledger
@@ -84,7 +85,8 @@ def test_front_members_are_measured_again_each_at_its_own_size(digits_folder, tm
     sizes = {tuple(net['input_size']) for net in found['nets']}
     assert found['input_size'] is None if len(sizes) > 1 else tuple(found['input_size']) in sizes
     text = '\n'.join(lines)
-    assert 'fully loaded post-processing' in text and text.count('search-val') >= 2
+    differ = abs(found['predictions']['factor'] - 1) > UNSTEADY  # by chance, where nets are so small
+    assert ('fully loaded post-processing' in text) == differ and text.count('search-val') >= 2
     assert matplotlib.image.imread(tmp_path / 'search' / 'front.png').std() > 0.02
 
 
