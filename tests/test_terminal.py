@@ -1,4 +1,4 @@
-"""What tools show on the terminal, what goes to the log file alone, and that no silence is long."""
+"""Terminal output of the tools: library reports go to the log file alone, and no silence is long."""
 
 import contextlib
 import io
@@ -56,14 +56,14 @@ def plain(monkeypatch):
 
 @contextlib.contextmanager
 def screen():
-    """What a terminal would show, of both streams."""
+    """Returns the output of both streams."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         yield out
 
 
 def report(tmp_path, begun=False):
-    """What a training does with its loggers; returns what is in its log file."""
+    """Uses loggers as a training does; returns the content of its log file."""
     early = logging_.MMLogger.get_instance('mmengine')
     terminal.follow(early)
     log(early, *REPORTS[0][:3])

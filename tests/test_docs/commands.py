@@ -34,7 +34,7 @@ def commands(page, marker):
 
 
 def options(words):
-    """What ``--cfg-options`` among the words of a command gives."""
+    """Returns the settings that ``--cfg-options`` in a command makes."""
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument('--cfg-options', nargs='+', action=Options, default={})
     return parser.parse_args(words).cfg_options

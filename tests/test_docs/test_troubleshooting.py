@@ -28,7 +28,7 @@ def corpus():
 
 
 def is_in(message, text):
-    """Whether all parts of a message that do not differ stand in a text, in order."""
+    """Returns whether a text has all constant parts of a message, in order."""
     start = 0
     for part in filter(None, (part.strip() for part in message.split('…'))):
         start = text.find(part, start)

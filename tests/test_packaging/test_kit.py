@@ -20,7 +20,7 @@ def read(path):
 
 @pytest.mark.parametrize('path', FORMS, ids=lambda path: path.stem)
 def test_issue_form(path):
-    """What GitHub requires of a form; it would silently leave out one that lacks it."""
+    """GitHub silently leaves out a form that lacks a required field."""
     form = yaml.safe_load(path.read_text())
     assert {'name', 'description', 'body'} <= form.keys()
     fields = [field for field in form['body'] if field['type'] != 'markdown']
