@@ -30,6 +30,7 @@ NETS = (
     ('random', 'random, same MACs ±2 %', '#7570b3'),
     ('smallest', 'all 3×3', '#1b9e77'),
 )
+DETECTORS = dict(retinanet='RetinaNet', fpn='Faster R-CNN')
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[Any], str]:
@@ -85,7 +86,7 @@ def draw(folder: Path, out: Path) -> Path:
     right.set_xticks(range(len(NETS)), [label.replace(', ', ',\n') for _, label, _ in NETS], fontsize=8)
     plan = result['plan']
     figure.suptitle(
-        f'Digits, {plan["detector"]}, seed {plan["seed"]}: one seed, an illustration and not evidence', fontsize=10
+        f'Digits, {DETECTORS[plan["detector"]]}, seed {plan["seed"]} (one seed: an illustration, not evidence)', fontsize=10
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
