@@ -85,9 +85,8 @@ def draw(folder: Path, out: Path) -> Path:
     right.margins(y=0.3)
     right.set_xticks(range(len(NETS)), [label.replace(', ', ',\n') for _, label, _ in NETS], fontsize=8)
     plan = result['plan']
-    figure.suptitle(
-        f'Digits, {DETECTORS[plan["detector"]]}, seed {plan["seed"]} (one seed: an illustration, not evidence)', fontsize=10
-    )
+    name = DETECTORS[plan['detector']]
+    figure.suptitle(f'Digits, {name}, seed {plan["seed"]} (one seed: an illustration, not evidence)', fontsize=10)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=100)
     return out
