@@ -12,7 +12,8 @@ examples:
   python tools/export_subnet.py work_dirs/detnas-digits_search_retinanet "2|1|20|3" --checkpoint SUPERNET.pth
 
 The weights are those of the supernet with BN statistics recalibrated for the row; tested on search-val, they give the
-fitness in the ledger. For a search without a supernet, such as one by entropy, only a config is written.
+fitness in the ledger. Where candidates were trained, nets whose weights are kept get those; a search by entropy has
+none, so only a config is written.
 """
 
 
