@@ -37,8 +37,8 @@ def warn_if_small(loaders: Mapping[str, Any], launched: bool) -> None:
         several = f', in {ranks} processes' if ranks > 1 else ''
         print_log(
             f'{FOLDER} has {free / 2**20:,.0f} MB free; what loads images for {names} may have '
-            f'{wanted / 2**20:,.0f} MB under way there{several}. If that does not fit, torch waits for '
-            f'ever, or ends with a bus error: give it more (docker run --shm-size=8g), or set num_workers, '
+            f'{wanted / 2**20:,.0f} MB under way there{several}. If that does not fit, torch blocks '
+            f'forever, or ends with a bus error: give it more (docker run --shm-size=8g), or set num_workers, '
             f'prefetch_factor or batch_size lower; num_workers=0 needs none.',
             logger='current',
             level=logging.WARNING,

@@ -11,6 +11,7 @@ from typing import Any
 
 from detnas_mm.checks import whole
 from detnas_mm.errors import ChecksInput, DetNASError
+from detnas_mm.workers.folder import read_result
 
 #: The folder that this package is imported from, for commands that are started in other folders.
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -68,6 +69,12 @@ class Outcome:
     worker: str = ''
     memory: int | None = None
     host: str = ''
+
+
+def finished(tasks: Sequence[Task]) -> dict[int, Outcome]:
+    """Returns the outcomes of tasks that have their results already, by index."""
+    results = {place: read_result(task.folder, task.key) for place, task in enumerate(tasks)}
+    return {place: Outcome(result) for place, result in results.items() if result is not None}
 
 
 class Workers(ChecksInput, ABC):

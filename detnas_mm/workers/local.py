@@ -16,7 +16,7 @@ from typing import Any
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import WORKERS
-from detnas_mm.workers.base import Outcome, Task, Workers
+from detnas_mm.workers.base import Outcome, Task, Workers, finished
 from detnas_mm.workers.folder import read_result
 
 _KEEPER = str(Path(__file__).with_name('keeper.py'))
@@ -70,13 +70,9 @@ class LocalWorkers(Workers):
         return [os.environ | self.environment() | gpu for gpu in gpus]
 
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
-        waiting = []
-        for place, task in enumerate(tasks):
-            result = read_result(task.folder, task.key)
-            if result is None:
-                waiting.append(place)
-            else:
-                yield place, Outcome(result)
+        done = finished(tasks)
+        yield from done.items()
+        waiting = [place for place in range(len(tasks)) if place not in done]
         environments = self._environments()
         free = list(range(self.count))
         running: dict[int, _Running] = {}

@@ -18,7 +18,7 @@ from detnas_mm.checks import whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.files import can_lock, write_json
 from detnas_mm.registry import WORKERS
-from detnas_mm.workers.base import Outcome, Task, Workers
+from detnas_mm.workers.base import Outcome, Task, Workers, finished
 from detnas_mm.workers.folder import read_result
 
 #: Seconds between calls of ``squeue``, at least, and between checks for results.
@@ -107,13 +107,9 @@ class SlurmWorkers(Workers):
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         for task in tasks:
             self.time_limit(task.time_limit)
-        waiting = []
-        for place, task in enumerate(tasks):
-            result = read_result(task.folder, task.key)
-            if result is None:
-                waiting.append(place)
-            else:
-                yield place, Outcome(result)
+        done = finished(tasks)
+        yield from done.items()
+        waiting = [place for place in range(len(tasks)) if place not in done]
         if not waiting:
             return
         folder = self._logs(tasks)

@@ -3,6 +3,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from detnas_mm.latency.stopwatch import Stopwatch
+from tests.test_cost.paper import paper, prepared  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
@@ -15,12 +16,12 @@ def watch():
         def mark(self):
             return self.now
 
-    paper = OnPaper()
+    made = OnPaper()
 
     def pass_time(module, inputs, output):
         if isinstance(module, nn.Conv2d):
-            paper.now += 1e-6 * output[0].numel() * module.weight[0].numel()
+            made.now += 1e-6 * output[0].numel() * module.weight[0].numel()
 
     handle = register_module_forward_hook(pass_time)
-    yield paper
+    yield made
     handle.remove()

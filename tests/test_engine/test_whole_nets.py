@@ -15,7 +15,7 @@ from detnas_mm.latency.timing import Pace
 from detnas_mm.registry import EVALUATORS
 from detnas_mm.search import Evaluation, SearchJob, read_ledger
 from tests import jobs
-from tests.test_cost.test_net_latency import PaperWorkers, paper  # noqa: F401 (its workers are new for every test)
+from tests.test_cost.paper import PaperWorkers, paper  # noqa: F401 (its workers are new for every test)
 from tests.test_toys.detectors import UntrainedLoss, search_config
 
 FRONT = [dict(name='score'), dict(name='latency', direction='minimize')]

@@ -2,11 +2,18 @@
 
 import json
 
+from mmengine.config import Config
+
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 CASCADE = 'mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py'
 RETINA18 = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 RETINA50 = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 YOLOX = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
+
+
+def read(source):
+    """Returns a config of mmdet as nested dicts."""
+    return Config.fromstring(f'_base_ = {source!r}', '.py').to_dict()
 
 
 def derived(file, source, text=''):
