@@ -19,7 +19,7 @@ from detnas_mm.cli import read_file
 from detnas_mm.config_types import is_hook
 from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.hooks import EpochSeedHook, IterationSeedHook
-from detnas_mm.engine.hooks.candidate_hook import CandidateFailed, CandidateHook, TrialOver
+from detnas_mm.engine.hooks.candidate_hook import CandidateFailed, CandidateHook, InheritHook, TrialOver
 from detnas_mm.engine.launch import build_runner
 from detnas_mm.engine.resume import last_checkpoint, resume
 from detnas_mm.errors import DetNASError
@@ -132,6 +132,8 @@ class Training:
         runner = build_runner(fit_to_machine(self._training_config()))
         hook = CandidateHook(self.schedule.by_epoch, self.until, self.note, self.trial)
         runner.register_hook(hook)
+        if self.inherit is not None:
+            runner.register_hook(InheritHook(self.inherit))
         with contextlib.suppress(TrialOver):
             runner.train()
         del runner
@@ -156,8 +158,6 @@ class Training:
             scope = cfg.get('default_scope')
             others = [hook for hook in cfg.get('custom_hooks') or () if not is_hook(hook, kind, scope)]
             cfg.custom_hooks = [*others, dict(type=f'detnas_mm.{kind.__name__}', seed=cfg.randomness.seed)]
-        if self.inherit is not None:
-            cfg.load_from = str(self.inherit)
         if self.trial is None:
             resume(cfg)
         return cfg

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import load_checkpoint
 
 from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.engine import candidate, found
 from detnas_mm.engine.candidate_training import Training, checkpoint_interval
-from detnas_mm.engine.hooks.candidate_hook import CandidateHook
+from detnas_mm.engine.hooks.candidate_hook import CandidateHook, InheritHook
+from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training.search_val import judged_on_search_val
 from detnas_mm.registry import SPACES, build_from
 from detnas_mm.workers import read_result, watchdog
@@ -140,6 +143,27 @@ def test_another_work_begins_from_the_start_and_weights_are_inherited_as_far_as_
     other = make('other', arch='GFLHead@64')
     shared, of = run(other, 'child-end', '--inherit', folder / 'weights.pth')['inherited']
     assert 0 < shared < of
+
+
+def test_a_larger_backbone_inherits_what_fits_unless_the_training_was_resumed(tmp_path):
+    def backbone(code):
+        return MODELS.build(dict(type='detnas_mm.SMNASBackbone', code=code, base=8))
+
+    parent = backbone('1-2-1-1')
+    for value in parent.state_dict().values():
+        value.copy_(torch.rand_like(value, dtype=torch.float))
+    file = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=parent.state_dict()), file)
+    with pytest.raises(DetNASError, match='Not loaded: stages'):
+        load_checkpoint(backbone('11-2-1-1'), str(file), strict=False)
+    for iteration in (0, 3):
+        child = backbone('11-2-1-1')
+        before = {name: value.clone() for name, value in child.state_dict().items()}
+        InheritHook(file).before_train(SimpleNamespace(iter=iteration, model=child))
+        shared = parent.state_dict() if iteration == 0 else {}
+        assert len(shared) < len(before)
+        for name, value in child.state_dict().items():
+            torch.testing.assert_close(value, shared.get(name, before[name]), rtol=0, atol=0)
 
 
 @pytest.mark.slow

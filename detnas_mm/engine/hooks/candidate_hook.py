@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from detnas_mm.checkpoints import load_checkpoint_file, weights_in
 from detnas_mm.errors import DetNASError
 
 #: Seconds between writes of the progress.
@@ -86,3 +88,27 @@ class CandidateHook(Hook):
         """Stops at a rung that counts epochs."""
         if self.by_epoch and runner.epoch + 1 >= self.until:
             runner.train_loop.stop_training = True
+
+
+class InheritHook(Hook):
+    """Initialises a model with the tensors of another net that have the same name and shape.
+
+    They are copied one by one, since backbones may refuse a checkpoint that lacks some of their tensors.
+
+    Args:
+        file: File of weights.
+    """
+
+    priority = 'HIGHEST'
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def before_train(self, runner: Runner) -> None:
+        """Copies the tensors, unless the training was resumed."""
+        if runner.iter:
+            return
+        there = weights_in(load_checkpoint_file(self.file), self.file)
+        for name, value in runner.model.state_dict().items():
+            if name in there and there[name].shape == value.shape:
+                value.copy_(there[name])
