@@ -31,6 +31,10 @@ class GroupNorm(nn.GroupNorm):
         groups = largest_groups(num_channels, whole('num_groups of a GroupNorm', num_groups, 1))
         super().__init__(groups, num_channels, eps, affine)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises; on a CPU in torch's default memory format, which is several times faster there."""
+        return super().forward(x.contiguous() if x.device.type == 'cpu' else x)
+
 
 @MODELS.register_module()
 class StandardizedConv2d(nn.Conv2d):

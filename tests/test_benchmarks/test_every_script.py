@@ -73,6 +73,10 @@ def generation(folder, supernet):
     return ['--config', config, '--work-dir', folder / 'work', *few]
 
 
+def group_norm(folder, supernet):
+    return ['--batch', 2, '--sizes', 32, '--rounds', 1]
+
+
 def ledger(folder, supernet):
     return ['--rows', 100, '--rounds', 1]
 
@@ -146,8 +150,8 @@ def supernet_step(folder, supernet):
 ARGUMENTS = {
     make.__name__: make
     for make in (
-        coco_sizes, digits_discrimination, dilated, generation, ledger, loading, macs_table, maedet, memory, metric,
-        narrow_windows, nats_digits, net_latency, one_shot_candidate, racing, ranks, scaling, smnas_digits,
+        coco_sizes, digits_discrimination, dilated, generation, group_norm, ledger, loading, macs_table, maedet, memory,
+        metric, narrow_windows, nats_digits, net_latency, one_shot_candidate, racing, ranks, scaling, smnas_digits,
         supernet_step,
     )
 }  # fmt: skip

@@ -30,6 +30,14 @@ def test_groups_are_the_largest_divisor(channels, asked, groups):
     assert torch.equal(norm(x), nn.GroupNorm(groups, channels)(x))
 
 
+def test_its_output_is_contiguous_on_a_cpu_where_channels_last_is_slow():
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 5, 4).contiguous(memory_format=torch.channels_last)
+    theirs, ours = nn.GroupNorm(4, 8)(x), GroupNorm(8, 4)(x)
+    assert not theirs.is_contiguous() and ours.is_contiguous()
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_a_norm_that_is_none_is_refused():
     for groups in (0, -1, 2.0, '32', True):
         with pytest.raises(DetNASError, match='num_groups of a GroupNorm must be a whole number of at least 1'):
