@@ -1,17 +1,11 @@
 """Search: objectives, strategies, the ledger, the loop. Imports no torch."""
 
+from detnas_mm.search.budget import Budget, Constraint, UnmeetableConstraint
 from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
 from detnas_mm.search.job import CONFIG, LEDGER, ExportSettings, NetWriter, SearchJob
 from detnas_mm.search.ledger import Ledger, refuse_if_in_use
 from detnas_mm.search.ledger_file import LedgerError, read_ledger, read_snapshots
-from detnas_mm.search.objective import (
-    Budget,
-    Constraint,
-    Objective,
-    UnmeetableConstraint,
-    pareto_front,
-    thinned,
-)
+from detnas_mm.search.objective import Objective, pareto_front, thinned
 from detnas_mm.search.prefilter import Prefilter, Ranker, SurrogateRanker
 from detnas_mm.search.record import Evaluation, Proposal, Record, Snapshot
 from detnas_mm.search.strategies import (

@@ -13,8 +13,9 @@ from detnas_mm.cli import typed
 from detnas_mm.config_types import as_text, config_text
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import COSTS, EVALUATORS, SPACES, STRATEGIES, build_from
+from detnas_mm.search.budget import Budget, Constraint
 from detnas_mm.search.evaluator import Evaluator
-from detnas_mm.search.objective import Budget, Constraint, Objective
+from detnas_mm.search.objective import Objective
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.spaces import Architecture, SearchSpace
 from detnas_mm.spaces.images import check_images

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from detnas_mm.search.objective import Constraint
+from detnas_mm.search.budget import Constraint
 
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob

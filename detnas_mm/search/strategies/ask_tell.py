@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from detnas_mm.checks import whole
 from detnas_mm.errors import DetNASError
+from detnas_mm.search.budget import UnmeetableConstraint
 from detnas_mm.search.evaluator import Evaluator
 from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.loop import (
@@ -24,7 +25,7 @@ from detnas_mm.search.loop import (
     progress,
     refuse_if_all_failed,
 )
-from detnas_mm.search.objective import UnmeetableConstraint, pareto_front
+from detnas_mm.search.objective import pareto_front
 from detnas_mm.search.record import Evaluation, Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.stuck import stuck_line

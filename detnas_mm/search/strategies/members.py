@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.search.objective import Budget
+from detnas_mm.search.budget import Budget
 from detnas_mm.search.record import Record
 from detnas_mm.spaces import ArraySpace
 

@@ -13,11 +13,11 @@ import numpy as np
 from detnas_mm.checks import whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import STRATEGIES, build_from
+from detnas_mm.search.budget import UnmeetableConstraint
 from detnas_mm.search.evaluator import ArrayEvaluator, Evaluator
 from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.ledger_file import LedgerError
 from detnas_mm.search.loop import announce, generation_line, progress
-from detnas_mm.search.objective import UnmeetableConstraint
 from detnas_mm.search.record import Record, Snapshot
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.strategies.members import Population, checked_phases, kinds_in, new_rows

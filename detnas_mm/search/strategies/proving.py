@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.search.objective import UnmeetableConstraint
+from detnas_mm.search.budget import UnmeetableConstraint
 from detnas_mm.search.strategies.ask_tell import AskTell
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.search.objective import UnmeetableConstraint
+from detnas_mm.search.budget import UnmeetableConstraint
 from detnas_mm.search.text import number_text
 from detnas_mm.systems.mae_det.blocks import BlockSum
 from detnas_mm.systems.mae_det.exact.program import BlockProgram
