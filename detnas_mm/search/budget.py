@@ -193,6 +193,10 @@ class Budget:
         """True if checking the constraints of a candidate takes seconds."""
         return any(self._costs[constraint.cost].dear for constraint in self.constraints)
 
+    def without_dear(self) -> Budget:
+        """Returns a budget without the costs whose numbers take seconds, and without the constraints on them."""
+        return self.without([name for name, cost in self._costs.items() if cost.dear])
+
     def excess_of_codes(self, codes: np.ndarray) -> np.ndarray:
         """Returns how far rows of :meth:`SearchSpace.encode` violate the constraints; shape (candidates,).
 

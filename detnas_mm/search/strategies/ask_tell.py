@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from detnas_mm.checks import whole
-from detnas_mm.errors import DetNASError
 from detnas_mm.search.budget import UnmeetableConstraint
+from detnas_mm.search.evaluations import evaluations_in_order
 from detnas_mm.search.evaluator import Evaluator
 from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.loop import (
@@ -26,7 +26,7 @@ from detnas_mm.search.loop import (
     refuse_if_all_failed,
 )
 from detnas_mm.search.objective import pareto_front
-from detnas_mm.search.record import Evaluation, Proposal, Record
+from detnas_mm.search.record import Proposal, Record
 from detnas_mm.search.strategies.base import Strategy
 from detnas_mm.search.stuck import stuck_line
 from detnas_mm.search.text import counted
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 #: Seconds between log lines while a generation is drawn.
 EVERY = 25.0
+#: Maximum number of nets that are built or measured in a generation to check constraints, as a multiple of the largest
+#: number of candidates that was drawn at once.
+TRIED = 10
 
 
 class AskTell(Strategy):
@@ -46,7 +49,8 @@ class AskTell(Strategy):
     (seed, g). Resuming replays the rows from the seed; nothing else is saved.
 
     Args:
-        max_attempts: Number of candidates drawn in a row without a new feasible one, after which drawing stops.
+        max_attempts: Number of candidates drawn in a row without a new feasible one, after which drawing stops. If nets
+            must be built or measured to check a constraint, it also stops after :data:`TRIED` times the population.
 
     Attributes:
         records: All rows so far.
@@ -68,6 +72,8 @@ class AskTell(Strategy):
         self.seed = job.seed
         self.records = []
         self._seen: set[str] = set()
+        self._tried: set[Architecture] = set()  # were built or measured to check constraints
+        self._largest = 0
         self._kept = None
 
     def rehearse(self) -> None:
@@ -98,12 +104,22 @@ class AskTell(Strategy):
             return proposals
         self._drawn = self._accepted = 0
         self._rejected: set[int] = set()  # hashes: there may be 100,000 of them
+        self._before, self._spent = len(self._tried), False
         proposals = self.propose(generation, np.random.default_rng([self.seed, generation]))
+        constraints = ' and '.join(map(str, self.budget.constraints))
         if not proposals and not self._seen:
-            constraints = ' and '.join(map(str, self.budget.constraints))
+            failed = self.budget.failures(self._tried)
+            reasons = f'{len(failed)} of them failed: {"; ".join(sorted(set(failed.values()))[:3])}. '
             raise UnmeetableConstraint(
                 f'None of {self._drawn:,} candidates drawn meets {constraints} (acceptance rate 0). '
-                f'{self.budget.range_text()} Loosen the constraint, or raise strategy.max_attempts.'
+                f'{reasons if failed else ""}{self.budget.range_text()} Loosen the constraint, or raise '
+                f'strategy.{"population" if self._spent else "max_attempts"}.'
+            )
+        if self._spent:
+            self.job.log(
+                f'Generation {generation + 1} has {counted(len(proposals), "candidate")}: '
+                f'{len(self._tried) - self._before} nets were tried for {constraints}, the most for a generation '
+                f'({TRIED} times its candidates).'
             )
         return proposals
 
@@ -123,9 +139,12 @@ class AskTell(Strategy):
         """
         found: list[Proposal] = []
         in_vain, said = 0, time.monotonic()
-        while len(found) < count and in_vain < self.max_attempts:
+        self._largest = max(self._largest, count)
+        while len(found) < count and in_vain < self.max_attempts and not self._spent:
             many = max(4 * (count - len(found)), 32) if in_vain == 0 else 1024
             drawn = draw(min(count - len(found) if self.budget.dear else many, self.max_attempts))
+            if self.budget.dear:
+                drawn = self._affordable(drawn)
             allowed = self.budget.allows([p.arch for p in drawn])
             in_vain += max(len(drawn), 1)
             if time.monotonic() - said >= EVERY:  # slow if nets are built or measured to check a constraint
@@ -147,6 +166,17 @@ class AskTell(Strategy):
                     if len(found) == count:
                         break
         return found
+
+    def _affordable(self, drawn: list[Proposal]) -> list[Proposal]:
+        """Returns the candidates before the first one for which more nets would be tried than a generation may."""
+        meets_others = self.budget.without_dear().allows([proposal.arch for proposal in drawn])
+        for place, proposal in enumerate(drawn):
+            if meets_others[place] and proposal.arch not in self._tried:
+                self._spent = len(self._tried) - self._before >= TRIED * self._largest
+                if self._spent:
+                    return drawn[:place]
+                self._tried.add(proposal.arch)
+        return drawn
 
     def draw_random(self, count: int, rng: np.random.Generator) -> list[Proposal]:
         """Draws new feasible candidates at random."""
@@ -184,7 +214,7 @@ class AskTell(Strategy):
                     break
                 proposals = self.ask(generation + 1)
                 if not proposals:
-                    job.log(f'No new feasible candidate is left after generation {generation}; the search ends here.')
+                    job.log(f'No new feasible candidate was found after generation {generation}; the search ends here.')
                     break
         evaluator.observe(ledger.records)
         return self.objectives[0].best_first(ledger.records)
@@ -212,7 +242,7 @@ class AskTell(Strategy):
                 continue
             # Closed on errors too, which ends the work for other candidates.
             archs = [proposal.arch for proposal in part]
-            with closing(_evaluations(evaluator, archs, failed, self.job)) as evaluations:
+            with closing(evaluations_in_order(evaluator, archs, failed, self.job)) as evaluations:
                 for proposal, evaluation in zip(part, evaluations, strict=True):
                     ledger.append(make_record(self.job, ledger, generation, proposal, evaluation))
                     bar.update(1)
@@ -248,66 +278,3 @@ class AskTell(Strategy):
         return generation_line(
             self.job, generation, nets, values, front[0] if front else None, acceptance, several, self.remark
         )
-
-
-def _evaluations(
-    evaluator: Evaluator, archs: list[Architecture], failed: Mapping[Architecture, str], job: SearchJob
-) -> Generator[Evaluation, None, None]:
-    """Yields the evaluation of each candidate, in order; those that have failed already are not evaluated.
-
-    Args:
-        evaluator: The evaluator.
-        archs: The candidates.
-        failed: Reasons of failures.
-        job: The search.
-    """
-    rest = [arch for arch in archs if arch not in failed]
-    with closing(_with_retries(evaluator, rest, job)) as evaluations:
-        for arch in archs:
-            yield Evaluation(failure=failed[arch]) if arch in failed else next(evaluations)
-        yield from evaluations  # there are none, and the evaluator comes to its end
-
-
-def _with_retries(evaluator: Evaluator, archs: list[Architecture], job: SearchJob) -> Generator[Evaluation, None, None]:
-    """Evaluates candidates; those whose machine was lost are evaluated again after the others.
-
-    Yields:
-        Evaluations in the order of the candidates.
-
-    Raises:
-        DetNASError: If one is lost more often than the evaluator's ``retries``, and the job has no ``fail_lost``;
-            earlier rows are kept.
-    """
-    found: dict[int, Evaluation] = {}
-    missing, given = list(range(len(archs))), 0
-    if not archs:
-        return
-    for attempt in range(1, evaluator.retries + 2):
-        lost: dict[int, str] = {}
-        for place, evaluation in zip(missing, evaluator.evaluate([archs[i] for i in missing]), strict=True):
-            if evaluation.lost is not None:
-                lost[place] = evaluation.lost
-                continue
-            found[place] = evaluation
-            while given in found:
-                yield found.pop(given)
-                given += 1
-        if not lost:
-            return
-        missing = list(lost)
-        name, reason = job.space.describe(archs[missing[0]]), lost[missing[0]]
-        job.log(
-            f'Lost at attempt {attempt} of {evaluator.retries + 1}: {counted(len(lost), "candidate")}, such as {name} '
-            f'({reason}).'
-        )
-    if not job.fail_lost:
-        again = f': {job.command()}; or, to record it as failed: {job.command("--fail-lost")}' if job.command() else ''
-        raise DetNASError(
-            f'{name} was lost {evaluator.retries + 1} times: {reason}. Earlier rows are kept. Check the machines, then '
-            f'resume with the same command{again}'
-        )
-    for place, why in lost.items():
-        found[place] = Evaluation(failure=f'lost {evaluator.retries + 1} times: {why}')
-    while given in found:
-        yield found.pop(given)
-        given += 1
