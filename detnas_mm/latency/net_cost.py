@@ -90,7 +90,8 @@ class NetMacs(NetCost):
     """Multiply-adds of whole detectors for one image, counted operator by operator: a cheap substitute for latency.
 
     Counted on torch's meta device, which needs no memory, at the input size of each candidate; papers call 1e9 of them
-    GFLOPs. See :func:`~detnas_mm.cost.count.count_detector_macs`. Takes the arguments of :class:`NetCost`.
+    GFLOPs. See :func:`~detnas_mm.cost.count.count_detector_macs`. A net that cannot be built or counted has failed, see
+    :meth:`CostModel.failure`. Takes the arguments of :class:`NetCost`.
     """
 
     name = 'macs'
@@ -99,23 +100,40 @@ class NetMacs(NetCost):
     def __init__(self, space: SearchSpace | Mapping[str, Any], input_size: int | Sequence[int] | None = None) -> None:
         super().__init__(space, input_size)
         self._counted: dict[str, int] = {}
+        self._failed: dict[str, str] = {}
 
     def spec(self) -> dict[str, Any]:
         """See :meth:`CostModel.spec`."""
         return dict(type='NetMacs', input_size=self.input_size and list(self.input_size))
 
     def value(self, arch: Architecture) -> float:
-        return self._counted[self.net(arch).key]
+        return self._counted.get(self.net(arch).key, math.nan)
+
+    def failure(self, arch: Architecture) -> str | None:
+        """See :meth:`CostModel.failure`; counts the net if it was not counted yet."""
+        self.measure([arch])
+        return self._failed.get(self.net(arch).key)
+
+    def forget(self, archs: Sequence[Architecture]) -> None:
+        """See :meth:`CostModel.forget`."""
+        for arch in archs:
+            self._failed.pop(self.net(arch).key, None)
 
     def measure(self, archs: Sequence[Architecture]) -> None:
         """See :meth:`CostModel.measure`: counts those that were not counted yet.
 
         Raises:
-            DetNASError: If a net cannot be built or counted; names it.
+            DetNASError: If a file or a module of a net is missing; names the net.
         """
         for arch in archs:
             net = self.net(arch)
-            if net.key not in self._counted:
-                from detnas_mm.latency.counting import macs_of  # it loads torch
+            if net.key in self._counted or net.key in self._failed:
+                continue
+            from detnas_mm.latency.counting import macs_of  # it loads torch
 
-                self._counted[net.key] = macs_of(net)
+            found = macs_of(net)
+            if isinstance(found, str):
+                self._failed[net.key] = found
+                self._log(f'{net.arch} cannot be counted and has failed: {found}')
+            else:
+                self._counted[net.key] = found

@@ -181,11 +181,6 @@ def test_multiply_adds_of_whole_detectors(digits_folder, tmp_path):
     check_cost_model(cost, SPACE)
     small, large = cost.total(ARCHS[0]), cost.total(ARCHS[2])
     assert large == 2.25 * small, 'RetinaNet has convolutions alone'
-    cfg.model.neck.type = 'NoNeck'
-    job = SearchJob.from_config(cfg)
-    job.prepare()
-    with pytest.raises(DetNASError, match="RetinaHead@64 cannot be counted: model: 'NoNeck' is not a registered model"):
-        job.budget.allows(ARCHS)
 
 
 def test_two_processes_wait_for_one_another(prepared, tmp_path):

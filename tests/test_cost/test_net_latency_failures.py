@@ -1,4 +1,4 @@
-"""Nets without a latency: those that fail, lack memory or end the process that measures them."""
+"""Nets without a latency: those that fail, lack memory or end the process that measures them; and without a count."""
 
 from types import SimpleNamespace
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from detnas_mm.errors import DetNASError
-from detnas_mm.registry import EVALUATORS
-from detnas_mm.search import Evaluation, read_ledger
+from detnas_mm.latency import counting
+from detnas_mm.registry import EVALUATORS, SPACES
+from detnas_mm.search import Evaluation, SearchJob, read_ledger
 from tests import jobs
 from tests.test_cost.paper import ARCHS, SPACE, PaperWorkers, measured
-from tests.test_toys.detectors import UntrainedLoss, search_config
+from tests.test_toys.detectors import DetectorSpace, UntrainedLoss, search_config
 
 
 def test_a_net_that_does_not_run_has_failed_and_the_others_are_measured(prepared, tmp_path):
@@ -129,3 +130,59 @@ def test_a_candidate_that_cannot_be_measured_is_a_failed_row(digits_folder, tmp_
     PaperWorkers.failing = {}
     assert rows() == found
     assert [row.status for row in rows(retry_failed=True)] == ['ok'] * 3
+
+
+@SPACES.register_module(force=True)
+class OneWithoutNeck(DetectorSpace):
+    """One of its detectors does not build."""
+
+    def configure(self, cfg, arch):
+        out = super().configure(cfg, arch)
+        if arch == ARCHS[1]:
+            out['model']['neck'] = dict(type='NoNeck')
+        return out
+
+
+def by_macs(folder, **section):
+    own = dict(
+        space=dict(type='OneWithoutNeck'), costs=dict(macs=dict(type='NetMacs')), evaluator=dict(type='CountsLetters'),
+        strategy=dict(type='ListStrategy', archs=[SPACE.describe(ARCHS[place]) for place in (1, 0)]),
+        objectives=[dict(name='score'), dict(name='macs', direction='minimize')], export=dict(),
+    )  # fmt: skip
+    return search_config(folder, **(own | section))
+
+
+def test_a_candidate_that_cannot_be_counted_is_a_failed_row(digits_folder, tmp_path):
+    """It is not evaluated, and the others are; evaluated again, it is counted again."""
+    CountsLetters.asked = []
+    cfg = by_macs(tmp_path / 'search')
+    for again in (False, True):
+        jobs.run(cfg, retry_failed=again)
+        failed, other = read_ledger(tmp_path / 'search' / 'ledger.jsonl')[1]
+        assert (failed.status, failed.costs, other.status) == ('failed', {}, 'ok') and other.costs['macs'] > 0
+        assert failed.reason.startswith("macs: model: 'NoNeck' is not a registered model")
+    assert set(CountsLetters.asked) == {'RetinaHead@64'}
+
+
+def test_one_that_cannot_be_counted_is_within_no_limit(digits_folder, tmp_path):
+    lines = []
+    cfg = by_macs(tmp_path / 'search', constraints=[dict(cost='macs', high=1e12)])
+    job = SearchJob.from_config(cfg, lines.append)
+    with pytest.raises(DetNASError, match='search.strategy.archs: GFLHead@64 breaks macs'):
+        job.prepare()
+        job.strategy.ask(0)
+    assert lines == [f'GFLHead@64 cannot be counted and has failed: {job.budget.cost_model("macs").failure(ARCHS[1])}']
+
+
+def test_a_file_that_is_missing_stops_the_search(digits_folder, tmp_path, monkeypatch):
+    """The machine, not the net, is at fault."""
+
+    def gone(*args):
+        raise FileNotFoundError('lost.py')
+
+    monkeypatch.setattr(counting, 'count_detector_macs', gone)
+    job = SearchJob.from_config(by_macs(tmp_path / 'search'))
+    job.prepare()
+    with pytest.raises(DetNASError, match='RetinaHead@64 cannot be counted: FileNotFoundError: lost.py'):
+        job.budget.measure(ARCHS[:1])
+    assert job.budget.cost_model('macs')._failed == {}
