@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import get_installed_path
@@ -67,11 +68,34 @@ def test_it_is_mmdets_own_recipe():
 
 
 def test_a_detector_of_c4():
-    """The shared head has norms, which mmdet keeps in evaluation mode; of its convolutions there is no setting."""
-    found = from_scratch(mmdet('_base_/models/faster-rcnn_r50-caffe-c4.py'))
+    """The shared head trains like the backbone, though mmdet's has no setting of its convolutions."""
+    given = mmdet('_base_/models/faster-rcnn_r50-caffe-c4.py')
+    found = from_scratch(given)
     head = found['roi_head']['shared_head']
-    assert head['norm_cfg'] == NORM and head['norm_eval'] is False and 'conv_cfg' not in head
+    assert head['type'] == 'detnas_mm.ResLayer'
+    assert (head['norm_cfg'], head['conv_cfg'], head['norm_eval']) == (NORM, CONV, False)
     assert 'norm_cfg' not in found['roi_head']['bbox_head'] and 'norm_cfg' not in found['rpn_head']
+    built = build(head)
+    convs = [m for m in built.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convs) == 10 and {type(m) for m in convs} == {StandardizedConv2d}
+    own = given.roi_head.shared_head
+    plain, as_mmdet = build(dict(own, type='detnas_mm.ResLayer')), build(own)
+    assert repr(plain) == repr(as_mmdet) and [*plain.state_dict()] == [*as_mmdet.state_dict()]
+    kept = from_scratch(given, not_taken=dict(ResLayer=['conv_cfg']))['roi_head']['shared_head']
+    assert kept['type'] == 'ResLayer' and 'conv_cfg' not in kept
+
+
+def test_a_shared_head_begins_with_initial_weights_and_takes_a_step():
+    head = MODELS.build(dict(type='detnas_mm.ResLayer', depth=18, norm_cfg=NORM, conv_cfg=CONV, norm_eval=False))
+    head.init_weights()
+    convs = [m for m in head.modules() if isinstance(m, StandardizedConv2d)]
+    assert {m.padding for m in convs} == {(0, 0), (1, 1)} and [m.stride for m in convs].count((2, 2)) == 2
+    out = head(torch.randn(3, 256, 6, 6))
+    assert out.shape == (3, 512, 3, 3)
+    out.square().sum().backward()
+    assert all(m.weight.grad is not None for m in convs)
+    spread = convs[0].weight.std().item() * (convs[0].weight[:, 0].numel() / 2) ** 0.5
+    assert abs(spread - 1) < 0.05, 'Kaiming, as mmdet initialises its convolutions'
 
 
 def test_groups_of_the_published_backbones():

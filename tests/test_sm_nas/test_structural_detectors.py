@@ -45,14 +45,17 @@ def test_every_neck_runs():
 
 
 @pytest.mark.slow
-def test_boxes_on_c4():
+@pytest.mark.parametrize('recipe', [None, 'from_scratch'])
+def test_boxes_on_c4(recipe):
     """Mmdet's shared head has the channels of whole ResNets alone; few boxes, since it takes its time for each."""
     few = dict(train_cfg=dict(rpn_proposal=FEW, rcnn=dict(sampler=dict(num=4))), test_cfg=dict(rpn=dict(max_per_img=4)))
     head = dict(faster=dict(base='faster', when=[dict(neck='c4', model=few)]))
     factors = dict(size=SIZE, backbone=['resnet18'], neck=['c4'], rpn=['rpn'], head=head)
-    space = StructuralSpace(factors, num_classes=10)
+    space = StructuralSpace(factors, num_classes=10, recipe=recipe)
     model = build(space, space.members[0])
     assert not run(model) and not hasattr(model.backbone, 'layer4') and hasattr(model.roi_head.shared_head, 'layer4')
+    kinds = [type(module) for module in model.roi_head.shared_head.modules()]
+    assert (StandardizedConv2d in kinds, nn.BatchNorm2d in kinds) == (recipe is not None, recipe is None)
 
 
 def test_members_of_the_full_product_build():

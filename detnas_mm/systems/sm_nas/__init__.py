@@ -12,6 +12,7 @@ _PUBLIC = {
     'check_seed': 'asking',
     'from_scratch': 'recipe',
     'ga_rpn_head': 'ga_rpn',
+    'res_layer': 'shared_head',
 }
 __all__ = list(_PUBLIC)
 

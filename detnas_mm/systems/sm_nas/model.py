@@ -1,4 +1,4 @@
-"""Registered models of SM-NAS: its backbone, and an RPN head with guided anchors."""
+"""Registered models of SM-NAS: its backbone, an RPN head with guided anchors, and the shared head of C4."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from detnas_mm.systems.sm_nas.asking import backbone_outputs, check_detector, ch
 from detnas_mm.systems.sm_nas.blocks import ResidualBlock
 from detnas_mm.systems.sm_nas.codes import EXPANSION, RESNET18, BlockCode, check_block
 from detnas_mm.systems.sm_nas.ga_rpn import ga_rpn_head
+from detnas_mm.systems.sm_nas.shared_head import res_layer
 
 #: Names that are registered.
-__all__ = ['SMNASBackbone', 'backbone_outputs', 'check_detector', 'check_seed', 'ga_rpn_head']
+__all__ = ['SMNASBackbone', 'backbone_outputs', 'check_detector', 'check_seed', 'ga_rpn_head', 'res_layer']
 
 
 @MODELS.register_module()

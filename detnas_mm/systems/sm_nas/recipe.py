@@ -22,8 +22,9 @@ NOT_TAKEN: dict[str, tuple[str, ...]] = {
     'GARPNHead': ('norm_cfg', 'conv_cfg'),
     'GuidedAnchorHead': ('norm_cfg', 'conv_cfg'),
     'RPNHead': ('norm_cfg', 'conv_cfg'),
-    'ResLayer': ('conv_cfg',),
 }
+#: Types of mmdet that do not accept ``conv_cfg``, with those of this package that do and are equal otherwise.
+_STANDARDISED = {'ResLayer': 'detnas_mm.ResLayer'}
 #: Arguments of the recipe in necks and heads.
 _LAYERS = {'norm_cfg', 'conv_cfg'}
 #: Settings that can freeze parts of a detector, with the values that freeze nothing.
@@ -114,7 +115,10 @@ def _change(model: dict[str, Any], layers: dict[str, Any], not_taken: Mapping[st
                         part['frozen_stages'] = -1
                 if name == 'SMNASBackbone' and _name(settings['norm_cfg']) == 'GroupNorm':
                     settings['norm_cfg'].setdefault('num_groups', part.get('base', 64) // 2)
-                part.update({key: value for key, value in settings.items() if key not in not_taken.get(name, ())})
+                taken = {key: value for key, value in settings.items() if key not in not_taken.get(name, ())}
+                if 'conv_cfg' in taken:
+                    part['type'] = _STANDARDISED.get(name, part.get('type'))
+                part.update(taken)
     if isinstance(model.get('roi_head'), dict):
         _change(model['roi_head'], layers, not_taken)
 
