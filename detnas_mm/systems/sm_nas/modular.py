@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from detnas_mm.checks import whole
-from detnas_mm.config_types import comparable
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import MODELS, SPACES
 from detnas_mm.spaces.architecture import Architecture
@@ -20,7 +19,7 @@ from detnas_mm.spaces.base import SearchSpace
 from detnas_mm.systems.sm_nas.codes import BlockCode, edit, random_code
 from detnas_mm.systems.sm_nas.modules import EXAMPLE, STAGES, Limits, Modules, moved, precedes, share
 from detnas_mm.systems.sm_nas.recipe import from_scratch, read_not_taken, read_recipe, unfrozen
-from detnas_mm.systems.sm_nas.seeds import KEPT, Seed, read_seeds, set_pipelines
+from detnas_mm.systems.sm_nas.seeds import KEPT, Seed, read_seeds
 
 #: Maximum number of draws for a mutation whose code is within the limits.
 _TRIES = 100
@@ -95,7 +94,7 @@ class ModularSpace(SearchSpace):
         frozen: list[str] = []
         for seed in seeds:
             seed = replace(seed, model=self._trained(seed.model))  # seeds that differ in replaced layers are alike
-            what = repr(_constant(seed))
+            what = repr(seed.fixed)
             name = names.get(what, f'seed{len(names) + 1}')
             point = Architecture((name, seed.base, seed.code, seed.neck))
             reason = self.limits.broken(seed.base, seed.code, seed.neck)
@@ -143,7 +142,7 @@ class ModularSpace(SearchSpace):
         return copy.deepcopy(self._spec)
 
     def _made_spec(self) -> dict[str, Any]:
-        combinations = {name: _constant(one) for name, one in self.combinations.items()}
+        combinations = {name: one.fixed for name, one in self.combinations.items()}
         return dict(
             type='ModularSpace',
             combinations=combinations,
@@ -288,16 +287,5 @@ class ModularSpace(SearchSpace):
         model = replace_backbone(dict(model=seed.with_neck(read.neck)), backbone, channels, KEPT)['model']
         out = copy.deepcopy(dict(cfg))
         out['model'] = self._trained(model)
-        out.setdefault('default_scope', seed.scope)
-        set_pipelines(out, seed.pipelines)
-        if seed.imports:
-            own = dict(out.get('custom_imports') or dict(allow_failed_imports=False))
-            given = own.get('imports') or []
-            known = [given] if isinstance(given, str) else list(given)
-            out['custom_imports'] = own | dict(imports=list(dict.fromkeys([*known, *seed.imports])))
+        seed.complete(out)
         return out
-
-
-def _constant(seed: Seed) -> Any:
-    """Returns the fixed part of a detector in a form that can be compared."""
-    return comparable(dict(block=seed.block, stages=seed.stages, model=seed.model, pipelines=seed.pipelines))

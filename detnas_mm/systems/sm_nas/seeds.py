@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detnas_mm.checks import keyed, listed
 from detnas_mm.cli import read_source
-from detnas_mm.config_types import nodes, type_name
+from detnas_mm.config_types import comparable, nodes, type_name
 from detnas_mm.errors import DetNASError, MissingFileError
 from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.sm_nas.codes import RESNET18, RESNET50, BlockCode
@@ -113,6 +113,28 @@ class Seed:
         """Returns the fixed part of the model, with these channels in the neck and the parts after it."""
         return replace_channels(self.model, _NECK, channels)
 
+    @property
+    def fixed(self) -> Any:
+        """Its fixed part, in a form that can be compared."""
+        return comparable(dict(block=self.block, stages=self.stages, model=self.model, pipelines=self.pipelines))
+
+    def complete(self, cfg: dict[str, Any]) -> None:
+        """Sets what is fixed besides the model in a config: pipelines of all data sets, scope and imported modules.
+
+        Args:
+            cfg: The config; changed in place. Loaders that it does not have are not added.
+        """
+        cfg.setdefault('default_scope', self.scope)
+        for loader, pipeline in self.pipelines.items():
+            for node in list(nodes(cfg.get(loader))):
+                if 'pipeline' in node:
+                    node['pipeline'] = copy.deepcopy(list(pipeline))
+        if self.imports:
+            own = dict(cfg.get('custom_imports') or dict(allow_failed_imports=False))
+            given = own.get('imports') or []
+            known = [given] if isinstance(given, str) else list(given)
+            cfg['custom_imports'] = own | dict(imports=list(dict.fromkeys([*known, *self.imports])))
+
 
 def _code_of(backbone: Mapping[str, Any]) -> tuple[str, int, str]:
     """Returns type of blocks, base channels and code of a backbone.
@@ -200,19 +222,6 @@ def _pipelines(cfg: Mapping[str, Any]) -> dict[str, list[Any]]:
     if missing:
         raise LeftOut(f'its config has no pipeline in {", ".join(missing)}')
     return found
-
-
-def set_pipelines(cfg: dict[str, Any], pipelines: Mapping[str, Sequence[Any]]) -> None:
-    """Replaces the pipelines of all data sets of a config's loaders.
-
-    Args:
-        cfg: The config; changed in place. Loaders that it does not have are not added.
-        pipelines: Pipelines by loader.
-    """
-    for loader, pipeline in pipelines.items():
-        for node in list(nodes(cfg.get(loader))):
-            if 'pipeline' in node:
-                node['pipeline'] = copy.deepcopy(list(pipeline))
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
