@@ -257,8 +257,13 @@ def test_settings_that_change_no_result_are_not_in_the_ledger(search, tmp_path):
     assert search(dict(time_limit=50, retries=5, keep='all', trials=3))[0].ran == []
     with pytest.raises(DetNASError, match='evaluator.halving'):
         search(dict(halving=dict(at=[2])))
-    with pytest.raises(DetNASError, match='evaluator.trained_and_judged_as'):
-        search(change=lambda cfg: cfg.train_dataloader.update(batch_size=5))
+    for changed in (dict(batch_size=5), dict(num_workers=3)):
+        with pytest.raises(DetNASError, match='evaluator.trained_and_judged_as'):
+            search(change=lambda cfg, changed=changed: cfg.train_dataloader.update(changed))
+    threads = FakeWorkers()
+    threads.threads = 2
+    with pytest.raises(DetNASError, match='evaluator.workers.threads'):
+        search(workers=threads)
     assert Path(tmp_path / 'search' / 'ledger.jsonl').is_file()
 
 
