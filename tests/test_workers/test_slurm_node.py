@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -13,7 +14,11 @@ from pathlib import Path
 import pytest
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.latency.device import describe_device
+from detnas_mm.search import SearchJob
 from detnas_mm.workers import LocalWorkers, SlurmWorkers, Task, run_in_order, slurm
+from tests.test_cost.paper import ARCHS
+from tests.test_toys.detectors import search_config
 
 from .processes import (
     ROOT,
@@ -66,7 +71,7 @@ def ended_by_time(node, tmp_path_factory):
     tasks[0] = Task(tasks[0].key, (*keeps, str(tasks[0].folder)), tasks[0].folder, LIMIT)
     tasks[1] = Task(tasks[1].key, ('sleep', '600'), tasks[1].folder, LIMIT)
     outcomes = {}
-    thread = threading.Thread(target=lambda: outcomes.update(workers(2).run(tasks)))
+    thread = threading.Thread(target=lambda: outcomes.update(workers(2).run(tasks)), daemon=True)
     thread.start()
     yield lambda: (thread.join(180), outcomes)[1]
     thread.join(180)
@@ -88,9 +93,9 @@ def job_of(task):
 
 
 def in_background(run):
-    """Runs something in a thread; gives a function that waits for its value."""
+    """Runs something in a thread, which pytest does not wait for; gives a function that waits for its value."""
     values = []
-    thread = threading.Thread(target=lambda: values.append(run()))
+    thread = threading.Thread(target=lambda: values.append(run()), daemon=True)
     thread.start()
     return lambda: (thread.join(120), values)[1][0]
 
@@ -239,7 +244,30 @@ def test_what_the_cluster_has_not_is_refused_before_anything_begins(tmp_path, se
 def test_a_command_that_keeps_its_limit_has_a_result_and_one_that_does_not_is_lost(ended_by_time):
     outcomes = ended_by_time()
     assert outcomes[0].result == dict(key='key of keeps', status='failed')
+    assert {outcome.host for outcome in outcomes.values()} == {socket.gethostname()}
     assert outcomes[1].lost.startswith('no longer in squeue, without a result; ')
+
+
+def test_latency_is_measured_by_a_job_and_again_if_that_is_cancelled(tmp_path, digits_folder):
+    """The first job is asked for its device; the second one measures two detectors."""
+    lines = []
+    workers = dict(type='SlurmWorkers', partition='main', timeout=5)
+    pace = dict(rounds=2, min_time=0.0, pause=0.0)
+    cost = dict(type='NetLatency', file=str(tmp_path / 'latency.json'), workers=workers, pace=pace)
+    job = SearchJob.from_config(search_config(tmp_path / 'search', costs=dict(latency=cost)), lines.append)
+    job.prepare()
+    cost = job.budget.cost_model('latency')
+    assert cost.device == describe_device('cpu', 1)
+    sessions = tmp_path / 'latency.json.sessions'
+    result = in_background(lambda: cost.measure(ARCHS[:2]))
+    (noted,) = wait_for(lambda: [file for file in sessions.glob('*/slurm.json') if of_folder(file.parent)])
+    said('scancel', json.loads(noted.read_text())['job'])
+    result()
+    assert all(cost.total(arch) > 0 for arch in ARCHS[:2]) and cost.failure(ARCHS[0]) is None
+    assert lines[0].startswith('Lost at attempt 1 of 3: 1 of 1 tasks') and 'Latency of 2 nets before' in lines[1]
+    assert [path.name for path in sessions.iterdir()] == ['slurm'], 'finished sessions leave no folder'
+    assert len(list((sessions / 'slurm').glob('*_submission.sh'))) == 3
+    assert not survivors(sessions)
 
 
 def test_a_driver_without_a_gpu_is_started_by_the_script(tmp_path):
