@@ -1,5 +1,7 @@
 """The command that trains one candidate of a search, run in this process."""
 
+import os
+import socket
 import time
 from types import SimpleNamespace
 
@@ -224,7 +226,8 @@ def test_a_limit_of_time_counts_earlier_starts_and_is_a_failed_result(tmp_path, 
     with candidate.Result(training, 'work-end', 60.0).limited():
         time.sleep(0.3)
     result = read_result(tmp_path, 'work-end')
-    assert (result['status'], result['time_limit']) == ('failed', 60.0) and result['host']
+    assert (result['status'], result['time_limit'], result['cores']) == ('failed', 60.0, os.cpu_count())
+    assert result['host'] == socket.gethostname() and result['load'] >= 0
     assert result['reason'] == 'not finished within the limit of 60 s'
 
 

@@ -6,7 +6,8 @@
 #       bbox_head={{_base_.from_scratch.layers}},  # one-stage; for two-stage detectors: roi_head=dict(bbox_head=…)
 #   )
 # In a part with other settings set norm_cfg={{_base_.from_scratch.layers.norm_cfg}}, and conv_cfg likewise. Heads
-# without norms (RPN, GA-RPN) are not changed.
+# without norms (RPN, GA-RPN) are not changed. mmdet's shared head of C4 has no conv_cfg: give it
+# type='detnas_mm.ResLayer', which does, and norm_eval=False.
 from_scratch = dict(
     # for necks and heads: 32 groups, or the largest smaller divisor of a layer's channels
     layers=dict(
