@@ -15,10 +15,9 @@ import pytest
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.latency.device import describe_device
-from detnas_mm.search import SearchJob
 from detnas_mm.workers import LocalWorkers, SlurmWorkers, Task, run_in_order, slurm
-from tests.test_cost.paper import ARCHS
-from tests.test_toys.detectors import search_config
+from tests import jobs
+from tests.test_evaluators import training
 
 from .processes import (
     ROOT,
@@ -97,7 +96,7 @@ def in_background(run):
     values = []
     thread = threading.Thread(target=lambda: values.append(run()), daemon=True)
     thread.start()
-    return lambda: (thread.join(120), values)[1][0]
+    return lambda: (thread.join(300), values)[1][0]
 
 
 def totals(outcomes):
@@ -248,26 +247,28 @@ def test_a_command_that_keeps_its_limit_has_a_result_and_one_that_does_not_is_lo
     assert outcomes[1].lost.startswith('no longer in squeue, without a result; ')
 
 
-def test_latency_is_measured_by_a_job_and_again_if_that_is_cancelled(tmp_path, digits_folder):
-    """The first job is asked for its device; the second one measures two detectors."""
-    lines = []
-    workers = dict(type='SlurmWorkers', partition='main', timeout=5)
+def test_a_search_measures_and_trains_by_jobs(tmp_path, digits_folder):
+    """Sessions ask for the device and measure a detector, and one of them is cancelled; then the detector trains."""
+    folder, lines = tmp_path / 'search', []
+    made = dict(type='SlurmWorkers', partition='main', timeout=5)
+    cfg = training.config(folder, dict(workers=made), population=1)
     pace = dict(rounds=2, min_time=0.0, pause=0.0)
-    cost = dict(type='NetLatency', file=str(tmp_path / 'latency.json'), workers=workers, pace=pace)
-    job = SearchJob.from_config(search_config(tmp_path / 'search', costs=dict(latency=cost)), lines.append)
-    job.prepare()
-    cost = job.budget.cost_model('latency')
-    assert cost.device == describe_device('cpu', 1)
+    file = tmp_path / 'latency.json'
+    cfg.search.costs = dict(latency=dict(type='NetLatency', file=str(file), workers=made, pace=pace))
+    result = in_background(lambda: jobs.run(cfg, lines.append))
     sessions = tmp_path / 'latency.json.sessions'
-    result = in_background(lambda: cost.measure(ARCHS[:2]))
-    (noted,) = wait_for(lambda: [file for file in sessions.glob('*/slurm.json') if of_folder(file.parent)])
+    (noted,) = wait_for(lambda: [one for one in sessions.glob('*/slurm.json') if of_folder(one.parent)])
     said('scancel', json.loads(noted.read_text())['job'])
-    result()
-    assert all(cost.total(arch) > 0 for arch in ARCHS[:2]) and cost.failure(ARCHS[0]) is None
-    assert lines[0].startswith('Lost at attempt 1 of 3: 1 of 1 tasks') and 'Latency of 2 nets before' in lines[1]
+    (row,) = result()[1]
+    (machine,) = json.loads(file.read_text())['machines']
+    assert row.costs == dict(latency=next(iter(machine['nets'].values()))['ms']) and row.metrics
+    assert machine['device'] == describe_device('cpu', 1)
+    assert (row.host, row.details) == (socket.gethostname(), dict(iterations=training.ITERATIONS))
+    assert [line[:20] for line in lines].count('Lost at attempt 1 of') == 1, lines
     assert [path.name for path in sessions.iterdir()] == ['slurm'], 'finished sessions leave no folder'
     assert len(list((sessions / 'slurm').glob('*_submission.sh'))) == 3
-    assert not survivors(sessions)
+    assert len(list((folder / 'candidates' / row.id).glob('slurm.json'))) == 1
+    assert not survivors(tmp_path)
 
 
 def test_a_driver_without_a_gpu_is_started_by_the_script(tmp_path):
