@@ -18,6 +18,7 @@ from detnas_mm.config_types import config_text, is_hook, is_other, type_name
 from detnas_mm.engine.config import write_config
 from detnas_mm.engine.pictures import add_drawing, dataset_meta
 from detnas_mm.engine.provenance import NO_SCORE
+from detnas_mm.engine.sorted_channels import check_sorting, sorted_net
 from detnas_mm.errors import DetNASError
 from detnas_mm.files import replacing
 from detnas_mm.models import build_model
@@ -57,8 +58,8 @@ class Exporter:
         job: The search.
 
     Raises:
-        DetNASError: If ``search.export.config`` cannot be read, nets do not fit into it, or its nets would differ from
-            those of the search.
+        DetNASError: If ``search.export.config`` cannot be read, nets do not fit into it, its nets would differ from
+            those of the search, or their channels cannot be sorted (``search.export.sort_channels``).
     """
 
     def __init__(self, job: SearchJob) -> None:
@@ -79,6 +80,8 @@ class Exporter:
                 config_text(Config(cfg))
             except DetNASError as error:
                 raise DetNASError(f'search.export.config: {self.source or "the searched config"}: {error}') from error
+        if self.job.export.sort_channels:
+            check_sorting(self.job, configs.get('config'))
         searched = self.job.space.configure(self.searched, arch)
         if self.source is None or not configs or searched is None or not self.job.needs_model:
             return
@@ -155,6 +158,8 @@ class Exporter:
         if 'search_val' in configs:
             files['search_val'] = stem.with_name(f'{stem.name}_search_val.py')
         if is_main_process():
+            if self.job.export.sort_channels:
+                configs, state, meta = sorted_net(self.job, configs, state, meta)
             for name, cfg in configs.items():
                 write_config(Config(cfg), files[name])
             if state is not None:

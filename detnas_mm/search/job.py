@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from detnas_mm.checks import keyed, listed, whole
+from detnas_mm.checks import flag, keyed, listed, whole
 from detnas_mm.cli import typed
 from detnas_mm.config_types import as_text, config_text
 from detnas_mm.errors import DetNASError
@@ -37,17 +37,21 @@ class ExportSettings:
         front_k: Number of nets of a front, those with the largest crowding distance; None for all.
         config: The ordinary training config that found nets are put into: a file or ``'detnas_mm::…'``; None for the
             searched config without its search.
+        sort_channels: Whether nets are exported with their channels in the order that is fastest
+            (:attr:`SearchSpace.channel_sorter`). Outputs stay the same.
 
     Raises:
-        ValueError: If a number does not fit.
+        ValueError: If a setting does not fit.
     """
 
     top_k: int = 1
     front_k: int | None = None
     config: str | None = None
+    sort_channels: bool = False
 
     def __post_init__(self) -> None:
         whole('search.export.top_k', self.top_k, 1)
+        flag('search.export.sort_channels', self.sort_channels)
         if self.front_k is not None:
             whole('search.export.front_k', self.front_k, 1)
         if self.config is not None and not isinstance(self.config, str):
@@ -138,7 +142,7 @@ class SearchJob:
         space: SearchSpace = _given('search.space', build_from(SPACES, section['space']))
         budget = keyed('search.budget', section.get('budget', {}), ('generations',), 'dict(generations=20)')
         export = keyed(
-            'search.export', section.get('export', {}), ('top_k', 'front_k', 'config'),
+            'search.export', section.get('export', {}), ('top_k', 'front_k', 'config', 'sort_channels'),
             "dict(top_k=3, config='detnas_mm::…/net.py')",
         )  # fmt: skip
         return cls(

@@ -25,11 +25,15 @@ class SearchSpace(ChecksInput, ABC):
             search's config; None, the default, is not compared and counts as 3.
         exact_strategy: Name, in :data:`~detnas_mm.registry.STRATEGIES`, of the strategy that finds the optimum of this
             space and proves it; None if there is none.
+        channel_sorter: Name, in :data:`~detnas_mm.registry.MODELS`, of the function that puts the channels of an
+            exported net into a faster order, with equal outputs: (config, weights) → (config, weights, plain values
+            for the checkpoint, line to log). Used with ``search.export.sort_channels``; None if there is none.
     """
 
     latency_subject: str | None = None
     in_channels: int | None = None
     exact_strategy: str | None = None
+    channel_sorter: str | None = None
 
     @property
     @abstractmethod

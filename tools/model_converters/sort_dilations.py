@@ -43,12 +43,18 @@ def main() -> None:
     from detnas_mm.checkpoints import load_checkpoint_file, weights_in
     from detnas_mm.config_types import as_text
     from detnas_mm.engine.config import write_config
+    from detnas_mm.errors import DetNASError
     from detnas_mm.files import replacing
     from detnas_mm.systems.nats.sorting import checkpoint_of, sort_model
 
     cfg = as_text(read_file(args.config))
     checkpoint = load_checkpoint_file(args.checkpoint, args.trust_checkpoint)
     new, done = sort_model(cfg.to_dict(), weights_in(checkpoint, args.checkpoint), str(files[0]))
+    if not done.moved:
+        reasons = ''.join(f'\n  {name}: {reason}' for name, reason in done.left.items())
+        raise DetNASError(
+            'There is nothing to sort: equal dilations are contiguous already, or cannot be moved.' + reasons
+        )
     meta = checkpoint.get('meta')
     with replacing(files[0]) as draft:
         torch.save(checkpoint_of(done, meta if isinstance(meta, dict) else {}), draft)

@@ -29,6 +29,7 @@ from detnas_mm.systems.nats.loops import AlternatingTrainLoop
 from detnas_mm.systems.nats.model import DilatedSupernet
 from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alphas
 from detnas_mm.systems.nats.pictures import draw_genotypes
+from detnas_mm.systems.nats.sorted_export import initial_weights, is_sorted, load_pretrained, write_sorted_start
 from detnas_mm.systems.nats.space import DilationSpace
 
 __all__ = ['AlphaOptimWrapperConstructor', 'AlternatingTrainLoop', 'NATSSearchHook']
@@ -208,10 +209,17 @@ class NATSSearchHook(TrainingSearchHook):
     def after_train(self, runner: Runner) -> None:
         """See :meth:`TrainingSearchHook.after_train`; also logs the command that retrains as in the paper."""
         super().after_train(runner)
+        job, backbone = self._job, self._job.cfg['model']['backbone']
+        start = load_pretrained(backbone) if job.export.sort_channels else None  # on all ranks, since one may download
         if is_main_process():
-            assert self._job.work_dir is not None
-            best = json.loads((self._job.work_dir / 'best.json').read_text())[0]
-            self._job.log(retrain_line(self._job.work_dir / best['config'], self._job.cfg['model']['backbone']))
+            assert job.work_dir is not None
+            best = json.loads((job.work_dir / 'best.json').read_text())[0]
+            config = job.work_dir / best['config']
+            if start is not None and is_sorted(config):
+                assert job.exporter is not None  # it wrote the config
+                found = job.space.configure(job.exporter.searched, job.space.parse(best['arch']))
+                backbone = dict(init_cfg=write_sorted_start(found or {}, config, start))
+            job.log(retrain_line(config, backbone))
 
 
 @torch.no_grad()
@@ -231,9 +239,7 @@ def retrain_line(config: Path, backbone: Mapping[str, Any]) -> str:
         config: Path of the config of the found net.
         backbone: Settings of the supernet; ``init_cfg`` or ``pretrained`` names the pre-trained weights.
     """
-    init = backbone.get('init_cfg')
-    if backbone.get('pretrained'):
-        init = dict(type='Pretrained', checkpoint=backbone['pretrained'])
+    init = initial_weights(backbone)
     if not init:
         return f'Train it from random weights, as the supernet: {typed("train.py", config)}'
     key = 'model.backbone.init_cfg'

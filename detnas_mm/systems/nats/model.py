@@ -20,12 +20,20 @@ from detnas_mm.systems.nats.enlarged import enlarged_backbone
 from detnas_mm.systems.nats.fusing import keep_dilations_when_merged, refuse_to_merge
 from detnas_mm.systems.nats.layers import DilatedConv2d, DilationPlan, MixedConv2d
 from detnas_mm.systems.nats.plain import build_plain, searched_convs
+from detnas_mm.systems.nats.sorted_export import sort_dilations
 from detnas_mm.systems.nats.space import DilationSpace
 
 #: Lower bound of n · softmax in float32 with n equal logits.
 _EQUAL = 1 - 1e-6
 #: Imported by the registry of models.
-__all__ = ['DilatedSupernet', 'dilated_backbone', 'dilated_supernet', 'enlarged_backbone', 'searched_convs']
+__all__ = [
+    'DilatedSupernet',
+    'dilated_backbone',
+    'dilated_supernet',
+    'enlarged_backbone',
+    'searched_convs',
+    'sort_dilations',
+]
 
 
 @MODELS.register_module(name='DilatedBackbone')

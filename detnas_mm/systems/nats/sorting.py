@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.build import without_memory
 from detnas_mm.models.convert import listed
+from detnas_mm.registry import MODELS
 from detnas_mm.spaces.images import RGB
-from detnas_mm.systems.nats.channel_order import MARK, genotypes_of
+from detnas_mm.systems.nats.channel_order import MARK, dilations_metadata, genotypes_of
 from detnas_mm.systems.nats.convs import SearchedConv, by_unit, read_dilations, runs_text
 from detnas_mm.systems.nats.layers import channels_of
-from detnas_mm.systems.nats.model import dilated_backbone
 from detnas_mm.systems.nats.plain import build_plain, searched_convs
 from detnas_mm.systems.nats.readers import Graph, Neighbours
 from detnas_mm.systems.nats.space import OWN_KEYS, plain_backbone
@@ -152,21 +152,24 @@ def _take_rows(weights: dict[str, Tensor], layers: Sequence[str], rows: Tensor) 
                 weights[f'{layer}.{part}'] = weights[f'{layer}.{part}'].index_select(0, rows)
 
 
-def sort_model(cfg: Mapping[str, Any], weights: Mapping[str, Tensor], path: str) -> tuple[dict[str, Any], Sorted]:
+def sort_model(
+    cfg: Mapping[str, Any], weights: Mapping[str, Tensor], path: str | None = None
+) -> tuple[dict[str, Any], Sorted]:
     """Sorts the channels of a config's backbone in a checkpoint, and checks that the outputs stay the same.
 
     Args:
         cfg: A config whose ``model.backbone`` is a ``DilatedBackbone``.
         weights: Weights of the whole model; or pre-trained weights of the plain backbone, with or without the prefix
             ``backbone.``.
-        path: Path that the sorted weights will be written to.
+        path: Path that sorted weights of the backbone alone will be written to. Defaults to None: the weights are of
+            the whole model.
 
     Returns:
         (config of the sorted net, sorted weights with all keys of the checkpoint). If the weights are those of the
         backbone alone, the config starts from them. It has no ``load_from``, whose file has unsorted channels.
 
     Raises:
-        DetNASError: If there is nothing to sort, the weights do not fit, or the outputs would differ.
+        DetNASError: If the config has no dilations, the weights do not fit, or the outputs would differ.
     """
     model = dict(cfg.get('model') or {})
     own = dict(model.get('backbone') or {})
@@ -180,22 +183,22 @@ def sort_model(cfg: Mapping[str, Any], weights: Mapping[str, Tensor], path: str)
     bare = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
     stages = own.get('stages')
     done = sort_channels(plain, own['genotypes'], bare, stages)
-    if not done.moved:
-        reasons = ''.join(f'\n  {name}: {reason}' for name, reason in done.left.items())
-        raise DetNASError(
-            'There is nothing to sort: equal dilations are contiguous already, or cannot be moved.' + reasons
-        )
     _check_outputs(plain, stages, (own['genotypes'], bare), (done.genotypes, done.state_dict))
     sorted_own = {key: value for key, value in own.items() if key not in ('init_cfg', 'pretrained')}
     sorted_own |= dict(genotypes=done.genotypes, channel_order='sorted')
     whole = prefix and any(key.split('.')[0] in model for key in weights if not key.startswith(prefix))
-    if not whole:
+    if path is not None and not whole:
         init_cfg = dict(type='Pretrained', checkpoint=path)
         sorted_own['init_cfg'] = dict(init_cfg, prefix=prefix) if prefix else init_cfg
     everything = OrderedDict(
         (key, done.state_dict[key[len(prefix) :]] if key.startswith(prefix) else value)
         for key, value in weights.items()
     )
+    if hasattr(weights, '_metadata'):  # torch's name for it; loading compares dilations with those in it
+        table = searched_convs(plain, stages)
+        named = dilations_metadata(table, read_dilations(done.genotypes, table))
+        own_metadata = {**weights._metadata.get(prefix[:-1], {}), **named}
+        everything._metadata = {**weights._metadata, prefix[:-1]: own_metadata}  # type: ignore[attr-defined]
     rest = {key: value for key, value in cfg.items() if key != 'load_from'}
     return dict(rest, model=dict(model, backbone=sorted_own)), Sorted(done.genotypes, everything, done.moved, done.left)
 
@@ -211,7 +214,8 @@ def _check_outputs(plain: Mapping[str, Any], stages: Any, *nets: tuple[str, Mapp
     images = torch.randn(1, plain.get('in_channels') or RGB, _SIDE, _SIDE, generator=torch.Generator().manual_seed(0))
     maps = []
     for genotypes, weights in nets:
-        net = dilated_backbone(plain['type'], genotypes, stages, **settings)
+        dilated = dict(settings, type='detnas_mm.DilatedBackbone', plain=plain['type'], genotypes=genotypes)
+        net = MODELS.build(dict(dilated, stages=stages))
         net.load_state_dict(dict(weights), strict=False)
         net.eval()
         maps.append(net(images))

@@ -60,6 +60,7 @@ class DilationSpace(ChoiceSpace):
     """
 
     in_channels: int
+    channel_sorter = 'detnas_mm.sort_dilations'
 
     def __init__(
         self,
