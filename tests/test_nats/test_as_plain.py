@@ -13,6 +13,24 @@ from detnas_mm.systems.nats.optim import alphas
 from tests.test_nats.nets import build, cfg_of, images, relative, rng
 
 R50 = dict(type='mmdet.ResNet', depth=50, style='pytorch')
+#: Backbones of published checkpoints, and the layout of these: prefix of the keys, further keys, keys that are missing.
+LAYOUTS = {
+    # mmpretrain: a whole classifier in a checkpoint of mmengine
+    'mmpretrain': (
+        dict(type='mmpretrain.ResNet', depth=50, out_indices=(0, 1, 2, 3)), 'backbone.', ['head.fc.weight'], ''
+    ),
+    'mmpretrain in mmdet': (R50, 'backbone.', ['head.fc.weight', 'head.fc.bias'], ''),
+    # open-mmlab://resnext101_32x4d, regnetx_400mf and the like: backbones as mmdet names them, with torchvision's head
+    'open-mmlab': (dict(type='mmdet.ResNeXt', depth=50, groups=32, base_width=4), '', ['fc.weight', 'fc.bias'], ''),
+    'open-mmlab, parallel': (
+        dict(type='mmdet.RegNet', arch='regnetx_400mf'), 'module.', ['module.fc.weight', 'module.fc.bias'], ''
+    ),
+    # open-mmlab://detectron2/resnet50_caffe: frozen BN without counters of batches, no head
+    'caffe': (
+        dict(type='mmdet.ResNet', depth=50, style='caffe', norm_cfg=dict(type='BN', requires_grad=False)), '', [],
+        'num_batches_tracked',
+    ),
+}  # fmt: skip
 
 
 def kinds(cfg, **settings):
@@ -44,6 +62,33 @@ def test_a_checkpoint_of_torchvision_is_loaded_whole(tmp_path, number):
     assert all(key.endswith('.alpha') for key in extra) and len(extra) == (13 if number == 2 else 0)
     assert {key for key in state if key not in own} == {'fc.weight', 'fc.bias'}
     assert all(torch.equal(own[key], state[key]) for key in own.keys() - extra)
+    assert not any(one.detach().any() for one in alphas(net).values())
+
+
+@pytest.mark.parametrize('number', range(3))
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_checkpoints_in_other_layouts_are_loaded_whole(tmp_path, layout, number):
+    """By init_cfg; every key is accounted for: loaded, of the classifier, or a counter that the file does not have."""
+    cfg, prefix, head, missing = LAYOUTS[layout]
+    own_prefix = (
+        None if prefix == 'module.' else prefix or None
+    )  # mmengine removes the prefix of parallel training itself
+    draw = torch.Generator().manual_seed(0)
+    plain = {
+        key: torch.rand(value.shape, generator=draw) if value.is_floating_point() else value + 7
+        for key, value in MODELS.build(copy.deepcopy(cfg)).state_dict().items()
+        if not (missing and key.endswith(missing))
+    }
+    state = {prefix + key: value for key, value in plain.items()} | {key: torch.zeros(2) for key in head}
+    torch.save(dict(meta={}, state_dict=state), tmp_path / 'file.pth')
+    init = dict(type='Pretrained', checkpoint=str(tmp_path / 'file.pth'), prefix=own_prefix)
+    net = MODELS.build(dict(kinds(cfg)[number], init_cfg=init))
+    net.init_weights()
+    own = net.state_dict()
+    assert {key for key in state if key.removeprefix(prefix) not in own} == set(head)
+    others = own.keys() - plain.keys()
+    assert all(key.endswith('.alpha') or (missing and key.endswith(missing)) for key in others)
+    assert all(torch.equal(own[key], value) for key, value in plain.items())
     assert not any(one.detach().any() for one in alphas(net).values())
 
 
