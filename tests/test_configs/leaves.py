@@ -21,6 +21,7 @@ NATS = [name for name, path in LEAVES.items() if path.parent.name == 'nats']
 NATS_SEARCHES = [name for name in NATS if name.startswith('nats-') and '_search_' in name]
 NATS_PATHS = 'nats-r50_supernet-paths_fpn_coco'
 NATS_EVOLUTION = 'nats-r50_search-evolution_fpn_coco'
+NATS_MIXTURE = 'nats-r50_search-mixture_fpn_coco'
 NATS_NETS = [name for name in NATS if name.startswith('nats-') and '_net_' in name]
 NATS_DIGITS = [name for name in LEAVES if name.startswith('nats-digits_')]
 IC_CONV = [name for name in NATS if name.startswith('ic-conv-')]

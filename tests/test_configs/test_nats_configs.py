@@ -16,12 +16,28 @@ from detnas_mm.search import SearchJob
 from detnas_mm.systems.nats import DilatedConv2d, DilationSpace
 
 from . import one_step
-from .leaves import IC_CONV, LEAVES, NATS, NATS_DIGITS, NATS_EVOLUTION, NATS_NETS, NATS_PATHS, NATS_SEARCHES
+from .leaves import (
+    IC_CONV,
+    LEAVES,
+    NATS,
+    NATS_DIGITS,
+    NATS_EVOLUTION,
+    NATS_MIXTURE,
+    NATS_NETS,
+    NATS_PATHS,
+    NATS_SEARCHES,
+)
 
 PLAIN = {'r50': ('ResNet', 50), 'r101': ('ResNet', 101), 'x101': ('ResNeXt', 101)}
 #: The searches on the paper's parts of COCO 2014.
 PAPERS_PARTS = [name for name in NATS_SEARCHES if name.endswith('2014')]
-DETECTORS = {'fpn': 'FasterRCNN', 'retinanet': 'RetinaNet', 'mask': 'MaskRCNN', 'cascade': 'CascadeRCNN'}
+DETECTORS = {
+    'fpn': 'FasterRCNN',
+    'retinanet': 'RetinaNet',
+    'mask': 'MaskRCNN',
+    'cascade': 'CascadeRCNN',
+    'cascade-mask': 'CascadeRCNN',
+}
 
 
 def parts(name):
@@ -98,6 +114,24 @@ def test_evolution_is_of_the_gradient_searchs_space(load):
         assert only[key] == cfg[key], f'{key} is not that of a search-only job'
 
 
+def test_evolution_in_the_supernet_of_the_gradient_search(load):
+    """Its checkpoint loads whole; candidates see none of the images that its weights were trained on."""
+    cfg, by_gradient, by_paths = load(NATS_MIXTURE), load('nats-r50_search_fpn_coco'), load(NATS_EVOLUTION)
+    job = launch.search_job(cfg, 'supernet.pth')
+    model = build(cfg)
+    model.backbone.check_space(job.space)
+    names = {key: value.shape for key, value in model.state_dict().items()}
+    assert names == {key: value.shape for key, value in build(by_gradient).state_dict().items()}
+    assert model.backbone.mixture and cfg.load_from == 'work_dirs/nats-r50_search_fpn_coco/epoch_25.pth'
+    own, alpha = cfg.search.evaluator.dataloader.dataset, by_gradient.train_cfg.alpha_dataloader.dataset
+    assert (own.ann_file, own.indices, own.data_prefix) == (alpha.ann_file, 5000, alpha.data_prefix)
+    assert cfg.search.evaluator.metric.ann_file.endswith(own.ann_file)
+    trained = by_gradient.train_dataloader.dataset.ann_file
+    assert cfg.search.evaluator.calibration.dataloader.dataset.ann_file == trained != own.ann_file
+    for key in ('space', 'strategy', 'objectives', 'budget', 'export'):
+        assert cfg.search[key] == by_paths.search[key], key
+
+
 @pytest.mark.parametrize('name', NATS_DIGITS)
 def test_on_digits(name, load):
     """All are of one space, and begin with what the pre-training on crops leaves."""
@@ -118,13 +152,24 @@ def test_published_nets(name, load):
     """The pattern of its name; only a checkpoint in its order is taken."""
     cfg = load(name)
     backbone, detector, _ = name.removeprefix('ic-conv-').split('_')
-    what = 'segmentation' if detector == 'mask' else 'detection'
+    what = 'segmentation' if 'mask' in detector else 'detection'
     assert cfg.model.backbone.genotypes == f'ic-{backbone.replace("r", "resnet")}-{what}'
     assert cfg.model.backbone.init_cfg.checkpoint == f'checkpoints/{cfg.model.backbone.genotypes}.pth'
     model = build(cfg)
     assert type(model).__name__ == DETECTORS[detector] and cfg.train_cfg.max_iters == 12 * 7330
+    assert model.roi_head.with_mask is ('mask' in detector)
+    assert cfg.test_evaluator.metric == (['bbox', 'segm'] if 'mask' in detector else 'bbox')
     convs = [module for module in model.backbone.modules() if isinstance(module, DilatedConv2d)]
     assert len(convs) == dict(r50=16, r101=33)[backbone]
+
+
+@pytest.mark.parametrize('name', [name for name in IC_CONV if '-r101_' in name])
+def test_published_nets_of_resnet_101_differ_in_depth_and_pattern(name, load):
+    """So that the steps of ResNet-50's configs, below, are theirs as well."""
+    ours, theirs = load(name), load(name.replace('-r101_', '-r50_'))
+    for cfg in (ours, theirs):
+        cfg.model.backbone.update(depth=50, genotypes='', init_cfg=None)
+    assert ours.to_dict() == theirs.to_dict()
 
 
 def pretrained(cfg, folder):
@@ -139,7 +184,7 @@ def pretrained(cfg, folder):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures('data', 'quick')
-@pytest.mark.parametrize('name', [*NATS_NETS, NATS_PATHS, *IC_CONV[:1]])
+@pytest.mark.parametrize('name', [*NATS_NETS, NATS_PATHS, *(name for name in IC_CONV if '-r50_' in name)])
 def test_trains(name, load, tmp_path):
     cfg = one_step.cut_down(load(name), tmp_path)
     runner = one_step.train(cfg)
@@ -195,8 +240,10 @@ def test_searches(name, load, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures('data', 'quick')
-def test_searches_by_evolution(load, tmp_path):
-    cfg = one_step.cut_down(load(NATS_EVOLUTION), tmp_path)
+@pytest.mark.parametrize('name', [NATS_EVOLUTION, NATS_MIXTURE])
+def test_searches_by_evolution(name, load, tmp_path):
+    cfg = one_step.cut_down(load(name), tmp_path)
+    cfg.search.evaluator.dataloader.dataset.indices = 2
     one_step.cut_down_search(cfg, one_step.save_random_weights(cfg, tmp_path / 'random.pth'))
     cfg.search.export.config = str(tmp_path / 'training.py')
     write_config(one_step.cut_down(load('nats-r50_net_fpn_coco'), tmp_path), tmp_path / 'training.py')
@@ -212,7 +259,7 @@ def test_searches_by_evolution(load, tmp_path):
 
 
 def test_leaves_are_all_there():
-    assert (len(NATS_NETS), len(NATS_SEARCHES), len(IC_CONV)) == (7, 13, 6) and not set(NATS_NETS) & set(NATS_SEARCHES)
+    assert (len(NATS_NETS), len(NATS_SEARCHES), len(IC_CONV)) == (7, 13, 8) and not set(NATS_NETS) & set(NATS_SEARCHES)
     assert all(LEAVES[name].parent.name == 'nats' for name in NATS_NETS)
-    others = {NATS_PATHS, NATS_EVOLUTION, *(name for name in NATS if name.startswith('edo-'))}
+    others = {NATS_PATHS, NATS_EVOLUTION, NATS_MIXTURE, *(name for name in NATS if name.startswith('edo-'))}
     assert set(NATS) == {*NATS_NETS, *NATS_SEARCHES, *IC_CONV, *others}
