@@ -39,10 +39,10 @@ def check_sorting(job: SearchJob, cfg: Mapping[str, Any] | None) -> None:
 
 def sorted_net(
     job: SearchJob,
-    configs: Mapping[str, dict[str, Any]],
+    configs: dict[str, dict[str, Any]],
     weights: Mapping[str, Any] | None,
     meta: Mapping[str, Any],
-) -> tuple[Mapping[str, dict[str, Any]], Mapping[str, Any] | None, Mapping[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], Mapping[str, Any] | None, Mapping[str, Any]]:
     """Returns configs, weights and meta of one net with its channels sorted, and logs which stay in place.
 
     A net that cannot be sorted, or has no weights, is returned unchanged, and the reason is logged.
