@@ -106,6 +106,9 @@ def test_evolution_is_of_the_gradient_searchs_space(load):
     assert [hook.type for hook in paths.custom_hooks] == ['detnas_mm.PathSamplingHook']
     assert 'search_val' in repr(cfg.search.evaluator.dataloader) and 'search_val' not in repr(paths.train_dataloader)
     assert 'search_val' not in repr(cfg.search.evaluator.calibration) and 'Flip' not in repr(cfg.search.evaluator)
+    cfg.merge_from_dict({'search.strategy': dict(_delete_=True, type='RandomStrategy', population=1000)})
+    at_random = launch.search_job(cfg, 'supernet.pth')  # as the config's comment says
+    assert type(at_random.strategy).__name__ == 'RandomStrategy'
     training = Exporter(job).training
     for key in ('train_dataloader', 'test_dataloader', 'train_cfg', 'param_scheduler'):
         assert training[key] == load('nats-r50_net_fpn_coco')[key], key
@@ -243,8 +246,8 @@ def test_searches(name, load, tmp_path):
 @pytest.mark.parametrize('name', [NATS_EVOLUTION, NATS_MIXTURE])
 def test_searches_by_evolution(name, load, tmp_path):
     cfg = one_step.cut_down(load(name), tmp_path)
-    cfg.search.evaluator.dataloader.dataset.indices = 2
     one_step.cut_down_search(cfg, one_step.save_random_weights(cfg, tmp_path / 'random.pth'))
+    cfg.search.evaluator.dataloader.dataset.indices = cfg.search.evaluator.calibration.num_images = 2
     cfg.search.export.config = str(tmp_path / 'training.py')
     write_config(one_step.cut_down(load('nats-r50_net_fpn_coco'), tmp_path), tmp_path / 'training.py')
     launch.search(cfg)

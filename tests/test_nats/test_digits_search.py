@@ -119,6 +119,7 @@ def test_what_it_writes(project, never_killed):
     scalars = (next((project / 'whole').glob('*/vis_data/scalars.json'))).read_text().splitlines()
     shares = [line for line in map(json.loads, scalars) if 'share/layer2/1x1' in line]
     assert [line['step'] for line in shares] == [1, 2, 3] and shares[0]['share/layer2/1x1'] == 1
+    assert [line['alpha_entropy'] for line in shares] == [row['metrics']['alpha_entropy'] for row in rows]
 
 
 def test_its_commands_work(project, never_killed):
