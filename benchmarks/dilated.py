@@ -30,8 +30,8 @@ from detnas_mm.systems.nats import DilationSpace
 from detnas_mm.systems.nats.sorting import sort_channels
 
 R50 = dict(type='mmdet.ResNet', depth=50, norm_eval=False, frozen_stages=1)
+R101 = dict(R50, depth=101)
 X101 = dict(type='mmdet.ResNeXt', depth=101, groups=32, base_width=4, norm_eval=False, frozen_stages=1)
-IC = dict(R50, frozen_stages=-1)
 SMALL = dict(R50, base_channels=8)
 #: Upper limits of ratios by (net, pass, channels).
 AIMS = {
@@ -39,8 +39,11 @@ AIMS = {
     ('NATS R50', 'forward', 'sorted'): 1.06,
     ('NATS R50', 'training', 'in place'): 1.45,
     ('NATS R50', 'training', 'sorted'): 1.3,
+    ('NATS R101', 'forward', 'in place'): 1.15,
+    ('NATS R101', 'forward', 'sorted'): 1.06,
     ('NATS X101-32x4d', 'forward', 'sorted'): 1.1,
     ('IC-Conv R50', 'forward', 'in place'): 1.5,
+    ('IC-Conv R101', 'forward', 'in place'): 1.5,
     ('supernet R50', 'training', 'mixture'): 3.0,
 }
 
@@ -50,25 +53,34 @@ def dilated(plain: dict, text: str) -> dict:
     return dict(plain, type='detnas_mm.DilatedBackbone', plain=plain['type'], genotypes=text, channel_order='arbitrary')
 
 
-def of_nats(plain: dict) -> dict[str, dict]:
+def of_nats(plain: dict, **groups: int) -> dict[str, dict]:
     """Returns configs of the plain net and of random NATS genotypes, in place and sorted."""
-    space = DilationSpace(plain)
+    space = DilationSpace(plain, **groups)
     text = space.describe(space.sample(np.random.default_rng(0)))
     done = sort_channels(plain, text, MODELS.build(plain).state_dict(), space.stages)
     nets = {'in place': text, 'sorted': done.genotypes}
     return dict(plain=plain, **{name: dict(dilated(plain, one), stages=space.stages) for name, one in nets.items()})
 
 
+def of_ic_conv(plain: dict, name: str) -> dict[str, dict]:
+    """Returns configs of the plain net and of a published pattern; all stages are trained."""
+    plain = dict(plain, frozen_stages=-1)
+    return {'plain': plain, 'in place': dilated(plain, zoo.get(name).arch)}
+
+
 def supernet(plain: dict) -> dict[str, dict]:
-    """Returns configs of the plain net and of the mixture of all genotypes."""
-    return dict(plain=plain, mixture=dict(plain, type='detnas_mm.DilatedSupernet', plain=plain['type'], mixture=True))
+    """Returns configs of the plain net and of the mixture of all genotypes, without and with recomputation."""
+    mixture = dict(plain, type='detnas_mm.DilatedSupernet', plain=plain['type'], mixture=True)
+    return dict(plain=plain, mixture=mixture) | {'mixture, with_cp': dict(mixture, with_cp=True)}
 
 
 #: Functions by name that return the configs of a plain net and of its dilated ones.
 NETS: dict[str, Callable[[], dict[str, dict]]] = {
     'NATS R50': lambda: of_nats(R50),
+    'NATS R101': lambda: of_nats(R101, channels_per_group=32),
     'NATS X101-32x4d': lambda: of_nats(X101),
-    'IC-Conv R50': lambda: {'plain': IC, 'in place': dilated(IC, zoo.get('ic-resnet50-detection').arch)},
+    'IC-Conv R50': lambda: of_ic_conv(R50, 'ic-resnet50-detection'),
+    'IC-Conv R101': lambda: of_ic_conv(R101, 'ic-resnet101-detection'),
     'supernet R50': lambda: supernet(R50),
     'NATS small': lambda: of_nats(SMALL),
     'supernet small': lambda: supernet(SMALL),
