@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from detnas_mm.cost.count import count_macs
 from detnas_mm.errors import DetNASError
+from detnas_mm.models import without_memory
 from detnas_mm.registry import MODELS
 from detnas_mm.systems.nats import DilationSpace
 from detnas_mm.systems.nats.enlarged import enlarge, taps
@@ -135,6 +137,18 @@ def test_a_large_kernel_with_nine_taps_is_the_dilated_convolution(name):
 def test_taps_are_views_of_the_kernels_middle():
     weight = torch.arange(49.0).view(1, 1, 7, 7)
     assert taps(weight, (1, 3)).flatten().tolist() == [14, 17, 20, 21, 24, 27, 28, 31, 34]
+
+
+@pytest.mark.parametrize(('depth', 'plain', 'large', 'times'), [(50, 4.09, 18.88, 4.6), (101, 7.80, 38.32, 4.9)])
+def test_multiply_adds_of_large_kernels(depth, plain, large, times):
+    """Checks the figures about EDO's cost in docs/nats.md."""
+    cfg = dict(type='mmpretrain.ResNet', depth=depth)
+    macs = []
+    for one in (cfg, dict(cfg, type='detnas_mm.EnlargedBackbone', plain=cfg['type'], d_max=4)):
+        with without_memory():
+            net = MODELS.build(one)
+        macs.append(count_macs(net))
+    assert [round(one / 1e9, 2) for one in macs] == [plain, large] and round(macs[1] / macs[0], 1) == times
 
 
 def test_initial_weights_are_of_the_plain_initialisers():
