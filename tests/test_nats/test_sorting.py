@@ -217,6 +217,18 @@ def test_the_tool_sorts_a_whole_detector(detector, tmp_path, monkeypatch, capsys
         tool(monkeypatch, words[2].with_suffix('.py'), words[2], tmp_path / 'twice.pth')
 
 
+def test_a_net_with_sync_bn_is_sorted_in_one_process_without_a_gpu(detector):
+    """As an export does it: the configs of this package have SyncBN."""
+    detector['model']['backbone']['norm_cfg'] = dict(type='SyncBN', requires_grad=True)
+    plain, text = cfg_of('resnet_pytorch'), detector['model']['backbone']['genotypes']
+    state = {f'backbone.{key}': value for key, value in build(plain).state_dict().items()}
+    cfg, done = sorting.sort_model(detector, state)
+    assert set(done.moved) == scattered(plain, text) and not done.left
+    assert cfg['model']['backbone']['norm_cfg'] == dict(type='SyncBN', requires_grad=True)
+    sorted_state = {key.removeprefix('backbone.'): value for key, value in done.state_dict.items()}
+    assert relative(run(plain, done.genotypes, sorted_state), run(plain, text, build(plain).state_dict())) < 1e-5
+
+
 @pytest.mark.parametrize('prefix', ['', 'backbone.'])
 def test_the_tool_takes_plain_pretrained_weights(detector, tmp_path, monkeypatch, prefix):
     plain = build(cfg_of('resnet_pytorch'))
