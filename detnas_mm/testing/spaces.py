@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from detnas_mm.spaces import Architecture, ArraySpace, SearchSpace
 from detnas_mm.testing.common import check_json, check_light_import, check_repeatable
+from detnas_mm.testing.configs import check_configure
 
 #: Number of architectures drawn; in a space of two, all are equal by chance with probability 2**-63.
 DRAWS = 64
 
 
-def check_search_space(space: SearchSpace, seed: int = 0) -> None:
+def check_search_space(space: SearchSpace, seed: int = 0, cfg: Mapping[str, Any] | None = None) -> None:
     """Checks that a space fulfils the contract of :class:`~detnas_mm.spaces.SearchSpace`.
 
     Drawn architectures are members, are hashable, and can be written to text and JSON and read back. Random operations
     use only the given generator and do not change their arguments. Non-members raise a ValueError. The module loads
-    without torch.
+    without torch. ``configure`` returns a new config of plain values, another one for another architecture.
 
     Args:
         space: The space to check.
         seed: Seed of the drawn architectures. A space must pass for every seed.
+        cfg: Config of the search. With it, whole configs are checked as well: ``check`` accepts it, everything outside
+            of the model stays, and two nets are written as files, built, and run up to the neck on one image. Without
+            it ``configure`` gets an empty config, and is not checked if it refuses that by a ValueError.
 
     Raises:
         AssertionError: If the contract is violated; says how.
@@ -43,6 +47,7 @@ def check_search_space(space: SearchSpace, seed: int = 0) -> None:
     _check_encoding(space, archs)
     if isinstance(space, ArraySpace):
         _check_codes(space, archs, seed)
+    check_configure(space, archs, cfg)
     check_light_import(space)
     assert space.spec() == spec, f'{space!r} was changed by using it: spec() was {spec}, now is {space.spec()}.'
 

@@ -1,5 +1,8 @@
 """The conformance suite of spaces passes good ones (see test_spaces) and names what is wrong with bad ones."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from detnas_mm.systems.detnas import DetNASSpace
 from detnas_mm.systems.mae_det import MAEDetSpace
 from detnas_mm.testing import check_search_space
 
+ROOT = Path(__file__).parents[2]
 TINY = dict(stem=4, channels=(8, 12), blocks=(2, 2))
 
 
@@ -108,6 +112,122 @@ class Drifting(DetNASSpace):
 def test_broken_spaces_are_caught(kind, match):
     with pytest.raises(AssertionError, match=match):
         check_search_space(kind(TINY))
+
+
+class InPlace(DetNASSpace):
+    def configure(self, cfg, arch):
+        cfg.update(super().configure({}, arch))
+        return cfg
+
+
+class SharedPart(DetNASSpace):
+    part = dict(type='BN')
+
+    def configure(self, cfg, arch):
+        out = super().configure(cfg, arch)
+        out['model']['backbone']['norm_cfg'] = self.part
+        return out
+
+
+class NumpyNumber(DetNASSpace):
+    def configure(self, cfg, arch):
+        out = super().configure(cfg, arch)
+        out['model']['backbone']['out_indices'] = [np.int64(1)]
+        return out
+
+
+class OneNet(DetNASSpace):
+    def configure(self, cfg, arch):
+        self.validate(arch)
+        return super().configure(cfg, [0] * self.num_blocks)
+
+
+class AnyMember(DetNASSpace):
+    def configure(self, cfg, arch):
+        return dict(model=dict(backbone=dict(type='X', genes=list(arch.genes))))
+
+
+class SomeNone(DetNASSpace):
+    def configure(self, cfg, arch):
+        return super().configure(cfg, arch) if arch.genes[0] else None
+
+
+class Unsteady(DetNASSpace):
+    calls = 0
+
+    def configure(self, cfg, arch):
+        self.calls += 1
+        out = super().configure(cfg, arch)
+        out['model']['backbone']['frozen_stages'] = self.calls
+        return out
+
+
+class NeedsModel(DetNASSpace):
+    def configure(self, cfg, arch):
+        return dict(cfg, model=dict(cfg['model'], backbone=super().configure({}, arch)['model']['backbone']))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'match'),
+    [
+        (
+            NeedsModel,
+            r"configure raised KeyError\('model'\) for an empty config; give the config of your search as cfg",
+        ),
+        (InPlace, 'configure changed the config that it was given'),
+        (SharedPart, r'model.backbone.norm_cfg of the config of .* is shared with another config'),
+        (NumpyNumber, r'configure gave .*1.* \(int64\) at model.backbone.out_indices.0'),
+        (OneNet, 'have the same config, so one net would be evaluated twice'),
+        (AnyMember, 'configure must raise a ValueError for architectures that are no members'),
+        (SomeNone, 'configure gave None for .*a dict with a model is needed'),
+        (Unsteady, 'configure gave .* and then .* for'),
+    ],
+)
+def test_spaces_that_configure_wrongly_are_caught(kind, match):
+    with pytest.raises(AssertionError, match=match):
+        check_search_space(kind(TINY))
+
+
+class StaleNeck(DetNASSpace):
+    def configure(self, cfg, arch):
+        out = super().configure(cfg, arch)
+        out['model']['neck']['in_channels'] = [64, 128, 255]
+        return out
+
+
+class NoSuchType(DetNASSpace):
+    def configure(self, cfg, arch):
+        out = super().configure(cfg, arch)
+        out['model']['backbone']['type'] = 'NoSuchNet'
+        return out
+
+
+class WithoutData(DetNASSpace):
+    def configure(self, cfg, arch):
+        return dict(model=super().configure(cfg, arch)['model'])
+
+
+@pytest.mark.parametrize(
+    ('kind', 'match'),
+    [
+        (DetNASSpace, None),
+        (StaleNeck, 'cannot be run: backbone and neck'),
+        (NoSuchType, 'cannot be built .*NoSuchNet'),
+        (WithoutData, 'configure dropped .*it must keep the config'),
+    ],
+)
+def test_whole_configs_are_built_and_run(kind, match):
+    """Given the config of a search, as nested dicts or as mmengine reads it; neither is changed."""
+    pytest.importorskip('torch')
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(ROOT / 'configs/digits/detnas-digits_net_retinanet.py')
+    before, plain = cfg.to_dict(), cfg.to_dict()
+    space = kind(dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1)))
+    for given in (cfg, plain):
+        with nullcontext() if match is None else pytest.raises(AssertionError, match=match):
+            check_search_space(space, cfg=given)
+    assert cfg.to_dict() == plain == before
 
 
 class Shuffled(MAEDetSpace):
