@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import traceback
@@ -95,15 +96,22 @@ def add_check_images(to: argparse.ArgumentParser) -> None:
 
 
 def typed(tool: str, *words: Any) -> str:
-    """Returns a command that works in any current folder.
+    """Returns a command that works in any current folder, whether or not the environment is activated.
 
     Args:
-        tool: File of the tool in ``tools/``, such as ``'search.py'``.
+        tool: File of the tool in ``tools/``, such as ``'search.py'`` or ``'dist_train.sh'``.
         *words: Arguments, not quoted yet; a :class:`Path` is made absolute.
     """
     file = (PACKAGE / '.mim' / 'tools' / tool).resolve()
     whole = (word.absolute() if isinstance(word, Path) else word for word in words)
-    return shlex.join(['python', str(file), *map(str, whole)])
+    return shlex.join(['bash' if file.suffix == '.sh' else interpreter(), str(file), *map(str, whole)])
+
+
+def interpreter() -> str:
+    """Returns ``'python'`` if a shell finds this interpreter by that name, else its path."""
+    found = shutil.which('python')
+    here = not sys.executable or (found is not None and Path(found).parent == Path(sys.executable).parent)
+    return 'python' if here else sys.executable
 
 
 def override(cfg: Any, options: dict[str, Any] | None) -> None:

@@ -18,6 +18,8 @@ def pytest_configure(config):
         config.addinivalue_line('markers', f'{name}: {meaning}')
     if config.option.markexpr != 'gpu':  # results to the bit, which the other tests ask for, are a matter of one device
         os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    # Printed commands begin with `python` where that is this interpreter, as in an activated environment.
+    os.environ['PATH'] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get('PATH', os.defpath)])
 
 
 @pytest.fixture(autouse=True)

@@ -220,7 +220,7 @@ def next_commands(files: Mapping[str, Path]) -> list[str]:
         if 'search_val' in files:
             lines.append(f'Re-score it on search-val: {typed("test.py", files["search_val"], checkpoint)}')
         if cfg.get('test_dataloader'):
-            lines.append(f'Test it:    {typed("test.py", config, checkpoint)}')
+            lines.append(f'Test it: {typed("test.py", config, checkpoint)}')
         else:
             lines.append(f'{config} has no test set: name a training config that has one as search.export.config.')
     if not trains:
@@ -229,7 +229,7 @@ def next_commands(files: Mapping[str, Path]) -> list[str]:
         lines.append(f'Train it: {typed("train.py", config)}')
     else:
         option = option_word('load_from', str(checkpoint.absolute()))
-        lines.append(f'Retrain it: {typed("train.py", config, "--cfg-options", option)}')
+        lines.append(f'Train it further, from these weights: {typed("train.py", config, "--cfg-options", option)}')
     return lines
 
 

@@ -114,7 +114,8 @@ def measure_latency(
     if job is None and 'search' in cfg:
         job = SearchJob.from_config(cfg)
     space = _space_of(cfg) if job is None else job.space
-    subject_type = _checked_subject(space, part, checkpoint, grid)
+    config = 'CONFIG' if job is None or cfg.filename is None else Path(cfg.filename)
+    subject_type = _checked_subject(space, part, checkpoint, grid, config)
     cfg = fit_to_machine(cfg)
     inputs = Inputs(part, input_size, device, _images(cfg, checkpoint, part, job), space.in_channels or RGB)
     watch = stopwatch(device)
@@ -157,13 +158,23 @@ def _space_of(cfg: Config) -> SearchSpace:
         return find_supernet(build_model(cfg)).space
 
 
-def _checked_subject(space: SearchSpace, part: str, checkpoint: str | None, grid: int | None) -> type[LatencySubject]:
-    """Returns the latency subject of a space; raises if settings do not fit it."""
+def _checked_subject(
+    space: SearchSpace, part: str, checkpoint: str | None, grid: int | None, config: str | Path
+) -> type[LatencySubject]:
+    """Returns the latency subject of a space; raises if settings do not fit it.
+
+    Args:
+        space: The space.
+        part: See :func:`measure_latency`.
+        checkpoint: See :func:`measure_latency`.
+        grid: See :func:`measure_latency`.
+        config: Config of the search, for the command in a message.
+    """
     subject, name = subject_of(space), type(space).__name__
     if subject is None:
         raise DetNASError(
             f'{name} has no latency_subject, so its nets have no table. Measure whole nets instead: '
-            f'{typed("search.py", "CONFIG", "--measure")}'
+            f'{typed("search.py", config, *([checkpoint] if checkpoint else []), "--measure")}'
         )
     if part not in subject.parts:
         raise DetNASError(f'For {name} part must be {" or ".join(subject.parts)}; got {part!r}.')

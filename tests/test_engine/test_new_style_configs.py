@@ -110,7 +110,7 @@ def test_the_search_is_the_same_and_runs_once(searches):
     texts, classes = searches.values()
     assert len(rows(texts)) == 3 and rows(texts) == rows(classes)
     (log,) = classes.glob('*/*.log')
-    assert log.read_text().count('Retrain it: ') == 1
+    assert log.read_text().count('Train it further, from these weights: ') == 1
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ def test_the_printed_commands_work_there(finished, elsewhere, tmp_path):
     assert printed_score(rescored) == pytest.approx(fitness, abs=5.1e-5 + 5e-4)
     tested = run([*printed_command(output, 'Test it: '), *work_dir], cwd=folder)
     assert 0 < printed_score(tested) != printed_score(rescored)  # on the test set, by the training config's thresholds
-    retraining = printed_command(output, 'Retrain it: ')
+    retraining = printed_command(output, 'Train it further, from these weights: ')
     trained = run([*retraining, 'train_cfg.max_iters=1', *work_dir], cwd=folder)
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert 'Load checkpoint from' in trained.stdout + trained.stderr

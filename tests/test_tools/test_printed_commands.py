@@ -46,7 +46,7 @@ def test_an_exported_net(tmp_path, monkeypatch, folder):
     assert read(rescore) == ('Re-score it on search-val', [*again, search_val, checkpoint])
     assert read(test) == ('Test it', [*again, config, checkpoint])
     label, (python, tool, *words) = read(retrain)
-    assert (label, python, tool) == ('Retrain it', 'python', str(TOOLS / 'train.py'))
+    assert (label, python, tool) == ('Train it further, from these weights', 'python', str(TOOLS / 'train.py'))
     args = parser('').parse_args(words)
     assert args.config == config and args.cfg_options == dict(load_from=checkpoint)
 
@@ -65,8 +65,12 @@ def test_an_exported_net_without_weights(tmp_path, monkeypatch, folder):
 @pytest.mark.parametrize(
     ('text', 'kinds', 'labels'),
     [
-        (TRAINED, ('checkpoint', 'search_val'), ['Re-score it', '{} has no test set: name a training', 'Retrain it']),
-        (TRAINED, ('checkpoint',), ['{} has no test set: name a training config', 'Retrain it']),
+        (
+            TRAINED,
+            ('checkpoint', 'search_val'),
+            ['Re-score it', '{} has no test set: name', 'Train it further'],
+        ),
+        (TRAINED, ('checkpoint',), ['{} has no test set: name a training config', 'Train it further']),
         (TRAINED.replace('9', '0') + TESTED, ('checkpoint',), ['Test it', '{} trains for no epoch: name a training']),
         (TRAINED.replace('9', '0') + TESTED, (), ['{} trains for no epoch: name a training config']),
         (TRAINED.replace('max_iters=9', 'max_epochs=12') + TESTED, (), ['Train it']),
@@ -90,6 +94,19 @@ def test_files_are_named_by_their_whole_path(tmp_path, monkeypatch):
         monkeypatch.chdir(folder)
         words = ['python', str(TOOLS / 'search.py'), str(folder / 'a b'), 'a b', '1']
         assert typed('search.py', Path('a b'), 'a b', 1) == shlex.join(words)
+
+
+def test_they_run_in_an_environment_that_is_not_activated(tmp_path, monkeypatch):
+    """Where ``python`` is nothing, or another one, the interpreter is named by its path."""
+    for programs in ([], ['python']):
+        for name in programs:
+            (tmp_path / name).write_text('#!/bin/sh\n')
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv('PATH', str(tmp_path))
+        assert shlex.split(typed('test.py', 'a'))[0] == sys.executable
+    monkeypatch.setenv('PATH', str(Path(sys.executable).parent))
+    assert shlex.split(typed('test.py', 'a'))[0] == 'python'
+    assert shlex.split(typed('dist_train.sh', 'a', 8)) == ['bash', str(TOOLS / 'dist_train.sh'), 'a', '8']
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
