@@ -46,14 +46,16 @@ class Terminal:
 
     Args:
         beat: Receives the lines that break a silence.
+        named_only: Whether a silence lasts while nothing is named by :func:`doing`: this process then has no work, and
+            others write to the same terminal.
 
     Attributes:
         setting_up: Whether no iteration has begun yet.
     """
 
-    def __init__(self, beat: Callable[[str], None]) -> None:
+    def __init__(self, beat: Callable[[str], None], named_only: bool = False) -> None:
         self.setting_up = True
-        self._beat = beat
+        self._beat, self._named_only = beat, named_only
         self._files: list[logging.Handler] | None = None
         self._held: list[logging.LogRecord] = []
         self._last = self._begun = time.monotonic()
@@ -112,7 +114,7 @@ class Terminal:
             if now - self._last < EVERY:
                 continue
             self.touch()
-            if any(os.environ.get(name, '0') != '0' for name in _RANKS):
+            if any(os.environ.get(name, '0') != '0' for name in _RANKS) or (self._named_only and not _doing):
                 continue
             bars = open_bars()
             if bars and now - self._said < EVERY_WITH_BAR:
@@ -125,7 +127,8 @@ class Terminal:
 
     def line(self, now: float) -> str:
         """Returns the line that breaks a silence: the current work, and how long it has taken."""
-        what, since = _doing[-1] if _doing else ('loading libraries and config', self._begun)
+        unnamed = 'loading libraries and config' if self.setting_up else 'working'
+        what, since = _doing[-1] if _doing else (unnamed, self._begun)
         minutes, seconds = divmod(int(now - since), 60)
         return f'… {what() if callable(what) else what} ({minutes}:{seconds:02d} so far)'
 

@@ -68,7 +68,7 @@ def say(text: str) -> None:
     silence.touch()
 
 
-silence = Terminal(say)
+silence = Terminal(say, named_only=True)  # of each lane, and of the process that starts them
 
 
 def begin_lane(plan: Plan) -> None:
@@ -93,7 +93,7 @@ def begin_lane(plan: Plan) -> None:
 
 
 def load(plan: Plan, name: str, changes: dict[str, Any]) -> Any:
-    """A Digits config with changes, as it is written."""
+    """Returns a Digits config with changes, as it is written."""
     from mmengine.config import Config
 
     from detnas_mm.config_types import is_hook
@@ -108,7 +108,7 @@ def load(plan: Plan, name: str, changes: dict[str, Any]) -> Any:
 
 
 def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
-    """The folder of a step; emptied if it was made by another config, from other images or other weights."""
+    """Returns the folder of a step; empties it if another config, other images or other weights made it."""
     digest = hashlib.sha256(repr(cfg.to_dict()).encode())
     inputs = [plan.digits / 'digits.json', *([init_cfg['checkpoint']] if init_cfg and 'checkpoint' in init_cfg else [])]
     for path in inputs:
@@ -124,7 +124,7 @@ def begin_step(plan: Plan, step: str, cfg: Any, init_cfg: dict | None) -> Path:
 
 
 class Progress(Hook):
-    """Says every half minute how long a training still takes."""
+    """Prints every 20 seconds how long a training still takes."""
 
     def __init__(self, step: str) -> None:
         self.step = step
@@ -139,7 +139,7 @@ class Progress(Hook):
         if done < total and now - self.said >= EVERY - 5:  # before a line breaks the silence
             self.said = now
             left = (now - self.begin) / (done - self.first) * (total - done)
-            say(f'{self.step}: {done}/{total} steps, loss {float(outputs["loss"]):.2f}, {left / 60:.1f} min left')
+            say(f'{self.step}: {done:,}/{total:,} steps, loss {float(outputs["loss"]):.2f}, {left / 60:.1f} min left')
 
 
 def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int) -> tuple[Path, float | None]:
@@ -158,7 +158,7 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
     resume(cfg)
     cfg.log_level = 'WARNING'
     begin = time.perf_counter()
-    say(f'{step}: {"resumed" if cfg.resume else f"training for {steps} steps"} …')
+    say(f'{step}: {"resumed" if cfg.resume else f"training for {steps:,} steps"} …')
     cfg.experiment_name = f'{step}-{os.getpid()}-{time.time_ns()}'
     with doing(step):
         runner = Runner.from_cfg(fit_to_machine(cfg))
@@ -176,6 +176,6 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
 
 
 def backbone_from(checkpoint: Path) -> dict[str, Any]:
-    """Changes that start a backbone from a pre-trained classifier."""
+    """Returns changes of a config that start its backbone from a pre-trained classifier."""
     init = dict(type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.')
     return {f'model.backbone.init_cfg.{key}': value for key, value in init.items()}

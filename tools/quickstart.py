@@ -16,7 +16,19 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from _quickstart_steps import ROOT, SMALLEST, Plan, Size, backbone_from, begin_lane, begin_step, load, say, train
+from _quickstart_steps import (
+    ROOT,
+    SMALLEST,
+    Plan,
+    Size,
+    backbone_from,
+    begin_lane,
+    begin_step,
+    load,
+    say,
+    silence,
+    train,
+)
 
 from detnas_mm.cli import one_line_errors
 from detnas_mm.files import write_json
@@ -26,7 +38,7 @@ SPACE = dict(stem=16, channels=(32, 64, 128, 256), blocks=(1, 1, 2, 1))
 SMALLEST_NET = '0|0|00|0'  # all 3x3
 
 
-# -- the two parallel lanes -----------------------------------------------------------------------------------------
+# -- the two parallel processes --------------------------------------------------------------------------------------
 
 
 def train_net(plan: Plan, label: str, arch: str) -> dict[str, Any]:
@@ -57,6 +69,7 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
     from detnas_mm.engine import run_search
     from detnas_mm.engine.launch import search_job
     from detnas_mm.models import build_model
+    from detnas_mm.search import counted
 
     size = plan.size
     changes = {
@@ -77,7 +90,8 @@ def search(plan: Plan, supernet: Path) -> dict[str, Any]:
     with DefaultScope.overwrite_default_scope('mmdet'), doing('search'):
         model = build_model(cfg)
         load_checkpoint(model, str(supernet), map_location='cpu')
-        say(f'search: {size.generations} generations of {size.population} …')
+        generations = counted(size.generations, 'generation')
+        say(f'search: {generations} of {counted(size.population, "candidate")} …')
         best = run_search(job, model)[0]
         found = job.space.parse(best.arch)
         peer = random_peer(job.space, found, plan.seed)
@@ -139,7 +153,7 @@ def report(plan: Plan, nets: dict[str, dict[str, Any]], image: Path, minutes: fl
     config = ROOT / 'configs' / 'digits' / f'detnas-digits_net_{plan.detector}.py'
     print('\n' + '\n'.join(lines))
     print('MACs: multiply-adds of the backbone at 96x96. One seed: not evidence that one net is better than another.\n')
-    print(f'{minutes:.1f} minutes. What there is now:')
+    print(f'Done in {minutes:.1f} minutes. Written:')
     for what, path in [
         ('the set', plan.digits),
         ('supernet', plan.folder / f'supernet_{plan.detector}'),
@@ -176,9 +190,11 @@ def main() -> None:
 
     start = time.perf_counter()
     plan.folder.mkdir(parents=True, exist_ok=True)
-    say(str(make_digits(plan.digits, seed=plan.seed, overwrite=True, **dict(plan.size.digits))))
-    say('Two lanes, one thread each. Lane 1: supernet and search. Lane 2: the all-3x3 net.')
-    say(f'What the libraries have to say goes to {plan.folder / "log.txt"}.')
+    silence.start()
+    with doing('making the Digits set'):
+        say(str(make_digits(plan.digits, seed=plan.seed, overwrite=True, **dict(plan.size.digits))))
+    say('Two processes of one thread each. The first: supernet and search; the second: the all-3x3 net.')
+    say(f'Log, with what mmengine and mmdet report: {plan.folder / "log.txt"}')
     with ProcessPoolExecutor(2, get_context('spawn'), begin_lane, (plan,)) as pool:
         searched = pool.submit(supernet_and_search, plan)
         smallest = pool.submit(train_net, plan, 'smallest', SMALLEST_NET)
@@ -190,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    one_line_errors(main, on_terminal=False)  # the lanes see to it
+    one_line_errors(main, on_terminal=False)  # each process breaks its own silences

@@ -54,6 +54,7 @@ lint() {
   local status=0
   "$python" -m ruff check . || status=1
   "$python" -m ruff format --check --diff . || status=1
+  say "mypy: up to two minutes without a cache"
   "$python" -m mypy || status=1
   "$python" -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())' || status=1
   return "$status"

@@ -21,6 +21,7 @@ from detnas_mm.datasets.coco_json import check_coco, fill_in, same_pictures
 from detnas_mm.datasets.voc_folder import check_voc
 from detnas_mm.errors import DetNASError
 from detnas_mm.files import replacing
+from detnas_mm.terminal import doing, managed
 
 #: File stems of the two parts, the same for all data sets.
 TRAIN, SEARCH_VAL = 'detnas_train', 'detnas_search_val'
@@ -43,11 +44,13 @@ def draw(names: Iterable[str], count: int, seed: int) -> set[str]:
     names = list(names)
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise DetNASError(f'{len(twice)} images are listed more than once, such as {twice[:3]}: remove the duplicates.')
+        raise DetNASError(
+            f'Images are listed more than once ({len(twice):,}), such as {twice[:3]}: remove the duplicates.'
+        )
     if not 0 < count < len(names):
         raise DetNASError(
-            f'Cannot draw {count} of {len(names)} images: --count must lie between 1 and {max(len(names) - 1, 1)}, '
-            f'since at least one image must be left for training.'
+            f'Cannot draw {count:,} of {len(names):,} images: --count must lie between 1 and '
+            f'{max(len(names) - 1, 1):,}, since at least one image must be left for training.'
         )
     return set(sorted(names, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())[:count])
 
@@ -72,9 +75,8 @@ def without_images(ann_file: str | Path, others: str | Path) -> dict:
     common = len(data['images']) - len(images)
     if not common or not images:
         raise DetNASError(
-            f'{common} of the {len(data["images"])} images of {ann_file} are also in {others}; it must be some but not '
-            f'all. '
-            f'Give the file of the larger set first.'
+            f'{common:,} of the {len(data["images"]):,} images of {ann_file} are also in {others}; it must be some but '
+            f'not all. Give the file of the larger set first.'
         )
     info = data.get('info')
     what = dict(source=Path(ann_file).name, without=Path(others).name, taken_out=common)
@@ -256,8 +258,9 @@ def report(run: Callable[[], tuple[Mapping[Path, bytes], Mapping[Path, int], str
         overwrite: See :func:`write_files`.
     """
     try:
-        files, counts, then = run()
-        state = write_files(files, overwrite)
+        with managed(), doing('reading and splitting the lists of images'):
+            files, counts, then = run()
+            state = write_files(files, overwrite)
     except (OSError, DetNASError) as error:
         sys.exit(f'{Path(sys.argv[0]).name}: {error}')
     for path, what in state.items():

@@ -30,6 +30,7 @@ import sys
 
 from detnas_mm.datasets.digits import make_digits
 from detnas_mm.errors import DetNASError
+from detnas_mm.terminal import doing, managed
 
 HELP = {
     'seed': 'seed of the splits and of all images',
@@ -68,7 +69,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = vars(parse_args(argv))
     try:
-        summary = make_digits(options.pop('out_dir'), **options)
+        with managed(), doing('making the set, or comparing it with its checksums'):
+            summary = make_digits(options.pop('out_dir'), **options)
     except DetNASError as error:
         print(f'make_digits: {error}', file=sys.stderr)
         return 2

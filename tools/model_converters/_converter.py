@@ -51,11 +51,13 @@ def convert_file(parser: argparse.ArgumentParser, args: argparse.Namespace, conv
     from detnas_mm.errors import DetNASError
     from detnas_mm.files import replacing
     from detnas_mm.models.convert import load_checkpoint
+    from detnas_mm.terminal import doing, managed
 
     try:
-        converted = convert(load_checkpoint(args.src, args.trust_pickle))
-        with replacing(args.dst) as draft:
-            torch.save(dict(meta=converted.meta, state_dict=converted.state_dict), draft)
+        with managed(), doing(f'converting {args.src}'):
+            converted = convert(load_checkpoint(args.src, args.trust_pickle))
+            with replacing(args.dst) as draft:
+                torch.save(dict(meta=converted.meta, state_dict=converted.state_dict), draft)
     except (OSError, DetNASError) as error:
         sys.exit(f'{parser.prog}: {error}')
     return converted
