@@ -41,13 +41,15 @@ def check_voc(
     bare = [one for one in ids if f'{one}.xml' not in there and not Path(folder, annotations, f'{one}.xml').is_file()]
     if bare:
         raise DetNASError(
-            f'{len(bare)} of the {len(ids)} images in {list_file} have no file in {Path(folder).name}/{annotations}, '
+            f'{len(bare):,} of the {len(ids):,} images in {list_file} have no file in '
+            f'{Path(folder).name}/{annotations}, '
             f'such as {bare[:3]}. The file must list one id a line; check that the data set was unpacked completely.'
         )
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise DetNASError(
-            f'{list_file}: {len(twice)} images are listed more than once, such as {twice[:3]}: remove the duplicates.'
+            f'{list_file}: images are listed more than once ({len(twice):,}), such as {twice[:3]}: remove the '
+            f'duplicates.'
         )
     if content:
         _check_content(list_file, Path(folder, annotations), ids)

@@ -36,6 +36,7 @@ from detnas_mm.evaluators.training.folder import (
 from detnas_mm.evaluators.training.schedule import Schedule
 from detnas_mm.evaluators.training.search_val import UnroundedMetrics, judged_on_search_val, written_metrics
 from detnas_mm.files import replacing, write_json
+from detnas_mm.search.record import NO_DETECTIONS
 
 
 class Training:
@@ -170,7 +171,7 @@ class Training:
         metrics = runner._test_evaluator = UnroundedMetrics(cfg.test_evaluator)  # mmengine has no public setter
         runner.test()
         if not metrics.values:
-            raise CandidateFailed('no detections on search-val')
+            raise CandidateFailed(NO_DETECTIONS)
         return metrics.values, runner.model.state_dict()
 
     def _of_a_run(self, settings: dict[str, Any], name: str) -> Config:

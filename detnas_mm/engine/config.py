@@ -24,6 +24,7 @@ from detnas_mm.config_types import config_text, is_other, nodes
 from detnas_mm.errors import DetNASError, library_errors
 from detnas_mm.evaluators.loaders import fitted_loader
 from detnas_mm.files import write_text
+from detnas_mm.search.text import counted
 from detnas_mm.terminal import follow
 
 _HOURS = 3600
@@ -126,8 +127,8 @@ def fit_to_machine(cfg: Config) -> Config:
         replaced = _replace_norm(out.model)
         if replaced:
             reason = 'no GPU' if distributed else 'single process'
-            layers = 'layer' if replaced == 1 else 'layers'
-            print_log(f'Replaced SyncBN by BN in {replaced} {layers} of the config: {reason}.', logger='current')
+            layers = counted(replaced, 'layer')
+            print_log(f'Replaced SyncBN by BN in {layers} of the config: {reason}.', logger='current')
     if distributed and not cuda:
         dist_cfg.backend = 'gloo'
         out.model_wrapper_cfg = ConfigDict(

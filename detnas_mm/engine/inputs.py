@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mmengine.registry import HOOKS, MODELS
 
 from detnas_mm.checkpoints import load_checkpoint_file, weights_in
+from detnas_mm.cli import typed
 from detnas_mm.config_types import is_other, named_nodes, nodes, resolve_type, type_name
 from detnas_mm.datasets.coco_json import check_coco
 from detnas_mm.datasets.described import DescribedSet, described
@@ -160,12 +161,13 @@ class JobInputs:
                 if (folder is None or Path(folder).is_dir()) and not file.exists():
                     raise SystemExit(f'error: {one.key}: no file {file} (ann_file). Correct ann_file or data_root.')
             if folder and '://' not in folder and not Path(folder).is_dir():
+                where = '' if Path(folder).is_absolute() else f', looked for in {Path.cwd()}'
+                make = 'see the READMEs of configs/ for ImageNet, COCO and VOC'
+                if 'digits' in Path(folder).name:
+                    make = typed('dataset_converters/make_digits.py', Path(folder))
                 raise SystemExit(
-                    f'error: {one.key}: no folder {folder} (data_root of {one.kind}). Set it in the config, or get '
-                    f'the data: '
-                    f'Digits by python tools/dataset_converters/make_digits.py; for ImageNet, COCO and VOC see the '
-                    f'READMEs of '
-                    f'configs/.'
+                    f'error: {one.key}: no folder {folder} (data_root of {one.kind}{where}). Set it in the config, or '
+                    f'get the data: {make}'
                 )
 
     def check_annotations(self, trained: Mapping[str, Any] | None = None) -> None:

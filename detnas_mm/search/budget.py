@@ -12,7 +12,7 @@ import numpy as np
 from detnas_mm.checks import real
 from detnas_mm.errors import DetNASError
 from detnas_mm.search.record import Record
-from detnas_mm.search.text import cost_text, number_text
+from detnas_mm.search.text import cost_text, counted, number_text
 from detnas_mm.spaces import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -247,11 +247,13 @@ def _range_text(costs: Mapping[str, Any]) -> str:
     parts = []
     for name, cost in costs.items():
         low, high = cost.bounds()
-        range_of = f'from {number_text(low)} to {number_text(high)}'
+        unit = f' {cost.unit}' if getattr(cost, 'unit', '') else ''
+        range_of = f'from {number_text(low)} to {number_text(high)}{unit}'
         if not math.isfinite(high):
             seen = sorted(cost.seen())
             range_of = 'in a range that is not known beforehand'
             if seen:
-                range_of = f'from {number_text(seen[0])} to {number_text(seen[-1])} among {len(seen)} nets so far'
+                among = counted(len(seen), 'net')
+                range_of = f'from {number_text(seen[0])} to {number_text(seen[-1])}{unit} among {among} so far'
         parts.append(f'{name} {range_of} ({cost.scope})')
     return 'This space has ' + '; '.join(parts) + '.'

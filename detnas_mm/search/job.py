@@ -135,9 +135,14 @@ class SearchJob:
         unknown = sorted(set(section) - set(_SECTION))
         missing = [key for key in ('space', 'objectives') if key not in section]
         if unknown or missing:
+            faults = [
+                f'{what} key{"s" if len(keys) > 1 else ""} {", ".join(map(repr, keys))}'
+                for what, keys in (('missing', missing), ('unknown', unknown))
+                if keys
+            ]
             raise DetNASError(
-                f'search: missing keys {missing}; unknown keys {unknown}. Keys: {", ".join(_SECTION)}; space and '
-                f'objectives are required. See configs/_base_/search/.'
+                f'search: {"; ".join(faults)}. Keys: {", ".join(_SECTION)}; space and objectives are required. See '
+                f'configs/_base_/search/.'
             )
         space: SearchSpace = _given('search.space', build_from(SPACES, section['space']))
         budget = keyed('search.budget', section.get('budget', {}), ('generations',), 'dict(generations=20)')

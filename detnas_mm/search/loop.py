@@ -12,7 +12,7 @@ from tqdm import tqdm
 from detnas_mm.errors import DetNASError
 from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.ledger_file import LedgerError
-from detnas_mm.search.record import Evaluation, Proposal, Record
+from detnas_mm.search.record import NO_DETECTIONS, Evaluation, Proposal, Record
 
 if TYPE_CHECKING:
     from detnas_mm.search.job import SearchJob
@@ -118,10 +118,14 @@ def refuse_if_all_failed(ledger: Ledger) -> None:
     if any(record.ok for record in ledger.records):
         return
     reasons = sorted({record.reason or '' for record in ledger.records})
+    number = len(ledger.records)
+    failed = 'The only candidate failed: ' if number == 1 else f'All {number:,} candidates failed: '
+    undertrained = all(reason.startswith(NO_DETECTIONS) for reason in reasons)
+    do = 'The weights are probably undertrained: train longer' if undertrained else 'Remove the cause'
     again = f', or resume with --retry-failed, which evaluates the rows of {ledger.path} again'
     raise DetNASError(
-        f'All {len(ledger.records)} candidates failed: {"; ".join(reasons[:3])}. Remove the cause, then search with '
-        f'another --work-dir{again if ledger.path is not None else ""}.'
+        f'{failed}{"; ".join(reasons[:3])}. {do}, then search with another --work-dir'
+        f'{again if ledger.path is not None else ""}.'
     )
 
 

@@ -10,6 +10,8 @@ from detnas_mm.spaces import Architecture
 
 #: Fields that may differ between two runs of the same search.
 VOLATILE = ('time', 'host', 'attempt')
+#: Reason, or its beginning, of a candidate that failed since its model detects nothing.
+NO_DETECTIONS = 'no detections on search-val'
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from detnas_mm.latency.device import device_text
 from detnas_mm.latency.text import size_text
-from detnas_mm.search import Objective, Record
+from detnas_mm.search import Objective, Record, counted
 
 _GREY, _BLUE, _ORANGE, _PALE = '#b8b8b8', '#1f77b4', '#d95f02', '#f3c09b'
 
@@ -42,7 +42,7 @@ def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | 
     if latency is not None:
         axes.scatter(
             [record.costs[latency] for record in ok], [objective.value(record) for record in ok], s=14, color=_GREY,
-            lw=0, label=f'all {len(ok)} candidates ({how})', zorder=1,
+            lw=0, label=f'{counted(len(ok), "candidate")} ({how})', zorder=1,
         )  # fmt: skip
         line = '-o' if len(found['objectives']) == 2 else 'o'  # three objectives: no line
         predicted = [net['costs'][latency] for net in nets]
@@ -50,12 +50,12 @@ def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | 
     axes.errorbar(
         measured, fitness, xerr=spread, fmt='D', color=_ORANGE, ecolor=_PALE, ms=6, lw=1.2, capsize=2.5, mec='white',
         mew=0.6,
-        label=f'{len(nets)} exported nets, measured (bars: interquartile range)', zorder=3,
+        label=f'{counted(len(nets), "exported net")}, measured (bars: interquartile range)', zorder=3,
     )  # fmt: skip
     what = 'whole detector, image to boxes' if found['part'] == 'detector' else 'backbone only'
     axes.set_xlabel(f'latency, ms ({what}; one image {size_text(found)}; {device_text(found["device"])})')
     axes.set_ylabel(objective.name)
-    check, title = found['predictions'], f'{len(nets)} nets of one search'
+    check, title = found['predictions'], f'{counted(len(nets), "net")} of one search'
     if check is not None:
         title += (
             f'. {"Measured before training" if untrained else "Predicted"} vs measured: mean absolute error '

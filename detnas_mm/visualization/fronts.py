@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from detnas_mm.search import Objective, Record, number_text, pareto_front
+from detnas_mm.search import Objective, Record, counted, number_text, pareto_front
 from detnas_mm.search.fronts import Joint, Stage
 
 _COLOURS = ('#1f77b4', '#d95f02', '#2ca02c', '#9467bd', '#8c564b', '#e377c2')
@@ -68,13 +68,13 @@ def plot_fronts(
         axes.scatter(*_places(others, second, first), s=20, color=colour, alpha=0.28, lw=0, zorder=1)
         axes.plot(
             *_places(front, second, first), '-o', color=colour, ms=6, mec='white', mew=0.7, lw=1.2, zorder=3,
-            label=f'{stage.name}: front of {len(ok)} nets',
+            label=f'{stage.name}: front of {counted(len(ok), "net")}',
         )  # fmt: skip
     if joint is not None and joint.front:
         axes.plot(
             *_places([record for _, record in joint.front], second, first), color='black', alpha=0.16, lw=7, zorder=2,
             solid_capstyle='round',
-            label=f'joint front of {len(joint.rows)} nets with equal training',
+            label=f'joint front of {counted(len(joint.rows), "net")} with equal training',
         )  # fmt: skip
     for numbers, (x, y) in _numbers([(second.value(row), first.value(row)) for _, _, row in named[:_NAMES]]):
         # Nothing is drawn above and left of a front whose second objective is minimised.

@@ -90,7 +90,7 @@ def test_a_training_config_becomes_a_search_only_job():
         (dict(search__evaluator__chunk_size=2.5), 'evaluator.chunk_size must be a whole number'),
         (dict(search__evaluator__metric_workers=2), "OneShotEvaluator has no argument 'metric_workers'"),
         (dict(search__evaluator__cache_mb='x'), 'evaluator.cache_mb must be a number'),
-        (dict(search__extra=1), r"unknown keys \['extra'\]. Keys: space, strategy, evaluator, objectives, costs"),
+        (dict(search__extra=1), r"search: unknown key 'extra'. Keys: space, strategy, evaluator, objectives, costs"),
         (dict(search__export__topk=5), "top_k=.*'topk': 5"),
         (dict(search__export__top_k=0), 'search.export.top_k must be a whole number of at least 1; got 0'),
         (dict(search__export__front_k=0), 'search.export.front_k must be a whole number of at least 1; got 0'),
@@ -148,9 +148,16 @@ def test_backbones_are_not_loaded_from_files_that_run_code(tmp_path):
 
 
 def test_a_missing_data_folder_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setenv('DETNAS_DIGITS', str(tmp_path / 'nowhere'))
+    monkeypatch.setenv('DETNAS_DIGITS', str(tmp_path / 'digits'))
     cfg = Config.fromfile(digits.CONFIGS / 'detnas-digits_net_cls.py')
-    with pytest.raises(SystemExit, match='train_dataloader: no folder .*nowhere/ .data_root of CustomDataset.*make_di'):
+    made = (
+        r'train_dataloader: no folder \S*/digits/ \(data_root of CustomDataset\).*: python .*make_digits.py /.*digits$'
+    )
+    with pytest.raises(SystemExit, match=made):
+        launch.run(cfg)
+    cfg.train_dataloader.dataset.data_root = 'data/nowhere/'
+    seen = r'no folder data/nowhere/ \(data_root of CustomDataset, looked for in /.*\).*see the READMEs of configs/'
+    with pytest.raises(SystemExit, match=seen):
         launch.run(cfg)
 
 

@@ -189,7 +189,7 @@ def test_values_that_are_not_finite_fail_the_candidate_alone(judge):
 def test_no_detections_and_out_of_memory_are_failures(judge, monkeypatch):
     monkeypatch.setitem(judge.model.bbox_head.test_cfg, 'score_thr', 1.1)
     (result,) = judge.evaluator.evaluate([judge.path('0|0|00|0')])
-    assert result.failure == 'no detections'
+    assert result.failure == 'no detections on search-val'
     monkeypatch.undo()
 
     def too_much(*args):

@@ -197,7 +197,7 @@ def test_the_tool_sorts_a_whole_detector(detector, tmp_path, monkeypatch, capsys
     meta = dict(dataset_meta=dict(classes=('a', 'b', 'c')), epoch=3)
     words = files(detector, net.state_dict(), tmp_path, meta=meta, optimizer=dict(state={}))
     tool(monkeypatch, *words)
-    assert 'All sorted.' in capsys.readouterr().out
+    assert 'sorted: all.' in capsys.readouterr().out
     cfg, saved = Config.fromfile(words[2].with_suffix('.py')), torch.load(words[2], weights_only=True)
     assert 'load_from' not in cfg and 'init_cfg' not in cfg.model.backbone
     assert cfg.model.backbone.channel_order == 'sorted'

@@ -52,9 +52,9 @@ def test_the_best_the_front_and_selections(folder, capsys):
     assert ids(run(capsys, folder, '--where', 'macs<=60')) == ['x', 'w']
     assert ids(run(capsys, folder, '--where', 'macs>50', 'origin=mutation')) == ['y']
     assert run(capsys, folder, '--where', 'reason=no detections').startswith(
-        '1 rows, 1 failed, 0 dropped early; best: 0'
+        '1 row, 1 failed, 0 dropped early; best: 0'
     )
-    assert run(capsys, folder, '--where', 'acc=None').startswith('1 rows, 1 failed')
+    assert run(capsys, folder, '--where', 'acc=None').startswith('1 row, 1 failed')
 
 
 def test_ids_of_digits_are_text(tmp_path, capsys):

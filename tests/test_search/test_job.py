@@ -18,7 +18,7 @@ SECTION = dict(space=dict(type=ToySpace), objectives=[dict(name='score')], costs
         (dict(objectives=[]), 'search.objectives is empty'),
         (dict(export=dict(retrain={})), 'search.export must be a dict such as'),
         (dict(budget=dict(generations=0)), 'search.budget.generations must be a whole number of at least 1'),
-        (dict(stategy=dict(type='RandomStrategy')), r"unknown keys \['stategy'\]"),
+        (dict(stategy=dict(type='RandomStrategy')), r"search: unknown key 'stategy'\. Keys: space"),
     ],
 )
 def test_a_section_that_does_not_fit(changes, message):

@@ -41,7 +41,7 @@ def read_marks(file: Path, objectives: list) -> list:
 
 def show_pruning(stage, folder: Path, objectives: list, reference: tuple, spread: float | None) -> None:
     """Prints how many candidates partial-order pruning has skipped, and how many it would skip."""
-    from detnas_mm.search import number_text
+    from detnas_mm.search import counted, number_text
     from detnas_mm.search.fronts import volume
     from detnas_mm.systems.sm_nas.pruning import read_notes, replay_stage
 
@@ -52,12 +52,13 @@ def show_pruning(stage, folder: Path, objectives: list, reference: tuple, spread
         return
     how = f'spread {number_text(spread or 0.0)}' if spread is not None or not spreads else 'spreads from pruning.json'
     if spared is not None:
-        print(f'{stage.name}: spared {spared} candidates in the search')
+        print(f'{stage.name}: {counted(spared, "candidate")} spared in the search, that is dropped before training')
     before, after = (volume(rows, objectives, reference) for rows in (effect.front, effect.kept))
     change = f', hypervolume {before:.6g} to {after:.6g} ({(after - before) / before:+.2%})' if before else ''
     print(
-        f'{stage.name}: replay of pruning ({how}): {len(effect.spared)} of {len(effect.rows)} candidates spared, '
-        f'{len(effect.lost)} of {len(effect.front)} nets on the front lost{change}'
+        f'{stage.name}: replay of pruning ({how}): {len(effect.spared):,} of '
+        f'{counted(len(effect.rows), "candidate")} spared, {len(effect.lost):,} of '
+        f'{counted(len(effect.front), "net")} on the front lost{change}'
     )
     for record in effect.lost:
         print(f'  lost: {record.id}  {record.arch}')
@@ -91,7 +92,7 @@ def main() -> None:
     if args.draw and args.draw.suffix != '.png':
         raise SystemExit(f'error: --draw must be a .png file; got {args.draw}.')
 
-    from detnas_mm.search import number_text, pareto_front
+    from detnas_mm.search import counted, number_text, pareto_front
     from detnas_mm.search.fronts import Stage, common_objectives, joint_front, reference_point, volume
 
     names = args.names or [None] * len(args.searches)
@@ -117,14 +118,16 @@ def main() -> None:
     for stage in stages:
         ok = [record for record in stage.records if record.ok]
         front = pareto_front(ok, objectives) if ok else []
-        print(f'{stage.name}: {len(stage.records)} rows, {len(ok)} successful, {len(front)} on the front; hypervolume '
+        rows = counted(len(stage.records), 'row')
+        print(f'{stage.name}: {rows}, {len(ok):,} successful, {len(front):,} on the front; hypervolume '
               f'{volume(ok, objectives, reference):.6g}')  # fmt: skip
         for row in front:
             show('', row)
     if joint is not None:
         rows = [row for _, row in joint.rows]
         others = ', '.join(f'{count} of {name}' for name, count in joint.left_out.items())
-        print(f'joint: {len(rows)} rows trained like those of {joined[-1].name}, {len(joint.front)} on the front; '
+        alike = counted(len(rows), 'row')
+        print(f'joint: {alike} trained like those of {joined[-1].name}, {len(joint.front):,} on the front; '
               f'hypervolume {volume(rows, objectives, reference):.6g}'
               f'{f"; left out, trained differently: {others}" if others else ""}')  # fmt: skip
         for name, row in joint.front:

@@ -22,7 +22,7 @@ To export a row: python tools/export_subnet.py FOLDER ID
 
 
 def main() -> None:
-    from detnas_mm.search import Objective, analysis, number_text, pareto_front
+    from detnas_mm.search import Objective, analysis, counted, number_text, pareto_front
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -82,7 +82,7 @@ def main() -> None:
     rows = pareto_front(judged, wanted) if args.front else wanted[0].best_first(judged)[: args.top]
     failed, dropped = (sum(record.status == status for record in records) for status in ('failed', 'dropped'))
     kind = 'on the front' if args.front else 'best'
-    print(f'{len(records)} rows, {failed} failed, {dropped} dropped early; {kind}: {len(rows)}')
+    print(f'{counted(len(records), "row")}, {failed:,} failed, {dropped:,} dropped early; {kind}: {len(rows):,}')
     costs = [name for name in (rows[0].costs if rows else ()) if name not in [one.name for one in wanted]]
     for row in rows:
         values = [

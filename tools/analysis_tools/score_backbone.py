@@ -8,6 +8,7 @@ from detnas_mm.cli import at_least_1, one_line_errors, override, read_file
 from detnas_mm.compat import require
 from detnas_mm.errors import DetNASError, library_errors
 from detnas_mm.options import Options
+from detnas_mm.terminal import doing
 
 EPILOG = """
 Entropy is that of MAE-DET (Sun et al., ICML 2022), measured by forward passes of noise: of every feature map that the
@@ -79,6 +80,7 @@ def main() -> None:
     from detnas_mm.latency.timing import Pace, spread
     from detnas_mm.models import image_channels
     from detnas_mm.registry import building
+    from detnas_mm.search import counted
     from detnas_mm.systems.mae_det.entropy import checked_weights
     from detnas_mm.systems.mae_det.entropy_forward import map_entropies
 
@@ -93,26 +95,28 @@ def main() -> None:
         backbone = MODELS.build(cfg)
     backbone = revert_sync_batchnorm(backbone).to(device)
     channels = cfg.get('in_channels') or image_channels(backbone)
-    with library_errors(f'{cfg["type"]} cannot be run at {size}'):
+    with doing('running noise through the backbone'), library_errors(f'{cfg["type"]} cannot be run at {size}'):
         entropies = map_entropies(backbone, args.input_size, args.repeats, in_channels=channels)
     weights = weights or ([0, 1, 1, 6] if len(entropies) == 4 else [0] * (len(entropies) - 1) + [1])
     if len(weights) != len(entropies):
         raise DetNASError(f'--weights has {len(weights)} values for {len(entropies)} feature maps; give one per map.')
-    print(f'{cfg["type"]}: {count_params(backbone):,} parameters')
-    print(f'{count_macs(backbone, args.input_size, in_channels=channels):,} multiply-adds of convolutions at {size}')
+    print(f'{cfg["type"]}: {counted(count_params(backbone), "parameter")}')
+    macs = count_macs(backbone, args.input_size, in_channels=channels)
+    print(f'{counted(macs, "multiply-add")} of convolutions at {size}')
     linear = sum(isinstance(module, torch.nn.Linear) for module in backbone.modules())
     if linear:
-        print(f'{linear} linear layers are left out of multiply-adds and entropy')
+        print(f'{counted(linear, "linear layer")} left out of multiply-adds and entropy')
     for number, (entropy, weight) in enumerate(zip(entropies, weights, strict=True)):
         print(f'map {number}: entropy {entropy:.4f}, weight {weight:g}')
     total = sum(entropy * weight for entropy, weight in zip(entropies, weights, strict=True))
     print(f'multi-scale entropy at {size}, mean of {args.repeats}: {total:.4f}')
     images = torch.randn(2, channels, *args.input_size, device=device)
     watch = stopwatch(device)
-    samples, _ = measure_nets({'net': settled(backbone, images)}, {'net': [images[:1]]}, watch, pace)
+    with doing('measuring the latency'):
+        samples, _ = measure_nets({'net': settled(backbone, images)}, {'net': [images[:1]]}, watch, pace)
     seconds = samples['net'][:, 0]
     print(f'latency of one image at {size}: {1000 * float(sorted(seconds)[len(seconds) // 2]):.2f} ms, half of '
-          f'{args.rounds} rounds within {1000 * float(spread(seconds)):.2f} ms ({watch.name}; '
+          f'{counted(args.rounds, "round")} within {1000 * float(spread(seconds)):.2f} ms ({watch.name}; '
           f'{device_text(describe_device(device))})')  # fmt: skip
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from _converter import convert_file, converter_parser
 
+from detnas_mm.search.text import counted
+
 EPILOG = """\
 Converts backbones, classifiers and whole detectors (with --backbone-only). The published pattern of dilations is
 inferred from the numbers of channels. The pattern and the config of the backbone are written to the file's meta, from
@@ -39,10 +41,10 @@ def main() -> None:
     converted = convert_file(parser, args, convert_state)
     meta = converted.meta
     if converted.dropped:
-        print(f'Left out {len(converted.dropped)} tensors of other parts.')
-    classes = f', {meta["num_classes"]} classes' if meta['num_classes'] else ''
+        print(f'Left out {counted(len(converted.dropped), "tensor")} of other parts.')
+    classes = f', {meta["num_classes"]:,} classes' if meta['num_classes'] else ''
     name = meta['name'] or 'a pattern that is not published'
-    print(f'{args.dst}: {name}, {len(converted.state_dict)} tensors{classes}')
+    print(f'{args.dst}: {name}, {counted(len(converted.state_dict), "tensor")}{classes}')
     init_cfg = dict(type='Pretrained', checkpoint=str(args.dst))
     if meta['prefix']:
         init_cfg['prefix'] = meta['prefix']

@@ -5,6 +5,8 @@ from typing import Any
 
 from _converter import convert_file, converter_parser
 
+from detnas_mm.search.text import counted
+
 EPILOG = """\
 Converts fixed nets and supernets, with and without classifier, from ImageNet and from detection training. Architecture
 and space are inferred from keys and shapes and written, with the config of the backbone, to the file's meta:
@@ -46,12 +48,12 @@ def main() -> None:
     meta = converted.meta
     if converted.dropped:
         parts = Counter('.'.join(key.split('.')[:-1][:3]) for key in converted.dropped)
-        print(
-            f'Left out {len(converted.dropped)} tensors: ' + ', '.join(f'{part}.* ({n})' for part, n in parts.items())
-        )
+        named = ', '.join(f'{part}.* ({n})' for part, n in parts.items())
+        print(f'Left out {counted(len(converted.dropped), "tensor")}: {named}')
     kind = f'net {meta["arch"]}' + (f' ({meta["name"]})' if meta['name'] else '') if meta['arch'] else 'supernet'
     print(f'{args.dst}: {kind}, space {meta["space"]}, channel_split {meta["channel_split"]!r}, ', end='')
-    print(f'{len(converted.state_dict)} tensors' + (f', {meta["num_classes"]} classes' if meta['num_classes'] else ''))
+    classes = f', {meta["num_classes"]:,} classes' if meta['num_classes'] else ''
+    print(f'{counted(len(converted.state_dict), "tensor")}{classes}')
     init_cfg = dict(type='Pretrained', checkpoint=str(args.dst))
     if meta['prefix']:
         init_cfg['prefix'] = meta['prefix']

@@ -45,6 +45,7 @@ def main() -> None:
     from detnas_mm.engine.config import write_config
     from detnas_mm.errors import DetNASError
     from detnas_mm.files import replacing
+    from detnas_mm.search.text import counted
     from detnas_mm.systems.nats.sorting import checkpoint_of, sort_model
 
     cfg = as_text(read_file(args.config))
@@ -59,7 +60,8 @@ def main() -> None:
     with replacing(files[0]) as draft:
         torch.save(checkpoint_of(done, meta if isinstance(meta, dict) else {}), draft)
     write_config(Config(new), files[1])
-    print(f'{len(done.moved)} convolutions sorted; {len(done.left)} left in place:' if done.left else 'All sorted.')
+    sorted_ones = counted(len(done.moved), 'convolution')
+    print(f'{sorted_ones} sorted; {len(done.left):,} left in place:' if done.left else f'{sorted_ones} sorted: all.')
     for name, reason in done.left.items():
         print(f'  {name}: {reason}')
     print(f'written: {files[1]}, {files[0]}')

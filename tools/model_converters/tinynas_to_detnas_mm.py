@@ -4,6 +4,8 @@ from typing import Any
 
 from _converter import convert_file, converter_parser
 
+from detnas_mm.search.text import counted
+
 EPILOG = """\
 Converts backbones and whole detectors (with --backbone-only). The structure is inferred from keys and shapes and
 written, with the config of the backbone, to the file's meta:
@@ -34,9 +36,9 @@ def main() -> None:
 
     converted = convert_file(parser, args, convert_state)
     if converted.dropped:
-        print(f'Left out {len(converted.dropped)} tensors of other parts.')
+        print(f'Left out {counted(len(converted.dropped), "tensor")} of other parts.')
     name = f' ({converted.meta["name"]})' if converted.meta['name'] else ''
-    print(f'{args.dst}: {converted.meta["arch"]}{name}, {len(converted.state_dict)} tensors')
+    print(f'{args.dst}: {converted.meta["arch"]}{name}, {counted(len(converted.state_dict), "tensor")}')
     init_cfg = dict(type='Pretrained', checkpoint=str(args.dst))
     print(f'as a backbone: {dict(converted.meta["backbone"], init_cfg=init_cfg)}')
 

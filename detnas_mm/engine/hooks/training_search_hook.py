@@ -11,7 +11,7 @@ from detnas_mm.engine.hooks.search_hook import SearchHook
 from detnas_mm.engine.provenance import environment, settings_digest
 from detnas_mm.engine.search import finish, on_rank_0, open_ledger
 from detnas_mm.errors import DetNASError
-from detnas_mm.search import Evaluation, Ledger, LedgerError, Proposal, Record, SearchJob
+from detnas_mm.search import Evaluation, Ledger, LedgerError, Proposal, Record, SearchJob, counted
 from detnas_mm.search.loop import make_record
 from detnas_mm.search.record import VOLATILE
 from detnas_mm.spaces import Architecture
@@ -83,9 +83,9 @@ class TrainingSearchHook(SearchHook):
         if rows < runner.epoch:
             self._ledger.close()
             raise LedgerError(
-                f'{self._ledger.path} has rows of {rows} epochs, but the training resumes after epoch {runner.epoch}: '
-                f'the checkpoint is of another folder, or checkpoints are not written by epoch. Resume from one '
-                f'of epoch {rows} or earlier, or start in another folder (--work-dir).'
+                f'{self._ledger.path} has rows of {counted(rows, "epoch")}, but the training resumes after epoch '
+                f'{runner.epoch}: the checkpoint is of another folder, or checkpoints are not written by epoch. Resume '
+                f'from one of epoch {rows} or earlier, or start in another folder (--work-dir).'
             )
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -78,7 +78,7 @@ def compare_truth(
         if len(ids) < len(truth.imgs):
             changed = True
             print_log(
-                f'{len(ids)} of the {len(truth.imgs)} images of {file} are read; the metric counts only these.',
+                f'{len(ids):,} of the {len(truth.imgs):,} images of {file} are read; the metric counts only these.',
                 logger='current',
             )
     metric.img_ids = ids
@@ -126,14 +126,14 @@ def check_ids(
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise DetNASError(
-            f'{len(twice)} image ids occur more than once in {read}, such as {twice[0]!r}: the metric would count '
+            f'Image ids occur more than once in {read} ({len(twice):,}), such as {twice[0]!r}: the metric would count '
             f'these images as one. Give each image a unique id, and read it once.'
         )
     lacking = [] if known is None else [one for one in ids if one not in known]
     if lacking:
         raise DetNASError(
-            f'{len(lacking)} of the {len(ids)} image ids of {read} are not in {judged}, the annotations of the metric, '
-            f'such as {lacking[0]!r}. {_advice(places)}'
+            f'{len(lacking):,} of the {len(ids):,} image ids of {read} are not in {judged}, the annotations of the '
+            f'metric, such as {lacking[0]!r}. {_advice(places)}'
         )
 
 

@@ -78,7 +78,7 @@ def _received(pipe: Connection, worker: Any, num_workers: int) -> list[Any]:
         code = worker.exitcode
         how = f'by {signal.Signals(-code).name}' if code and code < 0 else f'with exit code {code}'
         raise DetNASError(
-            f'One of {num_workers} processes that load images ended {how} before its work was done. The system '
+            f'One of the processes that load images ({num_workers}) ended {how} before its work was done. The system '
             f'kills processes like this if memory runs out: {_MORE_MEMORY}.'
         ) from error
     if isinstance(items, ExceptionWrapper):
@@ -86,7 +86,7 @@ def _received(pipe: Connection, worker: Any, num_workers: int) -> list[Any]:
             items.reraise()
         except (MemoryError, RuntimeError) as error:  # unchanged it would count as a failed candidate
             if isinstance(error, MemoryError) or 'allocate memory' in str(error):
-                text = f'One of {num_workers} processes that load images ran out of memory: {_MORE_MEMORY}.'
+                text = f'One of the processes that load images ({num_workers}) ran out of memory: {_MORE_MEMORY}.'
                 raise DetNASError(text) from error
             raise
     if isinstance(items, _NotSent):

@@ -20,6 +20,7 @@ from detnas_mm.evaluators.one_shot.path_tree import Node, PathTree, replayed
 from detnas_mm.evaluators.ranks import jointly
 from detnas_mm.evaluators.seeding import seeded, stable_seed
 from detnas_mm.models import find_supernet
+from detnas_mm.search import counted
 
 
 def norms_to_recalibrate(model: nn.Module, key: str = 'search.evaluator.calibration') -> dict[str, _BatchNorm]:
@@ -102,8 +103,8 @@ class Calibration(FixedBatches):
     def frozen_line(self) -> str:
         """Returns a log line with the numbers of recalibrated and of frozen BN layers."""
         return (
-            f'BN statistics: {len(self.norms)} of {len(self.norms) + len(self.frozen)} layers recalibrated; '
-            f'{len(self.frozen)} were frozen in training (norm_eval, frozen_stages) and are kept.'
+            f'BN statistics: {len(self.norms)} of {counted(len(self.norms) + len(self.frozen), "layer")} recalibrated; '
+            f'{len(self.frozen)} frozen in training (norm_eval, frozen_stages) and kept.'
         )
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from detnas_mm.evaluators.one_shot.path_tree import PathTree
 from detnas_mm.evaluators.one_shot.racing import Racing
 from detnas_mm.evaluators.ranks import deal, jointly
 from detnas_mm.search import Evaluation
+from detnas_mm.search.record import NO_DETECTIONS
 
 #: Data of the metric for predictions, by candidate's end and batch.
 Predictions = dict[int, dict[int, list]]
@@ -81,7 +82,7 @@ class Judge:
         metrics = compute(self.metric, rows, part=not last)
         clock = dict(metric=so_far.time.get('metric', 0.0) + time.perf_counter() - start)
         if last:
-            failure = None if metrics else 'no detections'
+            failure = None if metrics else NO_DETECTIONS
             details = so_far.details | dict(images=images)
             return replace(so_far, metrics=metrics, failure=failure, time=clock, details=details)
         dropped = self.racing.verdict(images, metrics) if self.racing and metrics else None

@@ -145,7 +145,7 @@ class Racing:
             return None
         name = self._objective.name if self._objective else ''
         return (
-            f'{name} is {metrics[name]:.4f} on {images} images: at {100 * self.confidence:g}% confidence out of the '
+            f'{name} is {metrics[name]:.4f} on {images:,} images: at {100 * self.confidence:g}% confidence out of the '
             f'best {self.keep} so far'
         )
 

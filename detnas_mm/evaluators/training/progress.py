@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from detnas_mm.evaluators.training.folder import Candidate, key_of, read_progress
+from detnas_mm.search import counted
 from detnas_mm.workers import read_result
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Watched:
             if noted.get('work') == candidate.work:
                 going.append(f'{candidate.id} {noted["done"]:.4g}/{noted["until"]} {noted["unit"]}')
         under_way = f'; running: {", ".join(going[:8])}{" …" if len(going) > 8 else ""}' if going else ''
-        return f'{max(finished, self._done)} of {len(self.candidates)} trainings finished{under_way}'
+        return f'{max(finished, self._done):,} of {counted(len(self.candidates), "training")} finished{under_way}'
 
     def _watch(self) -> None:
         while not self._over.wait(EVERY if self._bar is None else EVERY_OF_BAR):

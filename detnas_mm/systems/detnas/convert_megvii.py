@@ -20,6 +20,7 @@ from torch import Tensor
 from detnas_mm import zoo
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed, load_checkpoint
+from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.detnas.model import DetNASNet, DetNASSupernet
@@ -84,7 +85,7 @@ def convert(
         classifier = []
     elif others:
         raise DetNASError(
-            f'{len(others)} tensors belong neither to the backbone nor to the classifier and cannot be converted. '
+            f'Tensors that belong neither to the backbone nor to the classifier cannot be converted ({len(others):,}). '
             f'Use --backbone-only to drop them:\n' + listed(others)
         )
     space, arch = infer(own)
@@ -257,7 +258,9 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
         if tensors[key].shape != shape
     ]
     if unfit:
-        raise DetNASError(f'{len(unfit)} tensors do not have the shapes of the inferred net {cfg}:\n' + listed(unfit))
+        raise DetNASError(
+            f'{counted(len(unfit), "tensor")} without the shape of the inferred net {cfg}:\n' + listed(unfit)
+        )
 
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:

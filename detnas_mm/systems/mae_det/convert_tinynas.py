@@ -20,6 +20,7 @@ from torch import Tensor
 from detnas_mm import zoo
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed
+from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.images import RGB, unless_rgb
 from detnas_mm.systems.mae_det.model import MAEDetNet
@@ -68,12 +69,12 @@ def convert(
     strange = [key for key in others if prefix and key.startswith(prefix)]
     if strange:
         raise DetNASError(
-            f"{len(strange)} tensors of the backbone do not exist in the authors' code:\n" + listed(strange)
+            f"Tensors of the backbone that do not exist in the authors' code ({len(strange):,}):\n" + listed(strange)
         )
     if others and not backbone_only:
         raise DetNASError(
-            f'{len(others)} tensors do not belong to the backbone and cannot be converted. Use '
-            f'--backbone-only to drop them:\n' + listed(others)
+            f'Tensors that do not belong to the backbone cannot be converted ({len(others):,}). Use --backbone-only to '
+            f'drop them:\n' + listed(others)
         )
     arch = infer(own, strides)
     keys = dict(_keys(arch))
@@ -186,4 +187,4 @@ def _check_shapes(tensors: Mapping[str, Tensor], arch: Architecture, in_channels
         if tensors[key].shape != value.shape
     ]
     if unfit:
-        raise DetNASError(f'{len(unfit)} tensors do not have the shapes of {to_text(arch)}:\n' + listed(unfit))
+        raise DetNASError(f'{counted(len(unfit), "tensor")} without the shape of {to_text(arch)}:\n' + listed(unfit))
