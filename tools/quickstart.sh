@@ -8,8 +8,8 @@
 #   --smallest  run a few steps of everything, to see that it works; the nets it finds are of no use
 #   --out       folder for all outputs (default: work_dirs/quickstart)
 #
-# The first run installs what is missing (see tools/setup_env.sh; 6 to 20 minutes on 2 cores, most of it compiling
-# mmcv). Then it makes Digits and runs DetNAS: 8 to 15 minutes on 2 cores. The same command again resumes from where it
+# The first run installs what is missing (see tools/setup_env.sh; 12 to 14 minutes on 2 cores, most of it compiling
+# mmcv). Then it makes Digits and runs DetNAS: 7 to 12 minutes on 2 cores. The same command again resumes from where it
 # stopped.
 #
 # Environment: DETNAS_VENV (the virtual environment; default: .venv).

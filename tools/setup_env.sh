@@ -254,7 +254,7 @@ if ready; then
 fi
 step 2/6 'virtual environment' make_venv
 step 3/6 "torch $(pin torch) (about 2 minutes and 7 GB the first time)" install_torch
-step 4/6 "$mmcv $(pin "$mmcv") with compiled operators (about 16 minutes on 2 cores unless pip has kept it)" install_mmcv
+step 4/6 "$mmcv $(pin "$mmcv") with compiled operators (about 10 minutes on 2 cores unless pip has kept it)" install_mmcv
 step 5/6 'the rest of the stack, the tools for tests, and detnas_mm itself' install_rest
 step 6/6 'checking that all of it loads' verify
 fingerprint >"$stamp"

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,21 @@ def test_the_workflow_runs_the_gate():
     workflow = read('.github/workflows/ci.yml')
     steps = [step['run'] for job in workflow['jobs'].values() for step in job['steps'] if 'run' in step]
     assert 'bash .ci/run' in steps
-    versions = (ROOT / 'docs/versions.md').read_text()
-    assert all(python in versions for python in workflow['jobs']['gate']['strategy']['matrix']['python'])
+
+
+def test_pythons_agree():
+    """In setup.cfg, README, docs/versions.md, the set-up and the workflow."""
+    settings = ConfigParser()
+    settings.read(ROOT / 'setup.cfg')
+    low, below = re.fullmatch(r'>=3\.(\d+),<3\.(\d+)', settings['options']['python_requires']).groups()
+    accepted = [f'3.{minor}' for minor in range(int(low), int(below))]
+    span = f'{accepted[0]} to {accepted[-1]}'
+    for path in ('README.md', 'docs/versions.md', 'tools/setup_env.sh'):
+        assert re.search(f'Python (from )?{span}', ' '.join((ROOT / path).read_text().split())), path
+    workflow = read('.github/workflows/ci.yml')['jobs']['gate']['strategy']['matrix']['python']
+    tried = re.search(r'^\| Python \| ([^|]+) \|', (ROOT / 'docs/versions.md').read_text(), re.MULTILINE)[1]
+    classifiers = re.findall(r'Python :: (3\.\d+)$', settings['metadata']['classifiers'], re.MULTILINE)
+    assert workflow == classifiers == tried.strip().split(', ') and set(workflow) <= set(accepted)
 
 
 def test_pre_commit_runs_the_linters_of_the_tests():
