@@ -6,7 +6,7 @@
 #   --family onedl      OpenMMLab's maintained continuation (the default), into .venv
 #   --family openmmlab  OpenMMLab's own distributions, into .venv-openmmlab
 #
-# The first run compiles mmcv's operators: about 16 minutes on two cores; pip caches the result, so that the
+# The first run compiles mmcv's operators: about 10 minutes on two cores; pip caches the result, so that the
 # next environment takes about 3. A run with nothing to do takes under a second. Versions are pinned in
 # requirements/constraints.txt.
 #

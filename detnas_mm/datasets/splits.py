@@ -3,7 +3,7 @@
 DetNAS evaluates candidates on images that are drawn from the detector's training set and excluded from supernet
 training (section 4.1 of the paper: 5,000 of COCO and of VOC; 50,000 of ImageNet for ClsNAS). The draw depends only on
 the seed and the names of the images: not on their order in the file, nor on a version of Python or numpy.
-Standard library only. The programs are ``tools/dataset_converters/split_{coco,voc,imagenet}.py``.
+Imports no torch. The programs are ``tools/dataset_converters/split_{coco,voc,imagenet}.py``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from detnas_mm.cli import PACKAGE, typed
 from detnas_mm.datasets.coco_json import check_coco, fill_in, same_pictures
 from detnas_mm.datasets.voc_folder import check_voc
 from detnas_mm.errors import DetNASError
@@ -250,6 +252,29 @@ def add_arguments(parser: argparse.ArgumentParser, count: int) -> None:
     parser.add_argument('--overwrite', action='store_true', help='replace existing files whose content differs')
 
 
+def setting(variable: str, usual: str, folder: Path) -> str:
+    """Returns the environment variable that lets configs find a folder, such as ``'DETNAS_VOC=/a '``; '' if they do.
+
+    Args:
+        variable: Name of the variable.
+        usual: Folder in which configs look without it.
+        folder: Folder of the data set.
+    """
+    found = folder.resolve() == Path(usual).resolve()
+    return '' if found else f'{variable}={shlex.quote(str(folder.absolute()))} '
+
+
+def next_step(config: str, setting: str) -> str:
+    """Returns the command that trains a supernet without the drawn images.
+
+    Args:
+        config: Config of the supernet, in ``configs/``.
+        setting: Result of :func:`setting`.
+    """
+    command = typed('dist_train.sh', (PACKAGE / '.mim' / 'configs' / config).resolve(), 8)
+    return f'To train a supernet without the drawn images, here on 8 GPUs:\n  {setting}{command}'
+
+
 def report(run: Callable[[], tuple[Mapping[Path, bytes], Mapping[Path, int], str]], overwrite: bool) -> None:
     """Runs a split, writes its files and prints a line for each; an error ends the program with one line.
 
@@ -265,7 +290,8 @@ def report(run: Callable[[], tuple[Mapping[Path, bytes], Mapping[Path, int], str
         sys.exit(f'{Path(sys.argv[0]).name}: {error}')
     for path, what in state.items():
         print(f'{counts[path]:>8,} images  {path}  ({what})')
-    print(then)
+    if then:
+        print(then)
 
 
 def _read_text(path: Path) -> str:

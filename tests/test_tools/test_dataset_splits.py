@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -313,6 +314,19 @@ def _umask():
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def test_the_next_command_can_be_pasted(tmp_path, monkeypatch):
+    """It names the folder of the data set where the configs would not find it."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ('data/VOCdevkit', 'my data'):
+        (tmp_path / folder).mkdir(parents=True)
+    assert splits.setting('DETNAS_VOC', 'data/VOCdevkit', tmp_path / 'data/VOCdevkit') == ''
+    own = splits.setting('DETNAS_VOC', 'data/VOCdevkit', Path('my data'))
+    label, command = splits.next_step('detnas/detnas-small_supernet_fpn_voc.py', own).splitlines()
+    folder, bash, tool, config, count = shlex.split(command)
+    assert folder == f'DETNAS_VOC={tmp_path / "my data"}' and (bash, count) == ('bash', '8')
+    assert Path(tool) == TOOLS.parent / 'dist_train.sh' and Path(config).is_file() and '8 GPUs' in label
 
 
 @pytest.mark.parametrize('tool', ['split_coco.py', 'split_voc.py', 'split_imagenet.py'])

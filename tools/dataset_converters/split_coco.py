@@ -23,11 +23,6 @@ writes nats_weights.json and nats_alpha.json, the two halves.
 writes val2014_without_minival.json: val2017 is the minival of papers before 2017.
 """
 
-NEXT = """\
-Next: train a supernet without the drawn images, for example
-  bash tools/dist_train.sh configs/detnas/detnas-small_supernet_fpn_coco.py 8"""
-WHERE = 'The configs look in data/coco; if yours is elsewhere, set DETNAS_COCO=/its/path.'
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -62,7 +57,10 @@ def main() -> None:
         paths = [folder / f'{stem}.json' for stem in names]
         files = {path: json.dumps(part).encode() for path, part in zip(paths, parts, strict=True)}
         counts = {path: len(part['images']) for path, part in zip(paths, parts, strict=True)}
-        return files, counts, WHERE if args.names or args.without else f'{NEXT}\n{WHERE}'
+        if args.names or args.without:
+            return files, counts, ''
+        setting = splits.setting('DETNAS_COCO', 'data/coco', folder.parent if folder.name == 'annotations' else folder)
+        return files, counts, splits.next_step('detnas/detnas-small_supernet_fpn_coco.py', setting)
 
     splits.report(run, args.overwrite)
 

@@ -35,11 +35,8 @@ def main() -> None:
         parts = splits.split_imagenet(args.root / 'train', args.count, args.seed, args.ann_file)
         paths = [folder / f'{stem}.txt' for stem in (splits.TRAIN, splits.SEARCH_VAL)]
         files = {path: splits.lines(part) for path, part in zip(paths, parts, strict=True)}
-        then = (
-            'Next: train a supernet without the drawn images, for example\n'
-            '  bash tools/dist_train.sh configs/detnas/detnas-small_supernet-clsnas_cls_imagenet.py 8\n'
-            'The configs look in data/imagenet; if yours is elsewhere, set DETNAS_IMAGENET=/its/path.'
-        )
+        setting = splits.setting('DETNAS_IMAGENET', 'data/imagenet', args.root)
+        then = splits.next_step('detnas/detnas-small_supernet-clsnas_cls_imagenet.py', setting)
         return files, {path: len(part) for path, part in zip(paths, parts, strict=True)}, then
 
     splits.report(run, args.overwrite)

@@ -29,11 +29,8 @@ def main() -> None:
     def run() -> tuple:
         ids = splits.split_voc(args.root, args.years, args.list, args.count, args.seed)
         files = {path: splits.lines(i) for path, i in ids.items()}
-        then = (
-            'Next: train a supernet without the drawn images, for example\n'
-            '  bash tools/dist_train.sh configs/detnas/detnas-small_supernet_fpn_voc.py 8\n'
-            'The configs look in data/VOCdevkit; if yours is elsewhere, set DETNAS_VOC=/its/path.'
-        )
+        setting = splits.setting('DETNAS_VOC', 'data/VOCdevkit', args.root)
+        then = splits.next_step('detnas/detnas-small_supernet_fpn_voc.py', setting)
         return files, {path: len(i) for path, i in ids.items()}, then
 
     splits.report(run, args.overwrite)
