@@ -47,7 +47,7 @@ def draw(names: Iterable[str], count: int, seed: int) -> set[str]:
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise DetNASError(
-            f'Images are listed more than once ({len(twice):,}), such as {twice[:3]}: remove the duplicates.'
+            f'Images are listed more than once, such as {twice[:3]} ({len(twice):,} in all): remove the duplicates.'
         )
     if not 0 < count < len(names):
         raise DetNASError(

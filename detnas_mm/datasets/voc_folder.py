@@ -48,7 +48,7 @@ def check_voc(
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise DetNASError(
-            f'{list_file}: images are listed more than once ({len(twice):,}), such as {twice[:3]}: remove the '
+            f'{list_file}: images are listed more than once, such as {twice[:3]} ({len(twice):,} in all): remove the '
             f'duplicates.'
         )
     if content:

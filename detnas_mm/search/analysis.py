@@ -6,15 +6,17 @@ import csv
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from detnas_mm.errors import DetNASError, MissingFileError
+from detnas_mm.registry import COSTS
 from detnas_mm.search.ledger import Ledger
 from detnas_mm.search.ledger_file import BEGINNING, LedgerError, differences, read_ledger
 from detnas_mm.search.record import Record
+from detnas_mm.search.text import number_text
 
 #: Fields of a row that a condition may use, besides its metrics and costs.
 FIELDS = ('index', 'generation', 'id', 'arch', 'origin', 'status', 'reason', 'host', 'attempt')
@@ -41,6 +43,27 @@ def names(records: Iterable[Record]) -> list[str]:
     """Returns the names of all metrics, costs and numeric details of rows, then of the fields."""
     found = dict.fromkeys(name for r in records for name in (*r.metrics, *r.costs, *_numbers(r)))
     return [*found, *FIELDS]
+
+
+def cost_units(header: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the units of the costs of a search by name, such as ``{'latency': 'ms'}``; none for counts.
+
+    Args:
+        header: First line of its ledger.
+    """
+    found = {}
+    for name, spec in ((header.get('budget') or {}).get('costs') or {}).items():
+        unit = getattr(COSTS.get(str(spec.get('type'))), 'unit', '')
+        if spec.get('relative_to'):
+            unit = f'× {spec["relative_to"]}'
+        if unit:
+            found[name] = unit
+    return found
+
+
+def with_unit(name: str, value: float, units: Mapping[str, str]) -> str:
+    """Writes a value with its name and unit in all digits: ``'latency 5.28125 ms'``, ``'macs 5,550,336'``."""
+    return ' '.join(filter(None, (name, number_text(value), units.get(name, ''))))
 
 
 def condition(text: str, known: Sequence[str]) -> Callable[[Record], bool]:

@@ -209,3 +209,15 @@ def test_a_hundred_thousand_rows(tmp_path):
     with Ledger(tmp_path / 'ledger.jsonl', HEADER) as ledger:
         ledger.extend(record(i, parents=('a' * 12, 'b' * 12)) for i in range(100_000))
     assert len(read_ledger(tmp_path / 'ledger.jsonl')[1]) == 100_000  # how quick: benchmarks/ledger.py
+
+
+def test_costs_have_the_units_of_their_models():
+    """No file of latencies is opened for it."""
+    costs = dict(latency='NetLatency', macs='NetMacs', memory='PeakMemoryTable', own='NotRegistered')
+    header = dict(budget=dict(costs={name: dict(type=kind) for name, kind in costs.items()}))
+    header['budget']['costs']['ratio'] = dict(type='StructureLatency', relative_to='resnet50', unit_ms=9.5)
+    units = analysis.cost_units(header)
+    assert units == dict(latency='ms', memory='B', ratio='× resnet50')
+    assert analysis.with_unit('latency', 5.25, units) == 'latency 5.25 ms'
+    assert analysis.with_unit('macs', 5550336, units) == 'macs 5,550,336'
+    assert analysis.cost_units({}) == {}

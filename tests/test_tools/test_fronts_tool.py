@@ -74,7 +74,7 @@ def test_it_shows_both_fronts_and_the_joint_one(searches, run):
 def test_it_shows_what_pruning_spares_and_has_spared(searches, run):
     text = '\n'.join(run(*searches, '--pruning'))
     assert 'structural: no partial order in this space' in text
-    assert 'modular: replay of pruning (spread 0): 1 of 3 candidates spared, 0 of 1 nets on the front lost' in text
+    assert 'modular: replay of pruning (spread 0): 1 of 3 candidates spared, 0 of 1 net on the front lost' in text
     assert '0 of 3 candidates spared' in '\n'.join(run(searches[1], '--pruning', '--spread', '6'))
     (searches[1] / 'pruning.json').write_text(json.dumps(dict(spared=[{}], spreads={f'{2:012x}': 6.0})))
     text = '\n'.join(run(searches[1], '--pruning'))

@@ -97,7 +97,7 @@ def test_files_are_named_by_their_whole_path(tmp_path, monkeypatch):
 
 
 def test_they_run_in_an_environment_that_is_not_activated(tmp_path, monkeypatch):
-    """Where ``python`` is nothing, or another one, the interpreter is named by its path."""
+    """The interpreter is named by its path if ``python`` is nothing, or another one."""
     for programs in ([], ['python']):
         for name in programs:
             (tmp_path / name).write_text('#!/bin/sh\n')

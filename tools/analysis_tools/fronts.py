@@ -80,7 +80,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument('--marks', type=Path, metavar='JSON', help='hand-designed detectors to draw')
     parser.add_argument('--draw', type=Path, metavar='PNG', help='draw all fronts into this file')
-    parser.add_argument('--unit', default='', help='unit of the second objective in the figure, such as ms')
+    parser.add_argument('--unit', help='unit of the second objective; default: that of the cost, such as ms')
     parser.add_argument('--pruning', action='store_true', help='replay partial-order pruning')
     parser.add_argument(
         '--spread', type=float, metavar='VALUE',
@@ -92,7 +92,8 @@ def main() -> None:
     if args.draw and args.draw.suffix != '.png':
         raise SystemExit(f'error: --draw must be a .png file; got {args.draw}.')
 
-    from detnas_mm.search import counted, number_text, pareto_front
+    from detnas_mm.search import counted, pareto_front
+    from detnas_mm.search.analysis import cost_units, with_unit
     from detnas_mm.search.fronts import Stage, common_objectives, joint_front, reference_point, volume
 
     names = args.names or [None] * len(args.searches)
@@ -101,6 +102,9 @@ def main() -> None:
     if twice:
         raise SystemExit(f'error: two searches have the name {twice[0]!r}: give each a different name with --names.')
     objectives = common_objectives(stages)
+    units = cost_units(stages[-1].header)
+    if args.unit is not None:
+        units[objectives[1].name] = args.unit
     marks = read_marks(args.marks, objectives) if args.marks else []
     unknown = sorted(set(args.apart) - {stage.name for stage in stages})
     if unknown:
@@ -112,7 +116,7 @@ def main() -> None:
     reference = args.reference or reference_point([r for stage in stages for r in stage.records], objectives)
 
     def show(label: str, row) -> None:
-        values = '  '.join(f'{one.name} {number_text(one.value(row))}' for one in objectives)
+        values = '  '.join(with_unit(one.name, one.value(row), units) for one in objectives)
         print(f'  {label}{row.id}  {row.arch}  {values}')
 
     for stage in stages:
@@ -132,15 +136,15 @@ def main() -> None:
               f'{f"; left out, trained differently: {others}" if others else ""}')  # fmt: skip
         for name, row in joint.front:
             show(f'{name}  ', row)
-    print(f'reference point of hypervolumes: {objectives[0].name} {number_text(reference[0])}, {objectives[1].name} '
-          f'{number_text(reference[1])}')  # fmt: skip
+    point = ', '.join(with_unit(one.name, value, units) for one, value in zip(objectives, reference, strict=True))
+    print(f'reference point of hypervolumes: {point}')
     if args.pruning:
         for stage, path in zip(stages, args.searches, strict=True):
             show_pruning(stage, path if path.is_dir() else path.parent, objectives, reference, args.spread)
     if args.draw:
         from detnas_mm.visualization import plot_fronts
 
-        print(plot_fronts(stages, objectives, args.draw, joint, marks, ('', args.unit)))
+        print(plot_fronts(stages, objectives, args.draw, joint, marks, [units.get(one.name, '') for one in objectives]))
 
 
 if __name__ == '__main__':

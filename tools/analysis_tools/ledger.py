@@ -22,7 +22,7 @@ To export a row: python tools/export_subnet.py FOLDER ID
 
 
 def main() -> None:
-    from detnas_mm.search import Objective, analysis, counted, number_text, pareto_front
+    from detnas_mm.search import Objective, analysis, counted, pareto_front
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -83,11 +83,11 @@ def main() -> None:
     failed, dropped = (sum(record.status == status for record in records) for status in ('failed', 'dropped'))
     kind = 'on the front' if args.front else 'best'
     print(f'{counted(len(records), "row")}, {failed:,} failed, {dropped:,} dropped early; {kind}: {len(rows):,}')
+    units = analysis.cost_units(header)
     costs = [name for name in (rows[0].costs if rows else ()) if name not in [one.name for one in wanted]]
     for row in rows:
-        values = [
-            f'{name} {number_text(analysis.value(row, name))}' for name in (*(one.name for one in wanted), *costs)
-        ]
+        shown = (*(one.name for one in wanted), *costs)
+        values = [analysis.with_unit(name, analysis.value(row, name), units) for name in shown]
         print(f'{row.id}  {row.arch}  {"  ".join(values)}  generation {row.generation}  {row.origin}')
 
 

@@ -126,8 +126,8 @@ def check_ids(
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise DetNASError(
-            f'Image ids occur more than once in {read} ({len(twice):,}), such as {twice[0]!r}: the metric would count '
-            f'these images as one. Give each image a unique id, and read it once.'
+            f'Image ids occur more than once in {read}, such as {twice[0]!r} ({len(twice):,} in all): the metric would '
+            f'count these images as one. Give each image a unique id, and read it once.'
         )
     lacking = [] if known is None else [one for one in ids if one not in known]
     if lacking:

@@ -44,6 +44,8 @@ class PeakMemoryTable(MaximumTable):
         ValueError: If an argument is invalid.
     """
 
+    unit = 'B'
+
     def __init__(
         self,
         space: DetNASSpace | str | Mapping[str, Any] = 'small',
@@ -102,7 +104,6 @@ class PeakMemoryTable(MaximumTable):
             f'{outputs}, channel_split={channel_split}'
         )
         super().__init__('peak_memory', scope, table * FLOAT32, constant * FLOAT32)
-        self.unit = 'B'
 
 
 def _branch(convs: tuple[Conv, ...], before: int, after: int) -> tuple[int, int]:
