@@ -53,7 +53,7 @@ def test_what_is_wrong_in_a_file_is_named(folder, old, new, match):
     'text, match',
     [
         ('', 'list.txt is empty'),
-        ('a\nb\na\n', r"list.txt: 1 images are listed more than once, such as \['a'\]"),
+        ('a\nb\na\n', r"list.txt: images are listed more than once, such as \['a'\]"),
         ('a 1\nb -1\n', r"2 of the 2 images in .*list.txt have no file in .*/Annotations, such as \['a 1', 'b -1'\]"),
     ],
 )

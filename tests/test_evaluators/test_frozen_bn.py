@@ -86,8 +86,8 @@ def test_frozen_stages_keep_their_statistics_and_normalise_by_them(make_judge, c
     kept = [name for name in names if name.startswith(('backbone.stem', 'backbone.blocks.0', 'backbone.blocks.1'))]
     assert 0 < len(kept) < len(names)
     assert (
-        f'BN statistics: {len(names) - len(kept)} of {len(names)} layers recalibrated; {len(kept)} were frozen in '
-        f'training (norm_eval, frozen_stages) and are kept.'
+        f'BN statistics: {len(names) - len(kept)} of {len(names)} layers recalibrated; {len(kept)} frozen in '
+        f'training (norm_eval, frozen_stages) and kept.'
     ) in capsys.readouterr().out
     assert judge.evaluator.spec()['calibration']['frozen']['layers'] == len(kept)
 

@@ -323,8 +323,8 @@ def test_what_has_come_to_a_rung_is_under_way_to_the_next(tmp_path):
     note = dict(work='work', done=3, until=4, unit='epochs')
     (tmp_path / 'progress.json').write_text(json.dumps(note))
     one = Candidate('abc', tmp_path, 'work')
-    assert progress.Watched(None, [one], 4).line() == '0 of 1 trainings finished; running: abc 3/4 epochs'
-    assert progress.Watched(None, [one], 2).line() == '1 of 1 trainings finished'
+    assert progress.Watched(None, [one], 4).line() == '0 of 1 training finished; running: abc 3/4 epochs'
+    assert progress.Watched(None, [one], 2).line() == '1 of 1 training finished'
 
 
 def test_one_that_is_lost_at_a_rung_is_not_compared_when_the_search_resumes(search, tmp_path):

@@ -186,7 +186,7 @@ def test_annotations_may_come_from_elsewhere(content, write):
 def test_images_whose_ids_come_twice_are_refused(content, write, wrapper, with_file):
     file = write('val.json', content)
     wrapped = dict(datasets=[images(file)] * 2) if wrapper == 'ConcatDataset' else dict(dataset=images(file), times=2)
-    with pytest.raises(ValueError, match='6 image ids occur more than once in .*/val.json, such as 1:'):
+    with pytest.raises(ValueError, match=r'Image ids occur more than once in .*/val.json, such as 1 \(6 in all\):'):
         judged(dict(type=wrapper, **wrapped), file if with_file else None)
 
 
@@ -209,7 +209,7 @@ def test_what_a_pipeline_read_in_the_place_of_others_is_found_while_judging(cont
     file = write('val.json', content)
     metric, rows = judged(images(file), file), results(content)
     with pytest.raises(
-        ValueError, match='1 image ids occur more than once in the images that were read .a pipeline that drops'
+        ValueError, match='Image ids occur more than once in the images that were read .a pipeline that drops'
     ):
         metrics.compute(metric, [*rows[:5], rows[0]])
     rows[2][1]['img_id'] = 99

@@ -167,7 +167,7 @@ def detector():
 
 def test_heads_of_detectors_are_listed_or_left_out(detector):
     source, whole, heads = detector
-    with pytest.raises(ValueError, match='3 tensors belong neither to the backbone.*--backbone-only') as error:
+    with pytest.raises(ValueError, match='belong neither .* cannot be converted .3.*--backbone-only') as error:
         convert(whole)
     assert all(head in str(error.value) for head in heads)
     converted = convert(whole, backbone_only=True)
@@ -231,7 +231,7 @@ def test_classifier_without_last_conv_is_refused():
 def test_shapes_are_checked(key):
     source = make_state_dict(**REDUCED, arch=FIXED.replace('|', ''), last=20, classes=7)
     source[key] = source[key][..., :-1]
-    with pytest.raises(ValueError, match=r'(?s)1 tensors do not have the shapes of .* in the net'):
+    with pytest.raises(ValueError, match=r'(?s)1 tensor without the shape of .* in the net'):
         convert(source)
 
 

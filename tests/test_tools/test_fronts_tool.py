@@ -78,7 +78,7 @@ def test_it_shows_what_pruning_spares_and_has_spared(searches, run):
     assert '0 of 3 candidates spared' in '\n'.join(run(searches[1], '--pruning', '--spread', '6'))
     (searches[1] / 'pruning.json').write_text(json.dumps(dict(spared=[{}], spreads={f'{2:012x}': 6.0})))
     text = '\n'.join(run(searches[1], '--pruning'))
-    assert 'modular: spared 1 candidates in the search' in text
+    assert 'modular: 1 candidate spared in the search, that is dropped before training' in text
     assert 'replay of pruning (spreads from pruning.json): 0 of 3 candidates spared' in text
 
 
