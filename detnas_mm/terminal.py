@@ -6,8 +6,8 @@ the user's own code logs or prints stay on the terminal. The tools of this packa
 :func:`detnas_mm.cli.one_line_errors`); under another train script nothing changes. ``--verbose``, or
 ``DETNAS_VERBOSE=1``, shows everything.
 
-While nothing is printed, a line says every 25 seconds what is being done (:func:`doing`). While a bar is open, it is
-redrawn as often, and the line comes every 5 minutes.
+While nothing is printed, a line names the current work every 25 seconds (:func:`doing`). While a bar is open, it is
+redrawn as often, and the line is printed every 5 minutes.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class Terminal:
         self._last = time.monotonic()
 
     def start(self) -> None:
-        """Begins to watch for silence."""
+        """Starts the thread that watches for silence."""
         threading.Thread(target=self._watch, daemon=True, name='silence').start()
 
     def stop(self) -> None:
-        """Ends it; what is hidden from here on is nothing."""
+        """Stops watching; from here on nothing is hidden."""
         self.setting_up = False
         self._over.set()
 
@@ -134,7 +134,7 @@ class Terminal:
 
 
 class _Reports(logging.Filter):
-    """Lets warnings, errors, and what no library reports through to the console."""
+    """Passes warnings, errors, and what is no report of a library to the console."""
 
     def __init__(self, terminal: Terminal, keep: bool) -> None:
         super().__init__()
@@ -151,19 +151,19 @@ class _Reports(logging.Filter):
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame that is none of the machinery of logging."""
+    """Returns the innermost frame outside of logging."""
     while frame is not None and f'{frame.f_globals.get("__name__", "")}.'.startswith(('logging.', 'mmengine.logging.')):
         frame = frame.f_back
     return frame
 
 
 class _Stream:
-    """A standard stream that notes when something is shown, hides reports that are printed, and keeps bars whole.
+    """Replaces a standard stream: notes when something is shown, hides printed reports, and keeps bars whole.
 
     Args:
-        stream: What it stands for.
-        terminal: What decides.
-        reports: Whether reports are printed there.
+        stream: The stream that it replaces.
+        terminal: Decides what is shown.
+        reports: Whether libraries print reports to it.
     """
 
     def __init__(self, stream: Any, terminal: Terminal, reports: bool) -> None:
@@ -204,7 +204,7 @@ class _Stream:
 
 
 def open_bars() -> list[Any]:
-    """The bars of tqdm that are drawn now."""
+    """Returns the open bars of tqdm."""
     module = sys.modules.get('tqdm')
     if module is None or not getattr(module.tqdm, '_instances', None):
         return []
@@ -236,10 +236,10 @@ def managed() -> Iterator[None]:
 
 @contextmanager
 def doing(what: str | Callable[[], str]) -> Iterator[None]:
-    """Says what is being done, in case it takes long.
+    """Names the current work for the lines that break silences.
 
     Args:
-        what: Such as ``'reading annotations'``; a function is called when a line is printed.
+        what: Text such as ``'reading annotations'``; a function is called when a line is printed.
     """
     entry = (what, time.monotonic())
     _doing.append(entry)
@@ -250,7 +250,7 @@ def doing(what: str | Callable[[], str]) -> Iterator[None]:
 
 
 def follow(logger: Any) -> None:
-    """See :meth:`Terminal.follow`; nothing where no tool of this package manages the terminal."""
+    """Calls :meth:`Terminal.follow`, if a tool of this package manages the terminal."""
     if _current is not None:
         _current.follow(logger)
 

@@ -61,7 +61,7 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.parametrize('name', PAGES)
 def test_paths_exist(name):
-    """Returns everything in backticks that begins with one of the project's folders."""
+    """Of everything in backticks that begins with one of the project's folders."""
     spans = re.findall(r'`([^`]+)`', prose(PAGES[name]))
     words = {word.rstrip('.,:;') for span in spans for word in span.split()}
     paths = {path for word in words if word.split('/')[0] in FOLDERS and '/' in word for path in unbraced(word)}
