@@ -7,6 +7,7 @@ Started by tools/quickstart.sh.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -196,6 +197,8 @@ def main() -> None:
     say('Two processes of one thread each. The first: supernet and search; the second: the all-3x3 net.')
     say(f'Log, with what mmengine and mmdet report: {plan.folder / "log.txt"}')
     with ProcessPoolExecutor(2, get_context('spawn'), begin_lane, (plan,)) as pool:
+        with doing('loading libraries'):
+            pool.submit(os.getpid).result()
         searched = pool.submit(supernet_and_search, plan)
         smallest = pool.submit(train_net, plan, 'smallest', SMALLEST_NET)
         paths = searched.result()
