@@ -136,6 +136,26 @@ def test_a_silence_is_broken_by_what_is_being_done(monkeypatch):
     assert 2 <= len(lines) <= 8 and set(lines) == {'… reading, 3 of 7 batches (0:00 so far)'}
 
 
+def test_a_process_without_work_leaves_the_terminal_to_others(monkeypatch):
+    monkeypatch.setattr(terminal, 'EVERY', 0.05)
+    lines = []
+    watched = terminal.Terminal(lines.append, named_only=True)
+    watched.start()
+    time.sleep(0.3)
+    assert lines == []
+    with terminal.doing('searching'):
+        time.sleep(0.3)
+    watched.stop()
+    assert set(lines) == {'… searching (0:00 so far)'}
+
+
+def test_a_silence_without_a_name_is_loading_only_before_the_first_iteration():
+    watched = terminal.Terminal(print)
+    assert watched.line(time.monotonic()).startswith('… loading libraries and config (0:0')
+    watched.setting_up = False
+    assert watched.line(time.monotonic()).startswith('… working (0:0')
+
+
 def test_no_line_is_added_while_something_is_shown(monkeypatch):
     monkeypatch.setattr(terminal, 'EVERY', 0.5)
     with screen() as out, terminal.managed():
