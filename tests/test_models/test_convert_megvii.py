@@ -231,7 +231,7 @@ def test_classifier_without_last_conv_is_refused():
 def test_shapes_are_checked(key):
     source = make_state_dict(**REDUCED, arch=FIXED.replace('|', ''), last=20, classes=7)
     source[key] = source[key][..., :-1]
-    with pytest.raises(ValueError, match=r'(?s)1 tensor without the shape of .* in the net'):
+    with pytest.raises(ValueError, match=r'(?s)Tensors whose shapes do not fit .* in the net'):
         convert(source)
 
 

@@ -20,7 +20,6 @@ from torch import Tensor
 from detnas_mm import zoo
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed, load_checkpoint
-from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.images import RGB
 from detnas_mm.systems.detnas.model import DetNASNet, DetNASSupernet
@@ -258,9 +257,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> None
         if tensors[key].shape != shape
     ]
     if unfit:
-        raise DetNASError(
-            f'{counted(len(unfit), "tensor")} without the shape of the inferred net {cfg}:\n' + listed(unfit)
-        )
+        raise DetNASError(f'Tensors whose shapes do not fit the net {cfg} ({len(unfit):,}):\n' + listed(unfit))
 
 
 def _published_name(space: DetNASSpace, arch: Architecture | None, channel_split: str) -> str | None:

@@ -20,7 +20,6 @@ from torch import Tensor
 from detnas_mm import zoo
 from detnas_mm.errors import DetNASError
 from detnas_mm.models.convert import check_keys, listed
-from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.spaces.images import RGB, unless_rgb
 from detnas_mm.systems.mae_det.model import MAEDetNet
@@ -187,4 +186,4 @@ def _check_shapes(tensors: Mapping[str, Tensor], arch: Architecture, in_channels
         if tensors[key].shape != value.shape
     ]
     if unfit:
-        raise DetNASError(f'{counted(len(unfit), "tensor")} without the shape of {to_text(arch)}:\n' + listed(unfit))
+        raise DetNASError(f'Tensors whose shapes do not fit {to_text(arch)} ({len(unfit):,}):\n' + listed(unfit))
