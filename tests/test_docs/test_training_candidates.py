@@ -48,7 +48,7 @@ def test_it_trains_and_exports(project):
     folder = project / 'work_dirs/my_search'
     for net in json.loads((folder / 'best.json').read_text()):
         depth, width, side = map(int, net['arch'].split('-'))
-        cfg = Config.fromfile(folder / net['config'])
+        cfg = Config.fromfile(folder / net['config'], import_custom_modules=False)
         assert (cfg.model.backbone.depth, cfg.model.neck.out_channels) == (depth, width)
         assert cfg.test_dataloader.dataset.pipeline[1].scale == (side, side)
         assert net['metrics']['coco/bbox_mAP'] >= 0 and net['costs']['macs'] > 1e6
