@@ -96,7 +96,9 @@ def add_check_images(to: argparse.ArgumentParser) -> None:
 
 
 def typed(tool: str, *words: Any) -> str:
-    """Returns a command that works in any current folder, whether or not the environment is activated.
+    """Returns a command for any current folder, whether or not the environment is activated.
+
+    Folders that a config names by relative paths, such as its data, are still looked for in the current one.
 
     Args:
         tool: File of the tool in ``tools/``, such as ``'search.py'`` or ``'dist_train.sh'``.

@@ -205,7 +205,7 @@ def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def next_commands(files: Mapping[str, Path]) -> list[str]:
-    """Returns commands to test and to train an exported net, for any current folder; one line each.
+    """Returns commands to test and to train an exported net, one line each; see :func:`~detnas_mm.cli.typed`.
 
     Args:
         files: Result of :meth:`Exporter.write`.

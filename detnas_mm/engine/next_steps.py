@@ -22,7 +22,7 @@ def after_training(cfg: Any) -> list[str]:
         cfg: The config that was trained, with its ``filename`` and ``work_dir``.
 
     Returns:
-        One command a line, to be typed in any folder; empty where no checkpoint was written.
+        One command a line, see :func:`~detnas_mm.cli.typed`; empty where no checkpoint was written.
     """
     note = Path(cfg.work_dir, 'last_checkpoint')
     if not note.is_file():
