@@ -26,7 +26,7 @@ def check_configure(space: SearchSpace, archs: Sequence[Architecture], cfg: Mapp
     before = copy.deepcopy(given)
     some = list(dict.fromkeys(archs))[:CONFIGURED]
     try:
-        found = [(arch, space.configure(given, arch)) for arch in some]
+        found: list[tuple[Architecture, Any]] = [(arch, space.configure(given, arch)) for arch in some]
     except Exception as error:
         if cfg is None and isinstance(error, ValueError):
             return  # refuses a config without a model
