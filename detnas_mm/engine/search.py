@@ -177,7 +177,8 @@ def finish(
             bound = (artifacts or {}).get('certificate.json', {}).get('bound')
             plot_population(ledger.snapshots, job.objectives[0], picture, bound)
         else:
-            plot_progress(ledger.records, job.objectives, picture)
+            units = {name: getattr(cost, 'unit', '') for name, cost in job.budget.models.items()}
+            plot_progress(ledger.records, job.objectives, picture, units)
 
 
 def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust: bool = False) -> dict[str, Path]:

@@ -36,6 +36,11 @@ def cost_text(name: str, value: float, unit: str = '') -> str:
     return ' '.join(filter(None, (_NAMES.get(name, name), number, prefix + unit)))
 
 
+def axis_label(name: str, unit: str = '') -> str:
+    """Writes a metric or cost as the label of an axis or column: ``'latency, ms'``, ``'MACs'``."""
+    return ', '.join(filter(None, (_NAMES.get(name, name), unit)))
+
+
 def counted(number: int, noun: str) -> str:
     """Writes how many there are: ``'1 net'``, ``'1,024 nets'``.
 

@@ -65,7 +65,7 @@ def plot_front(found: Mapping[str, Any], records: Sequence[Record], path: str | 
     axes.grid(color='#eeeeee', lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(loc='outside lower center', ncols=3, fontsize=9, frameon=False)
+    figure.legend(loc='outside lower center', ncols=2, fontsize=9, frameon=False)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

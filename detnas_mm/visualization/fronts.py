@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from detnas_mm.search import Objective, Record, counted, number_text, pareto_front
 from detnas_mm.search.fronts import Joint, Stage
+from detnas_mm.search.text import axis_label
 
 _COLOURS = ('#1f77b4', '#d95f02', '#2ca02c', '#9467bd', '#8c564b', '#e377c2')
 #: Largest number of names in the figure, and of characters per name.
@@ -89,8 +90,8 @@ def plot_fronts(
                 mark.name, mark.values[::-1], (6, -4), textcoords='offset points', va='top', fontsize=8,
                 color='#333333', zorder=5,
             )  # fmt: skip
-    axes.set_xlabel(_label(second, units[1]))
-    axes.set_ylabel(_label(first, units[0]))
+    axes.set_xlabel(axis_label(second.name, units[1]))
+    axes.set_ylabel(axis_label(first.name, units[0]))
     axes.margins(x=0.08, y=0.08)
     axes.grid(color='#eeeeee', lw=0.8)
     axes.set_axisbelow(True)
@@ -129,10 +130,6 @@ def _short(value: float) -> str:
     return f'{value:#.4g}' if 0.001 <= abs(value) < 1000 else number_text(float(f'{value:.4g}'))
 
 
-def _label(objective: Objective, unit: str) -> str:
-    return f'{objective.name}, {unit}' if unit else objective.name
-
-
 def _named(
     stages: Sequence[Stage], fronts: Sequence[Sequence[Record]], joint: Joint | None, first: Objective
 ) -> list[tuple[str, str, Record]]:
@@ -156,7 +153,7 @@ def _write_names(
     """Writes the table of the numbered nets, one line each."""
     axes.set(xlim=(0, 1), ylim=(lines + 0.5, -0.5))
     axes.axis('off')
-    heads = [_label(objective, unit) for objective, unit in zip(objectives, units, strict=True)]
+    heads = [axis_label(objective.name, unit) for objective, unit in zip(objectives, units, strict=True)]
     columns = (0.02, 0.13, 0.25, 0.28, 0.42)
     for x, text in zip((*columns[1:3], *columns[3:]), (*heads, 'search', 'net'), strict=True):
         axes.text(x, 0, text, fontsize=8, color='#666666', ha='right' if x in columns[1:3] else 'left', va='center')

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from detnas_mm.search import Objective, Record, Snapshot, pareto_front
+from detnas_mm.search.text import axis_label
 
 #: Largest number of characters of an architecture in a title.
 _TITLE = 60
 _COLOURS = {'random': '#8c8c8c', 'mutation': '#1f77b4', 'crossover': '#d95f02'}
 
 
-def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], path: str | Path) -> Path:
+def plot_progress(
+    records: Sequence[Record], objectives: Sequence[Objective], path: str | Path, units: Mapping[str, str] | None = None
+) -> Path:
     """Plots the first objective in the order of evaluation (left), and over the second objective (right).
 
     With one objective, the right plot uses the first cost instead. With several, a line joins the Pareto front.
@@ -24,6 +27,7 @@ def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], pa
         records: Rows of a ledger, in order.
         objectives: The objectives of the search.
         path: The PNG to write.
+        units: Units of costs by name, for the labels of axes.
 
     Returns:
         The path.
@@ -59,11 +63,12 @@ def plot_progress(records: Sequence[Record], objectives: Sequence[Objective], pa
     starts = [r.index for previous, r in zip(records, records[1:]) if r.generation != previous.generation]
     for start in starts:
         left.axvline(start - 0.5, color='#dddddd', lw=0.8, zorder=0)
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.set_xlabel('candidate (grey lines: generations)')
     left.set_ylabel(first.name)
     left.legend(fontsize=8, loc='best')
     if right is not None and second is not None:
-        right.set_xlabel(second.name)
+        right.set_xlabel(axis_label(second.name, (units or {}).get(second.name, '')))
         right.set_ylabel(first.name)
         right.legend(fontsize=8, loc='best')
     for axes in figure.axes:
