@@ -164,14 +164,15 @@ def train(plan: Plan, step: str, name: str, changes: dict[str, Any], steps: int)
         runner = Runner.from_cfg(fit_to_machine(cfg))
         runner.register_hook(Progress(step), priority='LOWEST')
         runner.train()
-    score = None
+    score, shown = None, ''
     if cfg.get('test_dataloader'):
         with doing(f'{step}: test'):
             metrics = runner.test()
         # COCO's metric returns nothing at all where there are no detections.
         score = next((v for k, v in metrics.items() if k in ('coco/bbox_mAP', 'accuracy/top1')), 0.0)
+        shown = f', test top-1 {score:.1f} %' if 'accuracy/top1' in metrics else f', test mAP {score:.3f}'
     write_json(done, dict(score=score))
-    say(f'{step}: {(time.perf_counter() - begin) / 60:.1f} min' + ('' if score is None else f', test {score:.3f}'))
+    say(f'{step}: done in {(time.perf_counter() - begin) / 60:.1f} min{shown}')
     return checkpoint, score
 
 
