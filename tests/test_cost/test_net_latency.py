@@ -105,7 +105,7 @@ def test_limits_on_what_is_not_known_beforehand(prepared):
     assert budget.lower_bounds() == budget.upper_limits() == list(budget.constraints)
     assert budget.allows(ARCHS).tolist() == [False, True, True, False]
     assert budget.range_text().startswith(
-        'This space has latency from 40.96 to 138.24 among 4 nets so far (ms an image'
+        'This space has latency from 40.96 to 138.24 ms among 4 nets so far (ms an image'
     )
 
 
