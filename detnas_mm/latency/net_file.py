@@ -16,6 +16,7 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.files import lock, write_json
 from detnas_mm.latency.device import device_text
 from detnas_mm.latency.whole import WholeNet
+from detnas_mm.search import counted
 
 SCHEMA = 1
 KIND = 'latencies of whole nets'
@@ -83,7 +84,7 @@ class NetFile:
         others = [one for one in self.content['machines'] if not self._is_here(one)]
         if self.here or not others:
             return ''
-        what = '; '.join(f'{len(one["nets"])} nets of {_machine_text(one)}' for one in others)
+        what = '; '.join(f'{counted(len(one["nets"]), "net")} of {_machine_text(one)}' for one in others)
         return f'{self.path} has latencies of {what}. They are not used: this is {_machine_text(self.machine)}.'
 
     def add(self, nets: Sequence[WholeNet], result: Mapping[str, Any], **about: Any) -> dict[str, Any]:

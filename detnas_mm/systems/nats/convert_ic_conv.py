@@ -68,7 +68,7 @@ def convert(state_dict: Mapping[str, Tensor], genotypes: str | None = None, back
     own, prefix, others = _own_part(state_dict)
     if others and not backbone_only:
         raise DetNASError(
-            f'{len(others)} tensors are not part of the backbone and cannot be converted. Leave them out with '
+            f'These tensors ({len(others)}) are not part of the backbone and cannot be converted. Leave them out with '
             f'--backbone-only:\n' + listed(others)
         )
     counts = _counts(own, prefix)
@@ -95,7 +95,7 @@ def convert(state_dict: Mapping[str, Tensor], genotypes: str | None = None, back
         if tuple(tensors[key].shape) != shape
     ]
     if unfit:
-        raise DetNASError(f'{len(unfit)} tensors have another shape than in {plain}:\n' + listed(unfit))
+        raise DetNASError(f'These tensors ({len(unfit)}) have another shape than in {plain}:\n' + listed(unfit))
     named = OrderedDict((f'head.{key}' if key in _CLASSIFIER else outside + key, tensors[key]) for key in tensors)
     meta = {
         'source': "IC-Conv, authors' code", 'name': name, MARK: text, 'prefix': outside,

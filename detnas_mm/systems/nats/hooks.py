@@ -23,7 +23,7 @@ from detnas_mm.models import find_supernet
 from detnas_mm.models.subnet import slice_state_dict
 from detnas_mm.options import option_word
 from detnas_mm.registry import HOOKS
-from detnas_mm.search import SearchJob
+from detnas_mm.search import SearchJob, counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.nats.loops import AlternatingTrainLoop
 from detnas_mm.systems.nats.model import DilatedSupernet
@@ -168,12 +168,12 @@ class NATSSearchHook(TrainingSearchHook):
         """See :meth:`TrainingSearchHook.meta`: records how the BN statistics were obtained."""
         trained = len(bn_recalibration.trained_norms(self._model))
         frozen = len(bn_recalibration.batch_norms(self._model)) - trained
-        parts = [f'{frozen} layers frozen in training, untouched'] if frozen else []
+        parts = [f'{counted(frozen, "layer")} frozen in training, untouched'] if frozen else []
         if self._calibration is not None:
             images = len(self._calibration.indices)
-            parts.append(f'{trained} layers recalibrated for the found net on {images} images')
+            parts.append(f'{counted(trained, "layer")} recalibrated for the found net on {counted(images, "image")}')
         elif trained:
-            parts.append(f'{trained} layers as trained with all genotypes mixed')
+            parts.append(f'{counted(trained, "layer")} as trained with all genotypes mixed')
         return dict(batch_norm='; '.join(parts) or 'none')
 
     def weights(self, runner: Runner, arch: Architecture) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _check(net: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     ]
     if unfit:
         raise DetNASError(
-            f'The checkpoint does not fit this {type(net).__name__}; {len(unfit)} tensors differ, such as:\n'
+            f'The checkpoint does not fit this {type(net).__name__}; tensors that differ ({len(unfit)}), such as:\n'
             + listed(unfit[:5])
         )
 

@@ -14,6 +14,7 @@ from detnas_mm.search.fronts import training_budget
 from detnas_mm.search.objective import pareto_front
 from detnas_mm.search.record import Proposal, Record
 from detnas_mm.search.strategies.ask_tell import AskTell
+from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.sm_nas.pruning import NOTES, Judged, Pruned, Pruning, order_of
 
@@ -120,8 +121,8 @@ class ModularStrategy(AskTell):
         if self.pruned or self._measured:
             left = f', {self._unmeasured} dropped unmeasured' if self._unmeasured else ''
             self.remark = (
-                f'pruning: {self._measured} candidates measured before training, {len(self.pruned) - before} of them '
-                f'dropped{left}; {len(self.pruned)} spared so far'
+                f'pruning: {counted(self._measured, "candidate")} measured before training, '
+                f'{len(self.pruned) - before} of them dropped{left}; {len(self.pruned)} spared so far'
             )
         return found
 
