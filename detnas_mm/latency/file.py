@@ -46,6 +46,7 @@ class MeasuredLatency(CostModel):
     """
 
     name = 'latency'
+    unit = 'ms'
     lazy = True
     #: Fields of this kind of file besides :data:`FIELDS`, and their types.
     fields: Mapping[str, Any] = {}
