@@ -1,5 +1,5 @@
 # Factors of SM-NAS's first stage for Digits, with few channels. Digits are about as high as wide, so each level has one
-# square anchor, three strides wide; an image has at most four digits.
+# square anchor, three strides wide; an image has at most four digits, so few RoIs are sampled.
 search = dict(
     space=dict(
         type='StructuralSpace',
@@ -57,7 +57,7 @@ search = dict(
                         base=name,
                         model=dict(
                             roi_head=dict(bbox_head=dict(fc_out_channels=64)),
-                            train_cfg=dict(rcnn=dict(sampler=dict(num=32))),
+                            train_cfg=dict(rcnn=dict(sampler=dict(num=16))),
                             test_cfg=dict(rcnn=dict(max_per_img=20)),
                         ),
                     )
