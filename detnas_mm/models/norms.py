@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from detnas_mm.checks import whole
@@ -11,6 +12,11 @@ from detnas_mm.registry import MODELS
 def largest_groups(channels: int, num_groups: int) -> int:
     """Returns the largest divisor of the channels that is at most ``num_groups``."""
     return next(groups for groups in range(min(channels, num_groups), 0, -1) if channels % groups == 0)
+
+
+@torch.fx.wrap  # one node of a traced graph
+def _contiguous_on_cpu(x: Tensor) -> Tensor:
+    return x.contiguous() if x.device.type == 'cpu' else x
 
 
 @MODELS.register_module()
@@ -33,7 +39,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises; on a CPU in torch's default memory format, which is several times faster there."""
-        return super().forward(x.contiguous() if x.device.type == 'cpu' else x)
+        return super().forward(_contiguous_on_cpu(x))
 
 
 @MODELS.register_module()

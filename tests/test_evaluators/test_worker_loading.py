@@ -226,7 +226,7 @@ def test_a_worker_without_memory_to_load_is_no_failure_of_a_candidate(error):
     def trouble(index):
         raise error
 
-    with pytest.raises(DetNASError, match='2 processes that load images ran out of memory: give the job more'):
+    with pytest.raises(DetNASError, match=r'processes that load images \(2\) ran out of memory: give the job more'):
         jointly(lambda: loaded(at_9(trouble)))
 
 

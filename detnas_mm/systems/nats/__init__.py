@@ -16,6 +16,7 @@ _PUBLIC = {
     'enlarged_backbone': 'enlarged',
     'searched_convs': 'plain',
     'sort_channels': 'sorting',
+    'sort_dilations': 'sorted_export',
 }
 __all__ = list(_PUBLIC)
 
