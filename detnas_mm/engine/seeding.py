@@ -79,6 +79,11 @@ def _seed_sampler(sampler: Any, seed: int, epoch: int) -> None:
         sampler.set_epoch(epoch)
 
 
+#: Lists in mmdet's batch samplers by aspect ratio: items that wait until there is a batch of their shape. After a pass
+#: that was not taken to its end they would hold its items, and one that is full would never be emptied again.
+_WAITING = ('_aspect_ratio_buckets', '_buckets')
+
+
 class SeededBatches:
     """A batch sampler whose batches seed the loading of their items; wraps another one and has its attributes.
 
@@ -104,6 +109,9 @@ class SeededBatches:
         return self._pass((self.seed, self.epoch, get_rank()), self.skipped)
 
     def _pass(self, key: tuple[int, ...], skipped: int) -> Iterator[SeededBatch]:
+        for name in _WAITING:
+            if isinstance(lists := getattr(self.batches, name, None), list):
+                setattr(self.batches, name, [[] for _ in lists])
         drawn = 0
         for number, indices in enumerate(self.batches):
             if number >= skipped:

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from mmdet.datasets.samplers import AspectRatioBatchSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 
 from detnas_mm.engine import IterationSeedHook
 from detnas_mm.engine.runner import NamedRunner
@@ -70,6 +72,28 @@ def test_skipped_batches_are_those_that_would_have_come(sampler, workers, skippe
     whole = batches(8)
     assert batches(8 - skipped, skipped) == whole[skipped:]
     assert len({number for batch in whole for item in batch for number in item[1:]}) == 3 * sum(map(len, whole))
+
+
+class Shapes(Noise):
+    """Images that are wider than high, but for every third one."""
+
+    def get_data_info(self, index):
+        return dict(width=2, height=3 if index % 3 == 0 else 1)
+
+
+@pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
+@pytest.mark.parametrize('skipped', [1, 2, 5, 9])
+def test_batches_of_equal_shape_are_those_that_would_have_come(sampler, skipped):
+    """COCO's and VOC's configs have them: a resumed training would see images of one shape alone."""
+
+    def batches(count, skip=0):
+        drawn = AspectRatioBatchSampler(sampler(Shapes(), shuffle=True, seed=3), 4)
+        passes = SeededPasses(torch.utils.data.DataLoader(Shapes(), batch_sampler=drawn), 0)
+        if skip:
+            passes.skip_iter(skip)
+        return [next(passes).tolist() for _ in range(count)]
+
+    assert batches(20 - skipped, skipped) == batches(20)[skipped:]
 
 
 def test_nothing_is_loaded_for_what_is_skipped():
