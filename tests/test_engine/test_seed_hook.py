@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets.samplers import AspectRatioBatchSampler
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -163,6 +164,29 @@ def test_a_batch_sampler_of_ones_own_keeps_its_attributes():
     assert items(one) == items(loader(sampler=DefaultSampler))[:8]
     assert len(one) == 2 and one.batch_sampler.batch_size == 4 and one.batch_sampler.sampler is batches.sampler
     assert not hasattr(one.batch_sampler, 'set_epoch')
+
+
+class Photos(Noise):
+    """Items that are wide or high."""
+
+    def get_data_info(self, index):
+        return dict(width=1 + index % 3, height=2)
+
+
+def by_ratio(batch_size, workers):
+    """A loader of COCO's configs: batches of images that are all wide, or all high."""
+    sampler = DefaultSampler(Photos(), seed=0)
+    settings = dict(num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(sampler.dataset, batch_sampler=AspectRatioBatchSampler(sampler, batch_size), **settings)
+
+
+@pytest.mark.parametrize('batch_size', [1, 2])
+@pytest.mark.parametrize('workers', [0, 1])
+def test_what_a_pass_leaves_over_is_not_in_the_next(batch_size, workers):
+    """The sampler keeps indices of a pass that is not read to its end, as α's is in a search by gradient."""
+    one = by_ratio(batch_size, workers)
+    items(one, batches=2)
+    assert items(one, epoch=1, batches=9) == items(by_ratio(batch_size, 0), epoch=1, batches=9)
 
 
 def test_a_process_that_loads_items_itself_keeps_its_random_numbers():
