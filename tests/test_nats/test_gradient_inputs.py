@@ -14,7 +14,7 @@ from detnas_mm.engine.runner import NamedRunner
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import COSTS
 from tests import digits
-from tests.test_nats.gradient import Tiny, config, loader
+from tests.test_nats.gradient import Noise, Tiny, config, loader
 
 LIST = [dict(type='ExponentialLR', gamma=0.5)]
 PLAIN_WRAPPER = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
@@ -52,6 +52,11 @@ def changed(cfg, key, value):
 REFUSED = [
     ({'train_cfg.alpha_dataloader': None}, 'train_cfg.alpha_dataloader is missing'),
     ({'train_dataloader.sampler': dict(type='InfiniteSampler')}, 'an InfiniteSampler, with which .* never ends'),
+    (
+        {'train_dataloader.sampler': dict(type='InfiniteSampler'),
+         'train_dataloader.batch_sampler': dict(type='mmdet.AspectRatioBatchSampler')},
+        'an InfiniteSampler, with which .* never ends',
+    ),
     (
         {'train_cfg.alpha_dataloader.dataset': dict(type='Noise', augmented=True)},
         'train_dataloader and train_cfg.alpha_dataloader read the same data set',
@@ -108,10 +113,14 @@ def test_refused_before_it_trains(tmp_path, monkeypatch, changes, message):
     assert not (tmp_path / 'epoch_1.pth').exists()
 
 
+@pytest.mark.parametrize('by_ratio', [False, True])
 @pytest.mark.parametrize('shuffle', [False, True])
-def test_alphas_images_in_order_are_warned_of(tmp_path, shuffle):
-    cfg = config(tmp_path, workers=0, loop=dict(max_epochs=1, alpha_from=0))
+def test_alphas_images_in_order_are_warned_of(tmp_path, monkeypatch, shuffle, by_ratio):
+    monkeypatch.setattr(Noise, 'get_data_info', lambda self, index: dict(width=1 + index % 2, height=1, img_id=index))
+    cfg = config(tmp_path, workers=0, loop=dict(max_epochs=1, alpha_from=0, allow_shared_images=True))
     cfg.train_cfg.alpha_dataloader.sampler.shuffle = shuffle
+    if by_ratio:
+        cfg.train_cfg.alpha_dataloader.batch_sampler = dict(type='mmdet.AspectRatioBatchSampler')
     launch.run(cfg)
     (log,) = tmp_path.glob('*/*.log')
     assert ('alpha_dataloader does not shuffle' in log.read_text()) is not shuffle

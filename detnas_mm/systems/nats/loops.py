@@ -76,7 +76,7 @@ class AlternatingTrainLoop(EpochBasedTrainLoop):
         if not allow_shared_images:
             halves.check_settings(dataloader, alpha_dataloader)
         super().__init__(runner, dataloader, **kwargs)
-        if isinstance(self.dataloader.sampler, InfiniteSampler):
+        if isinstance(_sampler(self.dataloader), InfiniteSampler):
             raise DetNASError(
                 'train_dataloader.sampler is an InfiniteSampler, with which an epoch never ends. Set '
                 "train_dataloader.sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True)."
@@ -92,7 +92,7 @@ class AlternatingTrainLoop(EpochBasedTrainLoop):
             raise DetNASError('train_cfg.alpha_dataloader has no batch: use more images, or drop_last=False.')
         if not allow_shared_images:
             halves.check_images(self.dataloader.dataset, self.alpha_dataloader.dataset, runner.logger.warning)
-        if getattr(self.alpha_dataloader.sampler, 'shuffle', True) is False:
+        if getattr(_sampler(self.alpha_dataloader), 'shuffle', True) is False:
             runner.logger.warning(
                 'train_cfg.alpha_dataloader does not shuffle and restarts in every epoch: images beyond the steps of '
                 'one epoch are never used. Set train_cfg.alpha_dataloader.sampler.shuffle=True.'
@@ -157,6 +157,11 @@ class AlternatingTrainLoop(EpochBasedTrainLoop):
     @property
     def _alpha(self) -> OptimWrapper:
         return self.runner.optim_wrapper['alpha']
+
+
+def _sampler(loader: Any) -> Any:
+    """Returns the sampler of a loader; if batches are drawn by a sampler of their own, the one that this reads."""
+    return getattr(loader.batch_sampler, 'sampler', loader.sampler)
 
 
 def _check_shared_settings(runner: Runner) -> None:
