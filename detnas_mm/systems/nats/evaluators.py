@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,11 @@ class RepresentationError(Evaluator):
             self.model.eval()
             for conv, statistic in zip(self.convs, statistics, strict=True):
                 stack.enter_context(_heard(conv, statistic))
+            sizes: set[tuple[int, ...]] = set()
             for _, data in self.batches.walk(range(len(self.batches))):
+                sizes.update(tuple(image.shape[-2:]) for image in data['inputs'])  # before they are padded to one size
+                if len(sizes) > 1 and self.statistic == 'mean_map':
+                    raise _unequal_sizes(sizes)
                 preprocessor: Any = self.model.data_preprocessor
                 self.backbone(preprocessor(data, False)['inputs'])
         return [
@@ -206,6 +210,14 @@ def _finite(statistic: Statistic) -> np.ndarray:
             f'values. Use another checkpoint.'
         )
     return errors
+
+
+def _unequal_sizes(sizes: Iterable[tuple[int, ...]]) -> DetNASError:
+    named = ' and '.join(f'{height}x{width}' for height, width in sorted(sizes))
+    return DetNASError(
+        f"search.evaluator.statistic='mean_map' needs images of one size; got {named}. Resize or crop the images to "
+        f"one size in the pipeline, or set statistic to 'mean_channel' or 'error'."
+    )
 
 
 @contextmanager

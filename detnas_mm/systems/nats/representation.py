@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detnas_mm.errors import DetNASError
 from detnas_mm.systems.nats.convs import Genotype
 from detnas_mm.systems.nats.enlarged import run_taps, taps
 
@@ -51,19 +50,8 @@ class MeanMap(Statistic):
     _images = 0
 
     def add(self, x: Tensor, out: Tensor) -> None:
-        """See :meth:`Statistic.add`.
-
-        Raises:
-            DetNASError: If the maps of two batches differ in size.
-        """
+        """See :meth:`Statistic.add`; all maps must have one size."""
         found = x.sum(0, dtype=torch.float64)
-        if self._sum is not None and self._sum.shape != found.shape:
-            sizes = [f'{height}x{width}' for height, width in (self._sum.shape[1:], found.shape[1:])]
-            raise DetNASError(
-                f"search.evaluator.statistic='mean_map' needs images of one size; {self.name} got maps of {sizes[0]} "
-                f'and of {sizes[1]}. Resize or crop the images to one size in the pipeline, or set statistic to '
-                f"'mean_channel' or 'error'."
-            )
         self._sum = found if self._sum is None else self._sum + found
         self._images += len(x)
 
