@@ -31,6 +31,8 @@ from detnas_mm.spaces import Architecture
 _SEARCH_HOOKS = ('detnas_mm.SearchHook', 'detnas_mm.PathSamplingHook')
 #: Keys that belong to a run rather than to a config.
 _OF_A_RUN = ('search', 'load_from', 'resume', 'work_dir', 'launcher')
+#: Keys of a backbone that name its initial weights; ``pretrained`` is mmdet's old one, which excludes the other.
+_INITIAL = ('init_cfg', 'pretrained')
 #: Keys from which classes are taken, the smallest set first, since some must be read for them.
 _DATA = ('test_dataloader', 'train_dataloader', 'val_dataloader')
 #: Returns a net's state dict; None if there is none to export.
@@ -122,8 +124,8 @@ class Exporter:
                 configs['search_val'] = rescored
         for cfg in configs.values():
             add_drawing(cfg)
-            if weights:
-                cfg['model'].get('backbone', {}).pop('init_cfg', None)  # the checkpoint has all weights
+            for key in _INITIAL if weights else ():  # the checkpoint has all weights
+                cfg['model'].get('backbone', {}).pop(key, None)
         return configs
 
     def write(

@@ -209,7 +209,7 @@ class NATSSearchHook(TrainingSearchHook):
     def after_train(self, runner: Runner) -> None:
         """See :meth:`TrainingSearchHook.after_train`; also logs the command that retrains as in the paper."""
         super().after_train(runner)
-        job, backbone = self._job, self._job.cfg['model']['backbone']
+        job, backbone = self._job, self._initial_backbone()
         start = load_pretrained(backbone) if job.export.sort_channels else None  # on all ranks, since one may download
         if is_main_process():
             assert job.work_dir is not None
@@ -220,6 +220,15 @@ class NATSSearchHook(TrainingSearchHook):
                 found = job.space.configure(job.exporter.searched, job.space.parse(best['arch']))
                 backbone = dict(init_cfg=write_sorted_start(found or {}, config, start))
             job.log(retrain_line(config, backbone))
+
+    def _initial_backbone(self) -> Mapping[str, Any]:
+        """Returns the settings of the supernet; if they name no weights, with those of ``load_from``."""
+        cfg = self._job.cfg
+        own: Mapping[str, Any] = cfg['model']['backbone']
+        if initial_weights(own) or not cfg.get('load_from') or cfg.get('resume'):  # resumed: it names the last epoch
+            return own
+        prefix = next(name for name, module in self._model.named_modules() if module is self._supernet)
+        return dict(init_cfg=dict(type='Pretrained', checkpoint=str(cfg['load_from']), prefix=f'{prefix}.'))
 
 
 @torch.no_grad()
