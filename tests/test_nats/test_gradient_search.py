@@ -1,7 +1,6 @@
 """Weights and α take turns: what is stepped when, by which optimiser, and what is exported in the end."""
 
 import copy
-import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +14,10 @@ from torch import nn
 
 from detnas_mm.engine import launch
 from detnas_mm.engine.hooks import EpochSeedHook, seed_hook
+from detnas_mm.errors import DetNASError
 from detnas_mm.models import build_model
-from detnas_mm.options import read_value
 from detnas_mm.systems.nats import DilationSpace
-from detnas_mm.systems.nats.hooks import alpha_entropy, retrain_line
+from detnas_mm.systems.nats.hooks import alpha_entropy
 from detnas_mm.systems.nats.loops import AlternatingTrainLoop
 from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alphas
 from detnas_mm.systems.nats.pictures import genotypes_figure
@@ -281,6 +280,14 @@ def test_trained_bn_is_recalibrated_for_the_found_net(tmp_path):
     assert other['backbone.bn1.weight'] == weights['backbone.bn1.weight']
 
 
+def test_a_diverged_alpha_is_not_decoded():
+    """The largest of several NaN would be the first: a diverged search would find the plain net."""
+    model = supernet()
+    model.backbone.layer3[1].conv1.alpha.data[1, 2] = float('nan')
+    with pytest.raises(DetNASError, match=r'^α of layer3\.1\.conv1 is NaN, .* diverged'):
+        model.backbone.decode()
+
+
 def test_entropy_of_alpha():
     model = supernet()
     assert alpha_entropy(model) == 1
@@ -290,20 +297,6 @@ def test_entropy_of_alpha():
     for one in list(alphas(model).values())[:6]:
         one.data.zero_()
     assert alpha_entropy(model) == pytest.approx(0.5)
-
-
-def test_the_command_of_the_paper(tmp_path):
-    (tmp_path / 'r50.pth').touch()
-    init = dict(type='Pretrained', checkpoint=str(tmp_path / 'r50.pth'), prefix='backbone.')
-    line = retrain_line(tmp_path / 'net.py', dict(init_cfg=init))
-    assert 'Retrain it as in the paper' in line and f'{tmp_path / "net.py"} --cfg-options' in line
-    words = shlex.split(line.partition('--cfg-options ')[2])
-    read = {key: read_value(value) for key, _, value in (word.partition('=') for word in words)}
-    assert read == {f'model.backbone.init_cfg.{key}': value for key, value in init.items()}
-    several = retrain_line(tmp_path / 'net.py', dict(init_cfg=[init]))
-    assert read_value(shlex.split(several)[-1].partition('=')[2]) == [init]
-    assert 'torchvision://resnet50' in retrain_line(tmp_path / 'net.py', dict(pretrained='torchvision://resnet50'))
-    assert 'Train it from random weights' in retrain_line(tmp_path / 'net.py', {})
 
 
 @pytest.mark.parametrize('largest', [2, 3, 4, 6])

@@ -162,10 +162,16 @@ class DilatedSupernet(Supernet):
         """Returns the architecture with the largest α of every group (NATS, section 3.3); of equal α the first.
 
         Raises:
-            DetNASError: If the supernet has no α.
+            DetNASError: If the supernet has no α, or α is NaN.
         """
         if not self.mixture:
             raise DetNASError('This supernet has no α to decode: build it with mixture=True.')
+        for row, conv in zip(self.space.convs, self.searched, strict=True):
+            if conv.alpha is not None and conv.alpha.isnan().any():  # argmax would return the first of several NaN
+                raise DetNASError(
+                    f'α of {row.name} is NaN, so it has no largest value: the training has diverged. Lower '
+                    f'optim_wrapper.optimizer.lr or optim_wrapper.alpha.optimizer.lr, or set optim_wrapper.clip_grad.'
+                )
         ids = [conv.alpha.detach().argmax(1).tolist() for conv in self.searched if conv.alpha is not None]
         return Architecture(tuple(gene for genes in ids for gene in genes))
 
