@@ -207,6 +207,17 @@ def test_segments_make_the_path(name):
     assert net.runs_in_blocks is in_blocks and (len(net.segments(arch)) > 5) is in_blocks
 
 
+def test_a_searched_stem_runs_the_path_too():
+    """It is no block, so the path is not split there."""
+    stages = dict(stages=['stem', 'layer1', 'layer2', 'layer3', 'layer4'], groups=2)
+    for mixture in (False, True):
+        net = supernet('resnet_caffe', space=stages, mixture=mixture)
+        arch = net.space.sample(rng())
+        (segment,) = net.segments(arch)
+        net.set_path(arch)
+        assert all(torch.equal(a, b) for a, b in zip(outputs(net), outputs(segment.module), strict=True))
+
+
 def test_cut_out_nets_load_into_the_plain_class():
     net = supernet('resnext', mixture=True)
     arch = net.space.sample(rng())

@@ -85,7 +85,8 @@ def segments(net: DilatedSupernet, path: Architecture) -> list[Segment]:
     """Returns the segments of a path: the stem and every block, or the whole backbone as one segment.
 
     Backbones with ``res_layers`` (ResNet and its subclasses) are split into blocks if the blocks give the outputs of
-    the whole backbone to the bit, which is checked on the first call; other backbones are one segment.
+    the whole backbone to the bit, which is checked on the first call; other backbones are one segment, and so are those
+    with searched convolutions outside of blocks.
     """
     if net.runs_in_blocks is None:
         net.runs_in_blocks = _blocks_make_the_whole(net, path)
@@ -110,6 +111,8 @@ def _blocks_make_the_whole(net: Any, path: Architecture) -> bool:
     """Returns True if the segments, run one after another, give the outputs of the backbone to the bit."""
     names = getattr(net, 'res_layers', None)
     if not names or not all(isinstance(getattr(net, name, None), nn.Sequential) for name in names):
+        return False
+    if not all(conv.name.partition('.')[0] in names for conv in net.space.convs):  # the stem is searched, too
         return False
     modes = {module: module.training for module in net.modules()}
     generator = torch.Generator().manual_seed(0)
