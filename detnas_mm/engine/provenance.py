@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from detnas_mm import __version__
 from detnas_mm.cli import PACKAGE
 from detnas_mm.config_types import comparable
 from detnas_mm.latency.device import describe_device
+from detnas_mm.options import read_value
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -27,6 +30,27 @@ def weights_digest(model: nn.Module) -> str:
 #: Settings of a model that change its training or loading but no score; evaluators record the BN statistics that they
 #: compute, which depend on frozen_stages and norm_eval.
 NO_SCORE = ('init_cfg', 'pretrained', 'with_cp', 'frozen_stages', 'norm_eval', 'min_loaded')
+
+
+#: Settings of a backbone that decide which BN layers are frozen in training.
+_FREEZING = ('norm_eval', 'frozen_stages')
+
+
+def frozen_otherwise(meta: Mapping[str, Any], backbone: Any) -> list[str]:
+    """Returns settings that freeze BN and were others in the training of a checkpoint, such as ``['norm_eval=True']``.
+
+    Args:
+        meta: ``meta`` of the checkpoint, where mmengine writes the text of the config.
+        backbone: The backbone that loads the checkpoint.
+    """
+    try:
+        parts = [node for node in ast.parse(str(meta.get('cfg', ''))).body if isinstance(node, ast.Assign)]
+        models = [read_value(ast.unparse(one.value)) for one in parts if ast.unparse(one.targets[0]) == 'model']
+        settings = models[-1]['backbone']
+    except (SyntaxError, ValueError, LookupError, TypeError):  # not known
+        return []
+    theirs = {key: settings[key] for key in _FREEZING if key in settings}
+    return [f'{key}={value!r}' for key, value in theirs.items() if getattr(backbone, key, value) != value]
 
 
 def model_digest(cfg: Any, model: nn.Module) -> dict[str, str]:

@@ -1,17 +1,20 @@
 """A search as its config describes it, and what makes its rows comparable."""
 
 import json
+from types import SimpleNamespace
 
 import torch
 from mmengine.config import Config
 
 from detnas_mm.engine import launch
 from detnas_mm.engine.config import fit_to_machine
-from detnas_mm.engine.provenance import environment, model_digest, weights_digest
+from detnas_mm.engine.hooks import EvolutionSearchHook
+from detnas_mm.engine.provenance import environment, frozen_otherwise, model_digest, weights_digest
 from detnas_mm.evaluators import Evaluator
 from detnas_mm.latency.device import describe_device
 from detnas_mm.registry import EVALUATORS
 from detnas_mm.search import Evaluation, SearchJob, read_ledger
+from tests import digits
 
 from .test_launch import search_cfg
 
@@ -43,6 +46,29 @@ def test_the_digest_follows_every_weight_and_buffer():
         change(1)
         digests.add(weights_digest(net))
     assert len(digests) == 4
+
+
+def test_bn_that_its_training_froze_is_warned_of():
+    """Calibration follows the searched model; a supernet that was trained with other settings would be recalibrated."""
+    trained = Config.fromfile(digits.CONFIGS / 'nats-digits_search_retinanet.py')
+    backbone = SimpleNamespace(norm_eval=False, frozen_stages=-1)
+    model = torch.nn.ModuleDict(dict(backbone=torch.nn.Linear(1, 1)))
+    vars(model.backbone).update(vars(backbone))
+    said = []
+    runner = SimpleNamespace(
+        cfg=Config(dict(train_cfg=dict(max_epochs=0), load_from='a.pth')),
+        model=model,
+        logger=SimpleNamespace(warning=said.append),
+    )
+    for norm_eval in (False, True):
+        trained.model.backbone.norm_eval = norm_eval
+        meta = dict(cfg=trained.pretty_text)
+        assert frozen_otherwise(meta, backbone) == ['norm_eval=True'] * norm_eval
+        EvolutionSearchHook().after_load_checkpoint(runner, dict(state_dict=model.state_dict(), meta=meta))
+        assert len(said) == norm_eval
+    assert said[0].startswith('The checkpoint was trained with norm_eval=True in model.backbone, unlike this config')
+    for unknown in ({}, dict(cfg='model = dict('), dict(cfg='model = None'), dict(cfg='model = dict(backbone=f())')):
+        assert frozen_otherwise(unknown, backbone) == []
 
 
 def test_a_job_says_what_makes_rows_comparable():

@@ -16,6 +16,7 @@ from detnas_mm.engine.export import Exporter
 from detnas_mm.engine.hooks.path_sampling_hook import PathSamplingHook
 from detnas_mm.engine.inputs import JobInputs
 from detnas_mm.engine.other_scripts import check_data_sets
+from detnas_mm.engine.provenance import frozen_otherwise
 from detnas_mm.engine.resume import resume_runner
 from detnas_mm.engine.search import run_search
 from detnas_mm.engine.settings import JobSettings
@@ -121,6 +122,13 @@ class EvolutionSearchHook(SearchHook):
             checked_weights(unwrapped(runner), weights, runner.cfg.load_from)
             if weights is not checkpoint.get('state_dict'):  # mmengine would not recognise the names
                 checkpoint['state_dict'] = weights
+            others = frozen_otherwise(checkpoint.get('meta', {}), getattr(unwrapped(runner), 'backbone', None))
+            if others:
+                runner.logger.warning(
+                    f'The checkpoint was trained with {" and ".join(others)} in model.backbone, unlike this config, so '
+                    f'BN that was frozen in training would be recalibrated, or BN that was trained would not. Set the '
+                    f'same in both.'
+                )
 
     def after_train(self, runner: Runner) -> None:
         """Searches on the current weights; with an EMAHook, on the averaged ones.
