@@ -58,7 +58,7 @@ def judged_on_search_val(cfg: Mapping[str, Any]) -> dict[str, Any]:
     for part in ('dataloader', 'evaluator'):
         out[f'test_{part}'] = copy.deepcopy(out[f'val_{part}'])
     out['val_evaluator'] = out['test_evaluator'] = available(out['val_evaluator'])
-    settings = out.get('val_cfg') or {}
+    settings = out['val_cfg'] = out.get('val_cfg') or dict(type='ValLoop')  # mmengine refuses a loader without a loop
     out['test_cfg'] = dict(type='TestLoop') | ({'fp16': settings['fp16']} if 'fp16' in settings else {})
     if any('indices' in node for node in nodes(out['val_dataloader'])):  # mmdet's metrics count the boxes of all images
         out['custom_hooks'] = [*(out.get('custom_hooks') or ()), dict(type='detnas_mm.TruthHook')]
