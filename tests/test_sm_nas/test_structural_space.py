@@ -174,6 +174,7 @@ def test_fragments_are_merged():
         (dict(num_classes=0), 'num_classes must be'),
         (dict(recipe='scratch'), "'from_scratch'; got 'scratch'"),
         (dict(recipe=dict(norm='GN')), 'recipe must be a dict such as'),
+        (dict(recipe=dict(norm_cfg=dict(type='BN'), conv_cfg=None)), r"recipe.conv_cfg must be .*type='Conv2d'"),
         (dict(smallest_map=0), 'smallest_map must be'),
     ],
 )

@@ -163,7 +163,14 @@ def read_recipe(where: str, given: Any) -> dict[str, Any] | None:
     if given is None:
         return None
     recipe: dict[str, Any] = {} if given == 'from_scratch' else plain(given)
-    return keyed(where, recipe, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+    found = keyed(where, recipe, ('norm_cfg', 'conv_cfg'), "dict(norm_cfg=dict(type='…'))")
+    for name, value in found.items():
+        if not isinstance(value, dict) or 'type' not in value:  # None would be the recipe's own, not mmdet's default
+            raise DetNASError(
+                f"{where}.{name} must be a dict with a type, such as norm_cfg=dict(type='BN') or "
+                f"conv_cfg=dict(type='Conv2d') for ordinary convolutions; got {value!r}."
+            )
+    return found
 
 
 def read_not_taken(given: Any) -> dict[str, list[str]]:
