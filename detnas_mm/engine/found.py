@@ -29,6 +29,7 @@ from detnas_mm.latency.measure import compared, measure_nets, milliseconds, othe
 from detnas_mm.latency.stopwatch import stopwatch
 from detnas_mm.latency.text import found_text
 from detnas_mm.latency.timing import Pace, spread
+from detnas_mm.latency.whole import loaded
 from detnas_mm.registry import building
 from detnas_mm.search import CONFIG, LEDGER, Objective, SearchJob, counted, read_ledger
 from detnas_mm.search.ledger_file import differences
@@ -38,8 +39,6 @@ from detnas_mm.visualization import plot_front
 
 #: Fewer rounds than for tables, since there are few nets.
 PACE = Pace(rounds=10)
-#: Keys of a ledger's header that must match to measure its nets.
-_JUDGED_BY = ('space', 'objectives', 'budget')
 
 
 def measure_found(
@@ -55,7 +54,7 @@ def measure_found(
     If the search has a measured latency, nets are measured like its table, on the same device with the same number of
     threads, alternating with the reference nets, so that limits in multiples of these are checked again. Whole
     detectors whose latency was an objective before training are measured on its device, each at its own input size,
-    with trained weights and their post-processing.
+    with trained weights and their post-processing; without weights as before training.
 
     Args:
         job: A finished search.
@@ -79,7 +78,7 @@ def measure_found(
     work_dir = job.work_dir
     if not (work_dir / 'best.json').is_file():
         raise MissingFileError(f'{work_dir} has no best.json: give the folder of a finished search.')
-    _check_config(job, work_dir)
+    check_config(job, work_dir)
     on = describe_device(str(device)) if cost is None else cost.device
     if describe_device(on['kind'])['name'] != on['name']:
         say(
@@ -94,7 +93,7 @@ def measure_found(
     inputs = inputs or FoundInputs(job, on['kind'])
     table = cost if isinstance(cost, MeasuredLatency) else None
     with _threads(on.get('threads')), doing('measuring the exported nets'):
-        measured, even, own = _times(job, table, entries, inputs, pace)
+        measured, even, own = _times(job, cost, entries, inputs, pace)
     archs = {entry['arch'] for entry in entries}
     units = {text: milliseconds(np.median(rounds)) for text, rounds in even.items() if text not in archs}
     if cost is None:
@@ -149,13 +148,14 @@ def measure_found(
 
 def _times(
     job: SearchJob,
-    table: MeasuredLatency | None,
+    cost: MeasuredLatency | NetLatency | None,
     entries: Sequence[Mapping[str, Any]],
     inputs: FoundInputs,
     pace: Pace,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Inputs]]:
     """Returns seconds of exported nets by architecture and of the table's nets by name, and inputs of the former."""
     assert job.work_dir is not None
+    table = cost if isinstance(cost, MeasuredLatency) else None
     subject = subject_of(job.space) if inputs.part == 'backbone' else None
     runs: dict[str, Any] = {}
     own: dict[str, Inputs] = {}
@@ -168,6 +168,8 @@ def _times(
         own[entry['arch']] = inputs.of(cfg, 'search_val' in entry)
         checkpoint = entry.get('checkpoint')
         checkpoint = checkpoint and str(job.work_dir / checkpoint)
+        if checkpoint is None and isinstance(cost, NetLatency):  # as before training: else it would find no box
+            cfg.model = loaded(cfg.model)
         runs[entry['arch']] = load_net(cfg, checkpoint, own[entry['arch']])
     emptied = 0 if subject is None else subject.other_work
     if table is not None:
@@ -248,7 +250,7 @@ def tested(config: Path, checkpoint: Path, folder: Path) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _check_config(job: SearchJob, work_dir: Path) -> None:
+def check_config(job: SearchJob, work_dir: Path) -> None:
     """Raises if the folder has another search than the config.
 
     Raises:
@@ -256,8 +258,11 @@ def _check_config(job: SearchJob, work_dir: Path) -> None:
     """
     if not (work_dir / LEDGER).is_file():
         return
-    there, now = read_ledger(work_dir / LEDGER)[0], job.header()
-    found = differences(*({key: header.get(key) for key in _JUDGED_BY} for header in (there, now)))
+    there = read_ledger(work_dir / LEDGER)[0]
+    # of the header, the evaluator's part is known after its setup only, which needs its images
+    objectives = [vars(objective) for objective in job.objectives]
+    now = dict(space=job.space.spec(), objectives=objectives, budget=job.budget.spec())
+    found = differences({key: there.get(key) for key in now}, now)
     if found:
         raise DetNASError(
             f'{work_dir} has the search of another config: {found}. Use the config that it ran with: '

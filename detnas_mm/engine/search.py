@@ -202,6 +202,7 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
         if not (work_dir / name).is_file():
             raise MissingFileError(f'{work_dir} has no {name}: give the folder of a search that has started.')
     cfg = read_file(work_dir / CONFIG)
+    cfg.work_dir = str(work_dir)  # the folder may have been moved, or given relative to another one
     header, records = read_ledger(work_dir / LEDGER)
     job = SearchJob.from_config(cfg)
     found = [record for record in records if wanted in (record.id, record.arch)]

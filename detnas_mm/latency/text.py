@@ -143,6 +143,8 @@ def found_text(found: Mapping[str, Any]) -> str:
             lines.append(f'{"":14}violates {" and ".join(net["breaks"].values())} (measured): {broken}')
         if net['beaten']:
             lines.append(f'{"":14}dominated (measured)')
+        if found.get('untrained') and 'checkpoint' not in net:
+            lines.append(f'{"":14}no weights: measured as before training, with fully loaded post-processing')
     if not predicted:
         return '\n'.join(lines)
     if found.get('untrained'):

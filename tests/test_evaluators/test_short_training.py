@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from detnas_mm.cli import read_file
+from detnas_mm.engine.found import check_config
+from detnas_mm.engine.search import export_row
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training import progress
 from detnas_mm.evaluators.training.folder import CANDIDATES, Candidate, settings_digest, work_of
 from detnas_mm.registry import STRATEGIES
-from detnas_mm.search import Proposal, RandomStrategy, read_ledger
+from detnas_mm.search import Proposal, RandomStrategy, SearchJob, read_ledger
 from detnas_mm.workers import WorkersBroken, write_result
 from tests.test_evaluators.training import SCORES, FakeWorkers, files, rows
 
@@ -292,6 +295,20 @@ def test_one_that_goes_on_keeps_what_it_had_at_its_rungs(search, tmp_path, row):
     more, new = search(halved | dict(time_limit=90))
     assert more.ran == [('GFLHead@96', None)]
     assert {one['arch']: one['status'] for one in new} == dict(zip(SCORES, ['dropped', 'dropped', 'ok', 'ok']))
+
+
+def test_a_folder_that_was_moved_is_exported_and_measured_from(search, tmp_path):
+    """By commands of another process, whose evaluator has not been set up."""
+    search()
+    folder = (tmp_path / 'search').rename(tmp_path / 'elsewhere')
+    row = json.loads((folder / 'best.json').read_text())[1]
+    files = export_row(folder, row['id'])
+    assert float(torch.load(files['checkpoint'], weights_only=True)['state_dict']['score']) == pytest.approx(0.3)
+    cfg = read_file(folder / 'search_config.py')
+    check_config(SearchJob.from_config(cfg), folder)
+    cfg.search.objectives[0].direction = 'minimize'
+    with pytest.raises(DetNASError, match='has the search of another config: objectives'):
+        check_config(SearchJob.from_config(cfg), folder)
 
 
 def test_weights_that_are_gone_are_named(search, tmp_path):
