@@ -85,7 +85,7 @@ class Exporter:
         if self.job.export.sort_channels:
             check_sorting(self.job, configs.get('config'))
         searched = self.job.space.configure(self.searched, arch)
-        if self.source is None or not configs or searched is None or not self.job.needs_model:
+        if self.source is None or not configs or searched is None or not self.job.exports_weights:
             return
         training = configs['config']
         for what, ours, theirs in _deciding_settings(searched, training):
@@ -103,7 +103,8 @@ class Exporter:
                     f'{shapes.get(name)} in the searched config, so weights do not fit. Use a training config of '
                     f'the same model, or None for the searched one.'
                 )
-        ours, theirs = (dataset_meta(cfg, _DATA).get('classes') for cfg in (configs.get('search_val', {}), training))
+        judged = configs.get('search_val', self.searched)
+        ours, theirs = (dataset_meta(cfg, _DATA).get('classes') for cfg in (judged, training))
         if ours and theirs and ours != theirs and len(ours) == len(theirs):
             number = next(i for i in range(len(ours)) if ours[i] != theirs[i])
             raise DetNASError(

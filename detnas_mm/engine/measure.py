@@ -35,7 +35,7 @@ def search_and_measure(
     say: Callable[[str], None] = print,
     retry_failed: bool = False,
     fail_lost: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Measures missing latency tables, searches, then measures and re-scores the exported nets.
 
     Existing tables are used, and an existing search in the work dir is resumed.
@@ -55,7 +55,8 @@ def search_and_measure(
         fail_lost: See :class:`SearchJob`.
 
     Returns:
-        Content of ``measured.json`` in the work dir.
+        Content of ``measured.json`` in the work dir; None if candidates were measured on another machine, where the
+        exported nets must be measured as well.
 
     Raises:
         ValueError: If something does not fit, or a table was measured on another device.
@@ -66,7 +67,7 @@ def search_and_measure(
         nonlocal inputs
         JobInputs.read(job.cfg, model=job.needs_model).check(trust)
         if test:
-            _check_test_set(job)
+            check_test_set(job)
         check_device(job, device, threads)
         measure_tables(job, device, pace, threads, input_size, trust, say)
         inputs = FoundInputs(job, device, input_size)
@@ -75,9 +76,7 @@ def search_and_measure(
         cfg, checkpoint, seed, trust, ready, at_end=None, retry_failed=retry_failed, fail_lost=fail_lost
     )  # fmt: skip
     tests = [key for key, wanted in (('tested', True), ('test_set', test)) if wanted]
-    found = measure_found(job, pace, device, inputs, tests, say)
-    assert found is not None  # measured, since a device is given
-    return found
+    return measure_found(job, pace, device, inputs, tests, say)
 
 
 def check_device(job: SearchJob, device: str, threads: int | None) -> None:
@@ -146,15 +145,15 @@ def measure_tables(
             )
 
 
-def _check_test_set(job: SearchJob) -> None:
+def check_test_set(job: SearchJob) -> None:
     """Raises if ``--test`` is given but exported nets cannot be tested.
 
     Raises:
         ValueError: If nets are exported without weights, or without a test set.
     """
-    if not job.needs_model:
+    if not job.exports_weights:
         raise DetNASError(
-            f'--test needs trained nets, but {type(job.evaluator).__name__} scores them without training: train what '
+            f'--test needs trained nets, but {type(job.evaluator).__name__} of this config exports none: train what '
             f'was found, then test it with tools/test.py.'
         )
     assert job.exporter is not None

@@ -118,6 +118,11 @@ class Evaluator(ChecksInput, ABC):
         """
         return None
 
+    @property
+    def has_weights(self) -> bool:
+        """True if found nets are exported with weights: by default if :meth:`weights` is overridden."""
+        return type(self).weights is not Evaluator.weights
+
     def rescoring(self, cfg: dict[str, Any]) -> dict[str, Any] | None:
         """Returns a copy of an exported config whose test computes the fitness: on search-val, by the search's metric.
 

@@ -169,6 +169,11 @@ class SearchJob:
         """True if it runs inside a Runner, on a model; False if candidates are evaluated without one."""
         return self.evaluator is None or self.evaluator.needs_model
 
+    @property
+    def exports_weights(self) -> bool:
+        """True if found nets are exported with weights; False if their configs alone are."""
+        return self.evaluator is None or self.evaluator.has_weights
+
     @cached_property
     def text(self) -> str:
         """Text of a config file that reads back as ``cfg``.

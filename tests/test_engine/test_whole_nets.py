@@ -4,12 +4,15 @@ import copy
 import json
 
 import matplotlib.image
+import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from detnas_mm.engine import found as found_module
 from detnas_mm.engine.measure import check_device, search_and_measure
 from detnas_mm.errors import DetNASError
+from detnas_mm.latency.device import describe_device
 from detnas_mm.latency.text import UNSTEADY
 from detnas_mm.latency.timing import Pace
 from detnas_mm.registry import EVALUATORS
@@ -105,6 +108,38 @@ def test_rows_are_equal_after_a_kill(digits_folder, tmp_path):
         _, found = read_ledger(tmp_path / name / 'search' / 'ledger.jsonl')
         rows[name] = [(row.id, row.costs, row.metrics, row.origin, row.parents) for row in found]
     assert rows['whole'] == rows['killed'] and len(rows['whole']) == 4
+
+
+def test_on_another_machine_than_the_candidates_nothing_is_measured(digits_folder, tmp_path):
+    EndsEarly.left = -1
+    cfg = by_latency(tmp_path, 'EndsEarly', dict(type='PaperWorkers'), budget=dict(generations=1))
+    lines = []
+    assert search_and_measure(cfg, None, 'cpu', Pace(**QUICK), threads=1, say=lines.append) is None
+    assert lines[-1].startswith('Latencies are predicted, not measured: the tables are of Analytical Engine, 1 thread.')
+
+
+def test_without_weights_boxes_are_as_many_as_before_training(digits_folder, tmp_path, monkeypatch):
+    """A net with random weights finds none above its own threshold, so it would seem faster than any trained one."""
+    here = dict(device=describe_device('cpu', 1), versions=PaperWorkers.machine['versions'])
+    monkeypatch.setattr(PaperWorkers, 'machine', here)
+    EndsEarly.left = -1
+    job, _ = jobs.run(by_latency(tmp_path, 'EndsEarly', dict(type='PaperWorkers'), budget=dict(generations=1)))
+    thresholds = []
+
+    def built(cfg, checkpoint, inputs):
+        assert checkpoint is None
+        thresholds.append(cfg.model.test_cfg.score_thr)
+
+    def on_paper(runs, inputs, watch, pace, progress, before):
+        seconds = {name: np.full((pace.rounds, 1), 0.005) for name in runs}
+        return seconds, seconds
+
+    monkeypatch.setattr(found_module, 'load_net', built)
+    monkeypatch.setattr(found_module, 'measure_nets', on_paper)
+    lines = []
+    nets = found_module.measure_found(job, say=lines.append)['nets']
+    assert thresholds == [0.0] * len(nets) and nets
+    assert '\n'.join(lines).count('no weights: measured as before training') == len(nets)
 
 
 def test_what_was_found_is_measured_on_the_same_device(digits_folder, tmp_path):

@@ -7,10 +7,14 @@ from collections import namedtuple
 
 import pytest
 
+from detnas_mm.engine.export import Exporter
+from detnas_mm.engine.measure import check_test_set
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training import forecast, progress
 from detnas_mm.evaluators.training.folder import CANDIDATES, work_of
+from detnas_mm.search import SearchJob
 from detnas_mm.workers import Outcome, read_result, write_result
+from tests import digits
 from tests.test_evaluators import training
 from tests.test_evaluators.training import FakeWorkers, files
 
@@ -62,6 +66,37 @@ def test_a_search_val_that_is_the_test_set_is_named(digits_folder, tmp_path):
     cfg.val_dataloader = cfg.test_dataloader
     training.job(cfg, lines.append)
     assert len(lines) == 1 and lines[0].startswith('Search-val is the test set')
+
+
+def test_a_config_without_a_validation_loop_is_evaluated(digits_folder, tmp_path):
+    """Each candidate would fail after its training: mmengine refuses a loader and an evaluator without a loop."""
+    cfg = training.config(tmp_path)
+    cfg.val_cfg = None
+    found = training.job(cfg).evaluator.rescoring(cfg.to_dict())
+    assert found['val_cfg'] == dict(type='ValLoop') and found['test_cfg'] == dict(type='TestLoop')
+
+
+@pytest.mark.parametrize('keep', ['front', 'none'])
+def test_what_is_exported_must_see_images_as_it_was_trained(digits_folder, tmp_path, keep):
+    """Its weights would be wrong in a config with another preprocessor; without weights any config will do."""
+    file = tmp_path / 'mine.py'
+    own = dict(mean=[1, 2, 3], std=[4, 5, 6], bgr_to_rgb=True)
+    file.write_text(
+        f"_base_ = 'detnas_mm::digits/smnas-digits_structural.py'\nmodel = dict(data_preprocessor=dict(**{own!r}))\n"
+    )
+    changes = dict(search__export=dict(config=str(file)), search__evaluator__keep=keep)
+    job = SearchJob.from_config(digits.written('smnas-digits_structural', tmp_path, **changes))
+    if keep == 'none':
+        Exporter(job)
+    else:
+        with pytest.raises(DetNASError, match=r'export.config: model.data_preprocessor.\w+ is .* in .*mine.py, but'):
+            Exporter(job)
+
+
+def test_trained_candidates_are_tested_on_the_test_set_if_they_have_weights(digits_folder, tmp_path):
+    check_test_set(training.job(training.config(tmp_path)))
+    with pytest.raises(DetNASError, match='--test needs trained nets, but ShortTraining of this config exports none'):
+        check_test_set(training.job(training.config(tmp_path, dict(keep='none'))))
 
 
 def test_several_processes_are_refused(search, monkeypatch):

@@ -42,7 +42,7 @@ from detnas_mm.files import write_text
 from detnas_mm.registry import EVALUATORS, WORKERS, build_from
 from detnas_mm.search import Evaluation, Evaluator, Proposal, Record, SearchJob, pareto_front
 from detnas_mm.spaces import Architecture
-from detnas_mm.workers import Outcome, Task, Workers
+from detnas_mm.workers import Task, Workers
 from detnas_mm.workers.folder import RESULT
 
 #: Keys of the searched config that candidates do not inherit.
@@ -214,12 +214,10 @@ class ShortTraining(Evaluator):
             out = halved(self.job, self.halving, self.trainings, candidates, self.schedule.unit)
         with closing(self.trainings.run([candidates[arch] for arch in archs if arch not in out], None)) as outcomes:
             for arch in archs:
-                yield out[arch] if arch in out else self._evaluation(candidates[arch], next(outcomes))
+                one = candidates[arch]
+                yield out[arch] if arch in out else evaluation_of(one, next(outcomes), self.schedule.total)
             for _ in outcomes:  # lets the last worker end
                 pass
-
-    def _evaluation(self, candidate: Candidate, outcome: Outcome) -> Evaluation:
-        return evaluation_of(candidate, outcome, self.schedule.total)
 
     def _candidate(self, arch: Architecture) -> Candidate:
         """Returns a candidate; writes its config."""
@@ -294,6 +292,11 @@ class ShortTraining(Evaluator):
                 f'exported; train it.'
             )
         return None
+
+    @property
+    def has_weights(self) -> bool:
+        """See :attr:`Evaluator.has_weights`."""
+        return self.keep != 'none'
 
     def rescoring(self, cfg: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`Evaluator.rescoring`."""
