@@ -117,7 +117,8 @@ def test_pre_trained_weights_are_read_as_mmengine_reads_them(tmp_path, prefix, k
     if key == 'pretrained':
         backbone = dict(pretrained=str(tmp_path / 'a.pth'))
     else:
-        backbone = dict(init_cfg=[dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix=prefix)])
+        pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix=prefix)
+        backbone = dict(init_cfg=[dict(type='Kaiming', layer='Conv2d'), pretrained])
     expected = {'conv1.weight'} if prefix and key == 'init_cfg' else {*state, 'head.fc.weight'}
     assert set(load_pretrained(backbone)) == expected
     assert load_pretrained(dict(init_cfg=dict(type='Kaiming', layer='Conv2d'))) is load_pretrained({}) is None

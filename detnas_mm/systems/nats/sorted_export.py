@@ -58,8 +58,9 @@ def load_pretrained(backbone: Mapping[str, Any]) -> dict[str, Tensor] | None:
         DetNASError: If the checkpoint is missing or has no weights.
     """
     init = initial_weights(backbone)
-    init = init[0] if isinstance(init, (list, tuple)) and len(init) == 1 else init
-    if not isinstance(init, Mapping) or not is_other(init, 'Pretrained'):
+    several = init if isinstance(init, (list, tuple)) else [init]
+    init = next((one for one in several if is_other(one, 'Pretrained')), None)
+    if init is None:
         return None
     path, prefix = str(init['checkpoint']), init.get('prefix') or ''
     prefix += '.' if prefix and not prefix.endswith('.') else ''
