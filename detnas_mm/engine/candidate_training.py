@@ -19,7 +19,7 @@ from detnas_mm.cli import read_file
 from detnas_mm.config_types import is_hook
 from detnas_mm.engine.config import fit_to_machine
 from detnas_mm.engine.hooks import EpochSeedHook, IterationSeedHook
-from detnas_mm.engine.hooks.candidate_hook import CandidateFailed, CandidateHook, InheritHook, TrialOver
+from detnas_mm.engine.hooks.candidate_hook import CandidateFailed, CandidateHook, InheritHook, TrialOver, inherited
 from detnas_mm.engine.launch import build_runner
 from detnas_mm.engine.resume import last_checkpoint, resume
 from detnas_mm.errors import DetNASError
@@ -100,7 +100,11 @@ class Training:
         if self.until == self.schedule.total:
             _keep_weights(checkpoint, self.folder / WEIGHTS)
         before = standing(self.folder, self.work) or {}
-        more = {} if self.inherit is None else dict(inherited=before.get('inherited') or _shared(self.inherit, own))
+        more = (
+            {}
+            if self.inherit is None
+            else dict(inherited=before.get('inherited') or [len(inherited(self.inherit, own)), len(own)])
+        )
         return dict(
             metrics=written,
             rungs=before.get('rungs', {}) | {str(self.until): written},
@@ -203,9 +207,3 @@ def _keep_weights(checkpoint: str, file: Path) -> None:
     content = load_checkpoint_file(checkpoint)
     with replacing(file) as draft:
         torch.save(dict(state_dict=dict(weights_in(content, checkpoint))), draft)
-
-
-def _shared(file: Path, own: Mapping[str, Any]) -> list[int]:
-    """Returns how many tensors a candidate inherited from a file of weights, and how many it has."""
-    there = weights_in(load_checkpoint_file(file), file)
-    return [sum(name in there and there[name].shape == value.shape for name, value in own.items()), len(own)]

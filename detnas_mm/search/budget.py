@@ -85,8 +85,7 @@ class Budget:
             if not isinstance(constraint.cost, str) or constraint.cost not in self._costs:
                 raise DetNASError(
                     f'search.constraints names the cost {constraint.cost!r}, which the search does not have. Its '
-                    f'costs: '
-                    f'{sorted(self._costs)}; add one to search.costs, or correct the name.'
+                    f'costs: {sorted(self._costs)}; add one to search.costs, or correct the name.'
                 )
         eager = {name: cost for name, cost in self._costs.items() if not cost.lazy}
         self._check_bounds([c for c in self.constraints if c.cost in eager], eager)

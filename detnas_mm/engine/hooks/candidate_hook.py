@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from detnas_mm.checkpoints import load_checkpoint_file, weights_in
 from detnas_mm.errors import DetNASError
@@ -108,7 +109,12 @@ class InheritHook(Hook):
         """Copies the tensors, unless the training was resumed."""
         if runner.iter:
             return
-        there = weights_in(load_checkpoint_file(self.file), self.file)
-        for name, value in runner.model.state_dict().items():
-            if name in there and there[name].shape == value.shape:
-                value.copy_(there[name])
+        own = runner.model.state_dict()
+        for name, value in inherited(self.file, own).items():
+            own[name].copy_(value)
+
+
+def inherited(file: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of a file of weights that have name and shape of one in a state dict."""
+    there = weights_in(load_checkpoint_file(file), file)
+    return {name: there[name] for name, value in own.items() if name in there and there[name].shape == value.shape}
