@@ -151,3 +151,41 @@ def test_weights_that_were_saved_with_other_dilations_are_warned_of(tmp_path, mo
 
 def build_plain():
     return nn.ModuleDict(dict(backbone=MODELS.build(dict(type='mmdet.ResNet', depth=18, base_channels=4))))
+
+
+def test_whole_models_of_other_dilations_are_refused_where_the_order_matters(tmp_path):
+    """By load_from, a test or ``--resume``: a plain detector has the same keys and shapes."""
+
+    def model(**settings):
+        return nn.ModuleDict(dict(backbone=MODELS.build(dict(dict(depth=18, base_channels=4), **settings))))
+
+    dilated = dict(type='detnas_mm.DilatedBackbone', plain='mmdet.ResNet', stages=['layer1'])
+    dilated |= dict(genotypes='2:1x1+2:1x2|4:1x1|4:1x1|4:1x1')
+    plain, other = model(type='mmdet.ResNet'), model(**dict(dilated, genotypes='4:1x1|4:1x1|4:1x1|4:1x1'))
+    net = model(**dilated, channel_order='sorted')
+    without = dict(plain.state_dict())  # files of old versions have no metadata
+    for weights, named in (
+        (plain.state_dict(), 'no dilations'), (without, 'no dilations'), (other.state_dict(), 'the dilations all 1x1'),
+    ):  # fmt: skip
+        save_checkpoint(dict(state_dict=weights, meta={}), f'{tmp_path}/a.pth')
+        with pytest.raises(DetNASError, match=rf'names {named}\) is not known .* order of sorted genotypes.*sort_dil'):
+            load_checkpoint(net, f'{tmp_path}/a.pth')
+        with pytest.raises(DetNASError, match='is not known'):
+            net.load_state_dict(weights)
+        load_checkpoint(model(**dilated, channel_order='arbitrary'), f'{tmp_path}/a.pth')
+    net.load_state_dict(model(**dilated).state_dict())
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_checked_initial_weights_are_loaded_and_a_plain_detector_afterwards_is_refused(tmp_path, prefix):
+    dilated = dict(type='detnas_mm.DilatedBackbone', plain='mmdet.ResNet', depth=18, base_channels=4, stages=['layer1'])
+    dilated |= dict(genotypes='2:1x1+2:1x2|4:1x1|4:1x1|4:1x1', channel_order='sorted')
+    plain = MODELS.build(dict(type='mmdet.ResNet', depth=18, base_channels=4)).state_dict()
+    named = {prefix + key: torch.full_like(value, 0.5) for key, value in plain.items()}
+    torch.save(dict(meta=dict(genotypes=dilated['genotypes']), state_dict=named), tmp_path / 'a.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=f'{tmp_path}/a.pth') | (dict(prefix=prefix) if prefix else {})
+    net = MODELS.build(dict(dilated, init_cfg=init_cfg))
+    net.init_weights()
+    assert net.conv1.weight.unique().tolist() == [0.5]
+    with pytest.raises(DetNASError, match='names no dilations'):
+        net.load_state_dict(dict(plain))

@@ -7,8 +7,9 @@ dilations that were chosen for other channels. Converted and sorted checkpoints 
 ``meta``.
 
 A dilated net saves its dilations too, in the metadata that torch keeps beside a state dict; the keys stay those of the
-plain net. A warning is logged when a net with other dilations loads such a state dict, for example in a test with a
-config that lacks the genotypes.
+plain net. A net whose channel order matters loads state dicts of the same dilations alone, whatever loads them
+(``load_from``, a test, ``--resume``); any other net logs a warning when it loads a state dict of other dilations, for
+example in a test with a config that lacks the genotypes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from detnas_mm.systems.nats.space import DilationSpace
 MARK = 'genotypes'
 #: Key of the dilations in the metadata of a state dict.
 _DILATIONS = 'dilations'
+#: Name of sorted genotypes in messages.
+_SORTED = 'sorted genotypes'
 #: End of the name of a RepVGG convolution, which differs before and after merging; the dilations are the same.
 _MERGED = re.compile('|'.join(rf'\.{re.escape(name)}$' for name in (BRANCH, MERGED)))
 #: The genotypes in the config text that mmengine saves in a checkpoint's ``meta``.
@@ -55,7 +58,7 @@ def genotypes_of(given: str) -> str:
     return str(zoo.get(text, DilationSpace).arch) if text[:1].isalpha() else text
 
 
-def check_order(given: str, channel_order: str | None, backbone: Mapping[str, Any]) -> None:
+def check_order(given: str, channel_order: str | None, backbone: Mapping[str, Any]) -> str | None:
     """Checks that the checkpoints of ``init_cfg`` or ``pretrained`` have their channels in the genotypes' order.
 
     Args:
@@ -63,6 +66,9 @@ def check_order(given: str, channel_order: str | None, backbone: Mapping[str, An
         channel_order: ``'sorted'``: only checkpoints that name these genotypes are accepted. None: the same for
             published genotypes; others accept any checkpoint. ``'arbitrary'``: any checkpoint is accepted.
         backbone: Settings of the backbone.
+
+    Returns:
+        Name of the genotypes if every checkpoint must have this order; None if any checkpoint is accepted.
 
     Raises:
         DetNASError: If a checkpoint does not name these genotypes; names the checkpoint.
@@ -72,22 +78,17 @@ def check_order(given: str, channel_order: str | None, backbone: Mapping[str, An
     text = genotypes_of(given)
     published = next((net for net in zoo.nets().values() if net.arch == text), None)
     if channel_order == 'arbitrary' or (channel_order is None and published is None):
-        return
-    name = 'sorted genotypes' if published is None else published.name
-    for path in _checkpoints(backbone):
+        return None
+    name = _SORTED if published is None else published.name
+    for path in initial_checkpoints(backbone):
         if not _is_marked(path, text):
-            convert = 'sort_dilations.py' if published is None else 'convert_ic_conv.py'
-            raise DetNASError(
-                f'{path} is not known to have its channels in the order of {name}: the dilations would apply to '
-                f'channels that they were not chosen for. Use a checkpoint written by tools/model_converters/{convert} '
-                f'or one that you trained with these genotypes. To load this one all the same, set channel_order='
-                f"'arbitrary' in model.backbone."
-            )
+            raise DetNASError(_refusal(path, name))
         if published is not None and backbone.get('style', 'pytorch') != 'pytorch':
             raise DetNASError(
                 f"{name} has its strides in the 3×3 convolutions, as style='pytorch'; model.backbone.style is "
                 f"{backbone['style']!r}, for which {path} was not trained. Set style='pytorch'."
             )
+    return name
 
 
 def dilations_metadata(convs: Sequence[SearchedConv], dilations: Sequence[Sequence[Genotype]]) -> dict[str, str]:
@@ -105,25 +106,44 @@ def dilations_metadata(convs: Sequence[SearchedConv], dilations: Sequence[Sequen
     return {_DILATIONS: '|'.join(texts)}
 
 
-def keep_dilations(net: nn.Module, metadata: Mapping[str, str]) -> None:
-    """Makes a net save its dilations with its state dict, and warn when it loads one with other dilations.
+def keep_dilations(net: nn.Module, metadata: Mapping[str, str], required: str | None, checked: bool) -> None:
+    """Makes a net save its dilations with its state dict, and compare them with those of what it loads.
 
     Args:
         net: The backbone.
         metadata: See :func:`dilations_metadata`.
+        required: See :func:`check_order`: state dicts of other or unknown dilations are refused. None: those of other
+            dilations are warned of.
+        checked: True if ``init_cfg`` names checkpoints, which :func:`check_order` has accepted. mmengine drops the
+            metadata of those with a prefix.
     """
     text = metadata[_DILATIONS]
     net._register_state_dict_hook(functools.partial(_write_dilations, text))
-    net._register_load_state_dict_pre_hook(functools.partial(_compare_dilations, text))
+    compare = functools.partial(_compare_dilations, text, required, checked)
+    net._register_load_state_dict_pre_hook(compare, with_module=True)
 
 
 def _write_dilations(text: str, module: Any, state_dict: Any, prefix: str, metadata: dict[str, Any]) -> None:
     metadata[_DILATIONS] = text
 
 
-def _compare_dilations(text: str, state_dict: Any, prefix: str, metadata: Mapping[str, Any], *_: Any) -> None:
-    saved = metadata.get(_DILATIONS, text)
-    if saved != text:
+def _compare_dilations(
+    text: str, required: str | None, checked: bool, net: Any, state_dict: Any, prefix: str, metadata: Any, *_: Any
+) -> None:
+    """Called by torch and mmengine before a net loads a state dict.
+
+    Raises:
+        DetNASError: If the net requires its dilations and the state dict has others, or none.
+    """
+    saved = metadata.get(_DILATIONS)
+    if saved == text:
+        return
+    if required is not None:
+        from_init_cfg = checked and not metadata and not getattr(net, 'is_init', False)
+        if not from_init_cfg:
+            theirs = 'no dilations' if saved is None else f'the dilations {_short(saved)}'
+            raise DetNASError(_refusal(f'The checkpoint to load (it names {theirs})', required))
+    elif saved is not None:
         print_log(
             f'The loaded weights were saved by a backbone with other dilations: {_short(saved)} in the checkpoint, '
             f'{_short(text)} here. They load, but the outputs differ from those of the saved net. Set '
@@ -133,11 +153,20 @@ def _compare_dilations(text: str, state_dict: Any, prefix: str, metadata: Mappin
         )
 
 
+def _refusal(checkpoint: str, name: str) -> str:
+    convert = 'sort_dilations.py' if name == _SORTED else 'convert_ic_conv.py'
+    return (
+        f'{checkpoint} is not known to have its channels in the order of {name}: the dilations would apply to channels '
+        f'that they were not chosen for. Use a checkpoint written by tools/model_converters/{convert} or one that you '
+        f"trained with these genotypes. To load this one all the same, set channel_order='arbitrary' in model.backbone."
+    )
+
+
 def _short(text: str) -> str:
     return f'{text[:80]}…' if len(text) > 80 else text or 'all 1x1'
 
 
-def _checkpoints(backbone: Mapping[str, Any]) -> Iterator[str]:
+def initial_checkpoints(backbone: Mapping[str, Any]) -> Iterator[str]:
     """Yields the paths of the checkpoints that a backbone is initialised from."""
     init = backbone.get('init_cfg')
     for node in [init] if isinstance(init, Mapping) else init or ():

@@ -97,6 +97,7 @@ def convert(state_dict: Mapping[str, Tensor], genotypes: str | None = None, back
     if unfit:
         raise DetNASError(f'These tensors ({len(unfit)}) have another shape than in {plain}:\n' + listed(unfit))
     named = OrderedDict((f'head.{key}' if key in _CLASSIFIER else outside + key, tensors[key]) for key in tensors)
+    named._metadata = {outside[:-1]: net.state_dict()._metadata['']}  # type: ignore[attr-defined]
     meta = {
         'source': "IC-Conv, authors' code", 'name': name, MARK: text, 'prefix': outside,
         'backbone': {**plain, 'type': 'detnas_mm.DilatedBackbone', 'plain': plain['type'], 'genotypes': name or text},

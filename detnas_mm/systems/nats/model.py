@@ -14,7 +14,13 @@ from detnas_mm.models.supernet import Segment, Supernet
 from detnas_mm.registry import MODELS, SPACES, build_from
 from detnas_mm.spaces import Architecture, SearchSpace
 from detnas_mm.systems.nats import segments
-from detnas_mm.systems.nats.channel_order import check_order, dilations_metadata, genotypes_of, keep_dilations
+from detnas_mm.systems.nats.channel_order import (
+    check_order,
+    dilations_metadata,
+    genotypes_of,
+    initial_checkpoints,
+    keep_dilations,
+)
 from detnas_mm.systems.nats.convs import by_unit, read_dilations
 from detnas_mm.systems.nats.enlarged import enlarged_backbone
 from detnas_mm.systems.nats.fusing import keep_dilations_when_merged, refuse_to_merge
@@ -42,9 +48,8 @@ def dilated_backbone(
 ) -> nn.Module:
     """Builds a plain backbone with other dilations; its class, keys and settings are those of the plain backbone.
 
-    The channel order of checkpoints in ``init_cfg`` is checked (:mod:`.channel_order`). Checkpoints of ``load_from``,
-    ``--resume`` and tests contain whole models and are not checked; a warning is logged if they were saved with other
-    dilations.
+    The channel order of checkpoints is checked (:mod:`.channel_order`): those of ``init_cfg`` when the net is built,
+    others, such as ``load_from``, when they are loaded.
 
     Args:
         plain: Type of the plain backbone, such as ``'mmdet.ResNet'``.
@@ -53,7 +58,8 @@ def dilated_backbone(
         stages: Names of the stages that ``genotypes`` describes. Defaults to all modules called layers, stages or
             blocks.
         channel_order: ``'sorted'``: accept only checkpoints that name these genotypes. ``'arbitrary'``: accept any
-            checkpoint. Defaults to None: ``'sorted'`` for published genotypes, else ``'arbitrary'``.
+            checkpoint; one that was saved with other dilations is warned of. Defaults to None: ``'sorted'`` for
+            published genotypes, else ``'arbitrary'``.
         **backbone: Settings of the plain backbone.
 
     Raises:
@@ -63,13 +69,14 @@ def dilated_backbone(
     settings = dict(backbone, type=plain)
     table = searched_convs(settings, stages)
     dilations = read_dilations(genotypes_of(genotypes), table)
-    check_order(genotypes, channel_order, settings)
+    required = check_order(genotypes, channel_order, settings)
     net = build_plain(settings)
     for conv, found in zip(table, dilations, strict=True):
         units = by_unit(found, conv)
         DilatedConv2d.of(cast(nn.Conv2d, net.get_submodule(conv.name)), units)
         keep_dilations_when_merged(net, conv.name, units)
-    keep_dilations(net, dilations_metadata(table, dilations))
+    checked = any(initial_checkpoints(settings))
+    keep_dilations(net, dilations_metadata(table, dilations), required, checked)
     return net
 
 

@@ -194,11 +194,11 @@ def sort_model(
         (key, done.state_dict[key[len(prefix) :]] if key.startswith(prefix) else value)
         for key, value in weights.items()
     )
-    if hasattr(weights, '_metadata'):  # torch's name for it; loading compares dilations with those in it
-        table = searched_convs(plain, stages)
-        named = dilations_metadata(table, read_dilations(done.genotypes, table))
-        own_metadata = {**weights._metadata.get(prefix[:-1], {}), **named}
-        everything._metadata = {**weights._metadata, prefix[:-1]: own_metadata}  # type: ignore[attr-defined]
+    table = searched_convs(plain, stages)
+    named = dilations_metadata(table, read_dilations(done.genotypes, table))
+    theirs: Mapping[str, Any] = getattr(weights, '_metadata', {})  # torch's name for it; loading compares dilations
+    own_metadata = {**theirs.get(prefix[:-1], {}), **named}
+    everything._metadata = {**theirs, prefix[:-1]: own_metadata}  # type: ignore[attr-defined]
     rest = {key: value for key, value in cfg.items() if key != 'load_from'}
     return dict(rest, model=dict(model, backbone=sorted_own)), Sorted(done.genotypes, everything, done.moved, done.left)
 
@@ -215,7 +215,7 @@ def _check_outputs(plain: Mapping[str, Any], stages: Any, *nets: tuple[str, Mapp
     maps = []
     for genotypes, weights in nets:
         dilated = dict(settings, type='detnas_mm.DilatedBackbone', plain=plain['type'], genotypes=genotypes)
-        net = MODELS.build(dict(dilated, stages=stages))
+        net = MODELS.build(dict(dilated, stages=stages, channel_order='arbitrary'))
         net.load_state_dict(dict(weights), strict=False)
         net.eval()
         maps.append(net(images))
