@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from mmengine.config import Config
 
 from detnas_mm.engine import launch
 from detnas_mm.engine.export import Exporter
+from detnas_mm.engine.resume import resume
 from detnas_mm.options import read_value
 from detnas_mm.registry import MODELS
 from detnas_mm.search import SearchJob
 from detnas_mm.systems.nats import DilationSpace
 from detnas_mm.systems.nats.hooks import retrain_line
+from detnas_mm.systems.nats.sorted_export import initial_weights
 from tests.test_nats.gradient import PLAIN, SPACE, config
 from tests.test_nats.nets import build, images, outputs, relative
 
@@ -22,15 +25,16 @@ from tests.test_nats.nets import build, images, outputs, relative
 def test_the_command_of_the_paper(tmp_path):
     (tmp_path / 'r50.pth').touch()
     init = dict(type='Pretrained', checkpoint=str(tmp_path / 'r50.pth'), prefix='backbone.')
-    line = retrain_line(tmp_path / 'net.py', dict(init_cfg=init))
+    line = retrain_line(tmp_path / 'net.py', init)
     assert 'Retrain it as in the paper' in line and f'{tmp_path / "net.py"} --cfg-options' in line
     words = shlex.split(line.partition('--cfg-options ')[2])
     read = {key: read_value(value) for key, _, value in (word.partition('=') for word in words)}
     assert read == {f'model.backbone.init_cfg.{key}': value for key, value in init.items()}
-    several = retrain_line(tmp_path / 'net.py', dict(init_cfg=[init]))
+    several = retrain_line(tmp_path / 'net.py', [init])
     assert read_value(shlex.split(several)[-1].partition('=')[2]) == [init]
-    assert 'torchvision://resnet50' in retrain_line(tmp_path / 'net.py', dict(pretrained='torchvision://resnet50'))
-    assert 'Train it from random weights' in retrain_line(tmp_path / 'net.py', {})
+    old = initial_weights(dict(pretrained='torchvision://resnet50'))
+    assert 'torchvision://resnet50' in retrain_line(tmp_path / 'net.py', old)
+    assert 'Train it from random weights' in retrain_line(tmp_path / 'net.py', None)
 
 
 @pytest.mark.filterwarnings('ignore:.*pretrained is deprecated')
@@ -47,6 +51,13 @@ def test_a_net_exported_with_weights_can_be_retrained_from_others(tmp_path):
     assert 'pretrained' not in exported and cfg.model.backbone.pretrained
 
 
+def printed(folder):
+    """The command that a search has logged."""
+    (log,) = folder.glob('*/*.log')
+    (line,) = (line for line in log.read_text().splitlines() if 'Retrain it as in the paper' in line)
+    return line.partition('INFO - ')[2]
+
+
 @pytest.mark.parametrize('sort', [False, True])
 def test_it_starts_from_the_weights_that_the_search_started_from(tmp_path, monkeypatch, sort):
     """Those of a detector, given as ``load_from``; its heads are trained again."""
@@ -58,8 +69,12 @@ def test_it_starts_from_the_weights_that_the_search_started_from(tmp_path, monke
     more = {'search.export.sort_channels': sort, 'log_level': 'INFO', 'load_from': str(tmp_path / 'detector.pth')}
     more |= {'model.backbone.space.groups': 4, 'search.space.groups': 4}
     launch.run(config(tmp_path / 'search', workers=0, loop=loop, **more))
-    (log,) = (tmp_path / 'search').glob('*/*.log')
-    (line,) = (line for line in log.read_text().splitlines() if 'Retrain it as in the paper' in line)
+    line = printed(tmp_path / 'search')
+    cfg = config(tmp_path / 'search', workers=0, loop=loop, **more)
+    shutil.rmtree(next((tmp_path / 'search').glob('*/*.log')).parent)
+    resume(cfg)  # load_from then names the last epoch
+    launch.run(cfg)
+    assert printed(tmp_path / 'search') == line
     words = [word.partition('=') for word in shlex.split(line.partition('--cfg-options ')[2])]
     init = {key.removeprefix('model.backbone.init_cfg.'): read_value(value) for key, _, value in words}
     (best,) = json.loads((tmp_path / 'search/best.json').read_text())

@@ -15,7 +15,7 @@ from detnas_mm.models import build_model
 from detnas_mm.options import read_value
 from detnas_mm.registry import MODELS
 from detnas_mm.search import SearchJob
-from detnas_mm.systems.nats.sorted_export import load_pretrained
+from detnas_mm.systems.nats.sorted_export import initial_weights, load_pretrained
 from tests.test_nats.gradient import PLAIN, config, found_rows
 from tests.test_nats.nets import build, images, outputs, relative
 
@@ -120,8 +120,8 @@ def test_pre_trained_weights_are_read_as_mmengine_reads_them(tmp_path, prefix, k
         pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix=prefix)
         backbone = dict(init_cfg=[dict(type='Kaiming', layer='Conv2d'), pretrained])
     expected = {'conv1.weight'} if prefix and key == 'init_cfg' else {*state, 'head.fc.weight'}
-    assert set(load_pretrained(backbone)) == expected
-    assert load_pretrained(dict(init_cfg=dict(type='Kaiming', layer='Conv2d'))) is load_pretrained({}) is None
+    assert set(load_pretrained(initial_weights(backbone))) == expected
+    assert load_pretrained(dict(type='Kaiming', layer='Conv2d')) is load_pretrained(None) is None
 
 
 def test_a_net_that_cannot_be_sorted_is_refused_before_the_search(tmp_path, monkeypatch):
@@ -132,3 +132,16 @@ def test_a_net_that_cannot_be_sorted_is_refused_before_the_search(tmp_path, monk
     monkeypatch.setattr('detnas_mm.systems.nats.sorting._take_rows', lambda *_: None)
     with pytest.raises(DetNASError, match='The outputs of the sorted net differ'):
         Exporter(SearchJob.from_config(cfg))
+
+
+def test_pre_trained_weights_that_cannot_be_sorted_are_refused_before_the_search(tmp_path, monkeypatch):
+    """Loading a checkpoint without a layer is no error; sorting it would fail when the search is done."""
+    monkeypatch.setenv('TQDM_DISABLE', '1')
+    state = build(PLAIN).state_dict()
+    del state['layer2.0.conv1.weight']
+    torch.save(dict(state_dict=state), tmp_path / 'plain.pth')
+    more = {'model.backbone.space.groups': 4, 'search.space.groups': 4, 'search.export.sort_channels': True}
+    more['model.backbone.init_cfg'] = dict(type='Pretrained', checkpoint=str(tmp_path / 'plain.pth'))
+    with pytest.raises(DetNASError, match=r'layer2\.0\.conv1'):
+        launch.run(config(tmp_path / 'search', workers=0, **more))
+    assert not list((tmp_path / 'search').glob('*.pth'))

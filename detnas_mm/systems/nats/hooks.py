@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from detnas_mm.cli import typed
@@ -30,12 +31,15 @@ from detnas_mm.systems.nats.model import DilatedSupernet
 from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alphas
 from detnas_mm.systems.nats.pictures import draw_genotypes
 from detnas_mm.systems.nats.sorted_export import initial_weights, is_sorted, load_pretrained, write_sorted_start
+from detnas_mm.systems.nats.sorting import sort_model
 from detnas_mm.systems.nats.space import DilationSpace
 
 __all__ = ['AlphaOptimWrapperConstructor', 'AlternatingTrainLoop', 'NATSSearchHook']
 
 _ENTROPY = 'alpha_entropy'
 _KEY = 'NATSSearchHook.calibration'
+#: Key of the message hub, which is in every checkpoint: ``init_cfg`` of the weights that the search started from.
+_START = 'nats_initial_weights'
 
 
 @HOOKS.register_module()
@@ -129,6 +133,15 @@ class NATSSearchHook(TrainingSearchHook):
             norms = norms_to_recalibrate(self._model, _KEY)
             self._calibration = Calibration(self._model, norms, **self.calibration_cfg, key=_KEY)
         self._job.log(f'BN of the exported net: {self.meta()["batch_norm"]}.')
+        if any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            runner.logger.warning(
+                'EMAHook: the net is decoded and exported from the trained weights and α, not from their averages, '
+                'which are in the checkpoints of the epochs. Remove the hook unless you need those.'
+            )
+        if not self._job.cfg.get('resume'):  # otherwise it is in the checkpoint
+            init = self._initial_weights()
+            runner.message_hub.update_info(_START, init)
+            self._check_start(init)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Checks that the α of a checkpoint have the shapes of this space; mmengine would skip others with a warning.
@@ -209,26 +222,39 @@ class NATSSearchHook(TrainingSearchHook):
     def after_train(self, runner: Runner) -> None:
         """See :meth:`TrainingSearchHook.after_train`; also logs the command that retrains as in the paper."""
         super().after_train(runner)
-        job, backbone = self._job, self._initial_backbone()
-        start = load_pretrained(backbone) if job.export.sort_channels else None  # on all ranks, since one may download
+        job, init = self._job, runner.message_hub.get_info(_START, self._initial_weights())
+        start = load_pretrained(init) if job.export.sort_channels else None  # on all ranks, since one may download
         if is_main_process():
             assert job.work_dir is not None
             best = json.loads((job.work_dir / 'best.json').read_text())[0]
             config = job.work_dir / best['config']
             if start is not None and is_sorted(config):
-                assert job.exporter is not None  # it wrote the config
-                found = job.space.configure(job.exporter.searched, job.space.parse(best['arch']))
-                backbone = dict(init_cfg=write_sorted_start(found or {}, config, start))
-            job.log(retrain_line(config, backbone))
+                init = write_sorted_start(self._found(job.space.parse(best['arch'])), config, start)
+            job.log(retrain_line(config, init))
 
-    def _initial_backbone(self) -> Mapping[str, Any]:
-        """Returns the settings of the supernet; if they name no weights, with those of ``load_from``."""
+    def _initial_weights(self) -> Any:
+        """Returns the ``init_cfg`` of the supernet, of plain values; without one, that of ``load_from``."""
         cfg = self._job.cfg
-        own: Mapping[str, Any] = cfg['model']['backbone']
-        if initial_weights(own) or not cfg.get('load_from') or cfg.get('resume'):  # resumed: it names the last epoch
-            return own
-        prefix = next(name for name, module in self._model.named_modules() if module is self._supernet)
-        return dict(init_cfg=dict(type='Pretrained', checkpoint=str(cfg['load_from']), prefix=f'{prefix}.'))
+        init = initial_weights(cfg['model']['backbone'])
+        if not init and cfg.get('load_from') and not cfg.get('resume'):  # resumed: it names the last epoch
+            prefix = next(name for name, module in self._model.named_modules() if module is self._supernet)
+            init = dict(type='Pretrained', checkpoint=cfg['load_from'], prefix=f'{prefix}.')
+        return json.loads(json.dumps(init, default=str))
+
+    def _check_start(self, init: Any) -> None:
+        """Checks, before the search, that the weights it starts from can be sorted like the exported net.
+
+        Raises:
+            DetNASError: See :func:`sort_model`.
+        """
+        start = load_pretrained(init) if self._job.export.sort_channels else None
+        if start is not None and is_main_process():
+            sort_model(self._found(self._supernet.decode()), start)
+
+    def _found(self, arch: Architecture) -> Mapping[str, Any]:
+        """Returns the searched config with a net in it, its channels in place; only on rank 0."""
+        assert self._job.exporter is not None
+        return self._job.space.configure(self._job.exporter.searched, arch) or {}
 
 
 @torch.no_grad()
@@ -241,14 +267,13 @@ def alpha_entropy(model: torch.nn.Module) -> float:
     return float(torch.cat(entropies).mean())
 
 
-def retrain_line(config: Path, backbone: Mapping[str, Any]) -> str:
+def retrain_line(config: Path, init: Any) -> str:
     """Returns the command that trains a found net from the weights that the search started from (NATS, section 4.1).
 
     Args:
         config: Path of the config of the found net.
-        backbone: Settings of the supernet; ``init_cfg`` or ``pretrained`` names the pre-trained weights.
+        init: ``init_cfg`` of the supernet; None for random weights.
     """
-    init = initial_weights(backbone)
     if not init:
         return f'Train it from random weights, as the supernet: {typed("train.py", config)}'
     key = 'model.backbone.init_cfg'

@@ -48,21 +48,20 @@ def initial_weights(backbone: Mapping[str, Any]) -> Any:
     return backbone.get('init_cfg')
 
 
-def load_pretrained(backbone: Mapping[str, Any]) -> dict[str, Tensor] | None:
+def load_pretrained(init: Any) -> dict[str, Tensor] | None:
     """Returns the pre-trained weights of a backbone, without prefix; None if it starts from no checkpoint.
 
     Args:
-        backbone: Its settings, with ``init_cfg`` or ``pretrained``.
+        init: Its ``init_cfg``, see :func:`initial_weights`.
 
     Raises:
         DetNASError: If the checkpoint is missing or has no weights.
     """
-    init = initial_weights(backbone)
     several = init if isinstance(init, (list, tuple)) else [init]
-    init = next((one for one in several if is_other(one, 'Pretrained')), None)
-    if init is None:
+    found = next((one for one in several if is_other(one, 'Pretrained')), None)
+    if found is None:
         return None
-    path, prefix = str(init['checkpoint']), init.get('prefix') or ''
+    path, prefix = str(found['checkpoint']), found.get('prefix') or ''
     prefix += '.' if prefix and not prefix.endswith('.') else ''
     file = CheckpointLoader.load_checkpoint(path, 'cpu') if '://' in path else load_checkpoint_file(path)
     weights = weights_in(file, path)
