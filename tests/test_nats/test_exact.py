@@ -218,6 +218,18 @@ def test_a_searched_stem_runs_the_path_too():
         assert all(torch.equal(a, b) for a, b in zip(outputs(net), outputs(segment.module), strict=True))
 
 
+def test_a_backbone_that_returns_a_single_tensor_cannot_be_cut_into_segments(monkeypatch):
+    """Its maps would be the images of the batch."""
+    net = supernet('depthwise')
+    (segment,) = net.segments(net.space.sample(rng()))
+    plain = type(net).__bases__[1]
+    forward = plain.forward
+    monkeypatch.setattr(plain, 'forward', lambda self, x: forward(self, x)[-1])
+    with pytest.raises(DetNASError, match='returns a single tensor; one-shot evaluation needs'):
+        segment.module(images())
+    assert net.active_path is None
+
+
 def test_cut_out_nets_load_into_the_plain_class():
     net = supernet('resnext', mixture=True)
     arch = net.space.sample(rng())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from detnas_mm.errors import DetNASError
 from detnas_mm.models.supernet import Segment
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.nats.layers import DilationPlan, MixedConv2d
@@ -76,9 +77,15 @@ class _Whole(_Part):
         before = net.active_path
         try:
             net.set_path(self.path)
-            return tuple(net(x))
+            maps = net(x)
         finally:
             net.set_path(before)
+        if isinstance(maps, Tensor):
+            raise DetNASError(
+                f'{type(net).__name__} returns a single tensor; one-shot evaluation needs a backbone that returns a '
+                f'tuple of maps, as those of mmdet do.'
+            )
+        return tuple(maps)
 
 
 def segments(net: DilatedSupernet, path: Architecture) -> list[Segment]:
