@@ -130,6 +130,9 @@ def test_what_follows_a_training(tmp_path, monkeypatch, folder):
     search, *detectors = lines('detnas-digits_supernet_cls')
     searching = [str(TOOLS / 'search.py'), str(configs / 'detnas-digits_search_cls.py'), checkpoint]
     assert search == ('Search in it', ['python', *searching])
+    (search,) = lines('nats-digits_supernet-paths_retinanet')  # its search has another name, and inherits from it
+    searching[1] = str(configs / 'nats-digits_search-evolution_retinanet.py')
+    assert search == ('Search in it', ['python', *searching])
     assert [Path(words[2]).stem for _, words in detectors] == [
         'detnas-digits_supernet_fpn', 'detnas-digits_supernet_retinanet',
     ]  # fmt: skip
