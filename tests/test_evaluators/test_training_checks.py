@@ -12,6 +12,7 @@ from detnas_mm.engine.measure import check_test_set
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training import forecast, progress
 from detnas_mm.evaluators.training.folder import CANDIDATES, work_of
+from detnas_mm.evaluators.training.search_val import check_search_val
 from detnas_mm.search import SearchJob
 from detnas_mm.workers import Outcome, read_result, write_result
 from tests import digits
@@ -66,6 +67,21 @@ def test_a_search_val_that_is_the_test_set_is_named(digits_folder, tmp_path):
     cfg.val_dataloader = cfg.test_dataloader
     training.job(cfg, lines.append)
     assert len(lines) == 1 and lines[0].startswith('Search-val is the test set')
+
+
+def test_a_search_val_of_training_images_is_named():
+    def read(val, train):
+        part = dict(data_root='data/coco', type='CocoDataset', pipeline=[dict(type='LoadImageFromFile')])
+        data = [dict(dataset=dict(part, ann_file=file) | more) for file, more in (val, train)]
+        cfg = dict(val_dataloader=data[0], train_dataloader=data[1], val_evaluator=dict(type='CocoMetric'))
+        return [line.partition(':')[0] for line in check_search_val(cfg)]
+
+    whole, subset, rest = ('a.json', {}), ('a.json', dict(indices=50)), ('a.json', dict(indices=[50, 51]))
+    wrapped = ('', dict(type='RepeatDataset', times=2, dataset=dict(data_root='data/coco', ann_file='a.json')))
+    for other in (whole, subset, wrapped):
+        assert read(whole, other) == read(subset, other) == ['Search-val is the training set']
+    assert read(subset, rest) == read(whole, ('b.json', {})) == []
+    assert read(whole, ('a.json', dict(data_root='data/other'))) == []
 
 
 def test_a_config_without_a_validation_loop_is_evaluated(digits_folder, tmp_path):

@@ -35,12 +35,12 @@ def check_search(job: SearchJob, cfg: Mapping[str, Any], halving: Halving | None
             f'ShortTraining trains candidates by the searched config, which has no {", ".join(missing)}: inherit '
             f'a config that trains a detector.'
         )
-    line = check_search_val(cfg)
+    lines = check_search_val(cfg)
     schedule = Schedule.read(cfg)
     if halving is not None:
         halving.check(schedule)
     size_of(job, cfg, job.space.sample(np.random.default_rng(job.seed)))
-    if line:
+    for line in lines:
         job.log(line)
     if schedule.inexact:
         job.log(

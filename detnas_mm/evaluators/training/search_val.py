@@ -14,14 +14,14 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import available, build_metric, compute
 
 
-def check_search_val(cfg: Mapping[str, Any]) -> str:
+def check_search_val(cfg: Mapping[str, Any]) -> list[str]:
     """Checks that a config has search-val.
 
     Args:
         cfg: The searched config.
 
     Returns:
-        A warning if search-val is the test set; else ''.
+        A warning each if search-val has images of the training set, or of the test set.
 
     Raises:
         DetNASError: If ``val_dataloader`` or ``val_evaluator`` is missing.
@@ -33,19 +33,40 @@ def check_search_val(cfg: Mapping[str, Any]) -> str:
             f'val_dataloader and val_evaluator of images that are in neither the training set nor the test set; '
             f'tools in tools/dataset_converters/ split a training set.'
         )
-    val, test = (_images(cfg.get(f'{split}_dataloader')) for split in ('val', 'test'))
-    if val and val == test:
-        return (
-            'Search-val is the test set: val_dataloader and test_dataloader read the same annotations. The found nets '
-            'are selected on these images, so their test results are biased upwards.'
+    own, others = _images(cfg['val_dataloader']), {split: _images(cfg.get(f'{split}_dataloader')) for split in _BIASED}
+    return [
+        f'Search-val is the {name}: val_dataloader and {split}_dataloader read the same annotations. {why}'
+        for split, (name, why) in _BIASED.items()
+        if any(
+            images == theirs and (indices == other or None in (indices, other))
+            for images, indices in own
+            for theirs, other in others[split]
         )
-    return ''
+    ]
 
 
-def _images(loader: Any) -> Any:
-    dataset = (loader or {}).get('dataset') or {}
-    names = ('data_root', 'ann_file', 'indices', 'datasets', 'dataset')
-    return repr(comparable({key: dataset[key] for key in names if dataset.get(key) is not None}, skip=('pipeline',)))
+#: Other uses of the images of search-val, and why they bias a search.
+_BIASED = dict(
+    train=(
+        'training set',
+        'The candidates are selected on images that they are trained on, which favours nets that overfit.',
+    ),
+    test=(
+        'test set',
+        'The found nets are selected on these images, so their test results are biased upwards.',
+    ),
+)
+#: Settings of a data set that determine its images, besides ``indices``.
+_IMAGES = ('data_root', 'ann_file', 'data_prefix', 'sub_data_root', 'split')
+
+
+def _images(loader: Any) -> list[tuple[str, Any]]:
+    """Returns the files of each data set of a loader, wrapped ones included, and its subset ``indices``, if any."""
+    found = [node for node in nodes((loader or {}).get('dataset')) if node.get('ann_file') or node.get('data_root')]
+    return [
+        (repr(comparable({key: node[key] for key in _IMAGES if node.get(key) is not None})), node.get('indices'))
+        for node in found
+    ]
 
 
 def judged_on_search_val(cfg: Mapping[str, Any]) -> dict[str, Any]:
