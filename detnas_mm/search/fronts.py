@@ -20,6 +20,9 @@ from detnas_mm.search.record import Record
 #: Details of a row with the duration of its training.
 BUDGET = ('epochs', 'iterations')
 
+#: Detail of a row whose config trains in another way than the search, such as with other augmentation: a digest of it.
+OWN_TRAINING = 'own_training'
+
 
 def training_budget(record: Record) -> dict[str, Any]:
     """Returns the training budget in the ``details`` of a row (epochs, iterations); empty if there is none."""
@@ -70,9 +73,15 @@ class Stage:
         return {key: value for key, value in (costs.get(objective.name) or {}).items() if key != 'table'}
 
     def training(self, record: Record) -> str:
-        """Returns what must be equal for two rows to be compared: evaluator, recipe, and training budget, as text."""
+        """Returns what must be equal for two rows to be compared, as text.
+
+        It is the evaluator, the recipe, the training budget, and how the net was trained if not as the search says.
+        """
         recipe = (self.header.get('space') or {}).get('recipe')
-        known = dict(evaluator=self.header.get('evaluator'), recipe=recipe, budget=training_budget(record))
+        known = dict(
+            evaluator=self.header.get('evaluator'), recipe=recipe, budget=training_budget(record),
+            own_training=record.details.get(OWN_TRAINING),
+        )  # fmt: skip
         return json.dumps(known, sort_keys=True)
 
 
@@ -121,10 +130,10 @@ def _names(objectives: Iterable[Objective]) -> str:
 
 
 def joint_front(stages: Sequence[Stage], objectives: Sequence[Objective]) -> Joint:
-    """Returns the joint front of all rows with the evaluator, recipe and budget of the last successful row.
+    """Returns the joint front of all rows that were trained like the last successful row, see :meth:`Stage.training`.
 
     Args:
-        stages: The searches; the last one defines evaluator, recipe and budget.
+        stages: The searches; the last one defines how rows must have been trained.
         objectives: See :func:`common_objectives`.
     """
     target = next((stages[-1].training(record) for record in reversed(stages[-1].records) if record.ok), None)

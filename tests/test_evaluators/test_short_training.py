@@ -11,9 +11,10 @@ import torch
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training import progress
-from detnas_mm.evaluators.training.folder import CANDIDATES, Candidate, settings_digest, work_of
+from detnas_mm.evaluators.training.folder import CANDIDATES, Candidate, own_training, settings_digest, work_of
+from detnas_mm.evaluators.training.rows import evaluation_of
 from detnas_mm.search import read_ledger
-from detnas_mm.workers import WorkersBroken, write_result
+from detnas_mm.workers import Outcome, WorkersBroken, write_result
 from tests.test_evaluators.training import SCORES, FakeWorkers, files, rows
 
 
@@ -232,6 +233,28 @@ def test_one_that_goes_on_keeps_what_it_had_at_its_rungs(search, tmp_path, row):
 def test_what_decides_a_score_is_in_its_digest(change, same):
     own = dict(model=dict(test_cfg=dict(nms=dict(iou_threshold=0.5))), test_cfg=dict(type='TestLoop'))
     assert (settings_digest(own | change) == settings_digest(own)) is same
+
+
+@pytest.mark.parametrize(
+    'change, alike',
+    [
+        (dict(), True),
+        (dict(model=dict(type='GFL'), test_dataloader=dict(batch_size=9)), True),
+        (dict(train_dataloader=dict(pipeline=[dict(type='Resize', scale=(96, 96)), dict(type='RandomFlip')])), True),
+        (dict(train_dataloader=dict(pipeline=[dict(type='Resize', scale=(64, 64))])), False),
+        (dict(optim_wrapper=dict(optimizer=dict(lr=0.2))), False),
+    ],
+)
+def test_candidates_that_train_in_another_way_are_marked(tmp_path, change, alike):
+    """Seeds, or factors, may bring other augmentation; such rows are on a joint front with their like alone."""
+    pipeline = [dict(type='Resize', scale=(64, 64)), dict(type='RandomFlip')]
+    cfg = dict(model=dict(type='FCOS'), train_dataloader=dict(pipeline=pipeline))
+    cfg['optim_wrapper'] = dict(optimizer=dict(lr=0.1))
+    found = own_training(cfg | change, cfg)
+    assert (found is None) is alike
+    outcome = Outcome(dict(status='ok', metrics={}, iterations=6))
+    row = evaluation_of(Candidate('0a', tmp_path, 'work', own_training=found), outcome, 6)
+    assert row.details == dict(iterations=6) | ({} if alike else dict(own_training=found))
 
 
 def test_what_has_come_to_a_rung_is_under_way_to_the_next(tmp_path):

@@ -88,6 +88,15 @@ def test_rows_of_another_budget_are_never_in_it(unit):
     assert training_budget(rows[0]) == {unit: 12}
 
 
+def test_rows_that_were_trained_in_another_way_are_joined_with_their_like_alone():
+    """By details: seeds of stage 2 may bring the augmentation of their own configs."""
+    usual, other = row(0, 0.4, 25.0), row(1, 0.9, 1.0, own_training='0a1b')
+    joint = joint_front([stage('first', usual), stage('second', usual, other)], OBJECTIVES)
+    assert [record for _, record in joint.rows] == [other] and joint.left_out == dict(first=1, second=1)
+    joint = joint_front([stage('first', other), stage('second', other, usual)], OBJECTIVES)
+    assert [record for _, record in joint.rows] == [usual] and joint.left_out == dict(first=1, second=1)
+
+
 def test_failed_and_dropped_rows_are_on_no_front():
     second = stage('second', row(0, 0.4, 25.0), row(1, 0.9, 1.0, 'failed'), row(2, 0.9, 1.0, 'dropped'))
     joint = joint_front([stage('first'), second], OBJECTIVES)

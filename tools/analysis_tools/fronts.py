@@ -9,7 +9,7 @@ from detnas_mm.cli import one_line_errors, until_nobody_reads
 
 EPILOG = """
 Searches must have the same two objectives. The joint front contains only nets that were trained as in the last search
-(same evaluator, recipe and budget); the others are counted and left out.
+(same evaluator, recipe, augmentation and budget); the others are counted and left out.
 
 examples:
   python tools/analysis_tools/fronts.py work_dirs/structural work_dirs/modular --draw fronts.png

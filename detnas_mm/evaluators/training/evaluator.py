@@ -27,6 +27,7 @@ from detnas_mm.evaluators.training.folder import (
     Candidate,
     drop_result,
     drop_training,
+    own_training,
     read_json,
     settings_digest,
     standing,
@@ -229,7 +230,8 @@ class ShortTraining(Evaluator):
         if not file.is_file() or file.read_text(encoding='utf-8') != text:
             write_text(file, text)
         parent, work = self._parent(arch, cfg)
-        return Candidate(arch.id, folder, work, None if parent is None else self._weights(parent), parent)
+        weights = None if parent is None else self._weights(parent)
+        return Candidate(arch.id, folder, work, weights, parent, own_training(cfg, self.searched))
 
     def _parent(self, arch: Architecture, cfg: Mapping[str, Any]) -> tuple[str | None, str]:
         """Returns the parent that a candidate inherits from, and the digest of all that its result depends on.

@@ -31,6 +31,8 @@ _NO_RESULT = (
     'search', 'work_dir', 'experiment_name', 'resume', 'launcher', 'log_level', 'log_processor', 'visualizer',
     'vis_backends', 'default_hooks', 'test_dataloader', 'test_evaluator', 'test_cfg',
 )  # fmt: skip
+#: Keys of transforms that set the size of images.
+_SIZES = ('scale', 'scales', 'img_scale', 'size', 'crop_size')
 #: Keys that change no result at any depth: where data are, and the scope of types.
 _ANYWHERE = ('data_root', '_scope_')
 
@@ -66,6 +68,23 @@ def settings_digest(cfg: Mapping[str, Any]) -> str:
     return hashlib.sha256(repr((settings, files)).encode()).hexdigest()[:16]
 
 
+def own_training(cfg: Mapping[str, Any], searched: Mapping[str, Any]) -> str | None:
+    """Returns a digest of how a candidate is trained, if not as the search says; None if it is.
+
+    Models and sizes of images are not compared, but augmentation, optimiser and schedule are.
+
+    Args:
+        cfg: Config of the candidate.
+        searched: The searched config.
+    """
+    skipped = (*_NO_RESULT, 'model', 'custom_imports')
+    own, theirs = (
+        repr(comparable({key: one[key] for key in one if key not in skipped}, skip=(*_ANYWHERE, *_SIZES)))
+        for one in (cfg, searched)
+    )
+    return None if own == theirs else hashlib.sha256(own.encode()).hexdigest()[:16]
+
+
 _digests: dict[tuple[str, int, int], str] = {}
 
 
@@ -89,6 +108,7 @@ class Candidate:
         inherit: File of weights that initialise the tensors of equal name and shape; None for the initial weights of
             its config.
         parent: Id of the candidate that these weights are from.
+        own_training: See :func:`own_training`.
     """
 
     id: str
@@ -96,6 +116,7 @@ class Candidate:
     work: str
     inherit: Path | None = None
     parent: str | None = None
+    own_training: str | None = None
 
     @property
     def log(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from detnas_mm.evaluators.training.folder import Candidate
 from detnas_mm.evaluators.training.search_val import read_metrics
 from detnas_mm.search import Evaluation
+from detnas_mm.search.fronts import OWN_TRAINING
 from detnas_mm.workers import Outcome
 
 
@@ -30,6 +31,8 @@ def evaluation_of(candidate: Candidate, outcome: Outcome, at: int) -> Evaluation
         details = {name: result[name] for name in names if name in result}
         return Evaluation(failure=f'{result["reason"]}; {log}', time=time, details=details, host=host)
     details = {name: result[name] for name in ('epochs', 'iterations') if name in result}
+    if candidate.own_training is not None:
+        details[OWN_TRAINING] = candidate.own_training
     if candidate.parent is not None and 'inherited' in result:
         shared, of = result['inherited']
         details['inherited'] = dict(parent=candidate.parent, tensors=shared, of=of)
