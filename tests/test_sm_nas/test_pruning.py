@@ -111,6 +111,11 @@ def test_a_finished_ledger_says_what_pruning_would_have_spared():
     assert effect.front == effect.kept == [ROWS[0]]
 
 
+def test_a_search_that_names_its_cost_first_is_replayed_alike():
+    cost_first = Stage('search', dict(space=dict(type='ModularSpace'), budget=dict(costs=dict(ms={}))), ROWS)
+    assert replay_stage(cost_first, OBJECTIVES[::-1], 0.0).spared == [ROWS[2]]
+
+
 def test_what_was_better_than_the_order_expects_is_lost_from_the_front():
     surprising = row(2, SMALL, 1, 0.7, 25.0)
     effect = replay_stage(stage(*ROWS[:2], surprising), OBJECTIVES, 0.0)

@@ -218,7 +218,7 @@ def replay_stage(stage: Stage, objectives: Sequence[Objective], spread: float | 
 
     Args:
         stage: The search.
-        objectives: A metric and a cost.
+        objectives: A metric and a cost, in any order.
         spread: Spread of the cost: one for all rows, or by id (0 for rows that are missing).
 
     Returns:
@@ -230,4 +230,6 @@ def replay_stage(stage: Stage, objectives: Sequence[Objective], spread: float | 
     def of(record: Record) -> float:
         return spread.get(record.id, 0.0) if isinstance(spread, Mapping) else spread
 
-    return replay(stage.records, objectives, Modules.parse, precedes, of)
+    costs = (stage.header.get('budget') or {}).get('costs') or {}
+    cost_last = sorted(objectives, key=lambda objective: objective.name in costs)
+    return replay(stage.records, cost_last, Modules.parse, precedes, of)
