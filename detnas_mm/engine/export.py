@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 
 from detnas_mm.checkpoints import load_checkpoint_file
 from detnas_mm.cli import read_source, typed
-from detnas_mm.config_types import config_text, is_hook, is_other, type_name
+from detnas_mm.config_types import config_text, is_hook, is_other, nodes, type_name
 from detnas_mm.engine.config import write_config
 from detnas_mm.engine.pictures import add_drawing, dataset_meta
 from detnas_mm.engine.provenance import NO_SCORE
@@ -125,8 +125,8 @@ class Exporter:
                 configs['search_val'] = rescored
         for cfg in configs.values():
             add_drawing(cfg)
-            for key in _INITIAL if weights else ():  # the checkpoint has all weights
-                cfg['model'].get('backbone', {}).pop(key, None)
+            if weights:  # the checkpoint has all of them
+                _drop_initial(cfg['model'])
         return configs
 
     def write(
@@ -195,6 +195,15 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return {key: value for key, value in plain(settings).items() if key not in NO_SCORE}
+
+
+def _drop_initial(model: dict[str, Any]) -> None:
+    """Removes what names initial weights, in place: all settings of the backbone, and checkpoints of other parts."""
+    for key in _INITIAL:
+        model.get('backbone', {}).pop(key, None)
+    for node in list(nodes(model)):
+        if is_other(node.get('init_cfg'), 'Pretrained'):
+            del node['init_cfg']
 
 
 def _shapes(cfg: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
