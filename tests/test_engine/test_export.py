@@ -99,17 +99,20 @@ def test_without_a_training_config_it_is_the_searched_one(tmp_path):
     assert found['config'].model.test_cfg.max_per_img == 20 and found['config'].get('test_dataloader') is None
 
 
-def test_a_checkpoint_that_the_backbone_would_load_is_taken_out(tmp_path):
-    """It is of another net, and the exported checkpoint holds all weights."""
-    init = "init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth', prefix='backbone.')"
-    source = mine(tmp_path, f'model = dict(backbone=dict({init}))')
-    listed = mine(tmp_path, f'model = dict(backbone=dict({init.replace("dict", "[dict", 1)}]))')
-    for path in (source, listed):
-        job = job_of(
-            tmp_path, search__export__config=path, model__backbone__init_cfg=dict(type='Kaiming', layer='Conv2d')
-        )
-        found = written(job, tmp_path)
-        assert 'init_cfg' not in found['config'].model.backbone and 'init_cfg' not in found['search_val'].model.backbone
+@pytest.mark.parametrize('kind', ['dict', '[dict'])
+def test_checkpoints_that_a_part_would_load_are_taken_out(tmp_path, kind):
+    """They are of another net, or of a classifier, and the exported checkpoint holds all weights."""
+    init = f"init_cfg={kind}(type='Pretrained', checkpoint='nowhere.pth', prefix='backbone.'){kind[:-4] and ']'}"
+    other = "init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth')"
+    source = mine(tmp_path, f'model = dict(backbone=dict({init}), neck=dict({other}))')
+    kept = dict(type='Kaiming', layer='Conv2d')
+    job = job_of(
+        tmp_path, search__export__config=source, model__backbone__init_cfg=kept, model__bbox_head__init_cfg=kept
+    )
+    found = written(job, tmp_path)
+    for cfg in (found['config'], found['search_val']):
+        assert 'init_cfg' not in cfg.model.backbone and 'init_cfg' not in cfg.model.neck
+    assert found['search_val'].model.bbox_head.init_cfg == kept
 
 
 def test_a_search_without_a_model_exports_the_training_config_alone(tmp_path):
