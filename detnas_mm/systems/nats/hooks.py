@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook
@@ -249,7 +250,7 @@ class NATSSearchHook(TrainingSearchHook):
         """
         start = load_pretrained(init) if self._job.export.sort_channels else None
         if start is not None and is_main_process():
-            sort_model(self._found(self._supernet.decode()), start)
+            sort_model(self._found(self._job.space.sample(np.random.default_rng(0))), start)
 
     def _found(self, arch: Architecture) -> Mapping[str, Any]:
         """Returns the searched config with a net in it, its channels in place; only on rank 0."""
