@@ -185,6 +185,8 @@ def test_checked_initial_weights_are_loaded_and_a_plain_detector_afterwards_is_r
     torch.save(dict(meta=dict(genotypes=dilated['genotypes']), state_dict=named), tmp_path / 'a.pth')
     init_cfg = dict(type='Pretrained', checkpoint=f'{tmp_path}/a.pth') | (dict(prefix=prefix) if prefix else {})
     net = MODELS.build(dict(dilated, init_cfg=init_cfg))
+    with pytest.raises(DetNASError, match='names no dilations'):  # a test loads a checkpoint and initialises nothing
+        net.load_state_dict(dict(plain))
     net.init_weights()
     assert net.conv1.weight.unique().tolist() == [0.5]
     with pytest.raises(DetNASError, match='names no dilations'):

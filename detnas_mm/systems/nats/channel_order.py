@@ -139,7 +139,8 @@ def _compare_dilations(
     if saved == text:
         return
     if required is not None:
-        from_init_cfg = checked and not metadata and not getattr(net, 'is_init', False)
+        # mmengine has this attribute only while it initialises a module
+        from_init_cfg = checked and not metadata and hasattr(net, '_params_init_info')
         if not from_init_cfg:
             theirs = 'no dilations' if saved is None else f'the dilations {_short(saved)}'
             raise DetNASError(_refusal(f'The checkpoint to load (it names {theirs})', required))
