@@ -17,9 +17,8 @@ from detnas_mm.engine.hooks import EpochSeedHook, seed_hook
 from detnas_mm.errors import DetNASError
 from detnas_mm.models import build_model
 from detnas_mm.systems.nats import DilationSpace
-from detnas_mm.systems.nats.hooks import alpha_entropy
 from detnas_mm.systems.nats.loops import AlternatingTrainLoop
-from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alphas
+from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alpha_entropy, alphas, short_schedule
 from detnas_mm.systems.nats.pictures import genotypes_figure
 from tests.test_nats.gradient import ADAM, PLAIN, SPACE, Noise, Tiny, config, found, loader
 
@@ -286,6 +285,22 @@ def test_a_diverged_alpha_is_not_decoded():
     model.backbone.layer3[1].conv1.alpha.data[1, 2] = float('nan')
     with pytest.raises(DetNASError, match=r'^α of layer3\.1\.conv1 is NaN, .* diverged'):
         model.backbone.decode()
+
+
+@pytest.mark.parametrize('named', [True, False])
+def test_schedules_of_a_shorter_training_are_warned_of(named):
+    """As of mmdet's detectors of 12 epochs: α would be trained beside weights that hardly move."""
+    warm, steps = dict(type='LinearLR', by_epoch=False, end=500), dict(type='MultiStepLR', milestones=[8, 11], end=12)
+    cosine = dict(type='mmengine.CosineAnnealingLR', T_max=25, by_epoch=True)
+
+    def line(*schedulers):
+        return short_schedule(dict(weights=list(schedulers), alpha=[]) if named else list(schedulers), 25)
+
+    assert line(warm, steps).startswith('param_scheduler: MultiStepLR of the weights ends after epoch 12 of 25')
+    for fine in ([warm, cosine], [warm, dict(cosine, end=25)], [dict(warm, by_epoch=True, end=5), cosine], [warm], []):
+        assert line(*fine) == ''
+    assert line(dict(warm, by_epoch=True, end=5), dict(type='CosineAnnealingLR', by_epoch=False)) == ''
+    assert short_schedule(None, 25) == ''
 
 
 def test_entropy_of_alpha():

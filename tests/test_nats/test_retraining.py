@@ -34,7 +34,8 @@ def test_the_command_of_the_paper(tmp_path):
     assert read_value(shlex.split(several)[-1].partition('=')[2]) == [init]
     old = initial_weights(dict(pretrained='torchvision://resnet50'))
     assert 'torchvision://resnet50' in retrain_line(tmp_path / 'net.py', old)
-    assert 'Train it from random weights' in retrain_line(tmp_path / 'net.py', None)
+    for init in (None, dict(type='Kaiming', layer='Conv2d')):
+        assert 'Train it from random weights' in retrain_line(tmp_path / 'net.py', init)
 
 
 @pytest.mark.filterwarnings('ignore:.*pretrained is deprecated')
@@ -58,15 +59,18 @@ def printed(folder):
     return line.partition('INFO - ')[2]
 
 
-@pytest.mark.parametrize('sort', [False, True])
-def test_it_starts_from_the_weights_that_the_search_started_from(tmp_path, monkeypatch, sort):
-    """Those of a detector, given as ``load_from``; its heads are trained again."""
+@pytest.mark.parametrize('sort, init', [(False, False), (True, False), (True, True)])
+def test_it_starts_from_the_weights_that_the_search_started_from(tmp_path, monkeypatch, sort, init):
+    """Those of a detector, given as ``load_from``, which is loaded after ``init_cfg``; its heads are trained again."""
     monkeypatch.setenv('TQDM_DISABLE', '1')
     net = build(PLAIN)
     detector = {f'backbone.{key}': value for key, value in net.state_dict().items()}
     torch.save(dict(state_dict=detector, meta={}), tmp_path / 'detector.pth')
     loop = dict(max_epochs=1, alpha_from=0)
-    more = {'search.export.sort_channels': sort, 'log_level': 'INFO', 'load_from': str(tmp_path / 'detector.pth')}
+    torch.save(dict(state_dict=build(PLAIN).state_dict()), tmp_path / 'other.pth')
+    other = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'))
+    more = {'model.backbone.init_cfg': other} if init else {}
+    more |= {'search.export.sort_channels': sort, 'log_level': 'INFO', 'load_from': str(tmp_path / 'detector.pth')}
     more |= {'model.backbone.space.groups': 4, 'search.space.groups': 4}
     launch.run(config(tmp_path / 'search', workers=0, loop=loop, **more))
     line = printed(tmp_path / 'search')

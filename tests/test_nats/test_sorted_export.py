@@ -124,6 +124,17 @@ def test_pre_trained_weights_are_read_as_mmengine_reads_them(tmp_path, prefix, k
     assert load_pretrained(dict(type='Kaiming', layer='Conv2d')) is load_pretrained(None) is None
 
 
+def test_pre_trained_weights_of_wrapped_models_are_read(tmp_path):
+    """Their prefix may name the wrapper; with more than tensors they are read if they are trusted."""
+    state = {'module.backbone.conv1.weight': torch.ones(2)}
+    torch.save(dict(state_dict=state, meta=dict(other=Config())), tmp_path / 'a.pth')
+    for prefix in ('module.backbone.', 'backbone'):
+        init = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix=prefix)
+        with pytest.raises(DetNASError, match='trust'):
+            load_pretrained(init)
+        assert set(load_pretrained(init, trust=True)) == {'conv1.weight'}
+
+
 def test_a_net_that_cannot_be_sorted_is_refused_before_the_search(tmp_path, monkeypatch):
     """With random weights: whatever makes sorting change the outputs is found before anything is trained."""
     cfg = config(tmp_path, workers=0, **{'search.export.sort_channels': True})

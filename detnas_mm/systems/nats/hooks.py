@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from detnas_mm.cli import typed
+from detnas_mm.config_types import is_other
 from detnas_mm.engine.hooks import EpochSeedHook, PathSamplingHook, TrainingSearchHook
 from detnas_mm.engine.hooks.search_hook import unwrapped
 from detnas_mm.errors import DetNASError
@@ -29,7 +29,7 @@ from detnas_mm.search import SearchJob, counted
 from detnas_mm.spaces import Architecture
 from detnas_mm.systems.nats.loops import AlternatingTrainLoop
 from detnas_mm.systems.nats.model import DilatedSupernet
-from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alphas
+from detnas_mm.systems.nats.optim import AlphaOptimWrapperConstructor, alpha_entropy, alphas, short_schedule
 from detnas_mm.systems.nats.pictures import draw_genotypes
 from detnas_mm.systems.nats.sorted_export import initial_weights, is_sorted, load_pretrained, write_sorted_start
 from detnas_mm.systems.nats.sorting import sort_model
@@ -139,10 +139,13 @@ class NATSSearchHook(TrainingSearchHook):
                 'EMAHook: the net is decoded and exported from the trained weights and α, not from their averages, '
                 'which are in the checkpoints of the epochs. Remove the hook unless you need those.'
             )
-        if not self._job.cfg.get('resume'):  # otherwise it is in the checkpoint
-            init = self._initial_weights()
+        line = short_schedule(runner.cfg.get('param_scheduler'), runner.train_loop.max_epochs)
+        if line:
+            runner.logger.warning(line)
+        if not runner._resume:  # otherwise it is in the checkpoint
+            init = self._initial_weights(runner)
             runner.message_hub.update_info(_START, init)
-            self._check_start(init)
+            self._check_start(runner, init)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Checks that the α of a checkpoint have the shapes of this space; mmengine would skip others with a warning.
@@ -223,8 +226,8 @@ class NATSSearchHook(TrainingSearchHook):
     def after_train(self, runner: Runner) -> None:
         """See :meth:`TrainingSearchHook.after_train`; also logs the command that retrains as in the paper."""
         super().after_train(runner)
-        job, init = self._job, runner.message_hub.get_info(_START, self._initial_weights())
-        start = load_pretrained(init) if job.export.sort_channels else None  # on all ranks, since one may download
+        job, init = self._job, runner.message_hub.get_info(_START, self._initial_weights(runner))
+        start = self._start(runner, init)
         if is_main_process():
             assert job.work_dir is not None
             best = json.loads((job.work_dir / 'best.json').read_text())[0]
@@ -233,22 +236,25 @@ class NATSSearchHook(TrainingSearchHook):
                 init = write_sorted_start(self._found(job.space.parse(best['arch'])), config, start)
             job.log(retrain_line(config, init))
 
-    def _initial_weights(self) -> Any:
-        """Returns the ``init_cfg`` of the supernet, of plain values; without one, that of ``load_from``."""
-        cfg = self._job.cfg
-        init = initial_weights(cfg['model']['backbone'])
-        if not init and cfg.get('load_from') and not cfg.get('resume'):  # resumed: it names the last epoch
+    def _initial_weights(self, runner: Runner) -> Any:
+        """Returns ``init_cfg`` of the weights that the search starts from, of plain values: those of ``load_from``."""
+        init = initial_weights(self._job.cfg['model']['backbone'])
+        if runner._load_from and not runner._resume:  # loaded after init_cfg; resumed, it names the last epoch
             prefix = next(name for name, module in self._model.named_modules() if module is self._supernet)
-            init = dict(type='Pretrained', checkpoint=cfg['load_from'], prefix=f'{prefix}.')
+            init = dict(type='Pretrained', checkpoint=runner._load_from, prefix=f'{prefix}.')
         return json.loads(json.dumps(init, default=str))
 
-    def _check_start(self, init: Any) -> None:
+    def _start(self, runner: Runner, init: Any) -> dict[str, Any] | None:
+        """Returns the weights that are sorted like the exported net; on all ranks, since one may download them."""
+        return load_pretrained(init, getattr(runner, 'trust', False)) if self._job.export.sort_channels else None
+
+    def _check_start(self, runner: Runner, init: Any) -> None:
         """Checks, before the search, that the weights it starts from can be sorted like the exported net.
 
         Raises:
             DetNASError: See :func:`sort_model`.
         """
-        start = load_pretrained(init) if self._job.export.sort_channels else None
+        start = self._start(runner, init)
         if start is not None and is_main_process():
             sort_model(self._found(self._job.space.sample(np.random.default_rng(0))), start)
 
@@ -258,16 +264,6 @@ class NATSSearchHook(TrainingSearchHook):
         return self._job.space.configure(self._job.exporter.searched, arch) or {}
 
 
-@torch.no_grad()
-def alpha_entropy(model: torch.nn.Module) -> float:
-    """Returns the mean entropy of softmax(α) over all groups of a model, divided by that of equal α."""
-    entropies = []
-    for alpha in alphas(model).values():
-        own, equal = (torch.special.entr(one.double().cpu().softmax(1)).sum(1) for one in (alpha, 0 * alpha))
-        entropies.append(own / equal if alpha.shape[1] > 1 else own)
-    return float(torch.cat(entropies).mean())
-
-
 def retrain_line(config: Path, init: Any) -> str:
     """Returns the command that trains a found net from the weights that the search started from (NATS, section 4.1).
 
@@ -275,7 +271,8 @@ def retrain_line(config: Path, init: Any) -> str:
         config: Path of the config of the found net.
         init: ``init_cfg`` of the supernet; None for random weights.
     """
-    if not init:
+    several = init if isinstance(init, (list, tuple)) else [init]
+    if not any(is_other(one, 'Pretrained') for one in several):
         return f'Train it from random weights, as the supernet: {typed("train.py", config)}'
     key = 'model.backbone.init_cfg'
     options = [f'{key}={init!r}']

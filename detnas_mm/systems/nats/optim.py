@@ -1,4 +1,4 @@
-"""Two optimisers for the search by gradient: one for the weights, one for the architecture parameters α."""
+"""Two optimisers for the search by gradient: one for the weights, one for the architecture parameters α, and checks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
+from detnas_mm.config_types import type_name
 from detnas_mm.engine.optim import FewGroupsOptimWrapperConstructor
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, building, refuse_unknown_type
@@ -85,3 +87,39 @@ class AlphaOptimWrapperConstructor(FewGroupsOptimWrapperConstructor):
         for group in params:
             group['params'] = [one for one in group['params'] if id(one) not in self._alphas]
         params[:] = [group for group in params if group['params']]
+
+
+@torch.no_grad()
+def alpha_entropy(model: nn.Module) -> float:
+    """Returns the mean entropy of softmax(α) over all groups of a model, divided by that of equal α."""
+    entropies = []
+    for alpha in alphas(model).values():
+        own, equal = (torch.special.entr(one.double().cpu().softmax(1)).sum(1) for one in (alpha, 0 * alpha))
+        entropies.append(own / equal if alpha.shape[1] > 1 else own)
+    return float(torch.cat(entropies).mean())
+
+
+def short_schedule(schedulers: Any, max_epochs: int) -> str:
+    """Returns a warning if the schedule of the weights ends early, as that of a shorter training does; else ''.
+
+    The weights would hardly move while α is trained.
+
+    Args:
+        schedulers: ``param_scheduler`` of the config.
+        max_epochs: Number of epochs of the search.
+    """
+    found = schedulers.get('weights', schedulers) if isinstance(schedulers, Mapping) else schedulers
+    own = [one for one in (found if isinstance(found, (list, tuple)) else [found]) if isinstance(one, Mapping)]
+    by_epoch = [one for one in own if one.get('by_epoch', True)]
+    others = [one for one in own if one not in by_epoch and type_name(one.get('type')) != 'LinearLR']  # not a warm-up
+    if others or not by_epoch or not all(isinstance(one.get('end'), int) for one in by_epoch):
+        return ''
+    last = max(by_epoch, key=lambda one: int(one['end']))
+    if last['end'] >= max_epochs:
+        return ''
+    return (
+        f'param_scheduler: {type_name(last.get("type"))} of the weights ends after epoch {last["end"]} of '
+        f'{max_epochs}, as in a shorter training. Later epochs train the weights at its last learning rate, and α '
+        f"beside them. Set a schedule of {max_epochs} epochs, such as weights=[dict(type='CosineAnnealingLR', "
+        f'T_max={max_epochs})].'
+    )

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from detnas_mm.checkpoints import load_checkpoint_file, weights_in
+from detnas_mm.checkpoints import WRAPPERS, load_checkpoint_file, weights_in
 from detnas_mm.config_types import is_other
 from detnas_mm.files import replacing
 from detnas_mm.registry import MODELS
@@ -48,11 +48,12 @@ def initial_weights(backbone: Mapping[str, Any]) -> Any:
     return backbone.get('init_cfg')
 
 
-def load_pretrained(init: Any) -> dict[str, Tensor] | None:
+def load_pretrained(init: Any, trust: bool = False) -> dict[str, Tensor] | None:
     """Returns the pre-trained weights of a backbone, without prefix; None if it starts from no checkpoint.
 
     Args:
         init: Its ``init_cfg``, see :func:`initial_weights`.
+        trust: Whether the checkpoint may contain more than tensors.
 
     Raises:
         DetNASError: If the checkpoint is missing or has no weights.
@@ -62,8 +63,8 @@ def load_pretrained(init: Any) -> dict[str, Tensor] | None:
     if found is None:
         return None
     path, prefix = str(found['checkpoint']), found.get('prefix') or ''
-    prefix += '.' if prefix and not prefix.endswith('.') else ''
-    file = CheckpointLoader.load_checkpoint(path, 'cpu') if '://' in path else load_checkpoint_file(path)
+    prefix = WRAPPERS.sub('', prefix if not prefix or prefix.endswith('.') else f'{prefix}.')
+    file = CheckpointLoader.load_checkpoint(path, 'cpu') if '://' in path else load_checkpoint_file(path, trust)
     weights = weights_in(file, path)
     return {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
 
