@@ -14,7 +14,12 @@ search_val = dict(
     pipeline={{_base_.test_pipeline}},
 )
 search = dict(
-    space=dict(type='DilationSpace', backbone=dict(type='mmdet.ResNet', depth=50, base_channels=8), groups=8),
+    space=dict(
+        type='DilationSpace',
+        backbone=dict(type='mmdet.ResNet', depth=50, base_channels=8),
+        groups=8,
+        input_size=({{_base_.size}}, {{_base_.size}}),
+    ),
     strategy=dict(type='EvolutionStrategy', population=20, parents=10, mutation=10, crossover=10, mutation_prob=0.1),
     evaluator=dict(
         type='OneShotEvaluator',

@@ -34,7 +34,12 @@ param_scheduler = dict(_delete_=True, weights={{_base_.param_scheduler}}, alpha=
 default_hooks = dict(checkpoint=dict(_delete_=True, type='CheckpointHook', interval=1, max_keep_ckpts=2))
 log_processor = dict(by_epoch=True)
 search = dict(
-    space=dict(type='DilationSpace', backbone=dict(type='mmdet.ResNet', depth=50, base_channels=8), groups=8),
+    space=dict(
+        type='DilationSpace',
+        backbone=dict(type='mmdet.ResNet', depth=50, base_channels=8),
+        groups=8,
+        input_size=({{_base_.size}}, {{_base_.size}}),
+    ),
     objectives=[dict(name='alpha_entropy', direction='minimize')],
 )
 custom_hooks = [

@@ -115,7 +115,7 @@ def equal_genotypes(
         equal = [' = '.join(names) for names in found.values() if len(names) > 1]
         if equal:
             lines.append(
-                f'{stage}: on images of {size[0]}x{size[1]} the maps have {height}x{width} pixels, and these genotypes '
-                f'give equal outputs: {", ".join(equal)}. Use larger images, or remove genotypes.'
+                f'{stage}: on images of {size[0]}x{size[1]} its smallest maps have {height}x{width} pixels, and these '
+                f'genotypes give equal outputs on them: {", ".join(equal)}. Use larger images, or remove genotypes.'
             )
     return lines
