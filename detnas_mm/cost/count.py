@@ -18,6 +18,8 @@ from detnas_mm.models import image_channels
 from detnas_mm.models.modes import kept_modes
 
 aten = torch.ops.aten
+#: Products of matrices, of which linear layers consist.
+_PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 
 
 def count_macs(
@@ -94,12 +96,15 @@ def count_detector_macs(detector: nn.Module, input_size: int | Sequence[int], in
 class _Watch(TorchDispatchMode):
     """Observes every operator of a forward pass, and its result."""
 
+    _derived: list[Any]
+
     def begin(self, weights: Iterable[Tensor], image: Tensor) -> None:
         """Takes the module's weights and the input image, before the pass."""
         self._weights = {tensor.untyped_storage()._cdata for tensor in weights}
+        self._derived = []
 
     def is_weight(self, tensor: Tensor) -> bool:
-        """Returns True if a tensor is a weight, or a view of a weight."""
+        """Returns True if a tensor is a weight, a view of one, or computed from weights alone without a product."""
         return tensor.untyped_storage()._cdata in self._weights
 
     @abstractmethod
@@ -108,6 +113,13 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        tensors = [one for one in tree_leaves(args) if isinstance(one, Tensor)]
+        if tensors and func.overloadpacket not in _PRODUCTS and all(map(self.is_weight, tensors)):
+            for one in tree_leaves(out):
+                if isinstance(one, Tensor):
+                    storage = one.untyped_storage()
+                    self._derived.append(storage)  # otherwise another tensor might get its address
+                    self._weights.add(storage._cdata)
         self.see(func.overloadpacket, args, out)
         return out
 
@@ -124,7 +136,7 @@ class _Products(_Watch):
         if kind is aten.convolution:
             image, weight, *_, transposed, _, _ = args
             self.total += (image if transposed else out).numel() * weight[0].numel()
-        elif self._with_linear and kind in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm):
+        elif self._with_linear and kind in _PRODUCTS:
             first, second = args[-2:]
             if self.is_weight(first) or self.is_weight(second):
                 self.total += out.numel() * first.shape[-1]
@@ -159,12 +171,14 @@ def _run_shapes(module: nn.Module, input_size: int | Sequence[int], in_channels:
     """Runs a module on the meta device, in evaluation mode, without changing it."""
     height, width = checked_input_size(input_size)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {name: tensor.detach().to('meta') for name, tensor in tensors.items()}
-    image = torch.empty(1, in_channels or image_channels(module), height, width, device='meta')
+    with torch.inference_mode(False):
+        shapes = {name: tensor.detach().to('meta') for name, tensor in tensors.items()}
+        image = torch.empty(1, in_channels or image_channels(module), height, width, device='meta')
     watch.begin(shapes.values(), image)
     with kept_modes(module):
         module.eval()
-        with watch:
+        # in inference mode torch would hide the operators that composite ones consist of
+        with torch.inference_mode(False), torch.no_grad(), watch:
             functional_call(module, shapes, (image,))
 
 

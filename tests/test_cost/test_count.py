@@ -116,6 +116,29 @@ def test_linear_layers_are_counted_and_attention_is_not(bias):
     assert count_macs(Tokens(), 3, in_channels=4) == 0
 
 
+@pytest.mark.parametrize('inference', [False, True])
+def test_layers_of_computed_weights_are_counted(inference):
+    """Weights that are divided by their norm, such as those of mmdet's NormedLinear, lie in other storages."""
+
+    class Normed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.weight = nn.Conv2d(3, 4, 3, padding=1), nn.Parameter(torch.ones(5, 4))
+            self.linear = nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))
+
+        def forward(self, x):
+            x = self.conv(x).mean((2, 3))
+            attention = x @ x.T  # not a layer
+            return (
+                attention,
+                nn.functional.linear(x, self.weight / self.weight.norm(dim=1, keepdim=True)),
+                self.linear(x),
+            )
+
+    with torch.inference_mode(inference):  # torch then hides the operators that composite ones consist of
+        assert count_macs(Normed(), 8, with_linear=True, in_channels=3) == 64 * 27 * 4 + 4 * 5 + 4 * 6
+
+
 def test_counting_leaves_the_net_as_it_was(randomise_bn):
     net = DetNASNet('01|2|312', space=CUSTOM, frozen_stages=1).train()
     randomise_bn(net)
