@@ -22,6 +22,7 @@ from detnas_mm.models import build_model, checked_weights
 from detnas_mm.search import (
     CONFIG,
     LEDGER,
+    Evaluator,
     Ledger,
     LedgerError,
     Record,
@@ -99,8 +100,7 @@ def run_search(job: SearchJob, model: nn.Module | None = None, sampler: str | No
         )
     if evaluator.needs_model and model is None:
         raise DetNASError(f'{type(evaluator).__name__} needs a trained model: give its checkpoint.')
-    if not evaluator.all_ranks and get_world_size() > 1:
-        raise DetNASError(f'{type(evaluator).__name__} runs in one process only: start the search without a launcher.')
+    refuse_ranks(evaluator)
     on_rank_0(job)
     job.exporter = job.exporter or Exporter(job)  # raises before the search if nets could not be written
     with doing('reading the images of the search'):
@@ -235,3 +235,13 @@ def export_row(work_dir: Path, wanted: str, checkpoint: str | None = None, trust
     if not files:
         raise DetNASError(f'{type(job.space).__name__} cannot configure its nets: its configure() returns None.')
     return files
+
+
+def refuse_ranks(evaluator: Evaluator) -> None:
+    """Checks that an evaluator can run in as many processes as there are.
+
+    Raises:
+        DetNASError: If there are several, and it runs in one only.
+    """
+    if not evaluator.all_ranks and get_world_size() > 1:
+        raise DetNASError(f'{type(evaluator).__name__} runs in one process only: start the search without a launcher.')

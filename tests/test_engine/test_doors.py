@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import mmdet
 import pytest
@@ -230,6 +231,11 @@ def test_an_evaluator_with_workers_of_its_own_is_one_process(monkeypatch, tmp_pa
     with pytest.raises(ValueError, match='EntropyScore runs in one process only: start the search without a launcher'):
         launch.run(cfg, job=job)
     assert not (tmp_path / 'work').exists()
+    hook = EvolutionSearchHook()
+    hook.job = job
+    runner = SimpleNamespace(_resume=False, logger=SimpleNamespace(info=print), cfg=dict(train_cfg=dict(max_epochs=9)))
+    with pytest.raises(ValueError, match='EntropyScore runs in one process only'):  # before the training
+        hook.before_run(runner)
     monkeypatch.undo()
     assert launch.run(cfg, job=job)
 

@@ -18,7 +18,7 @@ from detnas_mm.engine.inputs import JobInputs
 from detnas_mm.engine.other_scripts import check_data_sets
 from detnas_mm.engine.provenance import frozen_otherwise
 from detnas_mm.engine.resume import resume_runner
-from detnas_mm.engine.search import run_search
+from detnas_mm.engine.search import refuse_ranks, run_search
 from detnas_mm.engine.settings import JobSettings
 from detnas_mm.errors import DetNASError
 from detnas_mm.models import checked_weights
@@ -92,10 +92,12 @@ class EvolutionSearchHook(SearchHook):
         """See :meth:`SearchHook.before_run`; before a training, it also checks the data of the search.
 
         Raises:
-            DetNASError: If the evaluator's data do not fit.
+            DetNASError: If the evaluator's data do not fit, or it runs in one process only and there are several.
         """
         super().before_run(runner)
         assert self.job is not None
+        if self.job.evaluator is not None:
+            refuse_ranks(self.job.evaluator)  # not after the training
         if self.job.evaluator is not None and runner.cfg.train_cfg.get('max_epochs') != 0:
             copy.copy(self.job.evaluator).setup(self.job, unwrapped(runner))  # a copy: data are freed
 
