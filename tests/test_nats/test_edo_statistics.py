@@ -134,7 +134,7 @@ def test_a_large_kernel_with_nine_taps_is_the_dilated_convolution(name):
     assert relative(outputs(large), outputs(fixed)) > 1e-4
 
 
-def test_taps_are_views_of_the_kernels_middle():
+def test_taps_are_taken_around_the_middle_of_the_kernel():
     weight = torch.arange(49.0).view(1, 1, 7, 7)
     assert taps(weight, (1, 3)).flatten().tolist() == [14, 17, 20, 21, 24, 27, 28, 31, 34]
 

@@ -219,7 +219,7 @@ def test_work_of_published_dilations_in_blocks_of_16_channels():
 
 def test_equal_genotypes_are_warned_of():
     with pytest.warns(
-        UserWarning, match=r'layer4: on images of 96x96 the maps have 3x3 pixels.*: 3x3 = 4x4 = 5x5, 1x3 = 1x5'
+        UserWarning, match=r'layer4: on images of 96x96 its smallest maps have 3x3 pixels.*: 3x3 = 4x4 = 5x5, 1x3 = 1x5'
     ):
         space(input_size=(96, 96))
     with warnings.catch_warnings():

@@ -119,7 +119,8 @@ class RepresentationError(Evaluator):
             conv: Index of the convolution in the table of the space.
 
         Raises:
-            DetNASError: If images differ in size (``'mean_map'``), or an error is not finite.
+            DetNASError: If images differ in size, with other statistics than ``'mean_map'`` those of a batch; or an
+                error is not finite.
         """
         if self._scores is None:
             self._scores = self._measure()
@@ -137,9 +138,11 @@ class RepresentationError(Evaluator):
                 stack.enter_context(_heard(conv, statistic))
             sizes: set[tuple[int, ...]] = set()
             for _, data in self.batches.walk(range(len(self.batches))):
-                sizes.update(tuple(image.shape[-2:]) for image in data['inputs'])  # before they are padded to one size
-                if len(sizes) > 1 and self.statistic == 'mean_map':
-                    raise _unequal_sizes(sizes)
+                if self.statistic != 'mean_map':
+                    sizes.clear()  # they may differ between batches; in a batch they would be padded
+                sizes.update(tuple(image.shape[-2:]) for image in data['inputs'])
+                if len(sizes) > 1:
+                    raise _unequal_sizes(sizes, self.statistic)
                 preprocessor: Any = self.model.data_preprocessor
                 self.backbone(preprocessor(data, False)['inputs'])
         return [
@@ -212,11 +215,16 @@ def _finite(statistic: Statistic) -> np.ndarray:
     return errors
 
 
-def _unequal_sizes(sizes: Iterable[tuple[int, ...]]) -> DetNASError:
+def _unequal_sizes(sizes: Iterable[tuple[int, ...]], statistic: str) -> DetNASError:
     named = ' and '.join(f'{height}x{width}' for height, width in sorted(sizes))
+    if statistic == 'mean_map':
+        return DetNASError(
+            f"search.evaluator.statistic='mean_map' needs images of one size; got {named}. Resize or crop the images "
+            f"to one size in the pipeline, or set statistic to 'mean_channel' or 'error', with batch_size=1."
+        )
     return DetNASError(
-        f"search.evaluator.statistic='mean_map' needs images of one size; got {named}. Resize or crop the images to "
-        f"one size in the pipeline, or set statistic to 'mean_channel' or 'error'."
+        f'search.evaluator.dataloader has images of {named} in one batch, whose padding would count as image. Set '
+        f'batch_size=1, or resize or crop the images to one size in the pipeline.'
     )
 
 
