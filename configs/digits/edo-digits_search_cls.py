@@ -7,7 +7,7 @@ search = dict(
         type='DilationSpace',
         backbone=dict(type='mmpretrain.ResNet', depth=50, base_channels=8, stem_channels=8),
         preset='ic-conv',
-        input_size=(48, 48),
+        input_size=({{_base_.size}}, {{_base_.size}}),
     ),
     strategy=dict(type='EDOStrategy'),
     evaluator=dict(

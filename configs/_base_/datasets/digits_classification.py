@@ -1,6 +1,8 @@
 # Crops of Digits in ImageNet's folder layout; made by tools/dataset_converters/make_digits.py.
 dataset_type = 'CustomDataset'
 data_root = '{{$DETNAS_DIGITS:data/digits}}/'
+# Side of the crops: half of that of the images, $DETNAS_DIGITS_SIZE.
+size = int('{{$DETNAS_DIGITS_SIZE:96}}') // 2
 data_preprocessor = dict(num_classes=10, to_rgb=False)
 
 train_pipeline = [
