@@ -126,6 +126,10 @@ class Workers(ChecksInput, ABC):
             )
         return self.longest if asked is None else asked
 
+    def has_gpu(self) -> bool | None:
+        """Returns whether commands see a GPU; None, by default, if this process cannot find out."""
+        return None
+
     @abstractmethod
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         """Runs each task once; a task that has its result already is not run.

@@ -14,6 +14,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnas_mm.compat import cuda_usable
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import WORKERS
 from detnas_mm.workers.base import Outcome, Task, Workers, finished
@@ -56,6 +57,9 @@ class LocalWorkers(Workers):
             raise DetNASError(
                 f'gpus: there is no GPU {", ".join(unknown)}; this process sees: {", ".join(visible) or "none"}.'
             )
+
+    def has_gpu(self) -> bool:
+        return self.gpus != [] and cuda_usable()
 
     def _assigned(self) -> list[str]:
         return _visible_gpus() if self.gpus is None else self.gpus

@@ -104,6 +104,9 @@ class SlurmWorkers(Workers):
                 )
         self._folder = work_dir / 'slurm'
 
+    def has_gpu(self) -> bool:
+        return self.gpus > 0
+
     def run(self, tasks: Sequence[Task]) -> Generator[tuple[int, Outcome], None, None]:
         for task in tasks:
             self.time_limit(task.time_limit)

@@ -26,7 +26,15 @@ from tests.test_evaluators.training import FakeWorkers, files
         ({}, dict(val_dataloader=None), 'has no val_dataloader. Give it'),
         ({}, dict(val_evaluator=None), 'has no val_evaluator. Give it'),
         ({}, dict(optim_wrapper=None), 'has no optim_wrapper: inherit a config that trains a detector'),
-        ({}, dict(train_cfg=dict(by_epoch=True)), 'give it max_epochs, or'),
+        ({}, dict(train_cfg=dict(by_epoch=True)), 'give it max_epochs of at least 1, or count iterations. To'),
+        ({}, dict(train_cfg=dict(type='IterBasedTrainLoop', max_iters=6, max_epochs=12)),
+         "train_cfg: IterBasedTrainLoop has no argument 'max_epochs'; it takes .*: train_cfg=dict.*_delete_=True"),
+        ({}, dict(train_cfg=dict(type='EpochBasedTrainLoop', max_iters=6)), "has no argument 'max_iters'"),
+        ({}, dict(train_cfg=dict(max_epochs=2)), "train_cfg has neither type nor by_epoch: {'max_epochs': 2}. Give it"),
+        ({}, dict(train_cfg=dict(type='IterBasedTrainLoop', by_epoch=True, max_iters=6)), 'both type and by_epoch'),
+        ({}, dict(train_cfg=dict(type='TrainLoop', max_epochs=2)), "train_cfg: 'TrainLoop' is not a registered loop"),
+        (dict(workers=dict(type='LocalWorkers', gpus=[])), dict(optim_wrapper=dict(type='AmpOptimWrapper')),
+         'is AmpOptimWrapper, which needs a GPU, and LocalWorkers'),
         ({}, dict(model=dict(bbox_head=dict(feat_channels='many'))), 'The candidate .*@.* cannot be built: '),
         (dict(halving=dict(at=[6])), {}, 'candidates train for 6 iterations: each number must be smaller'),
         (dict(halving=dict(at=[3, 2])), {}, r'halving.at must be increasing numbers'),
@@ -161,6 +169,34 @@ def test_a_trial_that_hangs_ends_the_search_with_what_to_do(search, tmp_path):
     lines = []
     search(dict(trials=1), log=lines.append)  # the machine is well again
     assert any('; 1 to 1.5 hours' in line or '; 2 to 3 hours' in line for line in lines), lines
+
+
+class WithoutTrials(FakeWorkers):
+    """Every trial fails; reasons name the architecture if they should differ."""
+
+    def __init__(self, reason):
+        super().__init__()
+        self.reason = reason
+
+    def _outcome(self, task):
+        if '--trial' not in task.command:
+            return super()._outcome(task)
+        self.tasks.append(task)
+        write_result(task.folder, task.key, dict(status='failed', reason=self.reason.format(id=task.folder.name)))
+        return Outcome(read_result(task.folder, task.key))
+
+
+def test_trials_that_all_fail_for_one_reason_end_the_search(search, tmp_path):
+    failing = WithoutTrials('KeyError: by_epoch')
+    with pytest.raises(DetNASError, match=r'All 2 trial .*: KeyError: by_epoch. See .*_trial/log.txt.*trials=0 skips'):
+        search(dict(trials=2), failing)
+    assert failing.ran == [] and len(failing.tasks) == 2
+    search(dict(trials=2))  # what they lacked was installed: they are tried again
+    for place, (trials, reason) in enumerate([(1, 'KeyError'), (2, 'KeyError of {id}'), (2, 'out of memory')]):
+        lines = []
+        workers, _ = search(dict(trials=trials), WithoutTrials(reason), folder=str(place), log=lines.append)
+        assert len(workers.ran) == 4 and any('hours unknown, since all trials failed: ' in line for line in lines)
+        assert files(tmp_path / str(place), 'config.py') == files(tmp_path / str(place), 'result.json')
 
 
 def test_a_disk_that_cannot_hold_it_is_refused(search, monkeypatch):

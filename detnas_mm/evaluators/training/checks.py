@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from detnas_mm.config_types import is_other
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training.halving import Halving
 from detnas_mm.evaluators.training.schedule import Schedule
@@ -16,15 +17,17 @@ from detnas_mm.evaluators.training.search_val import check_search_val
 from detnas_mm.models.build import build_model, without_memory
 from detnas_mm.search import SearchJob
 from detnas_mm.spaces import Architecture
+from detnas_mm.workers import Workers
 
 
-def check_search(job: SearchJob, cfg: Mapping[str, Any], halving: Halving | None) -> None:
+def check_search(job: SearchJob, cfg: Mapping[str, Any], halving: Halving | None, workers: Workers) -> None:
     """Checks that the candidates of a search can be trained and evaluated; logs which cannot resume exactly.
 
     Args:
         job: The search.
         cfg: The searched config, from which candidates are configured.
         halving: Successive halving of its trainings; None without it.
+        workers: Workers that run the trainings.
 
     Raises:
         DetNASError: If the config lacks something or does not fit; names the key.
@@ -39,6 +42,12 @@ def check_search(job: SearchJob, cfg: Mapping[str, Any], halving: Halving | None
     schedule = Schedule.read(cfg)
     if halving is not None:
         halving.check(schedule)
+    if is_other(cfg['optim_wrapper'], 'AmpOptimWrapper') and workers.has_gpu() is False:
+        raise DetNASError(
+            f'optim_wrapper.type is AmpOptimWrapper, which needs a GPU, and {type(workers).__name__} with these '
+            f'settings start candidates without one that torch and mmcv can use. Set optim_wrapper.type=OptimWrapper, '
+            f'or give search.evaluator.workers a GPU (gpus).'
+        )
     size_of(job, cfg, job.space.sample(np.random.default_rng(job.seed)))
     for line in lines:
         job.log(line)

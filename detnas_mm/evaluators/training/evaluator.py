@@ -115,7 +115,7 @@ class ShortTraining(Evaluator):
         """See :meth:`Evaluator.check`: checks search-val, the schedule, the workers, and builds one candidate."""
         if job.work_dir is None:
             raise DetNASError('ShortTraining trains candidates in folders of the search, which has none: set work_dir.')
-        check_search(job, self._searched(job), self.halving)
+        check_search(job, self._searched(job), self.halving, self.workers)
         self.workers.check(job.work_dir)
         self.workers.time_limit(self.time_limit)
 

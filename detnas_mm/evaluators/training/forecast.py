@@ -12,7 +12,7 @@ from detnas_mm.evaluators.training.folder import CANDIDATES, TRIAL
 from detnas_mm.evaluators.training.trainings import TRIAL_LIMIT
 from detnas_mm.search.text import counted
 from detnas_mm.spaces import Architecture
-from detnas_mm.workers import Task, Workers
+from detnas_mm.workers import OUT_OF_MEMORY, Task, Workers
 from detnas_mm.workers.folder import RESULT
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Forecast:
             trial: Makes a task that trains a candidate for a few iterations.
 
         Raises:
-            DetNASError: If there is not enough disk space, or a trial reaches its time limit.
+            DetNASError: If there is not enough disk space, a trial reaches its time limit, or all trials fail alike.
         """
         total = self.job.generations * len(generation)
         if self.job.space.size:
@@ -67,8 +67,8 @@ class Forecast:
         if not seconds:
             seconds, unknown = self._tried(sizes, trial)
         assert self.job.work_dir is not None
-        for killed in (self.job.work_dir / CANDIDATES).glob(f'*{TRIAL}'):  # left by a killed search
-            shutil.rmtree(killed, ignore_errors=True)
+        for folder in (self.job.work_dir / CANDIDATES).glob(f'*{TRIAL}'):  # failed, or left by a killed search
+            shutil.rmtree(folder, ignore_errors=True)
         if seconds:
             share = left / min(self.workers.count, len(generation)) / 3600
             low, high = min(seconds) * share, max(seconds) * share * (1 if rows else SLOWER)
@@ -113,7 +113,8 @@ class Forecast:
             Seconds that their whole trainings would take; and why there are none, if there are none.
 
         Raises:
-            DetNASError: If one is not done within its limit of time.
+            DetNASError: If one is not done within its limit of time, or all fail for the same reason, and not for
+                memory: so would all candidates.
         """
         if not self.trials:
             return [], 'search.evaluator.trials is 0'
@@ -124,12 +125,15 @@ class Forecast:
         self.job.log(
             f'Training {counted(len(tasks), "candidate")} for {ITERATIONS} iterations each, to forecast the hours …'
         )
-        seconds, reason = [], ''
+        seconds: list[float] = []
+        failed: dict[str, Task] = {}
+        lost = ''
         with closing(self.workers.run(tasks)) as outcomes:
             for place, outcome in outcomes:
                 result = outcome.result or {}
                 if result.get('status') == 'ok':
                     seconds.append(result['iteration'] * result['iterations'] + result['seconds']['startup'])
+                    shutil.rmtree(tasks[place].folder, ignore_errors=True)
                 elif 'time_limit' in result:
                     (tasks[place].folder / RESULT).unlink()  # the next start tries again
                     raise DetNASError(
@@ -139,10 +143,19 @@ class Forecast:
                         f'{_HIGHER if result["time_limit"] < TRIAL_LIMIT else ""}. search.evaluator.trials=0 skips '
                         f'trial trainings.'
                     )
+                elif outcome.result is None:
+                    lost = str(outcome.lost)
                 else:
-                    reason = str(result.get('reason', outcome.lost))
-                shutil.rmtree(tasks[place].folder, ignore_errors=True)
-        return seconds, f'all trials failed: {reason}'
+                    (tasks[place].folder / RESULT).unlink()  # the next start tries again
+                    failed[result['reason']] = tasks[place]
+        if not (seconds or lost) and len(failed) == 1 < len(tasks) and OUT_OF_MEMORY not in failed:
+            ((reason, task),) = failed.items()
+            raise DetNASError(
+                f'All {len(tasks)} trial trainings failed for the same reason, so other candidates would, too: '
+                f'{reason}. See {task.log}. Correct the config, then start the search again. search.evaluator.trials=0 '
+                f'skips trial trainings.'
+            )
+        return seconds, f'all trials failed: {"; ".join(filter(None, [*failed, lost]))}'
 
 
 def _size(count: float) -> str:
