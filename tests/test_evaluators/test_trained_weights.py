@@ -12,7 +12,7 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.training.folder import CANDIDATES
 from detnas_mm.registry import STRATEGIES
 from detnas_mm.search import Proposal, RandomStrategy, SearchJob
-from tests.test_evaluators.training import files
+from tests.test_evaluators.training import FakeWorkers, files
 
 
 def test_weights_stay_while_they_would_be_exported(search, tmp_path):
@@ -29,7 +29,7 @@ def test_weights_stay_while_they_would_be_exported(search, tmp_path):
 
 @STRATEGIES.register_module(force=True)
 class ParentsStrategy(RandomStrategy):
-    """Gives each candidate all before it for parents, the worst first; candidates are random, or as listed."""
+    """Gives each candidate all before it for parents, the worst first; candidates are random, or as listed in words."""
 
     def __init__(self, population, archs=()):
         super().__init__(population)
@@ -37,7 +37,8 @@ class ParentsStrategy(RandomStrategy):
 
     def propose(self, generation, rng):
         parents = tuple(row.id for row in reversed(self.objectives[0].best_first(self.records)))
-        drawn = [Proposal(self.space.parse(self.archs[generation]))] if self.archs else super().propose(generation, rng)
+        listed = self.archs[generation].split() if self.archs else ()
+        drawn = [Proposal(self.space.parse(arch)) for arch in listed] or super().propose(generation, rng)
         return [Proposal(one.arch, 'mutation', parents) for one in drawn]
 
 
@@ -85,6 +86,28 @@ def test_a_parent_whose_weights_are_gone_since_rows_were_taken_back_is_named(sea
     )
     assert 'It is trained from its own initial weights, so its score may differ' in line
     assert again.ran[0] == ('RetinaHead@96', None) and '--inherit' not in again.tasks[0].command
+
+
+def test_a_dropped_child_that_is_promoted_later_does_not_need_a_parent_that_is_gone(search):
+    """Its checkpoint is deleted; without the parent's file its training would be lost, as by a machine that fails."""
+    order = ['RetinaHead@64', 'RetinaHead@96 GFLHead@64 GFLHead@96']
+    settings = dict(population=1, generations=2, change=lambda cfg: cfg.search.update(
+        strategy=dict(type='ParentsStrategy', population=1, archs=order), export=dict(top_k=1)))  # fmt: skip
+    evaluator = dict(inherit=True, halving=dict(at=[2], keep=0.5))
+    scores = dict(zip(' '.join(order).split(), (0.1, 0.2, 0.3, 0.15)))
+    _, found = search(evaluator, FakeWorkers(scores, failing={'GFLHead@96': 'KeyError'}), **settings)
+    assert [row['status'] for row in found] == ['ok', 'dropped', 'ok', 'failed']
+    assert found[1]['details']['inherited']['parent'] == found[0]['id']
+
+    logged = []
+    again, found = search(evaluator, FakeWorkers(scores), retry=True, log=logged.append, **settings)
+    assert [row['status'] for row in found] == ['ok', 'ok', 'ok', 'dropped'], 'a share of three, not of two'
+    assert again.ran == [('GFLHead@96', '2'), ('RetinaHead@96', '2'), ('RetinaHead@96', None)]
+    assert not any('--inherit' in task.command for task in again.tasks)
+    assert 'inherited' not in found[1]['details'] and found[2]['details']['inherited']
+    assert [line.split()[0] for line in logged if 'cannot inherit' in line] == ['GFLHead@96', 'RetinaHead@96']
+    last, same = search(evaluator, FakeWorkers(scores), **settings)
+    assert last.ran == [] and same == found
 
 
 def test_a_folder_that_was_moved_is_exported_and_measured_from(search, tmp_path):

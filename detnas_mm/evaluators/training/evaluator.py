@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,8 @@ class ShortTraining(Evaluator):
             self._forecast.announce(generation, self._rows, self._sizes(generation), self._trial)
         out = {}
         if self.halving is not None:
-            out = halved(self.job, self.halving, self.trainings, candidates, self.schedule.unit)
+            renewed = partial(self._candidate, again=True)
+            out = halved(self.job, self.halving, self.trainings, candidates, self.schedule.unit, renewed)
         with closing(self.trainings.run([candidates[arch] for arch in archs if arch not in out], None)) as outcomes:
             for arch in archs:
                 one = candidates[arch]
@@ -220,8 +222,8 @@ class ShortTraining(Evaluator):
             for _ in outcomes:  # lets the last worker end
                 pass
 
-    def _candidate(self, arch: Architecture) -> Candidate:
-        """Returns a candidate; writes its config."""
+    def _candidate(self, arch: Architecture, again: bool = False) -> Candidate:
+        """Returns a candidate; writes its config. If it is trained again, a result that it has does not count."""
         cfg = self.job.space.configure(self.searched, arch)
         assert cfg is not None  # checked
         folder = self.folder / arch.id
@@ -229,16 +231,16 @@ class ShortTraining(Evaluator):
         file = folder / CONFIG
         if not file.is_file() or file.read_text(encoding='utf-8') != text:
             write_text(file, text)
-        parent, work = self._parent(arch, cfg)
+        parent, work = self._parent(arch, cfg, again)
         weights = None if parent is None else self._weights(parent)
         return Candidate(arch.id, folder, work, weights, parent, own_training(cfg, self.searched))
 
-    def _parent(self, arch: Architecture, cfg: Mapping[str, Any]) -> tuple[str | None, str]:
+    def _parent(self, arch: Architecture, cfg: Mapping[str, Any], again: bool) -> tuple[str | None, str]:
         """Returns the parent that a candidate inherits from, and the digest of all that its result depends on.
 
         The parent is the first one whose weights are kept by the rows of the generations before, be its file there or
         not. If the file is gone, since rows were taken back, the next parent takes its place and a line says so, unless
-        the candidate has its result already.
+        the candidate has its result already and is not trained again.
         """
         kept = {record.id for record in self._kept(self._rows)} if self.inherit else set()
         parents = [one for proposal in self._generation if proposal.arch == arch for one in proposal.parents]
@@ -246,7 +248,7 @@ class ShortTraining(Evaluator):
         folder = self.folder / arch.id
         first = next(iter(parents), None)
         work = self._work(cfg, first)
-        if first is None or self._weights(first).is_file() or standing(folder, work) is not None:
+        if first is None or self._weights(first).is_file() or (not again and standing(folder, work) is not None):
             return first, work
         other = next((one for one in parents if self._weights(one).is_file()), None)
         work = self._work(cfg, other)
