@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,19 @@ class Outcome:
     worker: str = ''
     memory: int | None = None
     host: str = ''
+
+
+def how_lost(status: int, task: Task) -> str:
+    """Returns how a command that has left no result has ended, in the same words for all workers.
+
+    Args:
+        status: Its exit status; if a signal has killed it, the negative number of the signal.
+        task: Its task.
+    """
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else 'unknown'
+        return f'killed by signal {-status} ({name})'
+    return f'exit {status} without a result; see {task.log}'
 
 
 def finished(tasks: Sequence[Task]) -> dict[int, Outcome]:

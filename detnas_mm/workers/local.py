@@ -17,7 +17,7 @@ from typing import Any
 from detnas_mm.compat import cuda_usable
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import WORKERS
-from detnas_mm.workers.base import Outcome, Task, Workers, finished
+from detnas_mm.workers.base import Outcome, Task, Workers, finished, how_lost
 from detnas_mm.workers.folder import read_result
 
 _KEEPER = str(Path(__file__).with_name('keeper.py'))
@@ -144,10 +144,7 @@ def _reason(said: dict[str, Any], keeper: int, task: Task) -> str:
         return f'cannot be started: {said["refused"]}'
     if status is None:
         return 'killed with all its processes' if keeper < 0 else f'its parent process has failed; see {task.log}'
-    if status < 0:
-        name = signal.Signals(-status).name if -status in set(signal.Signals) else 'unknown'
-        return f'killed by signal {-status} ({name})'
-    return f'exit {status} without a result; see {task.log}'
+    return how_lost(status, task)
 
 
 def _visible_gpus() -> list[str]:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from detnas_mm.checks import whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.files import can_lock, write_json
 from detnas_mm.registry import WORKERS
-from detnas_mm.workers.base import Outcome, Task, Workers, finished
+from detnas_mm.workers.base import Outcome, Task, Workers, finished, how_lost
 from detnas_mm.workers.folder import read_result
 
 #: Seconds between calls of ``squeue``, at least, and between checks for results.
@@ -30,10 +31,16 @@ _FAILURES = 3
 #: Time of a command to end by itself before slurm ends it: seconds, or a share of the timeout if that is less.
 _MARGIN, _SHARE = 300.0, 0.2
 _COMMANDS = ('sbatch', 'squeue', 'scancel', 'sinfo')
-#: Runs a command; appends its output, and its exit status if it fails, to the file ``$0``.
-_SCRIPT = '"$@" >>"$0" 2>&1 </dev/null; end=$?; [ $end -eq 0 ] || echo "exit status $end" >>"$0"; exit $end'
+#: Runs a command; appends its output, and its exit status and job if it fails, to the file ``$0``.
+_SCRIPT = (
+    '"$@" >>"$0" 2>&1 </dev/null; end=$?; job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}'
+    '${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}; '
+    '[ $end -eq 0 ] || echo "exit status $end of job $job" >>"$0"; exit $end'
+)
 #: File in a task's folder: its latest job.
 _JOB = 'slurm.json'
+#: A shell adds this to the number of the signal that has killed a command.
+_KILLED = 128
 
 
 @WORKERS.register_module()
@@ -225,7 +232,7 @@ class SlurmWorkers(Workers):
                 if result is None and unknown[job] < _ANSWERS:
                     continue
                 del jobs[job]
-                lost = None if result is not None else f'no longer in squeue, without a result; {_where(task)}'
+                lost = None if result is not None else _how_lost(task, job)
                 node = nodes.get(job, '')
                 yield place, Outcome(result, lost, f'{node or "slurm"}, job {job}', host=node)
             if jobs:
@@ -282,11 +289,22 @@ def _said(answer: subprocess.CompletedProcess[str]) -> str:
     return '; '.join(answer.stderr.split('\n')).strip('; ') or f'exit {answer.returncode}'
 
 
-def _where(task: Task) -> str:
-    """Returns which file shows why a job left no result."""
-    if task.log.exists():
-        return f'see {task.log}'
-    return f'it has no log: check that the nodes see {task.folder.absolute()}'
+def _how_lost(task: Task, job: str) -> str:
+    """Returns how a job that slurm no longer lists has ended without a result.
+
+    The last line of the log has the exit status of the command, see :data:`_SCRIPT`, unless the whole job was killed.
+    """
+    unknown = 'no longer in squeue, without a result; '
+    if not task.log.exists():
+        return f'{unknown}it has no log: check that the nodes see {task.folder.absolute()}'
+    with task.log.open('rb') as log:
+        log.seek(max(task.log.stat().st_size - 1000, 0))
+        last = log.read().decode(errors='replace').rstrip('\n').rpartition('\n')[2]
+    ended = re.fullmatch(rf'exit status (\d+) of job {job}', last)
+    if ended is None:
+        return f'{unknown}see {task.log}'
+    status = int(ended[1])
+    return how_lost(_KILLED - status if status > _KILLED else status, task)
 
 
 def _minutes(limit: str) -> float:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -127,3 +128,25 @@ def test_jobs_of_other_settings_are_cancelled_and_not_adopted(monkeypatch, tmp_p
         (task.folder / 'slurm.json').write_text(json.dumps(job))
     assert SlurmWorkers('gpu', 10)._adopt(slurm._Queue('mine'), tasks, [0, 1]) == {'7_0': 0}
     assert (tmp_path / 'cancelled').read_text() == '7_1\n'
+
+
+@pytest.mark.parametrize(
+    ('command', 'lost'),
+    [
+        ('kill -9 $$', 'killed by signal 9 (SIGKILL)'),
+        ('echo no memory; kill -ABRT $$', 'killed by signal 6 (SIGABRT)'),
+        ('exit 3', 'exit 3 without a result; see {log}'),
+        ('exit 0', 'no longer in squeue, without a result; see {log}'),
+        ('kill -9 $PPID', 'no longer in squeue, without a result; see {log}'),
+    ],
+)
+def test_a_lost_job_names_the_signal_or_status_of_its_command(monkeypatch, tmp_path, command, lost):
+    """As local workers do, so that rows of either suspect the memory; the log may have lines of earlier jobs."""
+    task = toy_task(tmp_path, 'a')
+    assert slurm._how_lost(task, '7_0').endswith(f'it has no log: check that the nodes see {task.folder}')
+    task.log.write_text('a step\nexit status 137 of job 6_0\n')
+    assert slurm._how_lost(task, '7_0') == f'no longer in squeue, without a result; see {task.log}'
+    script = SlurmWorkers('gpu', 10)._command(Task(task.key, ('/bin/sh', '-c', command), task.folder))
+    for job, variables in {'7_0': dict(SLURM_ARRAY_JOB_ID='7', SLURM_ARRAY_TASK_ID='0'), '8': {}}.items():
+        subprocess.run(script, env=os.environ | dict(SLURM_JOB_ID='8') | variables)
+        assert slurm._how_lost(task, job) == lost.format(log=task.log)

@@ -130,15 +130,15 @@ def test_a_job_that_is_killed_is_lost_and_run_again(tmp_path, victim):
         said('scancel', job)
     else:
         runners = [pid for pid in of_folder(tmp_path, 'submitit.core._submit') if job in environment(pid)]
-        commands = of_folder(tasks[0].folder, TOY)
+        commands = [steps(tasks[0])[0][0]]  # without the shell that waits for it
         for pid in runners if victim == 'runner' else commands:
             os.kill(pid, signal.SIGKILL)
     outcomes = result()
     assert totals(outcomes) == totals(run_in_order(LocalWorkers(3), toys(tmp_path / 'local')))
     assert job_of(tasks[0]) != job and one_at_a_time(tasks[0]) and len({pid for pid, _ in steps(tasks[0])}) == 2
-    assert lines == [
-        f'Lost at attempt 1 of 3: 1 of 3 tasks, such as c0 (no longer in squeue, without a result; see {tasks[0].log}).'
-    ]
+    unknown = f'no longer in squeue, without a result; see {tasks[0].log}'
+    lost = 'killed by signal 9 (SIGKILL)' if victim == 'command' else unknown
+    assert lines == [f'Lost at attempt 1 of 3: 1 of 3 tasks, such as c0 ({lost}).']
     assert not survivors(tmp_path)
 
 
