@@ -8,10 +8,8 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,13 @@ from detnas_mm.files import can_lock, write_json
 from detnas_mm.registry import WORKERS
 from detnas_mm.workers.base import Outcome, Task, Workers, finished, how_lost
 from detnas_mm.workers.folder import read_result
+from detnas_mm.workers.slurm_queue import Queue, call, said
 
 #: Seconds between calls of ``squeue``, at least, and between checks for results.
 ASK, LOOK = 10.0, 1.0
 #: Consecutive answers without a job after which the job is over.
 _ANSWERS = 2
-#: Consecutive failures after which ``squeue`` is reported, and ``sbatch`` is given up.
+#: Failures after which ``sbatch`` is given up.
 _FAILURES = 3
 #: Time of a command to end by itself before slurm ends it: seconds, or a share of the timeout if that is less.
 _MARGIN, _SHARE = 300.0, 0.2
@@ -85,6 +84,7 @@ class SlurmWorkers(Workers):
         seconds = 60.0 * self.timeout
         self.longest: float = seconds - min(_MARGIN, _SHARE * seconds)
         self._folder: Path | None = None
+        self._own: set[str] = set()  # jobs that this process has submitted or waited for
 
     def check(self, work_dir: Path) -> None:
         missing = [name for name in _COMMANDS if shutil.which(name) is None]
@@ -97,13 +97,13 @@ class SlurmWorkers(Workers):
             raise DetNASError("SlurmWorkers need submitit; install it by: pip install 'submitit>=1.5.2,<2'")
         can_lock(work_dir)
         asked = [f'--{key.replace("_", "-")}' + ('' if value is True else f'={value}') for key, value in self._asked()]
-        tried = _call('sbatch', '--test-only', *asked, '--wrap=true')
+        tried = call('sbatch', '--test-only', *asked, '--wrap=true')
         if tried.returncode:
-            partitions = ' '.join(dict.fromkeys(_call('sinfo', '--noheader', '--format=%R').stdout.split()))
+            partitions = ' '.join(dict.fromkeys(call('sinfo', '--noheader', '--format=%R').stdout.split()))
             raise DetNASError(
-                f'slurm refuses a job with {" ".join(asked)}: {_said(tried)}. Its partitions are: {partitions}.'
+                f'slurm refuses a job with {" ".join(asked)}: {said(tried)}. Its partitions are: {partitions}.'
             )
-        for limit in _call('sinfo', '--noheader', f'--partition={self.partition}', '--format=%l').stdout.split():
+        for limit in call('sinfo', '--noheader', f'--partition={self.partition}', '--format=%l').stdout.split():
             if self.timeout > _minutes(limit):
                 raise DetNASError(
                     f'timeout is {self.timeout} minutes, but the time limit of partition {self.partition} is {limit} '
@@ -123,57 +123,73 @@ class SlurmWorkers(Workers):
         if not waiting:
             return
         folder = self._logs(tasks)
-        queue = _Queue(_name(folder))
+        queue = Queue(_name(folder))
         jobs = self._adopt(queue, tasks, waiting)
         try:
             new = [place for place in waiting if place not in jobs.values()]
             if new:
-                jobs |= dict(zip(self._submit(queue.name, folder, [tasks[p] for p in new]), new, strict=True))
+                jobs |= dict(zip(self._submit(queue, folder, [tasks[p] for p in new]), new, strict=True))
+            self._own |= jobs.keys()
             yield from self._follow(queue, tasks, jobs)
         finally:
             if jobs:
-                _call('scancel', *jobs)
+                call('scancel', *jobs)
                 for place in jobs.values():  # the next process must not wait for a cancelled job
                     (tasks[place].folder / _JOB).unlink(missing_ok=True)
 
     def end_others(self, tasks: Sequence[Task]) -> None:
         """See :meth:`Workers.end_others`: cancels jobs, and waits until slurm does not know them any more."""
-        queue = _Queue(_name(self._logs(tasks)))
-        own = {job['job'] for task in tasks if (job := _noted(task))}
+        kept = {job['job'] for task in tasks if (job := _noted(task.folder))}
+        self._end(Queue(_name(self._logs(tasks))), kept)
+
+    def _end(self, queue: Queue, kept: set[str]) -> dict[str, str]:
+        """Waits until slurm knows these jobs only, and cancels those of earlier processes; returns what it knows."""
         cancelled: set[str] = set()
-        while (known := queue.ask()) is None or known.keys() - own:
-            others = (known or {}).keys() - own
+        while (known := queue.ask()) is None or known.keys() - kept:
+            others = set(known or ()) - kept - self._own  # jobs of this process are about to end
             if others - cancelled:
                 print(f'Cancelling jobs that an earlier start has left: {", ".join(sorted(others))}', flush=True)
-                _call('scancel', *sorted(others))
+                call('scancel', *sorted(others))
                 cancelled |= others
             time.sleep(min(LOOK, ASK) if others else ASK)
+        return known
+
+    def _end_strays(self, queue: Queue, tasks: Sequence[Task]) -> dict[str, str]:
+        """Ends jobs that no folder names, since a process was killed, or ``sbatch`` failed, before it was noted.
+
+        Nothing would wait for them, and they would keep the folders of their tasks locked.
+
+        Returns:
+            The jobs that slurm knows, see :meth:`.Queue.ask`.
+        """
+        parents = {task.folder.parent for task in tasks}  # also tasks of other calls, which may be next
+        noted = {_noted(file.parent)['job'] for parent in parents for file in parent.glob(f'*/{_JOB}')}
+        return self._end(queue, noted | self._own)
 
     def _logs(self, tasks: Sequence[Task]) -> Path:
         """Returns the folder of submitit's files."""
         return (self._folder or tasks[0].folder.parent / 'slurm').absolute()
 
-    def _adopt(self, queue: _Queue, tasks: Sequence[Task], waiting: Sequence[int]) -> dict[str, int]:
+    def _adopt(self, queue: Queue, tasks: Sequence[Task], waiting: Sequence[int]) -> dict[str, int]:
         """Returns jobs of an earlier process that slurm still knows, with the indices of their tasks.
 
-        A job for another key, as after a change of settings, is cancelled.
+        A job for another key, as after a change of settings, is cancelled; so are jobs that no folder names.
         """
-        noted, others = {}, set()
+        known = self._end_strays(queue, tasks)
+        jobs, others = {}, []
         for place in waiting:
-            job = _noted(tasks[place])
-            if job:
-                noted[job['job']] = place
-                if job.get('key') != tasks[place].key:
-                    others.add(job['job'])
-        known: dict[str, str] | None = {}
-        while noted and (known := queue.ask(noted)) is None:
-            time.sleep(ASK)
-        there = {job: place for job, place in noted.items() if job in (known or {})}
-        if others & there.keys():
-            _call('scancel', *sorted(others & there.keys()))
-        return {job: place for job, place in there.items() if job not in others}
+            noted = _noted(tasks[place].folder)
+            if noted.get('job') not in known:
+                continue
+            if noted.get('key') == tasks[place].key:
+                jobs[noted['job']] = place
+            else:
+                others.append(noted['job'])
+        if others:
+            call('scancel', *sorted(others))
+        return jobs
 
-    def _submit(self, name: str, folder: Path, tasks: Sequence[Task]) -> list[str]:
+    def _submit(self, queue: Queue, folder: Path, tasks: Sequence[Task]) -> list[str]:
         """Submits tasks as a job array; returns the numbers of the jobs.
 
         Raises:
@@ -183,7 +199,7 @@ class SlurmWorkers(Workers):
 
         executor = submitit.SlurmExecutor(folder)
         executor.update_parameters(
-            job_name=name, partition=self.partition, time=self.timeout, cpus_per_task=self.cpus,
+            job_name=queue.name, partition=self.partition, time=self.timeout, cpus_per_task=self.cpus,
             array_parallelism=self.count, stderr_to_stdout=True, use_srun=False,
             additional_parameters=dict(self._asked()),
         )  # fmt: skip
@@ -196,6 +212,7 @@ class SlurmWorkers(Workers):
                 if failures == _FAILURES:
                     raise DetNASError(f'slurm refuses the jobs: {" ".join(str(error).split())}') from error
                 time.sleep(ASK)
+                self._end_strays(queue, tasks)  # slurm may have accepted them, and its answer was lost
         for job, task in zip(jobs, tasks, strict=True):
             write_json(task.folder / _JOB, dict(job=job, key=task.key))
         return jobs
@@ -213,7 +230,7 @@ class SlurmWorkers(Workers):
         variables = [f'{key}={value}' for key, value in env.items()]
         return ['/usr/bin/env', *variables, '/bin/sh', '-c', _SCRIPT, str(task.log.absolute()), *task.command]
 
-    def _follow(self, queue: _Queue, tasks: Sequence[Task], jobs: dict[str, int]) -> Iterator[tuple[int, Outcome]]:
+    def _follow(self, queue: Queue, tasks: Sequence[Task], jobs: dict[str, int]) -> Iterator[tuple[int, Outcome]]:
         """Yields outcomes as jobs end; removes these jobs from ``jobs``."""
         unknown = dict.fromkeys(jobs, 0)
         nodes: dict[str, str] = {}
@@ -239,54 +256,15 @@ class SlurmWorkers(Workers):
                 time.sleep(min(LOOK, ASK))
 
 
-class _Queue:
-    """Asks slurm for the jobs of one name."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._failures = 0
-
-    def ask(self, jobs: Iterable[str] = ()) -> dict[str, str] | None:
-        """Returns the jobs that are waiting or running, with their nodes ('' without one); None without an answer.
-
-        Args:
-            jobs: Their numbers. Defaults to all of the name.
-        """
-        numbers = ','.join(dict.fromkeys(job.partition('_')[0] for job in jobs))
-        which = f'--jobs={numbers}' if numbers else f'--name={self.name}'
-        answer = _call('squeue', '--noheader', '--array', '--format=%i|%j|%N', which)
-        if answer.returncode and 'Invalid job id' not in answer.stderr:
-            self._failures += 1
-            if self._failures == _FAILURES:
-                print(f'squeue fails ({_said(answer)}) and is called again.', file=sys.stderr, flush=True)
-            return None
-        self._failures = 0
-        lines = (line.split('|') for line in answer.stdout.splitlines())
-        return {job: node for job, name, node in lines if name == self.name}
-
-
 def _name(folder: Path) -> str:
     """Returns the name of all jobs whose files are in a folder."""
     return 'detnas_mm-' + hashlib.sha256(str(folder).encode()).hexdigest()[:12]
 
 
-def _noted(task: Task) -> dict[str, Any]:
-    """Returns the latest slurm job of a task, its number ``job`` and the task's ``key``; empty if none."""
-    file = task.folder / _JOB
+def _noted(folder: Path) -> dict[str, Any]:
+    """Returns the latest slurm job of a task's folder, its number ``job`` and the task's ``key``; empty if none."""
+    file = folder / _JOB
     return json.loads(file.read_text(encoding='utf-8')) if file.is_file() else {}
-
-
-def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command of slurm; no answer within 2 minutes counts as a failure."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(('SQUEUE_', 'SINFO_'))}
-    try:
-        return subprocess.run(command, env=env | dict(LC_ALL='C'), capture_output=True, text=True, timeout=120)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(command, 1, '', str(error))
-
-
-def _said(answer: subprocess.CompletedProcess[str]) -> str:
-    return '; '.join(answer.stderr.split('\n')).strip('; ') or f'exit {answer.returncode}'
 
 
 def _how_lost(task: Task, job: str) -> str:

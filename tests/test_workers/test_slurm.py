@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from detnas_mm.errors import DetNASError
 from detnas_mm.registry import WORKERS, build_from
-from detnas_mm.workers import SlurmWorkers, Task, slurm
+from detnas_mm.workers import SlurmWorkers, Task, slurm, write_result
+from detnas_mm.workers.slurm_queue import Queue
 
 from .processes import toy_task
 
@@ -80,14 +82,14 @@ def test_what_squeue_knows(monkeypatch, tmp_path, script, known):
     program(tmp_path, 'squeue', f'[ -z "$SQUEUE_STATES" ] || exit 3; echo "$*" >>{tmp_path}/asked; {script}')
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv('SQUEUE_STATES', 'RUNNING')  # would hide what waits
-    assert slurm._Queue('mine').ask({'7_0': 0, '7_1': 1, '7_2': 2, '8': 3}) == known
+    assert Queue('mine').ask({'7_0': 0, '7_1': 1, '7_2': 2, '8': 3}) == known
     assert (tmp_path / 'asked').read_text().split()[-1] == '--jobs=7,8'  # the whole array, in one question
 
 
 def test_squeue_that_gives_no_answer_is_said_once(monkeypatch, tmp_path, capsys):
     program(tmp_path, 'squeue', 'echo "error: no route" >&2; exit 1')
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
-    queue = slurm._Queue('mine')
+    queue = Queue('mine')
     assert [queue.ask({'7': 0}) for _ in range(6)] == [None] * 6
     assert capsys.readouterr().err == 'squeue fails (error: no route) and is called again.\n'
 
@@ -118,6 +120,43 @@ def test_jobs_of_an_earlier_process_are_cancelled_but_for_those_of_the_same_task
     assert capsys.readouterr().out == 'Cancelling jobs that an earlier start has left: 8, 9_0\n'
 
 
+def test_jobs_that_no_folder_names_are_cancelled_before_others_are_submitted(monkeypatch, tmp_path, capsys):
+    """Left by a driver that was killed within sbatch, and by an sbatch whose answer was lost."""
+    task, listed, done = toy_task(tmp_path, 'a'), tmp_path / 'listed', tmp_path / 'done'
+    name = slurm._name(tmp_path / 'slurm')
+    listed.write_text(f'7_0|{name}|n1\n8_0|{name}|\n')
+    (tmp_path / 'next').mkdir()  # of another generation or rung, for which this process will wait
+    (tmp_path / 'next' / 'slurm.json').write_text(json.dumps(dict(job='8_0', key='next')))
+    program(tmp_path, 'squeue', f'cat {listed}')
+    program(tmp_path, 'scancel', f'echo scancel $* >>{done}; for job; do sed -i "/^$job|/d" {listed}; done')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(slurm, 'ASK', 0.01)
+
+    class Executor:
+        update_parameters = __init__ = lambda self, *args, **settings: None
+        calls = 0
+
+        def submit_array(self, functions):
+            self.calls += 1
+            with done.open('a') as file:
+                file.write('sbatch\n')
+            if self.calls == 1:
+                listed.write_text(listed.read_text() + f'9|{name}|\n')
+                raise OSError('Socket timed out')
+            write_result(task.folder, task.key, dict(total=1))
+            return [SimpleNamespace(job_id='10')]
+
+    errors = SimpleNamespace(FailedJobError=OSError, FailedSubmissionError=OSError)
+    helpers = SimpleNamespace(CommandFunction=lambda *args, **settings: None)
+    made = SimpleNamespace(SlurmExecutor=Executor, helpers=helpers, core=SimpleNamespace(utils=errors))
+    monkeypatch.setitem(sys.modules, 'submitit', made)
+    ((_, outcome),) = SlurmWorkers('gpu', 10).run([task])
+    assert outcome.result['total'] == 1 and json.loads((task.folder / 'slurm.json').read_text())['job'] == '10'
+    assert done.read_text().splitlines() == ['scancel 7_0', 'sbatch', 'scancel 9', 'sbatch']
+    assert listed.read_text() == f'8_0|{name}|\n'
+    assert capsys.readouterr().out.count('Cancelling jobs that an earlier start has left: ') == 2
+
+
 def test_jobs_of_other_settings_are_cancelled_and_not_adopted(monkeypatch, tmp_path):
     program(tmp_path, 'squeue', 'printf "7_0|mine|n1\\n7_1|mine|\\n"')
     program(tmp_path, 'scancel', f'echo "$*" >>{tmp_path}/cancelled')
@@ -126,7 +165,7 @@ def test_jobs_of_other_settings_are_cancelled_and_not_adopted(monkeypatch, tmp_p
     for task, job in zip(tasks, (dict(job='7_0', key='now'), dict(job='7_1', key='old'))):
         task.folder.mkdir()
         (task.folder / 'slurm.json').write_text(json.dumps(job))
-    assert SlurmWorkers('gpu', 10)._adopt(slurm._Queue('mine'), tasks, [0, 1]) == {'7_0': 0}
+    assert SlurmWorkers('gpu', 10)._adopt(Queue('mine'), tasks, [0, 1]) == {'7_0': 0}
     assert (tmp_path / 'cancelled').read_text() == '7_1\n'
 
 
