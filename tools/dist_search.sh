@@ -18,7 +18,7 @@ if [[ $# -ge 2 && ! $2 =~ ^[0-9]+$ ]]; then
   checkpoint=("$2")
   set -- "$1" "${@:3}"
 fi
-[ $# -ge 2 ] || { usage >&2; die "CONFIG, CHECKPOINT and NPROC are required; got $(($# + ${#checkpoint[@]})) arguments."; }
+[ $# -ge 2 ] || { usage >&2; die "CONFIG and NPROC are required; got $(($# + ${#checkpoint[@]})) arguments."; }
 config=$1 nproc=$2
 shift 2
 torchrun_script "$nproc" "${MAX_RESTARTS:-1}" search.py "$config" "${checkpoint[@]}" "$@"

@@ -17,8 +17,7 @@ if [[ $# -ge 5 && $5 != -* ]]; then
   checkpoint=("$4")
   set -- "${@:1:3}" "${@:5}"
 fi
-[ $# -ge 4 ] ||
-  { usage >&2; die "PARTITION, JOB_NAME, CONFIG, CHECKPOINT and WORK_DIR are required; got $# arguments."; }
+[ $# -ge 4 ] || { usage >&2; die "PARTITION, JOB_NAME, CONFIG and WORK_DIR are required; got $# arguments."; }
 partition=$1 job=$2 config=$3 work_dir=$4
 shift 4
 srun_script "$partition" "$job" search.py "$config" "${checkpoint[@]}" --work-dir "$work_dir" "$@"

@@ -1,6 +1,7 @@
 """Shell scripts: their errors, and the commands that they start."""
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -43,9 +44,12 @@ def test_help(script):
 
 @pytest.mark.parametrize('script', LAUNCHERS)
 def test_too_few_arguments(script):
+    """Those that are named are those that the usage has without brackets."""
     run = bash(script, 'one')
     assert run.returncode != 0
-    assert 'are required; got 1 arguments' in run.stderr
+    usage = re.search(rf'tools/{script} (.*)', run.stderr)[1]
+    *others, last = re.sub(r'\[[^]]*\]', '', usage).split()
+    assert f'error: {", ".join(others)} and {last} are required; got 1 arguments' in run.stderr
 
 
 @pytest.mark.parametrize(
