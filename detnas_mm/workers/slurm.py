@@ -151,7 +151,7 @@ class SlurmWorkers(Workers):
                 print(f'Cancelling jobs that an earlier start has left: {", ".join(sorted(others))}', flush=True)
                 call('scancel', *sorted(others))
                 cancelled |= others
-            time.sleep(min(LOOK, ASK) if others else ASK)
+            time.sleep(ASK)
         return known
 
     def _end_strays(self, queue: Queue, tasks: Sequence[Task]) -> dict[str, str]:

@@ -112,7 +112,7 @@ def test_jobs_of_an_earlier_process_are_cancelled_but_for_those_of_the_same_task
             f'[ -e {tmp_path}/cancelled ] || printf "8|{name}|n2\\n9_0|{name}|\\n"')  # fmt: skip
     program(tmp_path, 'scancel', f'echo "$*" >>{tmp_path}/cancelled')
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(slurm, 'LOOK', 0.01)
+    monkeypatch.setattr(slurm, 'ASK', 0.01)
     workers.end_others([task])
     assert (tmp_path / 'cancelled').read_text() == '8 9_0\n'
     assert len((tmp_path / 'asked').read_text().splitlines()) == 2, 'it waits until they are gone'
@@ -155,6 +155,24 @@ def test_jobs_that_no_folder_names_are_cancelled_before_others_are_submitted(mon
     assert done.read_text().splitlines() == ['scancel 7_0', 'sbatch', 'scancel 9', 'sbatch']
     assert listed.read_text() == f'8_0|{name}|\n'
     assert capsys.readouterr().out.count('Cancelling jobs that an earlier start has left: ') == 2
+
+
+def test_squeue_is_not_called_more_often_while_jobs_end(monkeypatch, tmp_path):
+    waits = iter([None] * 3)
+    name = slurm._name(tmp_path / 'slurm')
+    program(tmp_path, 'squeue', f'[ -e {tmp_path}/ended ] || printf "7|{name}|n1\\n"')
+    program(tmp_path, 'scancel', 'exit 0')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if next(waits, 'ended'):
+            (tmp_path / 'ended').touch()
+
+    monkeypatch.setattr(slurm, 'time', SimpleNamespace(sleep=sleep))  # subprocess sleeps, too
+    SlurmWorkers('gpu', 10).end_others([toy_task(tmp_path, 'a')])
+    assert slept == [slurm.ASK] * 4
 
 
 def test_jobs_of_other_settings_are_cancelled_and_not_adopted(monkeypatch, tmp_path):
