@@ -65,8 +65,8 @@ def measure_found(
         say: Receives log lines.
 
     Returns:
-        Content of ``measured.json``; None if nothing was measured: there is neither table nor device, or the table is
-        of another device.
+        Content of ``measured.json``; None if nothing was measured: there is neither table nor device, or the latencies
+        are of another device; then the command to run there is logged.
 
     Raises:
         FileNotFoundError: If the work dir has no finished search.
@@ -81,11 +81,18 @@ def measure_found(
     check_config(job, work_dir)
     on = describe_device(str(device)) if cost is None else cost.device
     if describe_device(on['kind'])['name'] != on['name']:
-        say(
-            f'Latencies are predicted, not measured: the tables are of {device_text(on)}. Measure there what was '
-            f'found: '
-            + typed('analysis_tools/measure_latency.py', work_dir / CONFIG, '--found', '--work-dir', work_dir)
-        )
+        command = typed('analysis_tools/measure_latency.py', work_dir / CONFIG, '--found', '--work-dir', work_dir)
+        if isinstance(cost, NetLatency):
+            workers = ', on which workers of the cost have measured' if cost.elsewhere else ''
+            say(
+                f'Latencies are those before training. Found nets are measured again, as trained, on the same device '
+                f'only: {device_text(on)}{workers}. This machine has another one. Run there: {command}'
+            )
+        else:
+            say(
+                f'Latencies are predicted, not measured: the tables are of {device_text(on)}. Measure there what was '
+                f'found: {command}'
+            )
         return None
     entries = json.loads((work_dir / 'best.json').read_text())
     nets = counted(len(entries), 'net')

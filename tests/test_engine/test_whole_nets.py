@@ -115,7 +115,9 @@ def test_on_another_machine_than_the_candidates_nothing_is_measured(digits_folde
     cfg = by_latency(tmp_path, 'EndsEarly', dict(type='PaperWorkers'), budget=dict(generations=1))
     lines = []
     assert search_and_measure(cfg, None, 'cpu', Pace(**QUICK), threads=1, say=lines.append) is None
-    assert lines[-1].startswith('Latencies are predicted, not measured: the tables are of Analytical Engine, 1 thread.')
+    device = 'on the same device only: Analytical Engine, 1 thread, on which workers of the cost have measured. '
+    assert lines[-1].startswith('Latencies are those before training. ') and device in lines[-1]
+    assert '. Run there: ' in lines[-1] and ' --found --work-dir ' in lines[-1]
 
 
 def test_without_weights_boxes_are_as_many_as_before_training(digits_folder, tmp_path, monkeypatch):
