@@ -5,7 +5,6 @@ import pytest
 from torch import nn
 
 from detnas_mm.models import GroupNorm, StandardizedConv2d
-from detnas_mm.registry import MODELS
 from detnas_mm.systems.sm_nas.space import StructuralSpace
 
 from .detectors import FEW, NAMES, NECKS, SIZE, build, by_class, reference, run, slim
@@ -62,9 +61,4 @@ def test_members_of_the_full_product_build():
     """Without memory: of the whole reference, C4 of bottlenecks and a draw."""
     space, rng = reference(), np.random.default_rng(0)
     for arch in [space.parse('800x600/resnet50/c4/rpn/faster'), *space.sample_many(rng, 6)]:
-        check(space, arch)
-
-
-def check(space, arch):
-    names = {factor: value.title for factor, value in space.values(arch).items()}
-    MODELS.get('detnas_mm.check_detector')(space.configure({}, arch), space.describe(arch), names)
+        space.check_member({}, arch)

@@ -13,8 +13,9 @@ from detnas_mm.models.layers import checked_conv, checked_norm, conv_norm
 from detnas_mm.registry import MODELS
 from detnas_mm.spaces.conv import Conv
 from detnas_mm.spaces.images import RGB
-from detnas_mm.systems.sm_nas.asking import backbone_outputs, check_detector, check_seed
+from detnas_mm.systems.sm_nas.asking import backbone_outputs
 from detnas_mm.systems.sm_nas.blocks import ResidualBlock
+from detnas_mm.systems.sm_nas.checking import check_detector, check_seed
 from detnas_mm.systems.sm_nas.codes import EXPANSION, RESNET18, BlockCode, check_block
 from detnas_mm.systems.sm_nas.ga_rpn import ga_rpn_head
 from detnas_mm.systems.sm_nas.shared_head import res_layer

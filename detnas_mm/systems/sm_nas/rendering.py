@@ -32,6 +32,12 @@ def used_outputs(backbone: Value, neck: Value) -> list[tuple[int, int, int]]:
     return [one for one in backbone.outputs if first <= one[2] <= last]
 
 
+def strides_of(neck: Value) -> list[int]:
+    """Returns the strides of the maps that a neck returns, or of the one that heads read without a neck."""
+    first, last = neck.data['strides']
+    return [first << level for level in range((last // first).bit_length())]
+
+
 def cut_for(backbone: Value, neck: Value) -> dict[str, Any] | None:
     """Returns settings by which a backbone builds no unused stage; None if the value does not have them."""
     used = used_outputs(backbone, neck)
@@ -69,10 +75,7 @@ def render(values: Mapping[str, Value], num_classes: int, preprocessor: Mapping[
     used = used_outputs(values['backbone'], values['neck'])
     model['backbone'] |= copy.deepcopy(cut_for(values['backbone'], values['neck']) or {})
     model['backbone']['out_indices'] = [index for index, _, _ in used]
-    first, last = values['neck'].data['strides']
-    strides = [first]
-    while strides[-1] < last:
-        strides.append(2 * strides[-1])
+    strides = strides_of(values['neck'])
     channels = used[-1][1]
     if model.get('neck'):
         model['neck'] |= dict(in_channels=[one[1] for one in used], num_outs=len(strides))

@@ -20,7 +20,7 @@ from detnas_mm.systems.sm_nas.conditions import FACTORS, check_fragments
 from detnas_mm.systems.sm_nas.factors import Value, plain, read_factors
 from detnas_mm.systems.sm_nas.modular import ModularSpace
 from detnas_mm.systems.sm_nas.recipe import from_scratch, read_recipe
-from detnas_mm.systems.sm_nas.rendering import render, set_size
+from detnas_mm.systems.sm_nas.rendering import render, set_size, strides_of, used_outputs
 
 __all__ = ['ModularSpace', 'StructuralSpace']
 
@@ -220,9 +220,19 @@ class StructuralSpace(SearchSpace):
             DetNASError: If one does not build; names the value.
         """
         for arch in dict.fromkeys([*self.covering(), *self._sharing()]):
-            built = self.configure(cfg, arch)
-            values = {factor: value.title for factor, value in self.values(arch).items()}
-            MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), values)
+            self.check_member(cfg, arch)
+
+    def check_member(self, cfg: Mapping[str, Any], arch: Architecture) -> None:
+        """Builds a detector on the meta device; see :func:`.checking.check_detector`.
+
+        Raises:
+            DetNASError: If it does not build; names the value.
+        """
+        values = self.values(arch)
+        titles = {factor: value.title for factor, value in values.items()}
+        maps = [one[1:] for one in used_outputs(values['backbone'], values['neck'])]
+        built, strides = self.configure(cfg, arch), strides_of(values['neck'])
+        MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), titles, maps, strides)
 
     def _sharing(self) -> list[Architecture]:
         """Returns one member for each backbone that is combined with a RoI head and no neck."""

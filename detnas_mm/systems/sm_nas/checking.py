@@ -1,0 +1,203 @@
+"""Checks detectors on the meta device before a search: that they build, and that their parts fit."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from detnas_mm.config_types import is_other, named_nodes, nodes
+from detnas_mm.datasets.described import described
+from detnas_mm.errors import DetNASError, LibraryError
+from detnas_mm.models.build import build_model, without_memory
+from detnas_mm.registry import MODELS
+from detnas_mm.spaces.images import RGB
+from detnas_mm.systems.sm_nas.asking import NotOnMetaError, build_part, meta_image, meta_maps, stride_of
+
+#: Parts of a detector, each with the factor that defines it.
+_PARTS = (('backbone', 'backbone'), ('neck', 'neck'), ('rpn_head', 'rpn'), ('bbox_head', 'head'), ('roi_head', 'head'))
+
+
+@MODELS.register_module()
+def check_seed(cfg: Mapping[str, Any], name: str) -> None:
+    """Builds a detector of the modular space on the meta device.
+
+    Args:
+        cfg: Result of ``ModularSpace.configure``.
+        name: Name of the seed, for messages.
+
+    Raises:
+        DetNASError: If it does not build, or has another number of classes than the data; names the seed.
+    """
+    scope = dict(model=copy.deepcopy(dict(cfg['model'])), default_scope=cfg.get('default_scope'))
+    try:
+        with without_memory():
+            build_model(Config(scope))
+    except DetNASError as error:
+        raise LibraryError(f'search.space.seeds: {name} does not build: {error}') from error
+    other = _other_classes(cfg)
+    if other:
+        raise DetNASError(
+            f'search.space.seeds: {name} does not fit the data: {other}. Give seeds with the classes of the data.'
+        )
+
+
+@MODELS.register_module()
+def check_detector(
+    cfg: Mapping[str, Any],
+    name: str,
+    values: Mapping[str, str],
+    maps: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+) -> None:
+    """Builds a rendered detector on the meta device, and compares its maps with the table, and its heads with these.
+
+    Args:
+        cfg: Result of ``StructuralSpace.configure``.
+        name: Name of the candidate, for messages.
+        values: Names of its values by factor, for messages.
+        maps: (channels, stride) of the backbone's maps, by the table.
+        strides: Strides of the maps that dense heads read, by the table.
+
+    Raises:
+        DetNASError: If it does not build, a file of pre-trained weights is missing, a backbone without weights is
+            frozen, backbone or neck return maps of other channels or strides, a head has anchors or points of other
+            strides, or the data other classes; names the value.
+    """
+    model = cfg['model']
+    other = _other_classes(cfg)
+    if other:
+        raise DetNASError(
+            f'search.space.num_classes does not fit the data: {other}. Set it to the classes of the data.'
+        )
+    for place, node in named_nodes('model', model):
+        file = node.get('checkpoint') if is_other(node, 'Pretrained') else None
+        if isinstance(file, str) and '://' not in file and not Path(file).is_file():
+            raise DetNASError(
+                f'search.space.factors: {place} of {name} names the weights {file}, and there is no such file.'
+            )
+    try:
+        with without_memory():
+            net = build_model(Config(dict(model=copy.deepcopy(dict(model)), default_scope=cfg.get('default_scope'))))
+    except DetNASError as error:
+        title = _guilty(model, values)
+        raise LibraryError(f'search.space.factors: {title or name} does not build ({name}): {error}') from error
+    frozen = [] if cfg.get('load_from') or _names_weights(model) else _frozen(net.backbone)
+    if frozen:
+        raise DetNASError(
+            f'search.space.factors: {values["backbone"]} names no pre-trained weights and has {" and ".join(frozen)}: '
+            f'the frozen parts would stay random. Set frozen_stages=-1 and norm_eval=False, name weights '
+            f"(init_cfg=dict(type='Pretrained', checkpoint='…')), or set search.space.recipe='from_scratch'."
+        )
+    with contextlib.suppress(NotOnMetaError):  # what it returns is unknown until it trains
+        _check_maps(net, model, name, values, list(maps), list(strides))
+    shared = getattr(getattr(net, 'roi_head', None), 'shared_head', None)
+    if shared is not None:
+        taken, given = maps[-1][0], model['roi_head']['bbox_head']['in_channels']
+        try:
+            fits = [one.shape[1] for one in meta_maps(shared, meta_image(taken))] == [given]
+        except DetNASError:
+            fits = False
+        if not fits:
+            raise DetNASError(
+                f'search.space.factors: shared_head of {values["backbone"]} does not turn {taken} channels of its map '
+                f'into {given} ({name}). Give a shared_head with these channels, or shared_head=None.'
+            )
+
+
+def _check_maps(
+    net: nn.Module,
+    model: Mapping[str, Any],
+    name: str,
+    values: Mapping[str, str],
+    maps: list[tuple[int, int]],
+    strides: list[int],
+) -> None:
+    """Runs backbone and neck, and compares their maps with the table; see :func:`check_detector`."""
+    image = meta_image(model['backbone'].get('in_channels') or RGB)
+    taken = meta_maps(net.backbone, image)
+    found = [one.shape[1] for one in taken], [stride_of(one) for one in taken]
+    expected = [channels for channels, _ in maps], [stride for _, stride in maps]
+    if found != expected:
+        raise DetNASError(
+            f'search.space.factors: {values["backbone"]} returns maps of {found[0]} channels and strides {found[1]}, '
+            f'and the table says {expected[0]} and {expected[1]} ({name}). Correct its channels, strides and '
+            f'out_indices.'
+        )
+    if not model.get('neck'):
+        return
+    try:
+        read = meta_maps(net.neck, tuple(taken))
+    except NotOnMetaError:
+        raise
+    except LibraryError as error:
+        raise LibraryError(
+            f'search.space.factors: {values["neck"]} does not run on the maps of {values["backbone"]}, of {found[0]} '
+            f'channels and strides {found[1]} ({name}): {error}'
+        ) from error
+    found = [one.shape[1] for one in read], [stride_of(one) for one in read]
+    expected = [model['neck']['out_channels']] * len(strides), strides
+    if found != expected:
+        raise DetNASError(
+            f'search.space.factors: {values["neck"]} returns maps of {found[0]} channels and strides {found[1]}, and '
+            f'the table says {expected[0]} and {expected[1]} ({name}). It is given only the maps of the backbone from '
+            f'its first stride on: remove start_level and end_level from model.neck, or correct its strides.'
+        )
+
+
+def _other_classes(cfg: Mapping[str, Any]) -> str:
+    """Returns which head and data set differ in their number of classes, by the config alone; '' if none do."""
+    from detnas_mm.engine.classes import HEADS, Head  # the engine loads models
+
+    scope = cfg.get('default_scope')
+    heads = [Head(key, node, None).classes() for key, node in named_nodes('model', cfg['model']) if HEADS.search(key)]
+    for loader in ('train_dataloader', 'val_dataloader'):
+        for one in described(loader, cfg.get(loader), scope):
+            classes, where = one.classes()
+            if classes is None or isinstance(classes, str):
+                continue
+            for number, _ in heads:
+                if number not in (None, len(classes)):
+                    return f'its heads have {number} classes, {one.key} has {len(classes)} ({where})'
+    return ''
+
+
+def _names_weights(model: Mapping[str, Any]) -> bool:
+    """Returns whether a detector names pre-trained weights for its backbone or for the whole model."""
+    whole = model.get('init_cfg')
+    kept = [*nodes(model['backbone']), *(whole if isinstance(whole, (list, tuple)) else [whole])]
+    return bool(model.get('pretrained')) or any(
+        is_other(node, 'Pretrained') or any((node or {}).get(key) for key in ('pretrained', 'checkpoint_path'))
+        for node in kept
+    )
+
+
+def _frozen(backbone: nn.Module) -> list[str]:
+    """Returns the settings by which a built backbone keeps parameters or statistics fixed."""
+    stages = getattr(backbone, 'frozen_stages', -1)
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
+    found = [f'frozen_stages={stages}'] if type(stages) is int and stages >= 0 else []
+    return found + (['norm_eval=True'] if norms and getattr(backbone, 'norm_eval', False) is True else [])
+
+
+def _guilty(model: Mapping[str, Any], values: Mapping[str, str]) -> str:
+    """Returns the first value whose part of a detector does not build on its own; '' if all do."""
+    settings = model.get('train_cfg') or {}, model.get('test_cfg') or {}
+    for key, factor in _PARTS:
+        if not model.get(key):
+            continue
+        part = copy.deepcopy(dict(model[key]))
+        if key.endswith('head'):
+            stage = {'rpn_head': 'rpn', 'roi_head': 'rcnn'}.get(key)
+            train, test = ((one.get(stage) if stage else one) for one in settings)
+            part |= dict(train_cfg=Config(dict(x=train)).x, test_cfg=Config(dict(x=test)).x)
+        try:
+            build_part(key, part)
+        except DetNASError:
+            return values[factor]
+    return ''

@@ -1,0 +1,41 @@
+"""Parts that build, but do not fit together, are named before a search: built and run on the meta device."""
+
+import pytest
+
+from detnas_mm.errors import DetNASError
+from detnas_mm.systems.sm_nas.space import StructuralSpace
+
+FPN = 'fpn-p2-p5-128'
+
+
+def detectors(**factors):
+    """A space of ResNet-18, an FPN, and Faster R-CNN, with other values in their places."""
+    ours = dict(size=['800x600'], backbone=['resnet18'], neck=[FPN], rpn=['rpn'], head=['faster'])
+    return StructuralSpace(ours | factors)
+
+
+def refusal(space):
+    with pytest.raises(DetNASError) as error:
+        space.check({})
+    return str(error.value)
+
+
+# -- necks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('kind, last, found', [('FPN', 128, [16, 32, 64, 128, 256]), ('PAFPN', 64, [16, 32, 64, 128])])
+def test_a_neck_of_other_strides_than_the_table_has_is_named(kind, last, found):
+    """``start_level`` skips a map, and only those that are read are given to the neck."""
+    neck = dict(type=kind, out_channels=128, start_level=1)
+    mine = dict(model=dict(neck=neck), strides=(8, last))
+    message = refusal(detectors(neck=dict(mine=mine)))
+    assert f"neck 'mine' returns maps of {[128] * len(found)} channels and strides {found}, and the table" in message
+    assert 'remove start_level and end_level' in message
+    del neck['start_level']
+    detectors(neck=dict(mine=mine)).check({})
+
+
+def test_a_neck_that_does_not_run_on_its_maps_is_named():
+    neck = dict(type='FPN', out_channels=128, upsample_cfg=dict(scale_factor=4))
+    message = refusal(detectors(neck=dict(mine=dict(model=dict(neck=neck), strides=(8, 64)))))
+    assert "neck 'mine' does not run on the maps of backbone 'resnet18', of [128, 256, 512] channels" in message
