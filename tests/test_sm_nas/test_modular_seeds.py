@@ -66,6 +66,18 @@ def test_a_config_of_several_pipelines_is_no_seed(tmp_path):
         ModularSpace(mine)
 
 
+@pytest.mark.parametrize(
+    'backbone', [{}, dict(_delete_=True, type='detnas_mm.SMNASBackbone', code='1-21-21-21')], ids=['resnet', 'code']
+)
+def test_a_stage_that_a_seed_does_not_return_is_no_part_of_its_code(tmp_path, backbone):
+    """Edits would move into it, and nothing would train them."""
+    model = dict(backbone=dict(backbone, out_indices=(0, 1, 2)), neck=dict(in_channels=[64, 128, 256]))
+    space = ModularSpace(derived(tmp_path / 'mine.py', RETINA18, f'model = {model!r}'))
+    code = '1-21-21' if backbone else '11-21-21'
+    assert [space.describe(point) for point in space.starting_points] == [f'seed1:basic_64_{code}_256']
+    space.check(read(RETINA18))
+
+
 def test_the_same_seed_twice_is_named():
     with pytest.warns(UserWarning, match='it is the same detector as seed1:bottleneck_64'):
         assert len(ModularSpace([FASTER, FASTER]).starting_points) == 1

@@ -39,3 +39,26 @@ def test_a_neck_that_does_not_run_on_its_maps_is_named():
     neck = dict(type='FPN', out_channels=128, upsample_cfg=dict(scale_factor=4))
     message = refusal(detectors(neck=dict(mine=dict(model=dict(neck=neck), strides=(8, 64)))))
     assert "neck 'mine' does not run on the maps of backbone 'resnet18', of [128, 256, 512] channels" in message
+
+
+# -- what nobody reads ----------------------------------------------------------------------------------------------
+
+
+def test_a_stage_that_nobody_reads_is_named():
+    """It would be built, run and measured, and get no gradient."""
+    swin = dict(
+        type='SwinTransformer', embed_dims=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8), out_indices=(0, 1, 2)
+    )
+    mine = dict(model=dict(backbone=swin), channels=(24, 48, 96), strides=(4, 8, 16))
+    message = refusal(detectors(backbone=dict(mine=mine), neck=['fpn-p1-p4-128']))
+    assert "backbone 'mine' has " in message and 'such as stages.' in message and 'end it earlier' in message
+    swin.update(depths=(1, 1, 1), num_heads=(1, 2, 4), strides=(4, 2, 2))
+    detectors(backbone=dict(mine=mine), neck=['fpn-p1-p4-128']).check({})
+
+
+def test_a_backbone_of_the_paper_that_returns_fewer_maps_ends_at_the_last():
+    three = dict(base='resnet18', channels=(64, 128, 256), strides=(4, 8, 16), out_indices=(0, 1, 2))
+    message = refusal(detectors(backbone=dict(mine=three), neck=['fpn-p1-p4-128']))
+    assert "backbone 'mine' has " in message and 'such as layer4.0.conv1.weight' in message
+    three['model'] = dict(backbone=dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1)))
+    detectors(backbone=dict(mine=three), neck=['fpn-p1-p4-128']).check({})

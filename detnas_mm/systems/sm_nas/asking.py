@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -89,14 +90,36 @@ def meta_maps(net: nn.Module, inputs: Any) -> list[Tensor]:
     for module in net.modules():
         if getattr(module, 'with_cp', False) is True:
             module.with_cp = False  # there is no memory to save
+    with on_meta(f'{name} on an image of {_SIDE} x {_SIDE}'):
+        net.to('meta').eval()  # of mmdet's backbones eval() returns nothing
+        maps = net(inputs)
+    return [maps] if isinstance(maps, Tensor) else list(maps)
+
+
+def gradients(maps: Sequence[Tensor]) -> None:
+    """Computes the gradients of parameters on which feature maps depend; without memory, so they have no values."""
+    total = torch.stack([one.sum() for one in maps]).sum()
+    if total.requires_grad:
+        total.backward()
+
+
+@contextmanager
+def on_meta(what: str) -> Iterator[None]:
+    """Lets modules run on the meta device, and converts their errors.
+
+    Args:
+        what: Names it, for messages.
+
+    Raises:
+        NotOnMetaError: If an operator does not run there.
+        LibraryError: For other errors of libraries.
+    """
     try:
-        with torch.device('meta'), library_errors(f'{name} on an image of {_SIDE} x {_SIDE}'):
-            net.to('meta').eval()  # of mmdet's backbones eval() returns nothing
-            maps = net(inputs)
+        with torch.device('meta'), library_errors(what):
+            yield
     except LibraryError as error:
         if isinstance(error.__cause__, RuntimeError) and 'meta' in str(error.__cause__).lower():
             raise NotOnMetaError(
                 f'{error}. It has an operator that needs values: give channels, strides and out_indices.'
             ) from error
         raise
-    return [maps] if isinstance(maps, Tensor) else list(maps)

@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 from detnas_mm.config_types import is_other, named_nodes, nodes
 from detnas_mm.datasets.described import described
 from detnas_mm.errors import DetNASError, LibraryError
 from detnas_mm.models.build import build_model, without_memory
 from detnas_mm.registry import MODELS
+from detnas_mm.search.text import counted
 from detnas_mm.spaces.images import RGB
-from detnas_mm.systems.sm_nas.asking import NotOnMetaError, build_part, meta_image, meta_maps, stride_of
+from detnas_mm.systems.sm_nas.asking import (
+    NotOnMetaError,
+    build_part,
+    gradients,
+    meta_image,
+    meta_maps,
+    on_meta,
+    stride_of,
+)
 
 #: Parts of a detector, each with the factor that defines it.
 _PARTS = (('backbone', 'backbone'), ('neck', 'neck'), ('rpn_head', 'rpn'), ('bbox_head', 'head'), ('roi_head', 'head'))
@@ -66,8 +75,8 @@ def check_detector(
 
     Raises:
         DetNASError: If it does not build, a file of pre-trained weights is missing, a backbone without weights is
-            frozen, backbone or neck return maps of other channels or strides, a head has anchors or points of other
-            strides, or the data other classes; names the value.
+            frozen, maps have other channels or strides, a part runs on which no map depends, or the data has other
+            classes; names the value.
     """
     model = cfg['model']
     other = _other_classes(cfg)
@@ -130,6 +139,7 @@ def _check_maps(
             f'out_indices.'
         )
     if not model.get('neck'):
+        _check_read(net, name, values, taken)
         return
     try:
         read = meta_maps(net.neck, tuple(taken))
@@ -148,6 +158,24 @@ def _check_maps(
             f'the table says {expected[0]} and {expected[1]} ({name}). It is given only the maps of the backbone from '
             f'its first stride on: remove start_level and end_level from model.neck, or correct its strides.'
         )
+    _check_read(net, name, values, read)
+
+
+def _check_read(net: nn.Module, name: str, values: Mapping[str, str], maps: list[Tensor]) -> None:
+    """Raises if a part of backbone or neck runs, but no feature map depends on it."""
+    with on_meta('the backward pass of backbone and neck'):
+        gradients(maps)
+    for key, advice in (
+        ('backbone', "Return its last map, too (out_indices), or end it earlier, such as by num_stages in its model"),
+        ('neck', 'Correct model.neck'),
+    ):
+        part = getattr(net, key, None)
+        lost = [] if part is None else [k for k, p in part.named_parameters() if p.requires_grad and p.grad is None]
+        if lost:
+            raise DetNASError(
+                f'search.space.factors: {values[key]} has {counted(len(lost), "parameter")} on which no map that is '
+                f'read depends, such as {lost[0]} ({name}): they would cost time and never be trained. {advice}.'
+            )
 
 
 def _other_classes(cfg: Mapping[str, Any]) -> str:

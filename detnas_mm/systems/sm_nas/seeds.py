@@ -146,7 +146,7 @@ def _code_of(backbone: Mapping[str, Any]) -> tuple[str, int, str]:
     if backbone.get('in_channels', RGB) != RGB:
         raise LeftOut(f'its backbone takes images of {backbone["in_channels"]} channels, not {RGB}')
     if kind == 'SMNASBackbone':
-        own = str(BlockCode.parse(backbone.get('code', '')))
+        own = _read_stages(str(BlockCode.parse(backbone.get('code', ''))), backbone)
         return backbone.get('block', 'basic'), backbone.get('base', 64), own
     depth = backbone.get('depth')
     if kind not in ('ResNet', 'ResNeXt') or depth not in _RESNETS:
@@ -170,7 +170,14 @@ def _code_of(backbone: Mapping[str, Any]) -> tuple[str, int, str]:
             f"style='pytorch', with the stride in the 3x3 convolution: give a config of that style"
         )
     code = '-'.join(code.split('-')[: backbone.get('num_stages', STAGES)])
-    return 'resnext' if kind == 'ResNeXt' else block, base, code
+    return 'resnext' if kind == 'ResNeXt' else block, base, _read_stages(code, backbone)
+
+
+def _read_stages(code: str, backbone: Mapping[str, Any]) -> str:
+    """Returns a code without the stages after the last one whose output is returned: nothing would train them."""
+    indices = backbone.get('out_indices')
+    last = STAGES - 1 if indices is None else max([indices] if isinstance(indices, int) else indices)
+    return '-'.join(code.split('-')[: last + 1])
 
 
 def _neck_channels(model: Mapping[str, Any]) -> int:
