@@ -5,6 +5,8 @@ import pytest
 from detnas_mm.errors import DetNASError
 from detnas_mm.systems.sm_nas.space import StructuralSpace
 
+from .seeds import read
+
 FPN = 'fpn-p2-p5-128'
 
 
@@ -62,3 +64,48 @@ def test_a_backbone_of_the_paper_that_returns_fewer_maps_ends_at_the_last():
     assert "backbone 'mine' has " in message and 'such as layer4.0.conv1.weight' in message
     three['model'] = dict(backbone=dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1)))
     detectors(backbone=dict(mine=three), neck=['fpn-p1-p4-128']).check({})
+
+
+# -- heads of one stage ---------------------------------------------------------------------------------------------
+
+ANCHORS = dict(
+    type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, center_offset=0.0
+)  # strides are filled in
+ONE_STAGE = dict(
+    FCOSHead='mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    RepPointsHead='mmdet::reppoints/reppoints-moment_r50_fpn_1x_coco.py',
+    VFNetHead='mmdet::vfnet/vfnet_r50_fpn_1x_coco.py',
+)
+
+
+def one_stage(kind, neck, less=(), **settings):
+    """A detector with the head of one of mmdet's configs, less some of its settings."""
+    theirs = read(ONE_STAGE[kind])['model']
+    model = {key: theirs[key] for key in ('type', 'bbox_head', 'train_cfg', 'test_cfg') if key in theirs}
+    model['bbox_head'] = {key: one for key, one in model['bbox_head'].items() if key not in less} | settings
+    return detectors(neck=[neck], rpn=['none'], head=dict(mine=dict(model=model, needs=dict(rpn='none'))))
+
+
+@pytest.mark.parametrize(
+    'kind, settings', [('FCOSHead', {}), ('RepPointsHead', {}), ('VFNetHead', dict(anchor_generator=ANCHORS))]
+)
+def test_strides_of_points_and_anchors_are_filled_in(kind, settings):
+    space = one_stage(kind, 'fpn-p1-p5-128', **settings)
+    space.check({})
+    head = space.configure({}, space.members[0])['model']['bbox_head']
+    assert [4, 8, 16, 32, 64] in (head.get('strides'), head.get('point_strides'))
+
+
+@pytest.mark.parametrize(
+    'kind, less, neck, strides',
+    [
+        ('FCOSHead', ('strides',), 'fpn-p2-p6-128', [8, 16, 32, 64, 128]),
+        ('RepPointsHead', ('point_strides',), 'fpn-p1-p5-128', [4, 8, 16, 32, 64]),
+        ('VFNetHead', (), 'fpn-p1-p5-128', [4, 8, 16, 32, 64]),  # its targets are those of a generator by default
+    ],
+)
+def test_a_head_whose_strides_are_not_those_of_its_maps_is_named(kind, less, neck, strides):
+    """Its config does not have them, and the default fits other maps."""
+    message = refusal(one_stage(kind, neck, less))
+    assert "head 'mine' has a prior_generator of strides [" in message
+    assert f'and reads maps of strides {strides}' in message and 'strides=()' in message

@@ -75,8 +75,8 @@ def check_detector(
 
     Raises:
         DetNASError: If it does not build, a file of pre-trained weights is missing, a backbone without weights is
-            frozen, maps have other channels or strides, a part runs on which no map depends, or the data has other
-            classes; names the value.
+            frozen, maps have other channels or strides, a part runs on which no map depends, a head has anchors or
+            points of other strides, or the data has other classes; names the value.
     """
     model = cfg['model']
     other = _other_classes(cfg)
@@ -105,6 +105,8 @@ def check_detector(
         )
     with contextlib.suppress(NotOnMetaError):  # what it returns is unknown until it trains
         _check_maps(net, model, name, values, list(maps), list(strides))
+    for key, factor in (('rpn_head', 'rpn'), ('bbox_head', 'head')):
+        _check_strides(getattr(net, key, None), name, values[factor], list(strides))
     shared = getattr(getattr(net, 'roi_head', None), 'shared_head', None)
     if shared is not None:
         taken, given = maps[-1][0], model['roi_head']['bbox_head']['in_channels']
@@ -175,6 +177,21 @@ def _check_read(net: nn.Module, name: str, values: Mapping[str, str], maps: list
             raise DetNASError(
                 f'search.space.factors: {values[key]} has {counted(len(lost), "parameter")} on which no map that is '
                 f'read depends, such as {lost[0]} ({name}): they would cost time and never be trained. {advice}.'
+            )
+
+
+def _check_strides(head: nn.Module | None, name: str, title: str, strides: list[int]) -> None:
+    """Compares the strides of all anchors and points of a dense head with those of the maps that it reads."""
+    for key, part in vars(head).items() if head is not None else ():
+        given = getattr(part, 'strides', None)
+        if not key.endswith('generator') or given is None:
+            continue
+        found = [max(one) if isinstance(one, Sequence) else one for one in given]  # mmdet turns numbers into pairs
+        if found != strides:
+            raise DetNASError(
+                f'search.space.factors: {title} has a {key} of strides {found}, and reads maps of strides {strides} '
+                f"({name}). Strides are filled in where the head's config has them: strides=(), point_strides=(), or "
+                f"a generator, such as anchor_generator=dict(type='AnchorGenerator', …)."
             )
 
 

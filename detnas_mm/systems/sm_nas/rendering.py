@@ -18,8 +18,9 @@ PREPROCESSOR = dict(
     type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
     pad_size_divisor=32,
 )  # fmt: skip
-#: Ends of the keys of generators of anchors or points, and of the parts of a RoI head that depend on its maps.
+#: Ends of the keys of generators of anchors or points, keys of strides, and ends of those of the parts of a RoI head.
 _GENERATORS = ('anchor_generator', 'prior_generator')
+_STRIDES = ('strides', 'point_strides')
 _OF_ROIS = ('roi_extractor', 'bbox_head', 'mask_head')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: Transforms that set an input size of their own.
@@ -110,8 +111,9 @@ def _join(head: dict[str, Any], channels: int, strides: list[int]) -> None:
     for key, part in head.items():
         if key.endswith(_GENERATORS):
             part['strides'] = list(strides)
-    if 'strides' in head:
-        head['strides'] = list(strides)
+    for key in _STRIDES:
+        if key in head:
+            head[key] = list(strides)
 
 
 def _join_rois(model: dict[str, Any], backbone: Value, channels: int, strides: list[int], num_classes: int) -> None:
