@@ -109,3 +109,35 @@ def test_a_head_whose_strides_are_not_those_of_its_maps_is_named(kind, less, nec
     message = refusal(one_stage(kind, neck, less))
     assert "head 'mine' has a prior_generator of strides [" in message
     assert f'and reads maps of strides {strides}' in message and 'strides=()' in message
+
+
+# -- parts that lack an argument ------------------------------------------------------------------------------------
+
+
+def hrnet():
+    theirs = read('mmdet::hrnet/faster-rcnn_hrnetv2p-w18-1x_coco.py')['model']['backbone']
+    return dict(model=dict(backbone=theirs), channels=(18, 36, 72, 144), strides=(4, 8, 16, 32))
+
+
+def test_a_backbone_without_out_indices_goes_with_necks_that_read_all_its_maps():
+    """Mmdet's HRNet is one."""
+    necks = [FPN, 'fpn-p1-p5-128']
+    message = refusal(detectors(backbone=dict(mine=hrnet()), neck=necks))
+    assert "backbone 'mine' does not build" in message and "Give backbone 'mine' not_taken=['out_indices']" in message
+    mine = hrnet() | dict(not_taken=['out_indices'])
+    space = detectors(backbone=dict(mine=mine, resnet18='resnet18'), neck=necks)
+    assert {arch.genes[2] for arch in space.members if arch.genes[1] == 'mine'} == {'fpn-p1-p5-128'}
+    space.check({})
+    with pytest.raises(DetNASError, match='has no out_indices .not_taken., always returns 4, 8, 16, 32'):
+        space.parse(f'800x600/mine/{FPN}/rpn/faster')
+
+
+def test_a_neck_without_num_outs_has_as_many_maps_as_it_reads():
+    """Those of RTMDet and YOLOX."""
+    mine = dict(model=dict(neck=dict(type='CSPNeXtPAFPN', out_channels=32, num_csp_blocks=1)), strides=(8, 32))
+    message = refusal(detectors(neck=dict(mine=mine)))
+    assert "neck 'mine' does not build" in message and "Give neck 'mine' not_taken=['num_outs']" in message
+    mine['not_taken'] = ['num_outs']
+    detectors(neck=dict(mine=mine)).check({})
+    mine['strides'] = (8, 64)
+    assert 'and the table says [32, 32, 32, 32] and [8, 16, 32, 64]' in refusal(detectors(neck=dict(mine=mine)))

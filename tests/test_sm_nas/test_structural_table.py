@@ -83,7 +83,7 @@ def test_a_shared_head_follows_its_backbone():
         (dict(head=dict(mine=dict(model=dict(type='X')))), 'either bbox_head (one stage) or roi_head'),
         (dict(rpn=dict(mine=dict(needs=dict(rpn='x')))), "has a condition on 'rpn'"),
         (dict(head=dict(mine=dict(base='faster', needs=dict(nick='c4')))), "has a condition on 'nick'"),
-        (dict(neck=dict(mine=dict(base='fpn-p2-p5-128', not_taken=['norm_eval']))), 'some of norm_cfg, conv_cfg; got'),
+        (dict(neck=dict(mine=dict(base='fpn-p2-p5-128', not_taken=['norm_eval']))), 'conv_cfg, num_outs; got'),
         # patterns that match nothing
         (
             dict(head=dict(mine=dict(base='faster', when=[dict(neck='fnp-*', model={})]))),

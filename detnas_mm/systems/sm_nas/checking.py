@@ -95,7 +95,12 @@ def check_detector(
             net = build_model(Config(dict(model=copy.deepcopy(dict(model)), default_scope=cfg.get('default_scope'))))
     except DetNASError as error:
         title = _guilty(model, values)
-        raise LibraryError(f'search.space.factors: {title or name} does not build ({name}): {error}') from error
+        advice = ''.join(
+            f" Give {values[part]} not_taken=['{key}'], if its type has no such argument."
+            for part, key in (('backbone', 'out_indices'), ('neck', 'num_outs'))
+            if title == values[part] and f'has no argument {key!r}' in str(error)
+        )
+        raise LibraryError(f'search.space.factors: {title or name} does not build ({name}): {error}{advice}') from error
     frozen = [] if cfg.get('load_from') or _names_weights(model) else _frozen(net.backbone)
     if frozen:
         raise DetNASError(

@@ -66,6 +66,11 @@ def _of_maps(backbone: Value, neck: Value) -> str:
     channels = [one[1] for one in used_outputs(backbone, neck)]
     if given is not None and list(given) != channels:
         return f'{neck.title} has in_channels={list(given)}, and the maps of {backbone.title} have {channels} channels'
+    if 'out_indices' in backbone.not_taken and used_outputs(backbone, neck) != backbone.outputs:
+        return (
+            f'{neck.title} reads maps of strides {", ".join(map(str, found))}, and {backbone.title}, which has no '
+            f'out_indices (not_taken), always returns {", ".join(str(stride) for _, _, stride in backbone.outputs)}'
+        )
     if cut_for(backbone, neck) is None:
         return (
             f'{neck.title} ends at stride {last}, and {backbone.title} has no settings that build it up to there '

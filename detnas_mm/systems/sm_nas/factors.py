@@ -31,8 +31,9 @@ _KEYS = dict(
     head=('not_taken', *_COMMON),
 )
 _PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'roi_head')
-#: Arguments that a recipe from scratch sets in parts of a detector; the last one in backbones alone.
-_LAYERS = ('norm_cfg', 'conv_cfg', 'norm_eval')
+#: Arguments that are set in parts of a detector, by a recipe from scratch or since they are derived.
+_LAYERS = ('norm_cfg', 'conv_cfg')
+_SET = dict(backbone=(*_LAYERS, 'norm_eval', 'out_indices'), neck=(*_LAYERS, 'num_outs'), rpn=_LAYERS, head=_LAYERS)
 _EXAMPLES = dict(
     size="{'800x600': dict(scale=(800, 600))}",
     backbone="dict(mine=dict(model=dict(backbone=dict(type='…')), channels=(64, 128), strides=(8, 16)))",
@@ -65,6 +66,11 @@ class Value:
     def model(self) -> dict[str, Any]:
         """Its part of the model config."""
         return self.data.get('model') or {}
+
+    @property
+    def not_taken(self) -> list[str]:
+        """Arguments that its type does not accept, although they are set."""
+        return self.data.get('not_taken') or []
 
     @property
     def needs(self) -> dict[str, list[str]]:
@@ -192,10 +198,9 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
     data['when'] = [
         read_fragment(f'{where}.when', one) for one in listed(f'{where}.when', data.get('when') or [], '[]')
     ]
-    layers = _LAYERS if factor == 'backbone' else _LAYERS[:-1]
     missing = listed(f'{where}.not_taken', data.get('not_taken') or [], "['conv_cfg']")
-    if any(one not in layers for one in missing):
-        raise DetNASError(f'{where}.not_taken must be some of {", ".join(layers)}; got {missing}.')
+    if any(one not in _SET.get(factor, ()) for one in missing):
+        raise DetNASError(f'{where}.not_taken must be some of {", ".join(_SET[factor])}; got {missing}.')
     value = Value(factor, name, data)
     {'size': _check_size, 'backbone': _check_backbone, 'neck': _check_neck, 'head': _check_head}.get(
         factor, lambda where, value: None

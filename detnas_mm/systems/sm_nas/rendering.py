@@ -75,11 +75,14 @@ def render(values: Mapping[str, Value], num_classes: int, preprocessor: Mapping[
             raise DetNASError(f'{"/".join(names.values())}: {place} must be a dict; got {part!r}.')
     used = used_outputs(values['backbone'], values['neck'])
     model['backbone'] |= copy.deepcopy(cut_for(values['backbone'], values['neck']) or {})
-    model['backbone']['out_indices'] = [index for index, _, _ in used]
+    if 'out_indices' not in values['backbone'].not_taken:
+        model['backbone']['out_indices'] = [index for index, _, _ in used]
     strides = strides_of(values['neck'])
     channels = used[-1][1]
     if model.get('neck'):
-        model['neck'] |= dict(in_channels=[one[1] for one in used], num_outs=len(strides))
+        model['neck']['in_channels'] = [one[1] for one in used]
+        if 'num_outs' not in values['neck'].not_taken:
+            model['neck']['num_outs'] = len(strides)
         channels = model['neck']['out_channels']
     else:
         model['neck'] = None  # mmdet's one-stage detectors require the argument

@@ -53,8 +53,10 @@ class StructuralSpace(SearchSpace):
             backbone has ``channels``, ``strides`` and ``out_indices`` of its outputs (found by building and running it
             once if not given); ``cuts``, by stride the settings that build it up to there,
             ``{'16': dict(num_stages=3)}``; and ``shared_head``, its stage after stride 16, for RoI heads without a
-            neck. All but sizes may have ``not_taken``: arguments that ``recipe`` sets and the type does not accept, out
-            of ``norm_cfg``, ``conv_cfg`` and, for backbones, ``norm_eval``.
+            neck. All but sizes may have ``not_taken``: arguments that the type does not accept, out of those that
+            ``recipe`` sets, ``norm_cfg``, ``conv_cfg`` and, for backbones, ``norm_eval``, and those that are derived:
+            ``out_indices`` of a backbone, which then goes only with necks that read all its outputs, and ``num_outs``
+            of a neck.
 
             Entries of ``when`` are merged last, those of ``base`` before the value's own. A pattern must match a value
             of this table or of the paper, and an entry of ``when`` must apply to a valid combination.
@@ -259,9 +261,8 @@ def _not_taken(values: Mapping[str, Value], model: Mapping[str, Any]) -> dict[st
     """Returns, by type, the arguments of a recipe that parts of a rendered model do not accept (``not_taken``)."""
     found: dict[str, list[str]] = {}
     for factor, keys in _TAKERS.items():
-        own = values[factor].data.get('not_taken') or []
         for part in (part for key in keys for part in _parts(model, key)):
-            found.setdefault(type_name(part.get('type')), []).extend(own)
+            found.setdefault(type_name(part.get('type')), []).extend(values[factor].not_taken)
     return {name: own for name, own in found.items() if own}
 
 
