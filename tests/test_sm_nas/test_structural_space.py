@@ -221,6 +221,23 @@ def test_a_pipeline_without_a_fixed_size_is_refused(reference, steps, message):
         reference.configure(cfg, reference.members[0])
 
 
+def test_a_pipeline_of_several_images_that_sets_sizes_is_refused(reference):
+    """With a Resize for each image, the mosaic of four would have one size for all values of the factor."""
+    mixed = dict(type='MultiImageMixDataset', **data(RESIZE), pipeline=[dict(type='Mosaic', img_scale=(640, 640))])
+    with pytest.raises(DetNASError, match='train_dataloader.dataset.pipeline has Mosaic, which sets sizes'):
+        reference.configure(dict(train_dataloader=dict(dataset=mixed)), reference.members[0])
+    mixed['pipeline'] = [dict(type='RandomFlip', prob=0.5), RESIZE]
+    out = reference.configure(dict(train_dataloader=dict(dataset=mixed)), reference.members[0])['train_dataloader']
+    assert out['dataset']['pipeline'][1]['scale'] == out['dataset']['dataset']['pipeline'][1]['scale'] == (512, 512)
+
+
+@pytest.mark.parametrize('kind', ['BatchSyncRandomResize', 'BatchFixedSizePad'])
+def test_batches_that_set_sizes_are_refused(reference, kind):
+    own = dict(type='DetDataPreprocessor', batch_augments=[dict(type=f'mmdet.{kind}', size=(640, 640))])
+    with pytest.raises(DetNASError, match=f'model.data_preprocessor.batch_augments.0 is {kind}, which sets sizes of'):
+        reference.configure(dict(model=dict(data_preprocessor=own)), reference.members[0])
+
+
 def test_the_preprocessor_of_the_config_stays(reference):
     own = dict(type='DetDataPreprocessor', mean=[0.0], std=[1.0])
     cfg = dict(model=dict(type='RetinaNet', data_preprocessor=own, backbone=dict(type='X')))

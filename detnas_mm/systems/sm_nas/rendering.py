@@ -23,8 +23,12 @@ _GENERATORS = ('anchor_generator', 'prior_generator')
 _STRIDES = ('strides', 'point_strides')
 _OF_ROIS = ('roi_extractor', 'bbox_head', 'mask_head')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-#: Transforms that set an input size of their own.
-_OTHER_SIZES = ('RandomResize', 'RandomChoiceResize', 'RandomCenterCropPad', 'Mosaic', 'CachedMosaic')
+#: Transforms, and steps of ``batch_augments``, that set an input size of their own.
+_OTHER_SIZES = (
+    'RandomResize', 'RandomChoiceResize', 'RandomCenterCropPad', 'Mosaic', 'CachedMosaic', 'MixUp', 'CachedMixUp',
+    'YOLOXMixUp',
+)  # fmt: skip
+_OTHER_BATCH_SIZES = ('BatchSyncRandomResize', 'BatchResize', 'BatchFixedSizePad')
 
 
 def used_outputs(backbone: Value, neck: Value) -> list[tuple[int, int, int]]:
@@ -154,17 +158,24 @@ def set_size(cfg: dict[str, Any], scale: list[int]) -> None:
         scale: (width, height) in pixels.
 
     Raises:
-        DetNASError: If a pipeline has no Resize, or a transform that sets a size of its own; names it.
+        DetNASError: If a pipeline that loads images has no Resize, or a pipeline or ``batch_augments`` has a step that
+            sets a size of its own; names it.
     """
-    for where, pipeline in pipelines(cfg):
+    for where, node in named_nodes('model.data_preprocessor', (cfg.get('model') or {}).get('data_preprocessor')):
+        if type_name(node.get('type')) in _OTHER_BATCH_SIZES:
+            raise DetNASError(
+                f'{where} is {type_name(node["type"])}, which sets sizes of its own. The space sets the input size in '
+                f'a Resize of the pipelines: remove this entry of batch_augments.'
+            )
+    for where, pipeline, loads in pipelines(cfg):
         kinds = [type_name(step.get('type')) for step in pipeline if isinstance(step, Mapping)]
         other = next((kind for kind in kinds if kind in _OTHER_SIZES), None)
-        if other is not None or 'Resize' not in kinds:
+        if other is not None or (loads and 'Resize' not in kinds):
             raise DetNASError(
                 f'{where} has {f"{other}, which sets sizes of its own" if other else "no Resize"}. The space sets the '
                 f"input size in a Resize: give the pipeline dict(type='Resize', scale=(…), keep_ratio=True) instead."
             )
-        for step in pipeline:
+        for step in (step for step in pipeline if isinstance(step, dict)):
             if type_name(step.get('type')) == 'Resize':
                 step.pop('scale_factor', None)
                 step['scale'] = tuple(scale)
@@ -177,12 +188,14 @@ def set_size(cfg: dict[str, Any], scale: list[int]) -> None:
                     step['scale'] = tuple(scale)
 
 
-def pipelines(cfg: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yields all pipelines of a config's dataloaders that load images, each with its place in the config."""
+def pipelines(cfg: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], bool]]:
+    """Yields all pipelines of a config's dataloaders, each with its place in the config, and whether it loads images.
+
+    A data set that combines images of another one, such as MultiImageMixDataset, has one that does not.
+    """
     for key in _LOADERS:
         for place, node in named_nodes(key, cfg.get(key)):
             steps = node.get('pipeline')
-            if isinstance(steps, list) and any(
-                type_name(step.get('type')).startswith('Load') for step in steps if isinstance(step, Mapping)
-            ):
-                yield f'{place}.pipeline', steps
+            if isinstance(steps, list):
+                kinds = [type_name(step.get('type')) for step in steps if isinstance(step, Mapping)]
+                yield f'{place}.pipeline', steps, any(kind.startswith('Load') for kind in kinds)
