@@ -17,7 +17,7 @@ from detnas_mm.config_types import as_text, is_other, named_nodes, nodes
 from detnas_mm.errors import DetNASError
 from detnas_mm.files import write_json, write_text
 from detnas_mm.spaces import Architecture, SearchSpace
-from detnas_mm.spaces.images import RGB
+from detnas_mm.spaces.images import RGB, backbone_channels
 
 #: File with the settings of a session, see :mod:`detnas_mm.latency.session`.
 SESSION = 'session.json'
@@ -67,7 +67,7 @@ def whole_net(
             f'{name}: {type(space).__name__}.configure returns no whole detector for it, so its latency cannot be '
             f'measured before training. Use a LatencyTable of the backbone, or a space of whole detectors.'
         )
-    return whole_detector(name, net, input_size, space.in_channels or RGB)
+    return whole_detector(name, net, input_size, space.in_channels or backbone_channels(model) or RGB)
 
 
 def whole_detector(

@@ -39,6 +39,14 @@ def unless_rgb(in_channels: int) -> dict[str, int]:
     return {} if in_channels == RGB else dict(in_channels=in_channels)
 
 
+def backbone_channels(model: Mapping[str, Any]) -> int | None:
+    """Returns the channels of images that the backbone of a model config takes; None if it does not say so."""
+    backbone = model.get('backbone') or {}
+    space = backbone.get('space')
+    own: int | None = backbone.get('in_channels', space.get('in_channels') if isinstance(space, Mapping) else None)
+    return own
+
+
 def check_images(cfg: Mapping[str, Any], in_channels: int | None = None, name: str | None = None) -> None:
     """Raises unless backbone, preprocessor and pipelines of a config agree on the channels of images.
 
@@ -52,9 +60,7 @@ def check_images(cfg: Mapping[str, Any], in_channels: int | None = None, name: s
     """
     of = '' if name is None else f' of {name}'
     model = cfg.get('model') or {}
-    backbone = model.get('backbone') or {}
-    space = backbone.get('space')
-    own = backbone.get('in_channels', space.get('in_channels') if isinstance(space, Mapping) else None)
+    own = backbone_channels(model)
     where = f'model.backbone{of}'
     if in_channels is not None:
         where = 'search.space'

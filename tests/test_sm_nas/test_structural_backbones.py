@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.latency.whole import whole_net
 from detnas_mm.models import GroupNorm
 from detnas_mm.registry import MODELS
 from detnas_mm.systems.sm_nas.factors import plain
@@ -162,3 +163,33 @@ def test_a_backbone_that_is_frozen_without_weights_is_named_before_the_search(se
     StructuralSpace(factors).check(dict(load_from='whole.pth'))
     plain_net.update(frozen_stages=-1, norm_eval=False)
     StructuralSpace(factors).check({})
+
+
+def test_grey_images_are_those_of_all_backbones_and_costs():
+    """All candidates read the images of one data set."""
+    grey = dict(base='resnet18', model=dict(backbone=dict(in_channels=1)))
+    factors = dict(size=['800x600'], backbone=dict(grey=grey), neck=['fpn-p2-p5-128'], rpn=['rpn'], head=['faster'])
+    space = StructuralSpace(factors)
+    assert space.in_channels == 1 and StructuralSpace().in_channels is None
+    with pytest.raises(DetNASError, match='data_preprocessor.mean of 800x600/grey/.* has 3 values'):
+        space.check({})
+    cfg = dict(
+        model=dict(data_preprocessor=dict(type='DetDataPreprocessor', mean=[0.0], std=[1.0])),
+        test_dataloader=dict(
+            dataset=dict(
+                pipeline=[
+                    dict(type='LoadImageFromFile', color_type='grayscale'),
+                    dict(type='Resize', scale=(1, 1), keep_ratio=True),
+                ]
+            )
+        ),
+    )
+    space.check(cfg)
+    assert whole_net(space, cfg, space.members[0]).channels == 1
+    space.in_channels = None  # as of a space that leaves it to the config
+    assert whole_net(space, cfg, space.members[0]).channels == 1
+    factors['backbone'] = dict(resnet50='resnet50', grey=grey)
+    with pytest.raises(
+        DetNASError, match="backbone 'resnet50' takes images of 3 channels, and backbone 'grey' of 1. All candidates"
+    ):
+        StructuralSpace(factors)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from detnas_mm.errors import DetNASError, LibraryError, library_errors
 from detnas_mm.models.build import without_memory
 from detnas_mm.registry import MODELS, building
-from detnas_mm.spaces.images import RGB
+from detnas_mm.spaces.images import RGB, backbone_channels
 
 #: Side in pixels of the image on which strides are found; a map of stride 128 still has 4 x 4.
 _SIDE = 512
@@ -38,7 +38,7 @@ def backbone_outputs(backbone: Mapping[str, Any]) -> dict[str, list[int]]:
     """
     net = build_part('backbone', backbone)
     with torch.no_grad():
-        maps = meta_maps(net, meta_image(backbone.get('in_channels') or RGB))
+        maps = meta_maps(net, meta_image(backbone_channels(dict(backbone=backbone)) or RGB))
     strides = [stride_of(one) for one in maps]
     own = backbone.get('out_indices', getattr(net, 'out_indices', None))
     indices = list(range(len(maps))) if own is None else [own] if isinstance(own, int) else list(own)

@@ -17,7 +17,7 @@ from detnas_mm.errors import DetNASError, LibraryError
 from detnas_mm.models.build import build_model, without_memory
 from detnas_mm.registry import MODELS
 from detnas_mm.search.text import counted
-from detnas_mm.spaces.images import RGB
+from detnas_mm.spaces.images import RGB, backbone_channels, check_images
 from detnas_mm.systems.sm_nas.asking import (
     NotOnMetaError,
     build_part,
@@ -74,9 +74,9 @@ def check_detector(
         strides: Strides of the maps that dense heads read, by the table.
 
     Raises:
-        DetNASError: If it does not build, a file of pre-trained weights is missing, a backbone without weights is
-            frozen, maps have other channels or strides, a part runs on which no map depends, a head has anchors or
-            points of other strides, or the data has other classes; names the value.
+        DetNASError: If it does not build, pipelines load images of other channels, a file of pre-trained weights is
+            missing, a backbone without weights is frozen, maps have other channels or strides, a part runs on which no
+            map depends, a head has anchors or points of other strides, or the data has other classes; names the value.
     """
     model = cfg['model']
     other = _other_classes(cfg)
@@ -84,6 +84,7 @@ def check_detector(
         raise DetNASError(
             f'search.space.num_classes does not fit the data: {other}. Set it to the classes of the data.'
         )
+    check_images(cfg, name=name)
     for place, node in named_nodes('model', model):
         file = node.get('checkpoint') if is_other(node, 'Pretrained') else None
         if isinstance(file, str) and '://' not in file and not Path(file).is_file():
@@ -135,7 +136,7 @@ def _check_maps(
     strides: list[int],
 ) -> None:
     """Runs backbone and neck, and compares their maps with the table; see :func:`check_detector`."""
-    image = meta_image(model['backbone'].get('in_channels') or RGB)
+    image = meta_image(backbone_channels(model) or RGB)
     taken = meta_maps(net.backbone, image)
     found = [one.shape[1] for one in taken], [stride_of(one) for one in taken]
     expected = [channels for channels, _ in maps], [stride for _, stride in maps]

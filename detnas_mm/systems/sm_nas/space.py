@@ -15,6 +15,7 @@ from detnas_mm.errors import DetNASError
 from detnas_mm.registry import MODELS, SPACES
 from detnas_mm.spaces.architecture import Architecture
 from detnas_mm.spaces.base import SearchSpace
+from detnas_mm.spaces.images import RGB, backbone_channels
 from detnas_mm.systems.sm_nas.compatibility import conflict, valid_ids
 from detnas_mm.systems.sm_nas.conditions import FACTORS, check_fragments
 from detnas_mm.systems.sm_nas.factors import Value, plain, read_factors
@@ -92,6 +93,16 @@ class StructuralSpace(SearchSpace):
         self._valid = valid_ids(self.table, self.smallest_map)
         check_fragments(self.table, self._valid)
         self._names = [list(self.table[factor]) for factor in FACTORS]
+
+        channels = {value.title: backbone_channels(value.model) for value in self.table['backbone'].values()}
+        first, *others = [(title, given or RGB) for title, given in channels.items()]
+        for title, given in others:
+            if given != first[1]:
+                raise DetNASError(
+                    f'search.space.factors: {first[0]} takes images of {first[1]} channels, and {title} of {given}. '
+                    f'All candidates read the same images: give all backbones one in_channels.'
+                )
+        self.in_channels = None if first[1] == RGB else first[1]
 
     # -- properties ---------------------------------------------------------------------------------------------
 
