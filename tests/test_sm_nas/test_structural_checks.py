@@ -141,3 +141,22 @@ def test_a_neck_without_num_outs_has_as_many_maps_as_it_reads():
     detectors(neck=dict(mine=mine)).check({})
     mine['strides'] = (8, 64)
     assert 'and the table says [32, 32, 32, 32] and [8, 16, 32, 64]' in refusal(detectors(neck=dict(mine=mine)))
+
+
+# -- masks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_that_scores_masks_has_the_classes_and_channels_of_the_others():
+    """Mask Scoring R-CNN's third head reads the features that its mask head reads."""
+    theirs = read('mmdet::ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco.py')['model']
+    model = {key: theirs[key] for key in ('type', 'roi_head', 'train_cfg', 'test_cfg')}
+    factors = dict(
+        size=['800x600'], backbone=['resnet18'], neck=[FPN], rpn=['rpn'],
+        head=dict(mine=dict(model=model, needs=dict(rpn='rpn'))),
+    )  # fmt: skip
+    space = StructuralSpace(factors, num_classes=2)
+    space.check(dict(train_dataloader=dict(dataset=dict(type='CocoDataset', metainfo=dict(classes=('cat', 'dog'))))))
+    heads = space.configure({}, space.members[0])['model']['roi_head']
+    assert {(heads[key]['num_classes'], heads[key]['in_channels']) for key in heads if key.endswith('head')} == {
+        (2, 128)
+    }

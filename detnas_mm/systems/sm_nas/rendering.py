@@ -21,7 +21,7 @@ PREPROCESSOR = dict(
 #: Ends of the keys of generators of anchors or points, keys of strides, and ends of those of the parts of a RoI head.
 _GENERATORS = ('anchor_generator', 'prior_generator')
 _STRIDES = ('strides', 'point_strides')
-_OF_ROIS = ('roi_extractor', 'bbox_head', 'mask_head')
+_OF_ROIS = ('roi_extractor', 'bbox_head', 'mask_head', 'mask_iou_head')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: Transforms, and steps of ``batch_augments``, that set an input size of their own.
 _OTHER_SIZES = (
@@ -136,7 +136,7 @@ def _join_rois(model: dict[str, Any], backbone: Value, channels: int, strides: l
                 part |= dict(out_channels=channels, featmap_strides=list(strides))
                 if type_name(part.get('type')) == 'SingleRoIExtractor' and len(strides) > 1:
                     part['finest_scale'] = _FINEST * strides[0]
-            elif key in ('bbox_head', 'mask_head'):
+            elif key in _OF_ROIS:
                 part |= dict(in_channels=boxed, num_classes=num_classes)
 
 
