@@ -66,6 +66,19 @@ def test_a_backbone_of_the_paper_that_returns_fewer_maps_ends_at_the_last():
     detectors(backbone=dict(mine=three), neck=['fpn-p1-p4-128']).check({})
 
 
+def test_a_backbone_that_does_not_build_where_it_ends_early_is_named():
+    """Settings by stage, of which it has four, and three where a neck ends at stride 16."""
+    plugins = [
+        dict(cfg=dict(type='ContextBlock', ratio=0.25), stages=(False, True, True, True), position='after_conv3')
+    ]
+    mine = dict(base='resnext50', model=dict(backbone=dict(plugins=plugins)))
+    necks = dict(p4=dict(base='fpn-p2-p5-128', strides=(8, 16)), p5=FPN)
+    message = refusal(detectors(backbone=dict(resnet50='resnet50', mine=mine), neck=necks))
+    assert "backbone 'mine' does not build (800x600/mine/p4/rpn/faster)" in message
+    mine['cuts'] = {'16': dict(plugins=[dict(plugins[0], stages=(False, True, True))])}
+    detectors(backbone=dict(resnet50='resnet50', mine=mine), neck=necks).check({})
+
+
 # -- heads of one stage ---------------------------------------------------------------------------------------------
 
 ANCHORS = dict(

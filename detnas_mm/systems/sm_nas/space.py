@@ -227,12 +227,12 @@ class StructuralSpace(SearchSpace):
         return out
 
     def check(self, cfg: Mapping[str, Any]) -> None:
-        """Builds detectors on the meta device until each value of each factor and each shared head was in one.
+        """Builds detectors on the meta device until each value, cut of a backbone and shared head was in one.
 
         Raises:
             DetNASError: If one does not build; names the value.
         """
-        for arch in dict.fromkeys([*self.covering(), *self._sharing()]):
+        for arch in dict.fromkeys([*self.covering(), *self._ends()]):
             self.check_member(cfg, arch)
 
     def check_member(self, cfg: Mapping[str, Any], arch: Architecture) -> None:
@@ -247,13 +247,14 @@ class StructuralSpace(SearchSpace):
         built, strides = self.configure(cfg, arch), strides_of(values['neck'])
         MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), titles, maps, strides)
 
-    def _sharing(self) -> list[Architecture]:
-        """Returns one member for each backbone that is combined with a RoI head and no neck."""
-        found: dict[str, Architecture] = {}
+    def _ends(self) -> list[Architecture]:
+        """Returns one member for each backbone and last map that is read, with and without a shared head."""
+        found: dict[Any, Architecture] = {}
         for arch in self.members:
             values = self.values(arch)
-            if 'roi_head' in values['head'].model and 'neck' not in values['neck'].model:
-                found.setdefault(values['backbone'].name, arch)
+            last = used_outputs(values['backbone'], values['neck'])[-1]
+            shared = 'roi_head' in values['head'].model and 'neck' not in values['neck'].model
+            found.setdefault((values['backbone'].name, last, shared), arch)
         return list(found.values())
 
     def covering(self) -> list[Architecture]:
