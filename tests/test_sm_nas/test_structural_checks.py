@@ -173,3 +173,24 @@ def test_a_head_that_scores_masks_has_the_classes_and_channels_of_the_others():
     assert {(heads[key]['num_classes'], heads[key]['in_channels']) for key in heads if key.endswith('head')} == {
         (2, 128)
     }
+
+
+# -- a loss ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_that_does_not_take_the_number_of_maps_is_named():
+    """FCOS has ranges of sizes for five: it builds on four, and fails at its first step."""
+    message = refusal(one_stage('FCOSHead', FPN))
+    assert "head 'mine' with rpn 'none' does not train on the 4 maps of neck 'fpn-p2-p5-128'" in message
+    assert 'len(points) == len(self.regress_ranges)' in message and "needs=dict(neck='…')" in message
+
+
+def test_a_head_whose_targets_do_not_fit_is_named():
+    """Masks of 14 x 14 as on C4, and targets of 28 x 28."""
+    theirs = read('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')['model']
+    model = {key: theirs[key] for key in ('type', 'roi_head', 'train_cfg', 'test_cfg')}
+    space = detectors(head=dict(mine=dict(model=model, needs=dict(rpn='rpn'))))
+    space.check({})
+    model['roi_head']['mask_roi_extractor']['roi_layer']['output_size'] = 7
+    message = refusal(detectors(head=dict(mine=dict(model=model, needs=dict(rpn='rpn')))))
+    assert "head 'mine' with rpn 'rpn' does not train on the 4 maps of" in message

@@ -9,6 +9,7 @@ _PUBLIC = {
     'StructuralSpace': 'space',
     'backbone_outputs': 'asking',
     'check_detector': 'checking',
+    'check_loss': 'first_step',
     'check_seed': 'checking',
     'from_scratch': 'recipe',
     'ga_rpn_head': 'ga_rpn',

@@ -17,11 +17,20 @@ from detnas_mm.systems.sm_nas.asking import backbone_outputs
 from detnas_mm.systems.sm_nas.blocks import ResidualBlock
 from detnas_mm.systems.sm_nas.checking import check_detector, check_seed
 from detnas_mm.systems.sm_nas.codes import EXPANSION, RESNET18, BlockCode, check_block
+from detnas_mm.systems.sm_nas.first_step import check_loss
 from detnas_mm.systems.sm_nas.ga_rpn import ga_rpn_head
 from detnas_mm.systems.sm_nas.shared_head import res_layer
 
 #: Names that are registered.
-__all__ = ['SMNASBackbone', 'backbone_outputs', 'check_detector', 'check_seed', 'ga_rpn_head', 'res_layer']
+__all__ = [
+    'SMNASBackbone',
+    'backbone_outputs',
+    'check_detector',
+    'check_loss',
+    'check_seed',
+    'ga_rpn_head',
+    'res_layer',
+]
 
 
 @MODELS.register_module()

@@ -229,11 +229,27 @@ class StructuralSpace(SearchSpace):
     def check(self, cfg: Mapping[str, Any]) -> None:
         """Builds detectors on the meta device until each value, cut of a backbone and shared head was in one.
 
+        Then computes the loss of each pair of RPN and head once, for each number of maps.
+
         Raises:
-            DetNASError: If one does not build; names the value.
+            DetNASError: If one does not build, or a loss cannot be computed; names the value.
         """
         for arch in dict.fromkeys([*self.covering(), *self._ends()]):
             self.check_member(cfg, arch)
+        for arch in self._losses():
+            built, strides = self.configure(cfg, arch), strides_of(self.values(arch)['neck'])
+            MODELS.get('detnas_mm.check_loss')(built, self.describe(arch), self._titles(arch), strides)
+
+    def _losses(self) -> list[Architecture]:
+        """Returns one member for each pair of RPN and head and number of maps."""
+        found: dict[Any, Architecture] = {}
+        for arch in self.members:
+            values = self.values(arch)
+            found.setdefault((arch.genes[3:], len(strides_of(values['neck']))), arch)
+        return list(found.values())
+
+    def _titles(self, arch: Architecture) -> dict[str, str]:
+        return {factor: value.title for factor, value in self.values(arch).items()}
 
     def check_member(self, cfg: Mapping[str, Any], arch: Architecture) -> None:
         """Builds a detector on the meta device; see :func:`.checking.check_detector`.
@@ -242,10 +258,9 @@ class StructuralSpace(SearchSpace):
             DetNASError: If it does not build; names the value.
         """
         values = self.values(arch)
-        titles = {factor: value.title for factor, value in values.items()}
         maps = [one[1:] for one in used_outputs(values['backbone'], values['neck'])]
         built, strides = self.configure(cfg, arch), strides_of(values['neck'])
-        MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), titles, maps, strides)
+        MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), self._titles(arch), maps, strides)
 
     def _ends(self) -> list[Architecture]:
         """Returns one member for each backbone and last map that is read, with and without a shared head."""
