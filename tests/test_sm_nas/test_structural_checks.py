@@ -1,8 +1,10 @@
 """Parts that build, but do not fit together, are named before a search: built and run on the meta device."""
 
 import pytest
+from torch import nn
 
 from detnas_mm.errors import DetNASError
+from detnas_mm.registry import MODELS
 from detnas_mm.systems.sm_nas.space import StructuralSpace
 
 from .seeds import read
@@ -40,7 +42,17 @@ def test_a_neck_of_other_strides_than_the_table_has_is_named(kind, last, found):
 def test_a_neck_that_does_not_run_on_its_maps_is_named():
     neck = dict(type='FPN', out_channels=128, upsample_cfg=dict(scale_factor=4))
     message = refusal(detectors(neck=dict(mine=dict(model=dict(neck=neck), strides=(8, 64)))))
-    assert "neck 'mine' does not run on the maps of backbone 'resnet18', of [128, 256, 512] channels" in message
+    assert "neck 'mine' does not run on maps of [128, 256, 512] channels" in message
+
+
+def test_each_backbone_and_neck_is_run_once(monkeypatch):
+    """A table has hundreds of combinations, and the check is to be quick."""
+    from detnas_mm.systems.sm_nas import checking
+
+    ran, run = [], checking.meta_maps
+    monkeypatch.setattr(checking, 'meta_maps', lambda net, given: ran.append(type(net).__name__) or run(net, given))
+    detectors(size=['512x512', '800x600', '1080x720'], neck=[FPN, 'fpn-p2-p5-256']).check({})
+    assert sorted(ran) == ['FPN', 'FPN', 'ResNet']
 
 
 # -- what nobody reads ----------------------------------------------------------------------------------------------
@@ -77,6 +89,25 @@ def test_a_backbone_that_does_not_build_where_it_ends_early_is_named():
     assert "backbone 'mine' does not build (800x600/mine/p4/rpn/faster)" in message
     mine['cuts'] = {'16': dict(plugins=[dict(plugins[0], stages=(False, True, True))])}
     detectors(backbone=dict(resnet50='resnet50', mine=mine), neck=necks).check({})
+
+
+class SecondMapAlone(nn.Module):
+    """A neck that reads the second of two maps."""
+
+    def __init__(self, in_channels, out_channels, num_outs):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels[1], out_channels, 1)
+
+    def forward(self, maps):
+        one = self.conv(maps[1])
+        return nn.functional.interpolate(one, scale_factor=2), one
+
+
+def test_a_map_that_a_neck_does_not_read_is_named():
+    MODELS.register_module(module=SecondMapAlone, force=True)
+    neck = dict(type='detnas_mm.SecondMapAlone', out_channels=128)
+    message = refusal(detectors(neck=dict(mine=dict(model=dict(neck=neck), strides=(16, 32)))))
+    assert "neck 'mine' does not read the backbone's map of stride 16" in message
 
 
 # -- heads of one stage ---------------------------------------------------------------------------------------------

@@ -70,6 +70,11 @@ def meta_image(channels: int) -> Tensor:
     return torch.empty(1, channels, _SIDE, _SIDE, device='meta')
 
 
+def meta_map(channels: int, stride: int) -> Tensor:
+    """Returns a feature map of :func:`meta_image` on the meta device."""
+    return torch.empty(1, channels, _SIDE // stride, _SIDE // stride, device='meta')
+
+
 def stride_of(one: Tensor) -> int:
     """Returns the stride of a feature map of :func:`meta_image`."""
     return _SIDE // one.shape[2]

@@ -23,11 +23,14 @@ from detnas_mm.systems.sm_nas.asking import (
     build_part,
     gradients,
     meta_image,
+    meta_map,
     meta_maps,
     on_meta,
     stride_of,
 )
 
+#: Channels and stride of a feature map.
+Map = tuple[int, int]
 #: Parts of a detector, each with the factor that defines it.
 _PARTS = (('backbone', 'backbone'), ('neck', 'neck'), ('rpn_head', 'rpn'), ('bbox_head', 'head'), ('roi_head', 'head'))
 
@@ -61,8 +64,9 @@ def check_detector(
     cfg: Mapping[str, Any],
     name: str,
     values: Mapping[str, str],
-    maps: Sequence[tuple[int, int]],
+    maps: Sequence[Map],
     strides: Sequence[int],
+    seen: set[str] | None = None,
 ) -> None:
     """Builds a rendered detector on the meta device, and compares its maps with the table, and its heads with these.
 
@@ -72,6 +76,7 @@ def check_detector(
         values: Names of its values by factor, for messages.
         maps: (channels, stride) of the backbone's maps, by the table.
         strides: Strides of the maps that dense heads read, by the table.
+        seen: Backbones and necks that were run before, which are not run again; those of this detector are added.
 
     Raises:
         DetNASError: If it does not build, pipelines load images of other channels, a file of pre-trained weights is
@@ -109,8 +114,16 @@ def check_detector(
             f'the frozen parts would stay random. Set frozen_stages=-1 and norm_eval=False, name weights '
             f"(init_cfg=dict(type='Pretrained', checkpoint='…')), or set search.space.recipe='from_scratch'."
         )
-    with contextlib.suppress(NotOnMetaError):  # what it returns is unknown until it trains
-        _check_maps(net, model, name, values, list(maps), list(strides))
+    seen = set() if seen is None else seen
+    keys = repr((list(maps), model['backbone'])), repr((list(maps), list(strides), model.get('neck')))
+    if keys[0] not in seen:
+        with contextlib.suppress(NotOnMetaError):  # what it returns is unknown until it trains
+            _check_backbone(net.backbone, model, name, values['backbone'], list(maps))
+    if model.get('neck') and keys[1] not in seen:
+        with contextlib.suppress(NotOnMetaError):
+            expected = [[model['neck']['out_channels']] * len(strides), list(strides)]
+            _check_neck(net.neck, name, values['neck'], list(maps), expected)
+    seen |= set(keys)
     for key, factor in (('rpn_head', 'rpn'), ('bbox_head', 'head')):
         _check_strides(getattr(net, key, None), name, values[factor], list(strides))
     shared = getattr(getattr(net, 'roi_head', None), 'shared_head', None)
@@ -127,63 +140,63 @@ def check_detector(
             )
 
 
-def _check_maps(
-    net: nn.Module,
-    model: Mapping[str, Any],
-    name: str,
-    values: Mapping[str, str],
-    maps: list[tuple[int, int]],
-    strides: list[int],
-) -> None:
-    """Runs backbone and neck, and compares their maps with the table; see :func:`check_detector`."""
-    image = meta_image(backbone_channels(model) or RGB)
-    taken = meta_maps(net.backbone, image)
-    found = [one.shape[1] for one in taken], [stride_of(one) for one in taken]
-    expected = [channels for channels, _ in maps], [stride for _, stride in maps]
+def _check_backbone(net: nn.Module, model: Mapping[str, Any], name: str, title: str, maps: list[Map]) -> None:
+    """Runs a backbone, and compares its maps with the table; see :func:`check_detector`."""
+    taken = meta_maps(net, meta_image(backbone_channels(model) or RGB))
+    found, expected = _shapes(taken), [list(one) for one in zip(*maps, strict=True)]
     if found != expected:
         raise DetNASError(
-            f'search.space.factors: {values["backbone"]} returns maps of {found[0]} channels and strides {found[1]}, '
-            f'and the table says {expected[0]} and {expected[1]} ({name}). Correct its channels, strides and '
-            f'out_indices.'
+            f'search.space.factors: {title} returns maps of {found[0]} channels and strides {found[1]}, and the table '
+            f'says {expected[0]} and {expected[1]} ({name}). Correct its channels, strides and out_indices.'
         )
-    if not model.get('neck'):
-        _check_read(net, name, values, taken)
-        return
+    _check_read(
+        net, taken, name, title,
+        "Return its last map, too (out_indices), or end it earlier, such as by num_stages in its model.",
+    )  # fmt: skip
+
+
+def _check_neck(net: nn.Module, name: str, title: str, maps: list[Map], expected: list[list[int]]) -> None:
+    """Runs a neck on maps as the table has them, and compares what it returns; see :func:`check_detector`."""
+    given = [meta_map(channels, stride).requires_grad_() for channels, stride in maps]
     try:
-        read = meta_maps(net.neck, tuple(taken))
+        read = meta_maps(net, tuple(given))
     except NotOnMetaError:
         raise
     except LibraryError as error:
         raise LibraryError(
-            f'search.space.factors: {values["neck"]} does not run on the maps of {values["backbone"]}, of {found[0]} '
-            f'channels and strides {found[1]} ({name}): {error}'
+            f'search.space.factors: {title} does not run on maps of {[one[0] for one in maps]} channels and strides '
+            f'{[one[1] for one in maps]} ({name}): {error}'
         ) from error
-    found = [one.shape[1] for one in read], [stride_of(one) for one in read]
-    expected = [model['neck']['out_channels']] * len(strides), strides
+    found = _shapes(read)
     if found != expected:
         raise DetNASError(
-            f'search.space.factors: {values["neck"]} returns maps of {found[0]} channels and strides {found[1]}, and '
-            f'the table says {expected[0]} and {expected[1]} ({name}). It is given only the maps of the backbone from '
-            f'its first stride on: remove start_level and end_level from model.neck, or correct its strides.'
+            f'search.space.factors: {title} returns maps of {found[0]} channels and strides {found[1]}, and the table '
+            f'says {expected[0]} and {expected[1]} ({name}). It is given only the maps of the backbone from its first '
+            f'stride on: remove start_level and end_level from model.neck, or correct its strides.'
         )
-    _check_read(net, name, values, read)
+    _check_read(net, read, name, title, 'Correct model.neck.')
+    unread = [stride for one, (_, stride) in zip(given, maps, strict=True) if one.grad is None]
+    if unread:
+        raise DetNASError(
+            f"search.space.factors: {title} does not read the backbone's map of stride {unread[0]} ({name}), which "
+            f'would cost time and never be trained. Correct model.neck or its strides.'
+        )
 
 
-def _check_read(net: nn.Module, name: str, values: Mapping[str, str], maps: list[Tensor]) -> None:
-    """Raises if a part of backbone or neck runs, but no feature map depends on it."""
-    with on_meta('the backward pass of backbone and neck'):
+def _shapes(maps: Sequence[Tensor]) -> list[list[int]]:
+    return [[one.shape[1] for one in maps], [stride_of(one) for one in maps]]
+
+
+def _check_read(net: nn.Module, maps: list[Tensor], name: str, title: str, advice: str) -> None:
+    """Raises if a part runs on which no feature map depends."""
+    with on_meta(f'the backward pass of {type(net).__name__}'):
         gradients(maps)
-    for key, advice in (
-        ('backbone', "Return its last map, too (out_indices), or end it earlier, such as by num_stages in its model"),
-        ('neck', 'Correct model.neck'),
-    ):
-        part = getattr(net, key, None)
-        lost = [] if part is None else [k for k, p in part.named_parameters() if p.requires_grad and p.grad is None]
-        if lost:
-            raise DetNASError(
-                f'search.space.factors: {values[key]} has {counted(len(lost), "parameter")} on which no map that is '
-                f'read depends, such as {lost[0]} ({name}): they would cost time and never be trained. {advice}.'
-            )
+    lost = [key for key, value in net.named_parameters() if value.requires_grad and value.grad is None]
+    if lost:
+        raise DetNASError(
+            f'search.space.factors: {title} has {counted(len(lost), "parameter")} on which no map that it returns '
+            f'depends, such as {lost[0]} ({name}): they would cost time and never be trained. {advice}'
+        )
 
 
 def _check_strides(head: nn.Module | None, name: str, title: str, strides: list[int]) -> None:

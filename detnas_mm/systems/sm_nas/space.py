@@ -83,10 +83,8 @@ class StructuralSpace(SearchSpace):
         self.recipe = read_recipe('recipe', recipe)
         self.table = read_factors(factors)
         for value in self.table['backbone'].values():
-            if (
-                value.data.get('channels') is None
-            ):  # looked up by name, so that torch is imported only where a backbone must be run
-                try:
+            if value.data.get('channels') is None:
+                try:  # looked up by name, so that torch is imported only where a backbone must be run
                     value.data.update(MODELS.get('detnas_mm.backbone_outputs')(value.model['backbone']))
                 except DetNASError as error:
                     raise DetNASError(f'search.space.factors: {value.title}: {error}') from error
@@ -229,30 +227,33 @@ class StructuralSpace(SearchSpace):
     def check(self, cfg: Mapping[str, Any]) -> None:
         """Builds detectors on the meta device until each value, cut of a backbone and shared head was in one.
 
-        Then computes the loss of each pair of RPN and head once, for each number of maps.
+        Then computes the loss of each pair of RPN and head that are not both the paper's once, for each number of maps.
 
         Raises:
             DetNASError: If one does not build, or a loss cannot be computed; names the value.
         """
+        seen: set[str] = set()
         for arch in dict.fromkeys([*self.covering(), *self._ends()]):
-            self.check_member(cfg, arch)
+            self.check_member(cfg, arch, seen)
         for arch in self._losses():
             built, strides = self.configure(cfg, arch), strides_of(self.values(arch)['neck'])
             MODELS.get('detnas_mm.check_loss')(built, self.describe(arch), self._titles(arch), strides)
 
     def _losses(self) -> list[Architecture]:
-        """Returns one member for each pair of RPN and head and number of maps."""
+        """Returns one member for each number of maps and pair of RPN and head that are not both the paper's."""
+        paper = read_factors(None)
         found: dict[Any, Architecture] = {}
         for arch in self.members:
             values = self.values(arch)
-            found.setdefault((arch.genes[3:], len(strides_of(values['neck']))), arch)
+            if any(values[key] != paper[key].get(values[key].name) for key in ('rpn', 'head')):
+                found.setdefault((arch.genes[3:], len(strides_of(values['neck']))), arch)
         return list(found.values())
 
     def _titles(self, arch: Architecture) -> dict[str, str]:
         return {factor: value.title for factor, value in self.values(arch).items()}
 
-    def check_member(self, cfg: Mapping[str, Any], arch: Architecture) -> None:
-        """Builds a detector on the meta device; see :func:`.checking.check_detector`.
+    def check_member(self, cfg: Mapping[str, Any], arch: Architecture, seen: set[str] | None = None) -> None:
+        """Builds a detector on the meta device; see :func:`.checking.check_detector`, also for ``seen``.
 
         Raises:
             DetNASError: If it does not build; names the value.
@@ -260,7 +261,7 @@ class StructuralSpace(SearchSpace):
         values = self.values(arch)
         maps = [one[1:] for one in used_outputs(values['backbone'], values['neck'])]
         built, strides = self.configure(cfg, arch), strides_of(values['neck'])
-        MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), self._titles(arch), maps, strides)
+        MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), self._titles(arch), maps, strides, seen)
 
     def _ends(self) -> list[Architecture]:
         """Returns one member for each backbone and last map that is read, with and without a shared head."""
