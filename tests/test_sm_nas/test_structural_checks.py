@@ -91,6 +91,18 @@ def test_a_backbone_that_does_not_build_where_it_ends_early_is_named():
     detectors(backbone=dict(resnet50='resnet50', mine=mine), neck=necks).check({})
 
 
+def test_parts_that_nobody_reads_can_be_accepted():
+    """ShuffleNetV2 of mmpretrain has a layer after its last stage, for classification."""
+    net = dict(type='mmpretrain.ShuffleNetV2', out_indices=(0, 1, 2))
+    mine = dict(model=dict(backbone=net), channels=(116, 232, 464), strides=(8, 16, 32))
+    neck = dict(p3=dict(base='fpn-p2-p5-128', strides=(8, 64)))
+    message = refusal(detectors(backbone=dict(mine=mine), neck=neck))
+    assert 'such as layers.3.conv.weight' in message and 'or keep them by unread=True' in message
+    detectors(backbone=dict(mine=mine | dict(unread=True)), neck=neck).check({})
+    with pytest.raises(DetNASError, match='backbone.mine.unread must be True or False'):
+        detectors(backbone=dict(mine=mine | dict(unread='yes')), neck=neck)
+
+
 class SecondMapAlone(nn.Module):
     """A neck that reads the second of two maps."""
 

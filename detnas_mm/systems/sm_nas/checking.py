@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def check_detector(
     values: Mapping[str, str],
     maps: Sequence[Map],
     strides: Sequence[int],
+    unread: Collection[str] = (),
     seen: set[str] | None = None,
 ) -> None:
     """Builds a rendered detector on the meta device, and compares its maps with the table, and its heads with these.
@@ -76,6 +77,7 @@ def check_detector(
         values: Names of its values by factor, for messages.
         maps: (channels, stride) of the backbone's maps, by the table.
         strides: Strides of the maps that dense heads read, by the table.
+        unread: Factors out of ``'backbone'`` and ``'neck'`` whose parts need not all be read.
         seen: Backbones and necks that were run before, which are not run again; those of this detector are added.
 
     Raises:
@@ -118,11 +120,11 @@ def check_detector(
     keys = repr((list(maps), model['backbone'])), repr((list(maps), list(strides), model.get('neck')))
     if keys[0] not in seen:
         with contextlib.suppress(NotOnMetaError):  # what it returns is unknown until it trains
-            _check_backbone(net.backbone, model, name, values['backbone'], list(maps))
+            _check_backbone(net.backbone, model, name, values['backbone'], list(maps), 'backbone' in unread)
     if model.get('neck') and keys[1] not in seen:
         with contextlib.suppress(NotOnMetaError):
             expected = [[model['neck']['out_channels']] * len(strides), list(strides)]
-            _check_neck(net.neck, name, values['neck'], list(maps), expected)
+            _check_neck(net.neck, name, values['neck'], list(maps), expected, 'neck' in unread)
     seen |= set(keys)
     for key, factor in (('rpn_head', 'rpn'), ('bbox_head', 'head')):
         _check_strides(getattr(net, key, None), name, values[factor], list(strides))
@@ -140,7 +142,9 @@ def check_detector(
             )
 
 
-def _check_backbone(net: nn.Module, model: Mapping[str, Any], name: str, title: str, maps: list[Map]) -> None:
+def _check_backbone(
+    net: nn.Module, model: Mapping[str, Any], name: str, title: str, maps: list[Map], unread: bool
+) -> None:
     """Runs a backbone, and compares its maps with the table; see :func:`check_detector`."""
     taken = meta_maps(net, meta_image(backbone_channels(model) or RGB))
     found, expected = _shapes(taken), [list(one) for one in zip(*maps, strict=True)]
@@ -149,13 +153,14 @@ def _check_backbone(net: nn.Module, model: Mapping[str, Any], name: str, title: 
             f'search.space.factors: {title} returns maps of {found[0]} channels and strides {found[1]}, and the table '
             f'says {expected[0]} and {expected[1]} ({name}). Correct its channels, strides and out_indices.'
         )
-    _check_read(
-        net, taken, name, title,
-        "Return its last map, too (out_indices), or end it earlier, such as by num_stages in its model.",
-    )  # fmt: skip
+    if not unread:
+        advice = 'Return its last map, too (out_indices), or end it earlier, such as by num_stages in its model'
+        _check_read(net, taken, name, title, advice)
 
 
-def _check_neck(net: nn.Module, name: str, title: str, maps: list[Map], expected: list[list[int]]) -> None:
+def _check_neck(
+    net: nn.Module, name: str, title: str, maps: list[Map], expected: list[list[int]], unread: bool
+) -> None:
     """Runs a neck on maps as the table has them, and compares what it returns; see :func:`check_detector`."""
     given = [meta_map(channels, stride).requires_grad_() for channels, stride in maps]
     try:
@@ -174,11 +179,13 @@ def _check_neck(net: nn.Module, name: str, title: str, maps: list[Map], expected
             f'says {expected[0]} and {expected[1]} ({name}). It is given only the maps of the backbone from its first '
             f'stride on: remove start_level and end_level from model.neck, or correct its strides.'
         )
-    _check_read(net, read, name, title, 'Correct model.neck.')
-    unread = [stride for one, (_, stride) in zip(given, maps, strict=True) if one.grad is None]
     if unread:
+        return
+    _check_read(net, read, name, title, 'Correct model.neck')
+    lost = [stride for one, (_, stride) in zip(given, maps, strict=True) if one.grad is None]
+    if lost:
         raise DetNASError(
-            f"search.space.factors: {title} does not read the backbone's map of stride {unread[0]} ({name}), which "
+            f"search.space.factors: {title} does not read the backbone's map of stride {lost[0]} ({name}), which "
             f'would cost time and never be trained. Correct model.neck or its strides.'
         )
 
@@ -195,7 +202,8 @@ def _check_read(net: nn.Module, maps: list[Tensor], name: str, title: str, advic
     if lost:
         raise DetNASError(
             f'search.space.factors: {title} has {counted(len(lost), "parameter")} on which no map that it returns '
-            f'depends, such as {lost[0]} ({name}): they would cost time and never be trained. {advice}'
+            f'depends, such as {lost[0]} ({name}): they would cost time and never be trained. {advice}, '
+            f'or keep them by unread=True.'
         )
 
 

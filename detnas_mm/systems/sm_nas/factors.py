@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from detnas_mm.checks import keyed, listed, whole
+from detnas_mm.checks import flag, keyed, listed, whole
 from detnas_mm.errors import DetNASError
 from detnas_mm.systems.sm_nas.conditions import (
     FACTORS,
@@ -25,8 +25,8 @@ _COMMON = ('model', 'needs', 'when')
 #: Keys that values of a factor may have besides ``base``.
 _KEYS = dict(
     size=('scale', *_COMMON),
-    backbone=('channels', 'strides', 'out_indices', 'cuts', 'shared_head', 'not_taken', *_COMMON),
-    neck=('strides', 'not_taken', *_COMMON),
+    backbone=('channels', 'strides', 'out_indices', 'cuts', 'shared_head', 'not_taken', 'unread', *_COMMON),
+    neck=('strides', 'not_taken', 'unread', *_COMMON),
     rpn=('not_taken', *_COMMON),
     head=('not_taken', *_COMMON),
 )
@@ -71,6 +71,11 @@ class Value:
     def not_taken(self) -> list[str]:
         """Arguments that its type does not accept, although they are set."""
         return self.data.get('not_taken') or []
+
+    @property
+    def unread(self) -> bool:
+        """Whether it may have parts on which no feature map depends, such as layers after the last one returned."""
+        return bool(self.data.get('unread'))
 
     @property
     def needs(self) -> dict[str, list[str]]:
@@ -201,6 +206,7 @@ def _read_value(factor: str, name: str, settings: Any, reference: Mapping[str, A
     missing = listed(f'{where}.not_taken', data.get('not_taken') or [], "['conv_cfg']")
     if any(one not in _SET.get(factor, ()) for one in missing):
         raise DetNASError(f'{where}.not_taken must be some of {", ".join(_SET[factor])}; got {missing}.')
+    flag(f'{where}.unread', data.get('unread', False))
     value = Value(factor, name, data)
     {'size': _check_size, 'backbone': _check_backbone, 'neck': _check_neck, 'head': _check_head}.get(
         factor, lambda where, value: None

@@ -57,7 +57,8 @@ class StructuralSpace(SearchSpace):
             neck. All but sizes may have ``not_taken``: arguments that the type does not accept, out of those that
             ``recipe`` sets, ``norm_cfg``, ``conv_cfg`` and, for backbones, ``norm_eval``, and those that are derived:
             ``out_indices`` of a backbone, which then goes only with necks that read all its outputs, and ``num_outs``
-            of a neck.
+            of a neck. A backbone or neck with parts on which no map that it returns depends is an error, unless it has
+            ``unread=True``, as mmpretrain's ShuffleNetV2 needs.
 
             Entries of ``when`` are merged last, those of ``base`` before the value's own. A pattern must match a value
             of this table or of the paper, and an entry of ``when`` must apply to a valid combination.
@@ -261,7 +262,9 @@ class StructuralSpace(SearchSpace):
         values = self.values(arch)
         maps = [one[1:] for one in used_outputs(values['backbone'], values['neck'])]
         built, strides = self.configure(cfg, arch), strides_of(values['neck'])
-        MODELS.get('detnas_mm.check_detector')(built, self.describe(arch), self._titles(arch), maps, strides, seen)
+        unread = {factor for factor in ('backbone', 'neck') if values[factor].unread}
+        check = MODELS.get('detnas_mm.check_detector')
+        check(built, self.describe(arch), self._titles(arch), maps, strides, unread, seen)
 
     def _ends(self) -> list[Architecture]:
         """Returns one member for each backbone and last map that is read, with and without a shared head."""
