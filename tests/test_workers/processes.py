@@ -27,10 +27,10 @@ def start(*command):
     return subprocess.Popen([sys.executable, *map(str, command)], env=env, cwd=ROOT, start_new_session=True)
 
 
-def start_driver(folder, count=1, **workers):
+def start_driver(folder, count=1, seconds=0.05, **workers):
     """A process that runs three toy tasks and adds a line for each outcome to ``rows.jsonl``."""
     cfg = dict(type='LocalWorkers', count=count, gpus=[]) | workers
-    return start('-m', 'tests.test_workers.processes', folder, json.dumps(cfg))
+    return start('-m', 'tests.test_workers.processes', folder, json.dumps(cfg), seconds)
 
 
 def rows(folder):
@@ -80,10 +80,10 @@ def one_at_a_time(task):
     return changes == len(set(pids)) - 1
 
 
-def main(folder, cfg):
+def main(folder, cfg, seconds):
     workers = build_from(WORKERS, json.loads(cfg))
     slurm.ASK = 1.0
-    toys = [toy_task(folder, f'c{i}', time_limit=workers.time_limit(None)) for i in range(3)]
+    toys = [toy_task(folder, f'c{i}', seconds=seconds, time_limit=workers.time_limit(None)) for i in range(3)]
     with (Path(folder) / 'rows.jsonl').open('w') as file:
         for outcome in run_in_order(workers, toys):
             file.write(json.dumps([outcome.result, outcome.lost]) + '\n')

@@ -165,7 +165,7 @@ def test_a_job_that_is_requeued_goes_on(tmp_path):
 
 
 def test_a_second_driver_takes_over_the_jobs_of_a_killed_one_or_ends_them(tmp_path):
-    settings = dict(type='SlurmWorkers', partition='main', timeout=1, count=3, gpus=0)
+    settings = dict(type='SlurmWorkers', partition='main', timeout=1, count=3, gpus=0, seconds=2)
     tasks = toys(tmp_path)
     driver = start_driver(tmp_path, **settings)
     wait_for(lambda: all((task.folder / 'slurm.json').exists() for task in tasks))
