@@ -1,6 +1,7 @@
 """Parts that build, but do not fit together, are named before a search: built and run on the meta device."""
 
 import pytest
+from mmdet.models import FCOSHead
 from torch import nn
 
 from detnas_mm.errors import DetNASError
@@ -226,6 +227,18 @@ def test_a_head_that_does_not_take_the_number_of_maps_is_named():
     message = refusal(one_stage('FCOSHead', FPN))
     assert "head 'mine' with rpn 'none' does not train on the 4 maps of neck 'fpn-p2-p5-128'" in message
     assert 'len(points) == len(self.regress_ranges)' in message and "needs=dict(neck='…')" in message
+
+
+class OfKeypoints(FCOSHead):
+    """A head that reads annotations which the images of the check do not have."""
+
+    def loss_by_feat(self, *args, **kwargs):
+        return dict(loss=args[-3][0].keypoints.sum())
+
+
+def test_heads_that_read_other_annotations_are_passed_over():
+    MODELS.register_module(module=OfKeypoints, force=True)
+    one_stage('FCOSHead', FPN, type='detnas_mm.OfKeypoints').check({})
 
 
 def test_a_head_whose_targets_do_not_fit_is_named():

@@ -20,16 +20,19 @@ from detnas_mm.spaces.images import RGB, backbone_channels
 
 #: Least side in pixels of the images; at the last stride a map has one pixel at least.
 _SIDE = 64
-#: Errors of operators that a CPU does not have.
-_NO_OPERATOR = re.compile(r'implementation for device|backend|not compiled|CUDA')
+#: Errors of operators that a CPU does not have, and of heads that read annotations that these images do not have.
+_NOTHING_KNOWN = {
+    RuntimeError: re.compile(r'implementation for device|backend|not compiled|CUDA'),
+    AttributeError: re.compile(r"'(InstanceData|DetDataSample)' object has no attribute"),
+}
 
 
 @MODELS.register_module()
 def check_loss(cfg: Mapping[str, Any], name: str, values: Mapping[str, str], strides: list[int]) -> None:
     """Computes the loss of a rendered detector on the CPU: its heads take the number of maps, targets and settings.
 
-    All parameters are 0, so that it takes a fraction of a second. A detector with an operator that the CPU lacks is
-    passed over.
+    All parameters are 0, so that it takes a fraction of a second. A detector with an operator that the CPU lacks,
+    or with a head that reads other annotations than boxes, masks and semantic maps, is passed over.
 
     Args:
         cfg: Result of ``StructuralSpace.configure``; must build.
@@ -49,9 +52,12 @@ def check_loss(cfg: Mapping[str, Any], name: str, values: Mapping[str, str], str
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), library_errors('loss'):
             net(**net.data_preprocessor(batch, True), mode='loss')
-    except LibraryError as error:
-        if isinstance(error.__cause__, RuntimeError) and _NO_OPERATOR.search(str(error.__cause__)):
+    except Exception as error:  # of user code, whose errors keep their traceback, too
+        cause = error.__cause__ if isinstance(error, LibraryError) else error
+        if any(isinstance(cause, kind) and text.search(str(cause)) for kind, text in _NOTHING_KNOWN.items()):
             return
+        if not isinstance(error, LibraryError):
+            raise
         maps = f'{len(strides)} maps of {values["neck"]}' if len(strides) > 1 else f'map of {values["neck"]}'
         raise LibraryError(
             f'search.space.factors: {values["head"]} with {values["rpn"]} does not train on the {maps} ({name}): '
