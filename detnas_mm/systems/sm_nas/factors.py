@@ -74,7 +74,7 @@ class Value:
 
     @property
     def unread(self) -> bool:
-        """Whether it may have parts on which no feature map depends, such as layers after the last one returned."""
+        """True if it may have parts on which no feature map depends, such as layers after the last one returned."""
         return bool(self.data.get('unread'))
 
     @property
