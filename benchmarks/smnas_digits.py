@@ -13,7 +13,7 @@ Seconds of training show how equal the cost was. Latencies are measured on this 
 nothing else meanwhile. The same command resumes a benchmark that was stopped. Results are written after each seed.
 
 Examples:
-  python benchmarks/smnas_digits.py                         # three seeds; about 55 minutes a seed on 2 quiet cores
+  python benchmarks/smnas_digits.py                         # three seeds; about 65 minutes a seed on 2 cores
   python benchmarks/smnas_digits.py --first-seed 1 --seeds 1
   python benchmarks/smnas_digits.py --smallest --work-dir /tmp/try          # to see that it runs
 """

@@ -166,19 +166,17 @@ class _LivingFeatureMaps(_Watch):
         self.peak = max(self.peak, sum(size for _, size in self._living.values()))
 
 
-@torch.no_grad()
 def _run_shapes(module: nn.Module, input_size: int | Sequence[int], in_channels: int | None, watch: _Watch) -> None:
     """Runs a module on the meta device, in evaluation mode, without changing it."""
     height, width = checked_input_size(input_size)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    with torch.inference_mode(False):
+    # in inference mode torch would hide the operators that composite ones consist of; leaving it enables gradients
+    with torch.inference_mode(False), torch.no_grad(), kept_modes(module):
         shapes = {name: tensor.detach().to('meta') for name, tensor in tensors.items()}
         image = torch.empty(1, in_channels or image_channels(module), height, width, device='meta')
-    watch.begin(shapes.values(), image)
-    with kept_modes(module):
+        watch.begin(shapes.values(), image)
         module.eval()
-        # in inference mode torch would hide the operators that composite ones consist of
-        with torch.inference_mode(False), torch.no_grad(), watch:
+        with watch:
             functional_call(module, shapes, (image,))
 
 

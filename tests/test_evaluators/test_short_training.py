@@ -246,7 +246,7 @@ def test_what_decides_a_score_is_in_its_digest(change, same):
     ],
 )
 def test_candidates_that_train_in_another_way_are_marked(tmp_path, change, alike):
-    """Seeds, or factors, may bring other augmentation; such rows are on a joint front with their like alone."""
+    """Seeds of a search may bring other augmentation; such rows are on a joint front with their like alone."""
     pipeline = [dict(type='Resize', scale=(64, 64)), dict(type='RandomFlip')]
     cfg = dict(model=dict(type='FCOS'), train_dataloader=dict(pipeline=pipeline))
     cfg['optim_wrapper'] = dict(optimizer=dict(lr=0.1))

@@ -88,6 +88,18 @@ def test_the_converted_net_computes_the_same(case, prefix):
     assert relative(outputs(rebuilt(wrong)), outputs(net)) > 1e-4
 
 
+def test_the_converted_file_names_its_dilations_to_whatever_loads_it(case, tmp_path):
+    """Nets whose channel order matters refuse others, also where only the weights are given."""
+    net, state, text = case
+    converted = convert(state, text)
+    torch.save(dict(meta=converted.meta, state_dict=converted.state_dict), tmp_path / 'a.pth')
+    weights = torch.load(tmp_path / 'a.pth', weights_only=True)['state_dict']
+    strict = MODELS.build(dict(converted.meta['backbone'], channel_order='sorted'))
+    strict.load_state_dict(weights)
+    with pytest.raises(DetNASError, match='names no dilations'):
+        strict.load_state_dict(dict(weights))
+
+
 def test_a_classifier_is_kept_or_left_out(case):
     net, state, text = case
     width = state['layer4.0.conv3.weight'].shape[0]

@@ -96,9 +96,10 @@ class EvolutionSearchHook(SearchHook):
         """
         super().before_run(runner)
         assert self.job is not None
-        if self.job.evaluator is not None:
-            refuse_ranks(self.job.evaluator)  # not after the training
-        if self.job.evaluator is not None and runner.cfg.train_cfg.get('max_epochs') != 0:
+        if self.job.evaluator is None:
+            return
+        refuse_ranks(self.job.evaluator)  # not after the training
+        if runner.cfg.train_cfg.get('max_epochs') != 0:
             copy.copy(self.job.evaluator).setup(self.job, unwrapped(runner))  # a copy: data are freed
 
     @classmethod

@@ -13,6 +13,20 @@ from detnas_mm.config_types import comparable, nodes
 from detnas_mm.errors import DetNASError
 from detnas_mm.evaluators.detection.metrics import available, build_metric, compute
 
+#: Other uses of the images of search-val, and why they bias a search.
+_BIASED = dict(
+    train=(
+        'training set',
+        'The candidates are selected on images that they are trained on, which favours nets that overfit.',
+    ),
+    test=(
+        'test set',
+        'The found nets are selected on these images, so their test results are biased upwards.',
+    ),
+)
+#: Settings of a data set that determine its images, besides ``indices``.
+_IMAGES = ('data_root', 'ann_file', 'data_prefix', 'sub_data_root', 'split')
+
 
 def check_search_val(cfg: Mapping[str, Any]) -> list[str]:
     """Checks that a config has search-val.
@@ -43,21 +57,6 @@ def check_search_val(cfg: Mapping[str, Any]) -> list[str]:
             for theirs, other in others[split]
         )
     ]
-
-
-#: Other uses of the images of search-val, and why they bias a search.
-_BIASED = dict(
-    train=(
-        'training set',
-        'The candidates are selected on images that they are trained on, which favours nets that overfit.',
-    ),
-    test=(
-        'test set',
-        'The found nets are selected on these images, so their test results are biased upwards.',
-    ),
-)
-#: Settings of a data set that determine its images, besides ``indices``.
-_IMAGES = ('data_root', 'ann_file', 'data_prefix', 'sub_data_root', 'split')
 
 
 def _images(loader: Any) -> list[tuple[str, Any]]:
